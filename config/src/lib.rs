@@ -1,0 +1,38 @@
+//! The contract with the operator.
+//!
+//! A host is configured by `aegis.toml` in its app folder (annotated in `config/aegis.toml`), by variables of the
+//! environment and by flags. The first of these that says something about a setting wins:
+//!
+//! 1. a flag of the command line ([`Overrides`]),
+//! 2. a variable `AEGIS_…` ([`environment`]), then its alias from the original host ([`aliases`]),
+//! 3. the file,
+//! 4. the default.
+//!
+//! Reading is done in two steps: what was *written* (any key, any value) becomes what it *means* ([`Config`]), and
+//! every mistake on the way is reported, all at once, with its place, the value found and the values expected.
+//! Nothing else in the host looks at files, flags or variables, and nothing changes a [`Config`] once it is resolved:
+//! a change comes into force with the next generation.
+
+mod defaults;
+mod error;
+mod flags;
+mod found;
+mod keys;
+mod kind;
+mod load;
+mod quantity;
+mod raw;
+mod resolve;
+mod rules;
+pub mod settings;
+mod view;
+
+pub mod aliases;
+pub mod environment;
+
+pub use environment::Environment;
+pub use error::{Certain, ConfigError, ConfigErrors, Place};
+pub use flags::Overrides;
+pub use load::{CONFIG_FILE, Loaded, MODULES_FOLDER};
+pub use settings::*;
+pub use view::View;

@@ -1,0 +1,168 @@
+//! What settings mean to each other: defaults that follow other settings, and combinations that make no sense.
+
+use std::{
+    fmt::Display,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{
+    defaults,
+    error::{ConfigError, Place},
+    quantity::{format_size, format_time},
+    settings::Config,
+};
+
+/// Longest path of a Unix socket, bytes: `sockaddr_un` has room for 108 and the last one is zero.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// Name of the store's socket in the data folder.
+const STORE_SOCKET: &str = "store.sock";
+
+/// Lets the settings that are `absent` follow those that were given.
+pub(crate) fn complete(config: &mut Config, absent: impl Fn(&'static str) -> bool, cores: u32) {
+    let Config { workers, limits, restart, drain, hang, query, .. } = config;
+    let fill = |key, default: u32, value: &mut u32| follow(absent(key), default, value);
+    fill("workers.threads", defaults::threads_auto(cores, workers.count), &mut workers.threads);
+    fill("restart.crash_loop_count", defaults::crash_loop_auto(workers.count), &mut restart.crash_loop_count);
+    fill("query.limit_max", query.limit_max.max(query.limit_default), &mut query.limit_max);
+    fill("query.limit_default", query.limit_default.min(query.limit_max), &mut query.limit_default);
+    let fill = |key, default: u64, value: &mut u64| follow(absent(key), default, value);
+    let head = limits.header_bytes_max.max(limits.uri_bytes_max);
+    fill("limits.header_bytes_max", head, &mut limits.header_bytes_max);
+    fill(
+        "limits.uri_bytes_max",
+        limits.uri_bytes_max.min(limits.header_bytes_max),
+        &mut limits.uri_bytes_max,
+    );
+    let fill = |key, default: Duration, value: &mut Duration| follow(absent(key), default, value);
+    fill("drain.timeout", drain.timeout.max(drain.spread), &mut drain.timeout);
+    fill("drain.spread", drain.spread.min(drain.timeout), &mut drain.spread);
+    fill("restart.delay_max", restart.delay_max.max(restart.delay_min), &mut restart.delay_max);
+    fill("restart.delay_min", restart.delay_min.min(restart.delay_max), &mut restart.delay_min);
+    fill("hang.kill_after", hang.kill_after.max(hang.suspect_after * 2), &mut hang.kill_after);
+    fill("hang.suspect_after", hang.suspect_after.min(hang.kill_after / 2), &mut hang.suspect_after);
+    complete_paths(config, absent);
+}
+
+fn follow<T>(absent: bool, default: T, value: &mut T) {
+    if absent {
+        *value = default;
+    }
+}
+
+fn complete_paths(config: &mut Config, absent: impl Fn(&'static str) -> bool) {
+    config.data_dir = below(&config.app_dir, &config.data_dir);
+    if absent("control_socket") {
+        config.control_socket = config.data_dir.join("control.sock");
+    }
+    if absent("admin_socket") {
+        config.admin_socket = config.data_dir.join("admin.sock");
+    }
+    let paths = [&mut config.control_socket, &mut config.admin_socket, &mut config.modules_dir];
+    for path in paths.into_iter().chain(&mut config.log.file) {
+        *path = below(&config.app_dir, path);
+    }
+}
+
+/// `path` as seen from `folder`, without `.` components.
+fn below(folder: &Path, path: &Path) -> PathBuf {
+    folder.join(path).components().collect()
+}
+
+/// Every rule that the configuration breaks.
+///
+/// `settled` tells where a setting comes from, or `None` while its value is not certain: then nothing follows from it.
+pub(crate) fn broken(config: &Config, settled: impl Fn(&'static str) -> Option<Place>) -> Vec<ConfigError> {
+    let mut rules = Rules { settled, broken: Vec::new() };
+    order(config, &mut rules);
+    sockets(config, &mut rules);
+    if let Some(admin) =
+        config.admin_listen.filter(|admin| admin.port() != 0 && config.listen.contains(admin))
+    {
+        rules.check("admin_listen", "listen", false, admin, "an address that is not in listen");
+    }
+    rules.broken
+}
+
+struct Rules<S> {
+    settled: S,
+    broken: Vec<ConfigError>,
+}
+
+impl<S: Fn(&'static str) -> Option<Place>> Rules<S> {
+    fn check(
+        &mut self,
+        key: &'static str,
+        other: &'static str,
+        holds: bool,
+        found: impl Display,
+        expected: &str,
+    ) {
+        if let (false, Some(place), Some(_)) = (holds, (self.settled)(key), (self.settled)(other)) {
+            let error = ConfigError::Value { place, found: found.to_string(), expected: expected.to_owned() };
+            self.broken.push(error);
+        }
+    }
+}
+
+fn order<S: Fn(&'static str) -> Option<Place>>(config: &Config, rules: &mut Rules<S>) {
+    let Config { limits, restart, drain, hang, query, .. } = config;
+    let at_most = |other: &str, bound: String| format!("at most {other} ({bound})");
+    rules.check(
+        "limits.uri_bytes_max",
+        "limits.header_bytes_max",
+        limits.uri_bytes_max <= limits.header_bytes_max,
+        format_size(limits.uri_bytes_max),
+        &at_most("limits.header_bytes_max, which includes it", format_size(limits.header_bytes_max)),
+    );
+    rules.check(
+        "drain.spread",
+        "drain.timeout",
+        drain.spread <= drain.timeout,
+        format_time(drain.spread),
+        &at_most("drain.timeout", format_time(drain.timeout)),
+    );
+    rules.check(
+        "restart.delay_min",
+        "restart.delay_max",
+        restart.delay_min <= restart.delay_max,
+        format_time(restart.delay_min),
+        &at_most("restart.delay_max", format_time(restart.delay_max)),
+    );
+    rules.check(
+        "hang.suspect_after",
+        "hang.kill_after",
+        hang.suspect_after < hang.kill_after,
+        format_time(hang.suspect_after),
+        &format!("less than hang.kill_after ({})", format_time(hang.kill_after)),
+    );
+    rules.check(
+        "query.limit_default",
+        "query.limit_max",
+        query.limit_default <= query.limit_max,
+        query.limit_default,
+        &at_most("query.limit_max", query.limit_max.to_string()),
+    );
+}
+
+fn sockets<S: Fn(&'static str) -> Option<Place>>(config: &Config, rules: &mut Rules<S>) {
+    let store = config.data_dir.join(STORE_SOCKET);
+    let sockets = [
+        ("control_socket", &config.control_socket),
+        ("admin_socket", &config.admin_socket),
+        ("data_dir", &store),
+    ];
+    for (at, (key, path)) in sockets.into_iter().enumerate() {
+        let bytes = path.as_os_str().len();
+        rules.check(
+            key,
+            "data_dir",
+            bytes <= SOCKET_PATH_BYTES_MAX,
+            format_args!("{} ({bytes} bytes)", path.display()),
+            &format!("a path of at most {SOCKET_PATH_BYTES_MAX} bytes for a Unix socket"),
+        );
+        for (other, _) in sockets[..at].iter().filter(|(_, taken)| *taken == path) {
+            rules.check(key, other, false, path.display(), &format!("another path than that of {other}"));
+        }
+    }
+}

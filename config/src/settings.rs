@@ -1,0 +1,242 @@
+//! What the configuration means: resolved, validated, immutable. Every other crate sees only these types.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// The whole resolved configuration of one generation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// The app folder, absolute.
+    pub app_dir: PathBuf,
+    /// Folder with the modules, absolute.
+    pub modules_dir: PathBuf,
+    /// Folder with everything durable, absolute.
+    pub data_dir: PathBuf,
+    /// Unix socket for commands, absolute.
+    pub control_socket: PathBuf,
+    /// Addresses that serve the API. Not empty. Port 0 picks one.
+    pub listen: Vec<SocketAddr>,
+    /// Unix socket that serves operators over HTTP (metrics, introspection, reload), absolute.
+    pub admin_socket: PathBuf,
+    /// Address that serves operators as well, loopback only.
+    pub admin_listen: Option<SocketAddr>,
+    /// Also answer operators on the public listeners.
+    pub admin_on_public: bool,
+    /// Base path of the API, without a slash at the end.
+    pub api_root: String,
+    /// Worker processes.
+    pub workers: Workers,
+    /// Bounds on what clients may do.
+    pub limits: Limits,
+    /// How a new generation comes into force.
+    pub reload: Reload,
+    /// How a worker leaves.
+    pub drain: Drain,
+    /// What happens after a crash.
+    pub restart: Restart,
+    /// When a healthy worker is replaced.
+    pub recycle: Recycle,
+    /// When a silent worker is replaced.
+    pub hang: Hang,
+    /// Storage of models that name none.
+    pub datasource: Datasource,
+    /// Bounds of each worker's cache.
+    pub cache: Cache,
+    /// The store process.
+    pub store: Store,
+    /// Bounds on queries.
+    pub query: Query,
+    /// Log output.
+    pub log: Log,
+}
+
+/// Worker processes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Workers {
+    /// How many serve. At least 1.
+    pub count: u32,
+    /// Runtime threads of each. At least 1.
+    pub threads: u32,
+    /// Extra workers during a rollout. At least 1.
+    pub surge: u32,
+    /// Time from spawn to ready.
+    pub ready_timeout: Duration,
+    /// Also end the workers when the supervisor is killed: they see end of file on their control socket and finish
+    /// what is in flight for at most this long.
+    pub orphan_grace: Duration,
+}
+
+/// Bounds on what clients may do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Largest request body, bytes (413).
+    pub body_bytes_max: u64,
+    /// Largest request head, bytes (431).
+    pub header_bytes_max: u64,
+    /// Most header fields (431).
+    pub headers_max: u32,
+    /// Longest request target, bytes (414).
+    pub uri_bytes_max: u64,
+    /// Most documents in one batch (413).
+    pub batch_documents_max: u32,
+    /// Open connections per worker; further ones wait in the kernel.
+    pub connections_max: u32,
+    /// Requests being answered per worker (503 beyond).
+    pub requests_in_flight_max: u32,
+    /// Concurrent streams of one HTTP/2 connection.
+    pub http2_streams_max: u32,
+    /// Time for a request head to arrive (408, then closed).
+    pub header_timeout: Duration,
+    /// Time for a whole request, body included (504 or 503).
+    pub request_timeout: Duration,
+    /// Time a write may wait for the store (503 `write-outcome-unknown`).
+    pub write_timeout: Duration,
+    /// Time a connection may be idle between requests.
+    pub idle_timeout: Duration,
+    /// Open event streams per worker (503 beyond).
+    pub streams_max: u32,
+}
+
+/// How a changed set of modules comes into force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReloadMode {
+    /// New workers replace old ones.
+    Rolling,
+    /// Inside each running worker.
+    Swap,
+}
+
+/// How a new generation comes into force.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reload {
+    /// Rolling or in place.
+    pub mode: ReloadMode,
+    /// Reload when a file of the app changes.
+    pub watch: bool,
+    /// Time the first new worker serves before it is judged.
+    pub canary_time: Duration,
+    /// Requests the canary must have answered to be judged by its error rate and latency.
+    pub canary_requests_min: u64,
+    /// Highest share of 5xx above the old generation's, 0 to 1.
+    pub error_rate_margin: f64,
+    /// Highest p99 as a multiple of the old generation's. At least 1.
+    pub latency_factor_max: f64,
+    /// Time for the probe to validate the app.
+    pub probe_timeout: Duration,
+}
+
+/// How a worker leaves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Time for requests in flight and keep-alive connections to end.
+    pub timeout: Duration,
+    /// The last part of `timeout` over which still idle connections are closed, one after the other.
+    pub spread: Duration,
+}
+
+/// What happens after a crash.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Restart {
+    /// First delay; the crash of a worker that was healthy is answered at once.
+    pub delay_min: Duration,
+    /// Longest delay.
+    pub delay_max: Duration,
+    /// A worker that lived this long was healthy.
+    pub healthy_after: Duration,
+    /// This long without a crash forgets the delay.
+    pub reset_after: Duration,
+    /// Crashes of one generation within `crash_loop_window` that mean a crash loop.
+    pub crash_loop_count: u32,
+    /// See `crash_loop_count`.
+    pub crash_loop_window: Duration,
+}
+
+/// When a healthy worker is replaced.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recycle {
+    /// Resident memory that a worker may have, bytes.
+    pub memory_bytes_max: Option<u64>,
+    /// Requests that a worker may answer, ± 10 % at random.
+    pub requests_max: Option<u64>,
+}
+
+/// When a silent worker is replaced.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hang {
+    /// Without a heartbeat for this long: suspect, a replacement is started.
+    pub suspect_after: Duration,
+    /// Without a heartbeat for this long: killed.
+    pub kill_after: Duration,
+}
+
+/// Where the documents of a model are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Datasource {
+    /// In the store process only; gone when it ends.
+    Memory,
+    /// In the embedded store on disk.
+    File,
+}
+
+/// Bounds of each worker's cache.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cache {
+    /// Bytes of document bodies kept per worker, over all models.
+    pub bytes_max: u64,
+    /// Documents whose body is kept per worker and model.
+    pub documents_max: Option<u64>,
+}
+
+/// The store process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Store {
+    /// Changes kept in the log for resuming subscribers.
+    pub log_changes_min: u64,
+    /// How long idempotent responses are kept.
+    pub idempotency_time: Duration,
+    /// Most writes in one group commit.
+    pub group_writes_max: u32,
+    /// Writes waiting for the store over all workers, beyond which they are refused.
+    pub queue_writes_max: u32,
+    /// Feed bytes waiting for one worker, beyond which it is sent the log again.
+    pub feed_bytes_max: u64,
+    /// Block cache of the engine, bytes.
+    pub engine_cache_bytes: u64,
+}
+
+/// Bounds on queries.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Query {
+    /// Documents a filter without an index may look at (400 `query-too-expensive` beyond).
+    pub scan_max: u64,
+    /// `__limit` when none is given.
+    pub limit_default: u32,
+    /// Largest `__limit`.
+    pub limit_max: u32,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Log output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter per target.
+    pub level: String,
+    /// Text or JSON.
+    pub format: LogFormat,
+    /// File to append to; standard error when absent.
+    pub file: Option<PathBuf>,
+    /// One line per request.
+    pub requests: bool,
+}
