@@ -1,0 +1,107 @@
+//! Which descriptors a child inherits, under which numbers.
+//!
+//! The supervisor announces them in one environment variable and leaves their numbers as they are: duplicating onto
+//! fixed numbers collides with descriptors that the standard library uses while it spawns.
+
+use std::{
+    net::SocketAddr,
+    os::fd::{FromRawFd, OwnedFd, RawFd},
+    path::PathBuf,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::IpcError;
+
+/// Environment variable that carries the [`Handoff`] as JSON.
+pub const HANDOFF_VARIABLE: &str = "AEGIS_HANDOFF";
+
+/// What a child is and what it inherits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handoff {
+    /// Slot the worker fills (0 for the store and the compile helper).
+    pub slot: u32,
+    /// Cell of the board that the process writes.
+    pub cell: u32,
+    /// Generation it serves.
+    pub generation: u64,
+    /// Store: its process number, one more than that of its predecessor.
+    pub epoch: u64,
+    /// Control socket.
+    pub control: RawFd,
+    /// The board's memory file.
+    pub board: RawFd,
+    /// The generation's bundle; absent for the compile helper.
+    pub bundle: Option<RawFd>,
+    /// Listening sockets for clients.
+    pub listeners: Vec<InheritedListener>,
+    /// Store: the listening Unix socket that workers connect to.
+    pub store_listener: Option<RawFd>,
+    /// Where workers connect to the store.
+    pub store_path: PathBuf,
+}
+
+/// One inherited listening socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InheritedListener {
+    /// The bound address.
+    pub address: ListenerAddress,
+    /// Who is served there.
+    pub audience: Audience,
+    /// The socket.
+    pub descriptor: RawFd,
+}
+
+/// A bound address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ListenerAddress {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// Unix stream socket.
+    Unix(PathBuf),
+}
+
+/// Who is served on a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Audience {
+    /// Clients of the generated API.
+    Public,
+    /// Operators: also metrics, introspection, reload.
+    Admin,
+}
+
+impl Handoff {
+    /// Reads the announcement from the environment.
+    pub fn from_environment() -> Result<Self, IpcError> {
+        let text = std::env::var(HANDOFF_VARIABLE).map_err(|_| IpcError::Unexpected {
+            object: format!("environment variable {HANDOFF_VARIABLE}"),
+            found: "nothing".to_owned(),
+            expected: "the announcement of the supervisor (this role is started by `aegis run`)".to_owned(),
+        })?;
+        serde_json::from_str(&text).map_err(|error| IpcError::Unexpected {
+            object: format!("environment variable {HANDOFF_VARIABLE}"),
+            found: error.to_string(),
+            expected: "JSON of a handoff".to_owned(),
+        })
+    }
+}
+
+/// Takes ownership of an inherited descriptor, after checking that it is open, and marks it closed on exec.
+///
+/// Call it at most once per announced number.
+#[expect(unsafe_code, reason = "ownership of an inherited descriptor can only be asserted")]
+pub fn adopt(descriptor: RawFd, object: &str) -> Result<OwnedFd, IpcError> {
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    // SAFETY: the number was announced by the process that spawned us and left it open for us, and nothing else in
+    // this process knows it, so the `OwnedFd` is its only owner. A number that is not open is refused below: `fcntl`
+    // fails before the value is used for anything else.
+    let owned = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    match fcntl(&owned, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)) {
+        Ok(_) => Ok(owned),
+        Err(error) => {
+            use std::os::fd::IntoRawFd;
+            let _ = owned.into_raw_fd(); // not ours to close: it was never open
+            Err(IpcError::os(format!("adopting descriptor {descriptor} ({object})"), error))
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The contract between the processes of one host.
+//!
+//! ```text
+//!                    control: SOCK_SEQPACKET pair, one per child
+//!   supervisor ────────────────────────────────────────────── store, worker × N
+//!       │  ▲                                                    │        │
+//!       │  └── operator: JSON lines over a Unix socket (CLI)    │  data  │
+//!       │                                                       └────────┘
+//!       └── board: one shared memory page set, mapped by all   Unix stream, frames
+//! ```
+//!
+//! * [`control`]: what the supervisor and a child say to each other. Small, never blocked by data.
+//! * [`data`]: what a worker and the store say to each other: writes, the change feed, misses, snapshots.
+//! * [`operator`]: what a person's command and the supervisor say to each other.
+//! * [`board`]: the words every process reads without a system call: the durable watermark, the store's epoch,
+//!   heartbeats, gauges and counters.
+//! * [`bundle`]: one generation (resolved configuration and catalog), pinned by digest, in a sealed memory file.
+//! * [`handoff`]: which descriptors a child inherits, under which numbers.
+//!
+//! Promises: messages are MessagePack maps with named fields, unknown fields are ignored and new fields have a
+//! default, so version N understands N−1 during an upgrade. Frames carry a checksum and a hard size limit. This
+//! crate does not know what a model is: documents are opaque bytes under a model name and an id.
+
+pub mod board;
+pub mod bundle;
+pub mod codec;
+pub mod control;
+pub mod data;
+pub mod error;
+pub mod frame;
+pub mod handoff;
+pub mod operator;
+
+pub use error::IpcError;
+
+/// Version of the messages in this crate. A child says which it speaks in its hello; the supervisor accepts its own
+/// version and the one before.
+pub const PROTOCOL_VERSION: u32 = 1;
