@@ -1,0 +1,205 @@
+//! The compiled rules of one field, and what a value must be to follow them.
+
+use serde_json::Value;
+
+use super::pattern::Pattern;
+use crate::{
+    json::{self, Decimal, describe, pointer, shorten},
+    spec::{FieldKind, FieldSpec},
+    timestamp,
+};
+
+/// What a field's specification says, ready to be applied.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    /// JSON pointer to the field.
+    pub(crate) pointer: String,
+    min: Option<Bound>,
+    max: Option<Bound>,
+    pattern: Option<Pattern>,
+}
+
+/// A bound of a range, as the shortest decimal that means this float: the number the author wrote.
+#[derive(Debug)]
+struct Bound {
+    number: f64,
+    text: String,
+}
+
+impl Bound {
+    fn new(number: f64) -> Self {
+        Self { number, text: number.to_string() }
+    }
+}
+
+impl Rule {
+    /// Compiles the rules of one field. Mistakes are reported as (key of the field, message).
+    pub(super) fn compile(name: &str, field: &FieldSpec, report: &mut dyn FnMut(&str, String)) -> Self {
+        let pattern = field.pattern.as_deref().and_then(|pattern| {
+            Pattern::compile(pattern)
+                .map_err(|reason| {
+                    let found = shorten(pattern);
+                    report("pattern", format!("found {found:?}, expected a regular expression: {reason}"));
+                })
+                .ok()
+        });
+        let rule = Self {
+            pointer: pointer::of(name),
+            min: field.min.map(Bound::new),
+            max: field.max.map(Bound::new),
+            pattern,
+        };
+        rule.check_spec(field, report);
+        rule
+    }
+
+    fn check_spec(&self, field: &FieldSpec, report: &mut dyn FnMut(&str, String)) {
+        let kind = kind_name(field.kind);
+        if field.pattern.is_some() && !matches!(field.kind, FieldKind::Text | FieldKind::Any) {
+            report("pattern", format!("found a pattern for the kind {kind}, expected it for text only"));
+        }
+        if matches!(field.kind, FieldKind::Object | FieldKind::Array) && field.unique {
+            report("unique", format!("found true for the kind {kind}, expected it for plain values only"));
+        }
+        for (key, bound) in [("min", field.min), ("max", field.max)] {
+            let Some(bound) = bound else { continue };
+            if matches!(field.kind, FieldKind::Boolean | FieldKind::Timestamp | FieldKind::Object) {
+                report(
+                    key,
+                    format!("found a bound for the kind {kind}, expected it for numbers, text and arrays"),
+                );
+            }
+            if !bound.is_finite() {
+                report(key, format!("found {bound}, expected a finite number"));
+            }
+        }
+        if let (Some(min), Some(max)) = (field.min, field.max)
+            && min > max
+        {
+            report("min", format!("found {min}, expected at most max = {max}"));
+        }
+        if let Some(values) = &field.values {
+            if values.is_empty() {
+                report("values", "found no value, expected at least one".to_owned());
+            }
+            for value in values {
+                if let Some(mistake) = kind_mistake(field.kind, value) {
+                    report("values", mistake);
+                }
+            }
+        }
+        if let Some(default) = &field.default {
+            self.check(field, default, &mut |message| report("default", message));
+        }
+    }
+
+    /// Reports every rule that a value of the field breaks. Null is no value and breaks none.
+    pub(crate) fn check(&self, field: &FieldSpec, value: &Value, report: &mut dyn FnMut(String)) {
+        if value.is_null() {
+            return;
+        }
+        if let Some(mistake) = kind_mistake(field.kind, value) {
+            report(mistake);
+            return;
+        }
+        if let Some(allowed) = &field.values
+            && !allowed.iter().any(|allowed| json::same(allowed, value))
+        {
+            report(format!("found {}, expected one of {}", describe(value), list(allowed)));
+        }
+        if self.min.is_some() || self.max.is_some() {
+            self.check_range(value, report);
+        }
+        // The text is not repeated: what does not look like a card number may still be one.
+        if let (Some(pattern), Value::String(text)) = (&self.pattern, value)
+            && !pattern.matches(text)
+        {
+            report(format!("found a text of another form, expected {pattern}"));
+        }
+    }
+
+    fn check_range(&self, value: &Value, report: &mut dyn FnMut(String)) {
+        let length = match value {
+            Value::Number(number) => {
+                let decimal = Decimal::of(number);
+                let found = shorten(number.as_str());
+                if let Some(min) = &self.min
+                    && decimal.cmp(&Decimal::of_text(&min.text)).is_lt()
+                {
+                    report(format!("found {found}, expected at least {}", min.text));
+                }
+                if let Some(max) = &self.max
+                    && decimal.cmp(&Decimal::of_text(&max.text)).is_gt()
+                {
+                    report(format!("found {found}, expected at most {}", max.text));
+                }
+                return;
+            }
+            Value::String(text) => text.chars().count(),
+            Value::Array(items) => items.len(),
+            Value::Null | Value::Bool(_) | Value::Object(_) => return,
+        };
+        // Lengths are far below 2^53, so the float is exact.
+        let number = length as f64;
+        if let Some(min) = &self.min
+            && number < min.number
+        {
+            report(format!("found length {length}, expected at least {}", min.text));
+        }
+        if let Some(max) = &self.max
+            && number > max.number
+        {
+            report(format!("found length {length}, expected at most {}", max.text));
+        }
+    }
+}
+
+/// The name of a kind as `module.toml` spells it.
+pub(crate) fn kind_name(kind: FieldKind) -> &'static str {
+    match kind {
+        FieldKind::Text => "text",
+        FieldKind::Integer => "integer",
+        FieldKind::Decimal => "decimal",
+        FieldKind::Boolean => "boolean",
+        FieldKind::Timestamp => "timestamp",
+        FieldKind::Object => "object",
+        FieldKind::Array => "array",
+        FieldKind::Any => "any",
+    }
+}
+
+fn kind_mistake(kind: FieldKind, value: &Value) -> Option<String> {
+    let expected = match (kind, value) {
+        (FieldKind::Any, _)
+        | (FieldKind::Text, Value::String(_))
+        | (FieldKind::Decimal, Value::Number(_))
+        | (FieldKind::Boolean, Value::Bool(_))
+        | (FieldKind::Object, Value::Object(_))
+        | (FieldKind::Array, Value::Array(_)) => return None,
+        (FieldKind::Integer, Value::Number(number)) => {
+            if number.as_str().bytes().all(|byte| byte == b'-' || byte.is_ascii_digit()) {
+                return None;
+            }
+            "a whole number without fraction or exponent"
+        }
+        (FieldKind::Timestamp, Value::String(text)) if timestamp::is_valid(text) => return None,
+        (FieldKind::Text, _) => "a text",
+        (FieldKind::Integer, _) => "a whole number",
+        (FieldKind::Decimal, _) => "a number",
+        (FieldKind::Boolean, _) => "true or false",
+        (FieldKind::Timestamp, _) => "an RFC 3339 time such as 2026-01-31T09:30:00Z",
+        (FieldKind::Object, _) => "an object",
+        (FieldKind::Array, _) => "an array",
+    };
+    Some(format!("found {}, expected {expected}", describe(value)))
+}
+
+fn list(values: &[Value]) -> String {
+    const SHOWN_MAX: usize = 10;
+    let mut shown: Vec<String> =
+        values.iter().take(SHOWN_MAX).map(|value| shorten(&value.to_string())).collect();
+    if values.len() > SHOWN_MAX {
+        shown.push(format!("… ({} in all)", values.len()));
+    }
+    shown.join(", ")
+}

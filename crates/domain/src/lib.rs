@@ -1,0 +1,33 @@
+//! The rules: models, documents, queries. No clock, no file, no socket, no runtime, no Wasm.
+//!
+//! Everything here is a function of its arguments. The time is an argument, and so is a fresh id; what is
+//! returned is either the result or everything that is wrong, in words for the person who sent it.
+//!
+//! ```text
+//! module.toml ──module::parse──▶ spec::ModelSpec ──catalog::Catalog::build──▶ catalog::Model
+//!                                                                      │
+//! request body ──json::parse──▶ Value ──document::{create, replace, …}─┴─▶ Draft ──▶ event::Event
+//! ```
+//!
+//! * [`spec`] is what a module says about its model; [`module`] reads it from TOML.
+//! * [`catalog`] compiles all models of one generation: names, rules, patterns, schemas.
+//! * [`json`] reads what clients send: strict, bounded, numbers as they were written.
+//! * [`document`] evolves documents; [`event`] tells what became of them.
+//! * [`table`] keeps the documents of one model in memory; [`query`] answers lists from it; [`order`] is the order of values.
+//! * [`problem`] is what can be wrong with a request.
+
+pub mod catalog;
+pub mod document;
+pub mod event;
+pub mod json;
+pub mod module;
+pub mod order;
+pub mod problem;
+pub mod query;
+mod raw;
+pub mod spec;
+mod suggest;
+pub mod table;
+mod timestamp;
+
+pub use problem::{FieldError, Problem, ProblemCode, Retry};

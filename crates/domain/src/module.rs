@@ -1,0 +1,152 @@
+//! `module.toml`: a model without code.
+//!
+//! ```
+//! let todo = aegis_domain::module::parse(
+//!     r#"
+//!     name = "todo"
+//!
+//!     [fields]
+//!     text = "text"
+//!     isComplete = { kind = "boolean", default = false }
+//!
+//!     [mixins]
+//!     require = ["text"]
+//!     "#,
+//!     "modules/todo/module.toml",
+//! )?;
+//! assert_eq!(todo.name.as_str(), "TODO");
+//! assert_eq!(todo.endpoint, "todos");
+//! assert!(todo.fields["text"].required);
+//! # Ok::<(), Vec<String>>(())
+//! ```
+//!
+//! `[mixins]` is another spelling of the rules of fields, with the names the original gave them. A mixin may
+//! name a field that `[fields]` does not: it is declared by that, of kind `text` if it has a pattern,
+//! `decimal` if it has a range, else `any`. The same holds for a field whose table names no kind.
+
+mod fields;
+mod mixins;
+mod reader;
+
+use self::{
+    fields::Fields,
+    reader::{Mistakes, describe},
+};
+use crate::{
+    catalog,
+    spec::{Datasource, IfMatch, ModelName, ModelSpec, UnknownFields},
+    suggest,
+};
+
+/// Bytes of one `module.toml`.
+pub const MODULE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Keys of the outermost table.
+const KEYS: [&str; 11] = [
+    "name",
+    "endpoint",
+    "description",
+    "fields",
+    "mixins",
+    "schema",
+    "unknown-fields",
+    "id-field",
+    "datasource",
+    "if-match",
+    "cache-documents-max",
+];
+
+/// Reads a `module.toml`; `origin` names it in messages.
+///
+/// # Errors
+/// All mistakes at once, each as `origin: key path: found X, expected Y`, with "did you mean" where a name is
+/// close to a known one.
+pub fn parse(toml_text: &str, origin: &str) -> Result<ModelSpec, Vec<String>> {
+    let mut mistakes = Mistakes::new(origin);
+    let spec = read(toml_text, &mut mistakes);
+    match mistakes.finish() {
+        told if told.is_empty() => {
+            spec.ok_or_else(|| vec![format!("{origin}: found no model, expected one")])
+        }
+        told => Err(told),
+    }
+}
+
+fn read(text: &str, mistakes: &mut Mistakes) -> Option<ModelSpec> {
+    let table = read_table(text, mistakes)?;
+    for key in table.keys().filter(|key| !KEYS.contains(&key.as_str())) {
+        let hint = suggest::similar(key, KEYS.into_iter());
+        let message = format!("found an unknown key, expected one of {}{hint}", KEYS.join(", "));
+        mistakes.tell(&catalog::key_path(&[key]), message);
+    }
+    let spec = read_model(table, mistakes)?;
+    for (key, message) in catalog::mistakes(&spec) {
+        mistakes.tell(&key, message);
+    }
+    Some(spec)
+}
+
+fn read_table(text: &str, mistakes: &mut Mistakes) -> Option<toml::Table> {
+    if text.len() > MODULE_BYTES_MAX {
+        mistakes.tell("file", format!("found {} bytes, expected at most {MODULE_BYTES_MAX}", text.len()));
+        return None;
+    }
+    text.parse().map_err(|error| mistakes.syntax(text, &error)).ok()
+}
+
+fn read_model(mut table: toml::Table, mistakes: &mut Mistakes) -> Option<ModelSpec> {
+    let name = read_name(table.remove("name"), mistakes);
+    let id_field = mistakes.text(table.remove("id-field"), "id-field");
+    let mut fields = Fields::new(id_field.as_deref());
+    if let Some(found) = table.remove("fields") {
+        fields.read(found, mistakes);
+    }
+    if let Some(found) = table.remove("mixins") {
+        mixins::read(found, &mut fields, mistakes);
+    }
+    let fields = fields.finish();
+    let endpoint = mistakes.text(table.remove("endpoint"), "endpoint");
+    // A placeholder for a missing name, so that the rest can be checked all the same; it is never returned.
+    let name = name.or_else(|| ModelName::new("unnamed").ok())?;
+    let unknown_fields = [("keep", UnknownFields::Keep), ("refuse", UnknownFields::Refuse)];
+    let datasources = [("memory", Datasource::Memory), ("file", Datasource::File)];
+    let if_match = [("optional", IfMatch::Optional), ("required", IfMatch::Required)];
+    Some(ModelSpec {
+        endpoint: endpoint.unwrap_or_else(|| format!("{}s", name.as_str().to_ascii_lowercase())),
+        name,
+        description: mistakes.text(table.remove("description"), "description"),
+        fields,
+        unknown_fields: mistakes
+            .choice(table.remove("unknown-fields"), "unknown-fields", &unknown_fields)
+            .unwrap_or(UnknownFields::Keep),
+        schema: read_schema(table.remove("schema"), mistakes),
+        id_field,
+        datasource: mistakes.choice(table.remove("datasource"), "datasource", &datasources),
+        if_match: mistakes
+            .choice(table.remove("if-match"), "if-match", &if_match)
+            .unwrap_or(IfMatch::Optional),
+        cache_documents_max: mistakes.count(table.remove("cache-documents-max"), "cache-documents-max"),
+    })
+}
+
+fn read_schema(found: Option<toml::Value>, mistakes: &mut Mistakes) -> Option<serde_json::Value> {
+    match found? {
+        table @ toml::Value::Table(_) => mistakes.json(table, "schema"),
+        other => {
+            mistakes.tell("schema", format!("found {}, expected a table: a JSON Schema", describe(&other)));
+            None
+        }
+    }
+}
+
+fn read_name(found: Option<toml::Value>, mistakes: &mut Mistakes) -> Option<ModelName> {
+    let Some(found) = found else {
+        mistakes.tell("name", "found nothing, expected the name of the model");
+        return None;
+    };
+    let text = mistakes.text(Some(found), "name")?;
+    ModelName::new(&text).map_err(|message| mistakes.tell("name", message)).ok()
+}
+
+#[cfg(test)]
+mod tests;

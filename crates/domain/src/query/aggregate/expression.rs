@@ -1,0 +1,88 @@
+//! Values made of rows.
+
+use serde_json::Value;
+
+use super::Reader;
+use crate::{json, query::parameters::Mistake, raw};
+
+/// What a value is made of.
+#[derive(Debug)]
+pub(super) enum Expression {
+    /// The value at a path; the whole row when it is empty.
+    Path(Vec<String>),
+    /// A value, as JSON.
+    Literal(Vec<u8>),
+    /// An object of values; what is missing is left out.
+    Object(Vec<(String, Expression)>),
+}
+
+/// Reads an expression.
+pub(super) fn parse(reader: &Reader<'_>, value: &Value) -> Result<Expression, Mistake> {
+    match value {
+        Value::String(text) => match text.strip_prefix('$') {
+            Some("$ROOT") => Ok(Expression::Path(Vec::new())),
+            Some(path) if path.starts_with('$') => Err(reader.wrong(value, "\"$path\" or \"$$ROOT\"")),
+            Some(path) => super::field(reader, path).map(|field| Expression::Path(field.path)),
+            None => Ok(literal(value)),
+        },
+        Value::Object(members) => {
+            if let Some((name, value)) = members.iter().find(|(name, _)| name.starts_with('$')) {
+                if name == "$literal" && members.len() == 1 {
+                    return Ok(literal(value));
+                }
+                let found = format!("the operator {:?}", json::shorten(name));
+                return Err(reader.saying(found, "\"$path\", {\"$literal\": value} or an object of them"));
+            }
+            let parts = members
+                .iter()
+                .map(|(name, value)| Ok((reader.new_name(name)?.to_owned(), parse(reader, value)?)));
+            Ok(Expression::Object(parts.collect::<Result<_, Mistake>>()?))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => Ok(literal(value)),
+    }
+}
+
+fn literal(value: &Value) -> Expression {
+    Expression::Literal(value.to_string().into_bytes())
+}
+
+impl Expression {
+    /// Appends the value for a row; tells whether there is one.
+    pub(super) fn write(&self, row: &[u8], out: &mut Vec<u8>) -> bool {
+        match self {
+            Self::Path(path) => match raw::find(row, path) {
+                Some(value) => out.extend_from_slice(value),
+                None => return false,
+            },
+            Self::Literal(value) => out.extend_from_slice(value),
+            Self::Object(parts) => {
+                out.extend_from_slice(b"{}");
+                extend(parts, row, out);
+            }
+        }
+        true
+    }
+
+    /// The value for a row.
+    pub(super) fn value(&self, row: &[u8]) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        self.write(row, &mut out).then_some(out)
+    }
+}
+
+/// Adds properties to the object at the end of `out`.
+pub(super) fn extend(parts: &[(String, Expression)], row: &[u8], out: &mut Vec<u8>) {
+    for (name, part) in parts {
+        let brace = out.pop();
+        let start = out.len();
+        if out.last() != Some(&b'{') {
+            out.push(b',');
+        }
+        json::write_text(out, name);
+        out.push(b':');
+        if !part.write(row, out) {
+            out.truncate(start);
+        }
+        out.extend(brace);
+    }
+}

@@ -1,0 +1,98 @@
+use super::{Store, everything};
+use crate::{json, query::Bounds};
+
+fn orders() -> Store {
+    let toml =
+        "name = \"order\"\n[fields]\nstatus = { kind = \"text\", indexed = true }\ndue = \"timestamp\"";
+    let mut store = Store::new(toml, everything());
+    for (id, properties) in [
+        ("1", r#"{"status":"NEW","total":10.10,"customer":{"name":"Ada"},"due":"2026-01-01T00:00:00Z"}"#),
+        ("2", r#"{"status":"NEW","total":0.20,"customer":{"name":"Bob"},"due":"2026-01-01T01:00:00+01:00"}"#),
+        ("3", r#"{"status":"PAID","total":"unknown","customer":{"name":"Ada"}}"#),
+        ("4", r#"{"status":"PAID","total":5,"due":"2026-01-02T00:00:00Z"}"#),
+        ("5", r#"{"total":null}"#),
+    ] {
+        store.put(id, properties);
+    }
+    store
+}
+
+fn aggregate(store: &Store, pipeline: &str) -> String {
+    let encoded: String = pipeline.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    store.text(&format!("__aggregate={encoded}"))
+}
+
+#[test]
+fn groups_come_by_id_with_exact_sums() {
+    let store = orders();
+    insta::assert_snapshot!(
+        aggregate(&store, r#"[{"$group":{"_id":"$status","total":{"$sum":"$total"},"mean":{"$avg":"$total"},"n":{"$sum":1},"count":{"$count":{}}}}]"#),
+        @r#"[{"_id":null,"total":0,"mean":null,"n":1,"count":1},{"_id":"NEW","total":10.3,"mean":5.15,"n":2,"count":2},{"_id":"PAID","total":5,"mean":5,"n":2,"count":2}]"#
+    );
+    insta::assert_snapshot!(
+        aggregate(&store, r#"[{"$group":{"_id":null,"min":{"$min":"$total"},"max":{"$max":"$total"},"first":{"$first":"$total"},"last":{"$last":"$status"},"all":{"$push":"$customer.name"},"rows":{"$push":{"s":"$status","x":"$missing","one":{"$literal":"$1"}}}}}]"#),
+        @r#"[{"_id":null,"min":0.20,"max":"unknown","first":10.10,"last":null,"all":["Ada","Bob","Ada"],"rows":[{"s":"NEW","one":"$1"},{"s":"NEW","one":"$1"},{"s":"PAID","one":"$1"},{"s":"PAID","one":"$1"},{"one":"$1"}]}]"#
+    );
+    insta::assert_snapshot!(
+        aggregate(&store, r#"[{"$group":{"_id":{"status":"$status","who":"$customer.name"},"n":{"$sum":1}}},{"$match":{"_id.status":"PAID"}}]"#),
+        @r#"[{"_id":{"status":"PAID"},"n":1},{"_id":{"status":"PAID","who":"Ada"},"n":1}]"#
+    );
+    insta::assert_snapshot!(aggregate(&store, r#"[{"$match":{"status":"NONE"}},{"$group":{"_id":null}}]"#), @"[]");
+}
+
+#[test]
+fn stages_follow_one_another() {
+    let store = orders();
+    insta::assert_snapshot!(
+        aggregate(&store, r#"[{"$match":{"status":{"$exists":true}}},{"$sort":{"total":-1}},{"$skip":1},{"$limit":2},{"$project":{"total":1,"who":"$customer.name"}}]"#),
+        @r#"[{"total":10.10,"id":"1","who":"Ada"},{"total":5,"id":"4"}]"#
+    );
+    insta::assert_snapshot!(aggregate(&store, r#"[{"$project":{"customer.name":0,"id":0,"due":0}},{"$limit":1}]"#), @r#"[{"status":"NEW","total":10.10,"customer":{}}]"#);
+    insta::assert_snapshot!(aggregate(&store, r#"[{"$project":{"id":0,"customer.name":1}},{"$limit":1}]"#), @r#"[{"customer":{"name":"Ada"}}]"#);
+    insta::assert_snapshot!(aggregate(&store, r#"[{"$limit":3},{"$group":{"_id":"$status","n":{"$sum":1}}},{"$sort":{"n":-1,"_id":1}},{"$limit":1}]"#), @r#"[{"_id":"NEW","n":2}]"#);
+    insta::assert_snapshot!(aggregate(&store, r#"[{"$match":{"status":"NEW"}},{"$count":"n"}]"#), @r#"[{"n":2}]"#);
+    insta::assert_snapshot!(aggregate(&store, r#"[{"$match":{"status":"NONE"}},{"$count":"n"}]"#), @"[]");
+    insta::assert_snapshot!(aggregate(&store, "[]"), @r#"[{"status":"NEW","total":10.10,"customer":{"name":"Ada"},"due":"2026-01-01T00:00:00Z","id":"1"},{"status":"NEW","total":0.20,"customer":{"name":"Bob"},"due":"2026-01-01T01:00:00+01:00","id":"2"},{"status":"PAID","total":"unknown","customer":{"name":"Ada"},"id":"3"},{"status":"PAID","total":5,"due":"2026-01-02T00:00:00Z","id":"4"},{"total":null,"id":"5"}]"#);
+}
+
+#[test]
+fn conditions_are_those_of_filters() {
+    let store = orders();
+    let ids = |condition: &str| {
+        let rows = aggregate(&store, &format!(r#"[{{"$match":{condition}}},{{"$project":{{"id":1}}}}]"#));
+        let rows = json::parse(rows.as_bytes()).unwrap();
+        let ids: Vec<_> =
+            rows.as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect();
+        ids.concat()
+    };
+    assert_eq!(ids("{}"), "12345");
+    assert_eq!(ids(r#"{"status":"NEW","total":{"$gt":1}}"#), "1");
+    assert_eq!(ids(r#"{"total":{"$gte":0.2,"$lte":5}}"#), "24");
+    assert_eq!(ids(r#"{"$or":[{"status":null},{"total":{"$in":["unknown",5.0]}}]}"#), "345");
+    assert_eq!(ids(r#"{"$and":[{"status":{"$ne":"NEW"}},{"customer":{"$exists":false}}]}"#), "45");
+    assert_eq!(ids(r#"{"$not":{"status":{"$nin":["NEW",null]}}}"#), "125");
+    assert_eq!(ids(r#"{"total":{"$not":{"$gt":1}}}"#), "235");
+    assert_eq!(ids(r#"{"customer":{"name":"Ada"}}"#), "13");
+    assert_eq!(ids(r#"{"due":"2026-01-01T00:00:00.000Z"}"#), "12");
+}
+
+#[test]
+fn pipelines_are_bounded() {
+    let mut store = Store::new("name = \"thing\"", everything());
+    let text = "x".repeat(1 << 20);
+    for n in 0..20 {
+        store.put(&format!("{n:02}"), &format!("{{\"n\":{n},\"text\":\"{text}\"}}"));
+    }
+    let bounds = Bounds { scan_max: 100, limit_default: 5, limit_max: 5 };
+    let refused = |pipeline: &str| {
+        store.answer_within(&format!("__aggregate={pipeline}"), &bounds).expect_err(pipeline).to_string()
+    };
+    insta::assert_snapshot!(refused(r#"[{"$project":{"n":1}}]"#), @r#"bad-parameter: parameter "__aggregate": found a pipeline that yields more than 5 rows, expected less, by a $limit at the end"#);
+    insta::assert_snapshot!(refused(r#"[{"$group":{"_id":null,"all":{"$push":"$text"}}}]"#), @r#"bad-parameter: parameter "__aggregate": found a pipeline that keeps more than 16 MiB, expected less, by $match, $project or a $limit after $sort"#);
+    insta::assert_snapshot!(refused(r#"[{"$group":{"_id":{"text":"$text","n":"$n"}}},{"$limit":1}]"#), @r#"bad-parameter: parameter "__aggregate": found a pipeline that keeps more than 16 MiB, expected less, by $match, $project or a $limit after $sort"#);
+    insta::assert_snapshot!(refused(r#"[{"$sort":{"n":1}},{"$count":"n"}]"#), @r#"bad-parameter: parameter "__aggregate": found a pipeline that keeps more than 16 MiB, expected less, by $match, $project or a $limit after $sort"#);
+    let top = store
+        .answer_within(r#"__aggregate=[{"$sort":{"n":-1}},{"$limit":2},{"$project":{"n":1}}]"#, &bounds)
+        .unwrap();
+    assert_eq!(top.body, r#"[{"n":19,"id":"19"},{"n":18,"id":"18"}]"#);
+}
