@@ -1,0 +1,263 @@
+use std::path::Path;
+
+use aegis_ipc::data::{Change, ChangeKind};
+use bytes::Bytes;
+
+use super::*;
+use crate::{
+    engine::{Batch, IndexName, IndexRow, IndexState, MetaEdit, UniqueEdit, UniqueKey},
+    testing::specs,
+};
+
+const TODO: &str = "name = \"todo\"\n[fields]\ncode = { unique = true }";
+const NOTE: &str = "name = \"note\"\ndatasource = \"memory\"";
+
+fn options(folder: &Path) -> Options {
+    Options { folder: store_folder(folder), cache_bytes: 1 << 20 }
+}
+
+fn put(sequence: u64, id: &str, revision: u64, rest: &str) -> Change {
+    let body = Bytes::from(format!("{{{rest}\"id\":\"{id}\",\"revision\":{revision}}}"));
+    let kind = ChangeKind::Put { id: id.into(), revision, body };
+    Change { sequence, model: "TODO".into(), kind, time_ms: 1 }
+}
+
+fn owner(code: &str, id: &str) -> UniqueEdit {
+    UniqueEdit { key: UniqueKey::new(1, format!("\"{code}\"").as_bytes()), owner: Some(id.into()) }
+}
+
+fn index() -> MetaEdit {
+    let name = IndexName { model: "TODO".into(), field: "code".into() };
+    MetaEdit::Index(IndexRow { name, number: 1, state: IndexState::Complete })
+}
+
+/// A store with two documents, one of them changed once, and one removed.
+fn fill(folder: &Path) {
+    let engine = options(folder).open().unwrap().engine;
+    let meta = vec![MetaEdit::Catalog(catalog::encode(&specs(&[TODO, NOTE]))), index()];
+    engine.apply(&Batch { meta, ..Batch::default() }).unwrap();
+    let gone = Change {
+        sequence: 5,
+        kind: ChangeKind::Remove { id: "gone".into(), revision: 1 },
+        ..put(0, "", 1, "")
+    };
+    let changes = [
+        put(1, "a", 1, "\"code\":\"x\","),
+        put(2, "ü", 1, "\"price\":1.50,\n "),
+        put(3, "gone", 1, ""),
+        put(4, "a", 2, "\"code\":\"y\","),
+        gone,
+    ];
+    let batch =
+        Batch { changes: changes.iter().collect(), unique: vec![owner("y", "a")], ..Batch::default() };
+    engine.apply(&batch).unwrap();
+}
+
+fn exported(folder: &Path) -> String {
+    let mut text = Vec::new();
+    export(folder, &mut text, &mut |_| ()).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+fn imported(folder: &Path, text: &str) -> Result<Imported, DataError> {
+    import(folder, &mut text.as_bytes(), &mut |_| ())
+}
+
+fn findings(folder: &Path) -> Vec<String> {
+    let verified = verify(folder, &mut |_| ()).unwrap();
+    assert_eq!(verified.findings_count, verified.findings.len() as u64);
+    verified.findings
+}
+
+#[test]
+fn an_export_is_text_that_an_import_makes_the_same_store_of() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fill(from.path());
+    let text = exported(from.path());
+    insta::assert_snapshot!(text, @r#"
+    {"format":"aegis-documents","version":1,"documents":2,"sequence":5}
+    {"model":"TODO","id":"a","revision":2,"sequence":4,"document":{"code":"y","id":"a","revision":2}}
+    {"model":"TODO","id":"ü","revision":1,"sequence":2,"document":{"price":1.50,  "id":"ü","revision":1}}
+    "#);
+    assert_eq!(imported(to.path(), &text).unwrap(), Imported { created: 2, replaced: 0, unchanged: 0 });
+    let documents = |text: &str| -> Vec<String> {
+        let lines = text.lines().skip(1);
+        lines.map(|line| line.split_once("\"document\":").unwrap().1.to_owned()).collect()
+    };
+    assert_eq!(documents(&exported(to.path())), documents(&text));
+    assert_eq!(findings(to.path()), Vec::<String>::new());
+    assert_eq!(imported(to.path(), &text).unwrap(), Imported { created: 0, replaced: 0, unchanged: 2 });
+}
+
+#[test]
+fn progress_reaches_the_announced_total() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path());
+    let mut seen = Vec::new();
+    let mut text = Vec::new();
+    export(folder.path(), &mut text, &mut |progress| seen.push(progress)).unwrap();
+    assert_eq!(seen, [Progress { done: 1, total: Some(2) }, Progress { done: 2, total: Some(2) }]);
+    seen.clear();
+    import(folder.path(), &mut &text[..], &mut |progress| seen.push(progress)).unwrap();
+    assert_eq!(seen.last(), Some(&Progress { done: 2, total: Some(2) }));
+}
+
+#[test]
+fn an_import_into_a_store_with_documents_replaces_and_keeps_unique_values_unique() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path());
+    let header = "{\"format\":\"aegis-documents\",\"version\":1,\"documents\":2,\"sequence\":9}\n";
+    let line = |id: &str, revision: u64, code: &str| {
+        format!(
+            "{{\"model\":\"TODO\",\"id\":\"{id}\",\"revision\":{revision},\"sequence\":1,\
+             \"document\":{{\"code\":\"{code}\",\"id\":\"{id}\",\"revision\":{revision}}}}}\n"
+        )
+    };
+    let taken =
+        imported(folder.path(), &format!("{header}{}{}", line("b", 1, "z"), line("c", 1, "y"))).unwrap_err();
+    insta::assert_snapshot!(taken, @r#"line 3: unique field code of model TODO: document "a" has the same value; 0 documents before it were imported"#);
+    assert_eq!(taken.exit_code(), 65);
+    assert_eq!(exported(folder.path()).lines().count(), 3, "the chunk was not taken");
+    let moved = format!("{header}{}{}", line("a", 3, "z"), line("c", 1, "y"));
+    assert_eq!(imported(folder.path(), &moved).unwrap(), Imported { created: 1, replaced: 1, unchanged: 0 });
+    assert_eq!(findings(folder.path()), Vec::<String>::new());
+    let twice = format!("{header}{}{}", line("d", 1, "1"), line("d", 2, "2"));
+    assert_eq!(imported(folder.path(), &twice).unwrap(), Imported { created: 1, replaced: 1, unchanged: 0 });
+    assert_eq!(findings(folder.path()), Vec::<String>::new());
+}
+
+#[test]
+fn every_mistake_in_an_export_is_told_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path());
+    let header = "{\"format\":\"aegis-documents\",\"version\":1,\"documents\":1,\"sequence\":9}";
+    let document = |model: &str, id: &str, revision: u64, document: &str| {
+        format!(
+            "{header}\n\n{{\"model\":\"{model}\",\"id\":\"{id}\",\"revision\":{revision},\"sequence\":1,\"document\":{document}}}"
+        )
+    };
+    let good = "{\"id\":\"a\",\"revision\":1}";
+    let inputs = [
+        String::new(),
+        "no header".to_owned(),
+        header.replace("version\":1", "version\":2"),
+        header.to_owned(),
+        format!("{header}\nnonsense"),
+        document("todo", "a", 1, good),
+        document("1", "a", 1, good),
+        document("TODO", "", 1, good),
+        document("TODO", "b", 1, good),
+        document("TODO", "a", 2, good),
+        document("TODO", "a", 1, "[]"),
+        document("TODO", "a", 1, "{\"id\":\"a\""),
+        document("NOTE", "a", 1, good),
+    ];
+    let messages: Vec<String> =
+        inputs.iter().map(|input| imported(folder.path(), input).unwrap_err().to_string()).collect();
+    insta::assert_snapshot!(messages.join("\n"), @r#"
+    line 1: found nothing, expected the header of an export; 0 documents before it were imported
+    line 1: this is not the header of an export: it begins with 'n', expected '{'; 0 documents before it were imported
+    line 1: found format "aegis-documents" version 2, expected "aegis-documents" version 1; 0 documents before it were imported
+    the export is cut short: its header announces 1 documents, found 0, which were imported
+    line 2: this is not a document: expected ident at line 1 column 2; 0 documents before it were imported
+    line 3: model: found "todo", expected "TODO"; 0 documents before it were imported
+    line 3: model: found "1", expected 1 to 64 letters, digits, '_' or '-', starting with a letter; 0 documents before it were imported
+    line 3: id: found 0 bytes, expected 1 to 4096; 0 documents before it were imported
+    line 3: found revision 1 of "b", but the document says revision 1 of "a"; 0 documents before it were imported
+    line 3: found revision 2 of "a", but the document says revision 1 of "a"; 0 documents before it were imported
+    line 3: document: it begins with '[', expected '{'; 0 documents before it were imported
+    line 3: this is not a document: EOF while parsing an object at line 1 column 72; 0 documents before it were imported
+    line 3: model NOTE keeps its documents in memory, so they cannot be imported; 0 documents before it were imported
+    "#);
+    let invalid = [header.as_bytes(), b"\n\xff\xfe\n"].concat();
+    let error = import(folder.path(), &mut &invalid[..], &mut |_| ()).unwrap_err();
+    assert!(error.to_string().starts_with("line 2: invalid utf-8"), "{error}");
+}
+
+#[test]
+fn a_running_host_is_not_disturbed_and_a_missing_store_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = export(folder.path(), &mut Vec::new(), &mut |_| ()).unwrap_err();
+    assert_eq!(error.to_string(), format!("{} holds no store", store_folder(folder.path()).display()));
+    fill(folder.path());
+    let store = StoreLock::take(&store_folder(folder.path())).unwrap();
+    let error = verify(folder.path(), &mut |_| ()).unwrap_err();
+    assert_eq!(error.exit_code(), crate::error::EXIT_TRANSIENT);
+    drop(store);
+    let host = std::fs::File::create(folder.path().join("LOCK")).unwrap();
+    host.try_lock().unwrap();
+    let error = imported(
+        folder.path(),
+        "{\"format\":\"aegis-documents\",\"version\":1,\"documents\":0,\"sequence\":0}",
+    );
+    assert_eq!(error.unwrap_err().exit_code(), crate::error::EXIT_TRANSIENT);
+    drop(host);
+    assert_eq!(findings(folder.path()), Vec::<String>::new());
+}
+
+#[test]
+fn documents_log_and_indexes_that_disagree_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path());
+    let verified = verify(folder.path(), &mut |_| ()).unwrap();
+    assert_eq!((verified.documents, verified.changes, verified.unique_values), (2, 5, 1));
+    assert_eq!((verified.findings, verified.notes), (Vec::new(), Vec::new()));
+    let engine = options(folder.path()).open().unwrap().engine;
+    engine.spoil();
+    drop(engine);
+    let found = findings(folder.path()).join("\n").replace(&folder.path().display().to_string(), "/data");
+    insta::assert_snapshot!(found, @r#"
+    row \x00 of partition log in /data/store/engine is damaged: found 1 bytes, expected 8
+    row \x00\x00\x00\x00\x00\x00\x00\x06 of partition log in /data/store/engine is damaged: checksum c28808f6, expected 42781fe9
+    document "a" of model TODO is the one of change 1, although change 4 is later
+    document "ü" of model TODO is kept under the key \x04TODOelsewhere
+    document "gone" of model TODO exists, although change 5 removed it
+    document "ü" of model TODO is missing, which change 2 wrote
+    index 1 has a value of "a" that it does not have
+    index 1 has a value of "a" that it does not have
+    index 1 lacks a value of document "a"
+    row kx of partition responses in /data/store/engine is damaged: found 8 bytes, expected at least 28
+    "#);
+}
+
+#[test]
+fn damage_that_keeps_the_store_closed_is_a_finding() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path());
+    std::fs::remove_file(store_folder(folder.path()).join("engine/keyspaces/2/current")).unwrap();
+    let found = findings(folder.path());
+    assert_eq!(found.len(), 1);
+    assert!(found[0].ends_with("engine/keyspaces/2/current is damaged: the file is gone"), "{found:?}");
+}
+
+#[test]
+fn an_unfinished_group_is_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path());
+    let journal = store_folder(folder.path()).join("engine/0.jnl");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    let written = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes.truncate(written - 5);
+    std::fs::write(&journal, bytes).unwrap();
+    let verified = verify(folder.path(), &mut |_| ()).unwrap();
+    assert_eq!((verified.documents, verified.findings), (0, Vec::new()));
+    assert!(verified.notes[0].starts_with("the unfinished last group was moved to "), "{:?}", verified.notes);
+}
+
+#[test]
+fn an_import_without_known_models_leaves_unique_indexes_to_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = options(folder.path()).open().unwrap().engine;
+    engine.apply(&Batch { meta: vec![index()], ..Batch::default() }).unwrap();
+    drop(engine);
+    let from = tempfile::tempdir().unwrap();
+    fill(from.path());
+    imported(folder.path(), &exported(from.path())).unwrap();
+    let recovered = options(folder.path()).open().unwrap().engine.recover().unwrap();
+    assert_eq!((recovered.indexes, recovered.dropped), (Vec::new(), vec![1]));
+    let notes = verify(folder.path(), &mut |_| ()).unwrap().notes;
+    assert_eq!(
+        notes,
+        ["the models are not known yet, so unique indexes were not compared with the documents"]
+    );
+}

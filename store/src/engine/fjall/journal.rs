@@ -1,0 +1,265 @@
+//! Looks at the engine's journal files before the engine does.
+//!
+//! The engine drops everything behind the first byte it cannot read, and refuses a group whose checksum is wrong even
+//! at the very end. Both are wrong in one case each: damage in the middle must stop the store, because what follows
+//! was acknowledged; a group cut short by a power failure at the end must not, because nobody was told of it. The
+//! store syncs every group before it writes the next one, so at most the last group of the newest file can be torn.
+//!
+//! ```text
+//! group  ┌───────┬───────┬────────┐ ┌──────┬──────┬─────────────┬───────────┬─────┬──────┬────────┬─────┬───────┐
+//!        │ 1     │ items │ engine │ │ 2    │ type │ compression │ partition │ key │ raw  │ stored │ key │ value │ …
+//!        │ start │ count │ number │ │ item │      │             │           │ len │ len  │ length │     │       │
+//!        └───────┴───────┴────────┘ └──────┴──────┴─────────────┴───────────┴─────┴──────┴────────┴─────┴───────┘
+//!          1       4       8          1      1      1             8           2     4      4
+//!        ┌─────┬──────────────────┬───────┐
+//!        │ 3   │ XXH3 of the items│ FJL 3 │
+//!        │ end │                  │       │      integers are little endian
+//!        └─────┴──────────────────┴───────┘
+//! ```
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{engine::EngineResult, error::EngineError};
+
+/// Ending of journal files.
+const JOURNAL_SUFFIX: &str = "jnl";
+const TAG_START: u8 = 1;
+const TAG_ITEM: u8 = 2;
+const TAG_END: u8 = 3;
+const TAG_CLEAR: u8 = 4;
+const START_BYTES: usize = 13;
+const ITEM_HEADER_BYTES: usize = 21;
+const CLEAR_BYTES: usize = 9;
+const END_BYTES: usize = 13;
+const TRAILER: &[u8] = b"FJL\x03";
+
+/// The unfinished group at the end of the newest journal file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Torn {
+    /// The file.
+    pub(crate) file: PathBuf,
+    /// Where the last whole group ends, bytes.
+    pub(crate) offset: u64,
+    /// What follows it.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Reads all journal files of an engine folder.
+///
+/// # Errors
+/// Damage that is more than an unfinished last group; nothing is changed then.
+pub(crate) fn check(folder: &Path) -> EngineResult<Option<Torn>> {
+    let files = journals(folder)?;
+    let Some((newest, sealed)) = files.split_last() else {
+        return Err(EngineError::damaged(folder.display().to_string(), "its journal files (*.jnl) are gone"));
+    };
+    for file in sealed {
+        if let Some(torn) = check_file(file)? {
+            let reason =
+                format!("no whole group at byte {}, although newer journal files exist", torn.offset);
+            return Err(EngineError::damaged(file.display().to_string(), reason));
+        }
+    }
+    check_file(newest)
+}
+
+/// Moves the unfinished group out of the journal file into a file of its own in `folder`, and returns that file.
+pub(crate) fn set_aside(torn: &Torn, folder: &Path) -> EngineResult<PathBuf> {
+    std::fs::create_dir_all(folder)
+        .map_err(|error| EngineError::io(format!("creating {}", folder.display()), error))?;
+    let journal = torn.file.file_stem().unwrap_or_default().to_string_lossy();
+    let copy = folder.join(format!("journal-{journal}-at-{}.torn", torn.offset));
+    let failed = |operation: &str, path: &Path, error| {
+        EngineError::io(format!("{operation} {}", path.display()), error)
+    };
+    let mut file = File::create(&copy).map_err(|error| failed("creating", &copy, error))?;
+    file.write_all(&torn.bytes).map_err(|error| failed("writing", &copy, error))?;
+    file.sync_all().map_err(|error| failed("syncing", &copy, error))?;
+    let journal = OpenOptions::new().write(true).open(&torn.file);
+    let journal = journal.map_err(|error| failed("opening", &torn.file, error))?;
+    journal.set_len(torn.offset).map_err(|error| failed("shortening", &torn.file, error))?;
+    journal.sync_all().map_err(|error| failed("syncing", &torn.file, error))?;
+    Ok(copy)
+}
+
+/// Journal files, oldest first.
+fn journals(folder: &Path) -> EngineResult<Vec<PathBuf>> {
+    let failed = |error| EngineError::io(format!("listing {}", folder.display()), error);
+    let mut numbered = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_none_or(|suffix| suffix != JOURNAL_SUFFIX) {
+            continue;
+        }
+        let number =
+            path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok());
+        let Some(number) = number else {
+            return Err(EngineError::damaged(
+                path.display().to_string(),
+                "its name is not a number and .jnl",
+            ));
+        };
+        numbered.push((number, path));
+    }
+    numbered.sort();
+    Ok(numbered.into_iter().map(|(_, path)| path).collect())
+}
+
+fn check_file(file: &Path) -> EngineResult<Option<Torn>> {
+    let bytes =
+        std::fs::read(file).map_err(|error| EngineError::io(format!("reading {}", file.display()), error))?;
+    let end = last_whole_group(&bytes);
+    let rest = &bytes[end..];
+    // The engine reserves space at the end of a journal file; unwritten space reads as zeros.
+    let Some(last_written) = rest.iter().rposition(|byte| *byte != 0) else { return Ok(None) };
+    if let Some(next) = next_whole_group(&bytes, end + 1) {
+        let reason = format!("no whole group at byte {end}, but one at byte {next} follows");
+        return Err(EngineError::damaged(file.display().to_string(), reason));
+    }
+    Ok(Some(Torn { file: file.to_owned(), offset: end as u64, bytes: rest[..=last_written].to_vec() }))
+}
+
+/// Where the whole groups at the beginning end.
+fn last_whole_group(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(end) = group_end(bytes, at) {
+        at = end;
+    }
+    at
+}
+
+/// Where a whole group begins at or after `from`.
+fn next_whole_group(bytes: &[u8], from: usize) -> Option<usize> {
+    let begins = |at: &usize| {
+        bytes[*at] == TAG_START && matches!(bytes.get(at + START_BYTES), Some(&(TAG_ITEM | TAG_CLEAR)))
+    };
+    (from..bytes.len()).filter(begins).find(|at| group_end(bytes, *at).is_some())
+}
+
+/// Where the group that begins at `at` ends, if it is whole.
+fn group_end(bytes: &[u8], at: usize) -> Option<usize> {
+    let start = bytes.get(at..at + START_BYTES)?;
+    if start[0] != TAG_START {
+        return None;
+    }
+    let items = u32::from_le_bytes([start[1], start[2], start[3], start[4]]);
+    let items_start = at + START_BYTES;
+    let mut items_end = items_start;
+    for _ in 0..items {
+        items_end = item_end(bytes, items_end)?;
+    }
+    let end = bytes.get(items_end..items_end + END_BYTES)?;
+    let (checksum, trailer) = end[1..].split_first_chunk::<8>()?;
+    let whole = end[0] == TAG_END
+        && trailer == TRAILER
+        && u64::from_le_bytes(*checksum) == xxh3_64(&bytes[items_start..items_end]);
+    whole.then_some(items_end + END_BYTES)
+}
+
+fn item_end(bytes: &[u8], at: usize) -> Option<usize> {
+    match *bytes.get(at)? {
+        TAG_CLEAR => Some(at + CLEAR_BYTES),
+        TAG_ITEM => {
+            let header = bytes.get(at..at + ITEM_HEADER_BYTES)?;
+            let key = usize::from(u16::from_le_bytes([header[11], header[12]]));
+            let value = u32::from_le_bytes([header[17], header[18], header[19], header[20]]) as usize;
+            let end = at + ITEM_HEADER_BYTES + key + value;
+            (end <= bytes.len()).then_some(end)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fjall::{Database, KeyspaceCreateOptions, PersistMode};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Bytes of a journal with `groups` groups as the engine writes it, without the reserved space.
+    fn journal(groups: usize) -> (tempfile::TempDir, PathBuf, Vec<u8>, Vec<usize>) {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::builder(folder.path()).open().unwrap();
+        let rows = database.keyspace("rows", KeyspaceCreateOptions::default).unwrap();
+        for group in 0..groups {
+            let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
+            batch.insert(&rows, format!("a{group}"), "x".repeat(group * 3000));
+            batch.insert(&rows, format!("b{group}"), "y");
+            batch.remove(&rows, "a0");
+            batch.commit().unwrap();
+        }
+        let file = folder.path().join("0.jnl");
+        let mut bytes = std::fs::read(&file).unwrap();
+        let mut ends = vec![0];
+        while let Some(end) = group_end(&bytes, ends[ends.len() - 1]) {
+            ends.push(end);
+        }
+        bytes.truncate(*ends.last().unwrap());
+        (folder, file, bytes, ends)
+    }
+
+    #[test]
+    fn groups_of_the_engine_are_whole_with_and_without_compression_and_reserved_space() {
+        let (folder, file, bytes, ends) = journal(4);
+        assert_eq!(ends.len(), 5);
+        assert_eq!(check(folder.path()).unwrap(), None);
+        std::fs::write(&file, &bytes).unwrap();
+        assert_eq!(check(folder.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_cut_leaves_whole_groups_and_what_was_cut_is_kept() {
+        let (folder, file, bytes, ends) = journal(3);
+        let cut = ends[2] + 17; // the last byte kept is not zero
+        std::fs::write(&file, &bytes[..cut]).unwrap();
+        let torn = check(folder.path()).unwrap().unwrap();
+        assert_eq!((torn.offset, torn.bytes.len()), (ends[2] as u64, 17));
+        let aside = folder.path().join("aside");
+        let copy = set_aside(&torn, &aside).unwrap();
+        assert_eq!(std::fs::read(copy).unwrap(), bytes[ends[2]..cut]);
+        assert_eq!(std::fs::read(&file).unwrap(), bytes[..ends[2]]);
+        assert_eq!(check(folder.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_last_group_with_a_hole_is_torn_but_one_in_the_middle_is_damage() {
+        let (folder, file, bytes, ends) = journal(3);
+        let mut holed = bytes.clone();
+        holed[ends[2] + 40..ends[2] + 60].fill(0);
+        std::fs::write(&file, &holed).unwrap();
+        assert_eq!(check(folder.path()).unwrap().unwrap().offset, ends[2] as u64);
+        let mut damaged = bytes;
+        damaged[ends[1] + 40] ^= 1;
+        std::fs::write(&file, &damaged).unwrap();
+        let message = check(folder.path()).unwrap_err().to_string();
+        let expected = format!("no whole group at byte {}, but one at byte {} follows", ends[1], ends[2]);
+        assert!(message.ends_with(&expected), "{message}");
+        assert_eq!(std::fs::read(&file).unwrap(), damaged, "nothing was changed");
+    }
+
+    #[test]
+    fn a_torn_sealed_journal_or_none_at_all_is_damage() {
+        let (folder, file, bytes, _) = journal(2);
+        std::fs::write(folder.path().join("1.jnl"), &bytes).unwrap();
+        std::fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
+        assert!(check(folder.path()).unwrap_err().to_string().contains("although newer journal files exist"));
+        let empty = tempfile::tempdir().unwrap();
+        assert!(check(empty.path()).unwrap_err().to_string().ends_with("its journal files (*.jnl) are gone"));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(0_u8..5, 0..300)) {
+            let end = last_whole_group(&bytes);
+            prop_assert!(end <= bytes.len());
+            let _ = next_whole_group(&bytes, end);
+        }
+    }
+}

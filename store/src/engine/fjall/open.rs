@@ -1,0 +1,245 @@
+//! Opening the folder of an engine: what may be repaired is repaired, what may not is named and left alone.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::atomic::AtomicU64,
+};
+
+use fjall::{Database, KeyspaceCreateOptions};
+
+use super::{FjallEngine, journal};
+use crate::{
+    engine::{
+        EngineResult,
+        records::{self, FORMAT, Flaw},
+    },
+    error::EngineError,
+};
+
+/// Folder of the engine inside the store's folder.
+const ENGINE_FOLDER: &str = "engine";
+/// Where a new engine is made before it gets its name, so that a half-made one is never taken for a damaged one.
+const NEW_FOLDER: &str = "engine.new";
+/// Where the ends of torn journal files are kept.
+const TORN_FOLDER: &str = "torn";
+/// File that the engine writes last when it is made.
+const VERSION_FILE: &str = "version";
+/// The journal format that [`journal`] reads, as the engine's version file says it.
+const VERSION_KNOWN: &[u8] = b"FJL\x03";
+/// Folder of the engine's partitions, one folder each.
+const PARTITIONS_FOLDER: &str = "keyspaces";
+/// Partitions are numbered from 1 in the order in which they are made; 0 is the engine's own.
+const PARTITIONS: u32 = 6;
+/// File without which the engine deletes a partition's folder.
+const PARTITION_FILE: &str = "current";
+
+/// Journal files may grow to this before partitions that hold them back are written out, bytes. They are read at every
+/// start, and this much takes well under a second.
+const JOURNAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// Rows of the two large partitions wait in memory up to this, bytes.
+const LARGE_BUFFER_BYTES: u64 = 32 * 1024 * 1024;
+/// Rows of a small partition wait in memory up to this, bytes.
+const SMALL_BUFFER_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How an engine is opened.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// The store's folder.
+    pub(crate) folder: PathBuf,
+    /// Bytes of blocks kept in memory.
+    pub(crate) cache_bytes: u64,
+}
+
+/// An opened engine.
+pub(crate) struct Opened {
+    /// The engine.
+    pub(crate) engine: FjallEngine,
+    /// Where the unfinished last group was moved to, if there was one.
+    pub(crate) set_aside: Option<PathBuf>,
+}
+
+impl Options {
+    /// Folder of the engine's files.
+    pub(crate) fn engine_folder(&self) -> PathBuf {
+        self.folder.join(ENGINE_FOLDER)
+    }
+
+    /// Is there anything to open?
+    pub(crate) fn exists(&self) -> bool {
+        self.engine_folder().exists()
+    }
+
+    /// Opens the engine, and makes it when there is none.
+    pub(crate) fn open(&self) -> EngineResult<Opened> {
+        if !self.exists() {
+            self.create()?;
+        }
+        let folder = self.engine_folder();
+        check_files(&folder)?;
+        let torn = if reads_journal(&folder)? { journal::check(&folder)? } else { None };
+        let set_aside =
+            torn.map(|torn| journal::set_aside(&torn, &self.folder.join(TORN_FOLDER))).transpose()?;
+        let engine = self.open_folder(&folder)?;
+        engine.check_format()?;
+        Ok(Opened { engine, set_aside })
+    }
+
+    /// Makes an empty engine under another name and then gives it its name.
+    fn create(&self) -> EngineResult<()> {
+        let new = self.folder.join(NEW_FOLDER);
+        let io = |operation: &str, path: &Path, error| {
+            EngineError::io(format!("{operation} {}", path.display()), error)
+        };
+        if new.exists() {
+            // Nothing was ever served from this folder: it gets its name before the store is ready for the first time.
+            std::fs::remove_dir_all(&new).map_err(|error| io("removing the half-made", &new, error))?;
+        }
+        std::fs::create_dir_all(&self.folder).map_err(|error| io("creating", &self.folder, error))?;
+        let engine = self.open_folder(&new)?;
+        let mut batch = engine.database.batch().durability(Some(fjall::PersistMode::SyncAll));
+        batch.insert(&engine.meta, records::META_FORMAT, FORMAT.to_le_bytes());
+        batch.commit().map_err(|error| engine.failed("writing the format", error))?;
+        drop(engine);
+        let name = self.engine_folder();
+        std::fs::rename(&new, &name).map_err(|error| io("renaming", &new, error))?;
+        let parent = std::fs::File::open(&self.folder).and_then(|folder| folder.sync_all());
+        parent.map_err(|error| io("syncing", &self.folder, error))
+    }
+
+    fn open_folder(&self, folder: &Path) -> EngineResult<FjallEngine> {
+        let name = folder.display().to_string();
+        let failed = |error| EngineError::from_fjall(format!("opening {name}"), &name, error);
+        // The engine panics on some shapes of damage. It has started no thread then that would matter to us.
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            let builder =
+                Database::builder(folder).cache_size(self.cache_bytes).max_journaling_size(JOURNAL_BYTES_MAX);
+            builder.open()
+        }));
+        let database = match opened {
+            Ok(database) => database.map_err(failed)?,
+            Err(panic) => {
+                return Err(EngineError::damaged(name, format!("the engine gave up: {}", words(&*panic))));
+            }
+        };
+        let keyspace = |name: &str, buffer_bytes: u64| {
+            database
+                .keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(buffer_bytes))
+                .map_err(failed)
+        };
+        let documents = keyspace("documents", LARGE_BUFFER_BYTES)?;
+        let log = keyspace("log", LARGE_BUFFER_BYTES)?;
+        let unique = keyspace("unique", SMALL_BUFFER_BYTES)?;
+        let responses = keyspace("responses", SMALL_BUFFER_BYTES)?;
+        let requests = keyspace("requests", SMALL_BUFFER_BYTES)?;
+        let meta = keyspace("meta", SMALL_BUFFER_BYTES)?;
+        let mut engine = FjallEngine {
+            folder: name,
+            database: database.clone(),
+            documents,
+            log,
+            unique,
+            responses,
+            requests,
+            meta,
+            last: AtomicU64::new(0),
+            log_oldest: AtomicU64::new(1),
+            log_swept: AtomicU64::new(0),
+            responses_swept_ms: AtomicU64::new(0),
+        };
+        engine.read_numbers()?;
+        Ok(engine)
+    }
+}
+
+impl FjallEngine {
+    fn read_numbers(&mut self) -> EngineResult<()> {
+        if let Some(row) = self.log.last_key_value() {
+            let key = row.key().map_err(|error| self.failed("reading the log", error))?;
+            let last = records::read_number_key(&key).map_err(|flaw| self.flawed("log", &key, &flaw))?;
+            *self.last.get_mut() = last;
+        }
+        if let Some(oldest) = self.meta_number(records::META_LOG_OLDEST)? {
+            *self.log_oldest.get_mut() = oldest;
+        }
+        Ok(())
+    }
+
+    fn check_format(&self) -> EngineResult<()> {
+        let bytes = self.get(&self.meta, records::META_FORMAT, "reading the format")?;
+        let found = bytes.as_deref().and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+        match found {
+            Some(found) if found > FORMAT => {
+                Err(EngineError::NewerFormat { path: PathBuf::from(&self.folder), found, supported: FORMAT })
+            }
+            Some(FORMAT) => Ok(()),
+            Some(_) | None => {
+                let found =
+                    bytes.map_or_else(|| "nothing".to_owned(), |bytes| bytes.escape_ascii().to_string());
+                let reason = format!("its format number: found {found}, expected {FORMAT}");
+                Err(EngineError::damaged(self.folder.as_str(), reason))
+            }
+        }
+    }
+
+    fn meta_number(&self, key: &[u8]) -> EngineResult<Option<u64>> {
+        let Some(value) = self.get(&self.meta, key, "reading the meta data")? else { return Ok(None) };
+        read_number(&value).map(Some).map_err(|flaw| self.flawed("meta", key, &flaw))
+    }
+
+    /// Changes the format number, for tests of what happens then.
+    #[cfg(test)]
+    pub(crate) fn pretend_format(&self, format: u32) {
+        self.meta.insert(records::META_FORMAT, format.to_le_bytes()).unwrap();
+        self.database.persist(fjall::PersistMode::SyncAll).unwrap();
+    }
+}
+
+/// Reads a number of the `meta` partition.
+pub(super) fn read_number(value: &[u8]) -> Result<u64, Flaw> {
+    let bytes =
+        value.try_into().map_err(|_| Flaw::Length { found: value.len(), expected: "8".to_owned() })?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// Can [`journal`] read the journal of this folder?
+pub(crate) fn reads_journal(folder: &Path) -> EngineResult<bool> {
+    let path = folder.join(VERSION_FILE);
+    let version = std::fs::read(&path)
+        .map_err(|error| EngineError::io(format!("reading {}", path.display()), error))?;
+    Ok(version.starts_with(VERSION_KNOWN))
+}
+
+/// Refuses a folder in which files are missing: the engine would take it for a new one, or delete what is left.
+pub(crate) fn check_files(folder: &Path) -> EngineResult<()> {
+    let gone = |path: PathBuf| EngineError::damaged(path.display().to_string(), "the file is gone");
+    let version = folder.join(VERSION_FILE);
+    if !version.exists() {
+        return Err(gone(version));
+    }
+    let partitions = folder.join(PARTITIONS_FOLDER);
+    let failed = |error| EngineError::io(format!("listing {}", partitions.display()), error);
+    for number in 0..=PARTITIONS {
+        let path = partitions.join(number.to_string()).join(PARTITION_FILE);
+        if !path.exists() {
+            return Err(gone(path));
+        }
+    }
+    for entry in std::fs::read_dir(&partitions).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let named =
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<u64>().is_ok());
+        if !named {
+            return Err(EngineError::damaged(
+                path.display().to_string(),
+                "nothing of this name belongs here",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given")
+}

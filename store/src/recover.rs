@@ -1,0 +1,151 @@
+//! From what is on disk and on the board to a store that can serve.
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
+
+use aegis_ipc::{
+    board::{Board, StoreWord, monotonic_ms},
+    data::{Change, ChangeKind},
+};
+
+use crate::{
+    catalog::{Generation, Generations, Rules},
+    clock::now_ms,
+    engine::{Batch, Engine, EngineResult, MetaEdit, fjall::Options},
+    error::StoreError,
+    index::{self, Collisions, Indexes, NewIndex},
+    requests::RecentRequests,
+    storage::{Place, Storage},
+    writer::{Memory, apply_unique},
+};
+
+/// A store that can serve.
+pub(crate) struct Recovery {
+    /// The engines.
+    pub(crate) storage: Storage,
+    /// What the writer begins with.
+    pub(crate) memory: Memory,
+    /// What writes have to keep to.
+    pub(crate) rules: Arc<Rules>,
+}
+
+/// Opens the engine in `folder`.
+///
+/// # Errors
+/// The folder cannot be read, or holds something that has to be looked at first.
+pub(crate) fn open_engine(folder: &Path, cache_bytes: u64) -> Result<Box<dyn Engine>, StoreError> {
+    let options = Options { folder: folder.to_owned(), cache_bytes };
+    let opened = options.open().map_err(|source| StoreError::engine("opening the store", source))?;
+    if let Some(copy) = opened.set_aside {
+        tracing::warn!(
+            copy = %copy.display(),
+            "the last group was cut short, by a power failure or a full disk; nobody was told of it, \
+             and what there is of it was moved aside"
+        );
+    }
+    Ok(Box::new(opened.engine))
+}
+
+/// Finds out where the log ends, forgets what was only in memory, and builds the unique indexes that are missing.
+///
+/// The epoch goes to the board before any number does: workers show changes of one store process only while the board
+/// bears its epoch.
+///
+/// # Errors
+/// The generation does not fit the documents, or the engine fails.
+pub(crate) fn recover(
+    file: Box<dyn Engine>,
+    generation: Generation,
+    board: Board,
+    epoch: u64,
+) -> Result<Recovery, StoreError> {
+    let failed = |source| StoreError::engine("recovering the store", source);
+    let recovered = file.recover().map_err(failed)?;
+    let published = board.durable();
+    let on_disk = file.last();
+    // A host that starts anew must not give numbers again that clients have seen on changes that were never on disk.
+    let start = on_disk.max(if published == 0 { recovered.reserved } else { published });
+    let storage = Storage::new(file, start);
+    tracing::info!(on_disk, published, start, epoch, "the log is recovered");
+
+    let mut indexes = Indexes::recovered(&recovered);
+    let number = generation.number;
+    let encoded = generation.encoded.clone();
+    let generations = Generations::new(generation);
+    let required = generations.required();
+    let mut meta = indexes.drop_surplus(&required);
+    let (new, begun) = indexes.begin_missing(&required);
+    meta.extend(begun);
+    if recovered.catalog.as_deref() != Some(&encoded) {
+        meta.push(MetaEdit::Catalog(encoded));
+    }
+    write_meta(&storage, meta).map_err(failed)?;
+    if !new.is_empty() {
+        let rules = generations.rules(|name| indexes.find(name));
+        let reasons = build(&storage, &rules, &new, board).map_err(failed)?;
+        if !reasons.is_empty() {
+            return Err(StoreError::Generation { generation: number, reasons });
+        }
+        write_meta(&storage, indexes.complete(&new)).map_err(failed)?;
+    }
+    let rules = Arc::new(generations.rules(|name| indexes.find(name)));
+    if published != 0 {
+        truncate(&storage, &rules.memory_models()).map_err(failed)?;
+    }
+    board.store(StoreWord::Epoch).store(epoch, Ordering::Release);
+    board.store(StoreWord::Pid).store(u64::from(std::process::id()), Ordering::Relaxed);
+    board.store(StoreWord::LogOldest).store(storage.log_oldest(), Ordering::Relaxed);
+    board.publish_durable(storage.committed());
+    let requests = RecentRequests::recovered(recovered.requests);
+    let memory = Memory { generations, indexes, requests, reserved: recovered.reserved };
+    Ok(Recovery { storage, memory, rules })
+}
+
+fn write_meta(storage: &Storage, meta: Vec<MetaEdit>) -> EngineResult<()> {
+    storage.apply(&Batch { meta, ..Batch::default() }, &Batch::default(), storage.committed())
+}
+
+/// Builds indexes while nobody writes. Returns what stands against them.
+fn build(storage: &Storage, rules: &Rules, new: &[NewIndex], board: Board) -> EngineResult<Vec<String>> {
+    tracing::info!(indexes = new.len(), "unique indexes are being built");
+    let copy = storage.copy()?;
+    let mut collisions = Collisions::default();
+    let mut failure = None;
+    let scanned = index::scan(&copy, rules, new, &mut |piece| {
+        board.store(StoreWord::Beat).store(monotonic_ms(), Ordering::Relaxed);
+        let filled = index::fill(storage, piece).and_then(|filled| {
+            filled.collisions.into_iter().for_each(|collision| collisions.add(collision));
+            apply_unique(storage, filled.unique)
+        });
+        filled.map_err(|error| {
+            failure = Some(error);
+            "the engine failed".to_owned()
+        })
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    let mut reasons = collisions.reasons(new);
+    reasons.extend(scanned.err());
+    Ok(reasons)
+}
+
+/// Tells the workers of the process before that the documents of these models are gone.
+fn truncate(storage: &Storage, models: &[String]) -> EngineResult<()> {
+    let time_ms = now_ms();
+    let changes: Vec<Change> = (storage.committed() + 1..)
+        .zip(models)
+        .map(|(sequence, model)| Change {
+            sequence,
+            model: model.clone(),
+            kind: ChangeKind::Truncate,
+            time_ms,
+        })
+        .collect();
+    let Some(last) = changes.last().map(|change| change.sequence) else { return Ok(()) };
+    let batch = Batch { changes: changes.iter().collect(), ..Batch::default() };
+    debug_assert_eq!(storage.engine(Place::Memory).last(), 0);
+    storage.apply(&Batch::default(), &batch, last)
+}

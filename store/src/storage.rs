@@ -1,0 +1,259 @@
+//! Both engines of a store behind one log: what is on disk and what is only in memory share the sequence numbers.
+//!
+//! ```text
+//! number      1   2   3   4   5   6   7
+//! disk        ■       ■   ■           ■        reading the log merges the two rows;
+//! memory          ■           ■   ■            a missing number belongs to no change that is kept
+//! ```
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aegis_ipc::data::{Change, Stored, Version};
+use bytes::Bytes;
+
+use crate::{
+    engine::{Batch, Engine, EngineResult, KeptResponse, LogBudget, LogPage, Snapshot, memory::MemoryEngine},
+    error::EngineError,
+};
+
+/// Attempts to open a snapshot between two groups. A group that is being synced does not disturb; only one that ends
+/// in the few microseconds between the steps does.
+const SNAPSHOT_ATTEMPTS_MAX: u32 = 10_000;
+
+/// Where the documents of a model are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Place {
+    /// On disk.
+    File,
+    /// In memory.
+    Memory,
+}
+
+/// Both engines.
+pub(crate) struct Storage {
+    file: Box<dyn Engine>,
+    memory: MemoryEngine,
+    /// Everything up to this number is in the engines and durable.
+    committed: AtomicU64,
+}
+
+/// Part of the log, or the news that it is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LogRead {
+    /// What there is.
+    Page(LogPage),
+    /// Some of what was asked for is no longer kept.
+    Gone,
+}
+
+/// All documents of both engines as the log up to `at` left them.
+pub(crate) struct Copy {
+    /// Number of the last change that shows.
+    pub(crate) at: u64,
+    file: Box<dyn Snapshot>,
+    memory: Box<dyn Snapshot>,
+}
+
+impl Storage {
+    /// Takes over the engine on disk. Changes up to `committed` count as done.
+    pub(crate) fn new(file: Box<dyn Engine>, committed: u64) -> Self {
+        Self { file, memory: MemoryEngine::new(), committed: AtomicU64::new(committed) }
+    }
+
+    /// The engine of a place.
+    pub(crate) fn engine(&self, place: Place) -> &dyn Engine {
+        match place {
+            Place::File => &*self.file,
+            Place::Memory => &self.memory,
+        }
+    }
+
+    /// Number of the last change that is done.
+    pub(crate) fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    /// Writes a group that ends with number `last`: first to disk, which may fail, then to memory, which cannot.
+    pub(crate) fn apply(&self, file: &Batch<'_>, memory: &Batch<'_>, last: u64) -> EngineResult<()> {
+        self.file.apply(file)?;
+        self.memory.apply(memory)?;
+        self.committed.fetch_max(last, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Oldest number from which on the log is complete.
+    pub(crate) fn log_oldest(&self) -> u64 {
+        self.file.log_oldest().max(self.memory.log_oldest())
+    }
+
+    /// Can everything after `after` be read from the log?
+    pub(crate) fn can_replay(&self, after: u64) -> bool {
+        after <= self.committed() && self.log_oldest() <= after.saturating_add(1)
+    }
+
+    /// Changes after `after` up to `up_to`, which has to be committed, as many as the budget allows.
+    pub(crate) fn log(&self, after: u64, up_to: u64, budget: LogBudget) -> EngineResult<LogRead> {
+        let file = self.file.log(after, up_to, budget)?;
+        let memory = self.memory.log(after, up_to, budget)?;
+        // Rows are removed only after the oldest number has been raised, so this check covers what was just read.
+        if self.log_oldest() > after.saturating_add(1) {
+            return Ok(LogRead::Gone);
+        }
+        let reached = file.reached.min(memory.reached);
+        let changes =
+            merge(file.changes, memory.changes).take_while(|change| change.sequence <= reached).collect();
+        Ok(LogRead::Page(LogPage { changes, reached }))
+    }
+
+    /// The body of a document as the change with that number wrote it, if it is still kept anywhere.
+    pub(crate) fn version(&self, version: &Version) -> EngineResult<Option<Bytes>> {
+        match self.memory.version(version)? {
+            Some(body) => Ok(Some(body)),
+            None => self.file.version(version),
+        }
+    }
+
+    /// The response kept under an idempotency key, if it is not older than `oldest_ms`.
+    pub(crate) fn response(&self, key: &str, oldest_ms: u64) -> EngineResult<Option<KeptResponse>> {
+        let kept = match self.memory.response(key)? {
+            Some(kept) => Some(kept),
+            None => self.file.response(key)?,
+        };
+        Ok(kept.filter(|kept| kept.time_ms >= oldest_ms))
+    }
+
+    /// Opens a view of everything between two groups. May be called from any thread.
+    ///
+    /// Everything up to `committed` was in the engines before they were asked. If neither shows a later change, the
+    /// view is exactly at `committed`. A group on its way to the disk is in no engine yet.
+    pub(crate) fn copy(&self) -> EngineResult<Copy> {
+        for _ in 0..SNAPSHOT_ATTEMPTS_MAX {
+            let at = self.committed();
+            let file = self.file.snapshot()?;
+            let memory = self.memory.snapshot()?;
+            if file.last() <= at && memory.last() <= at {
+                return Ok(Copy { at, file, memory });
+            }
+            std::thread::yield_now();
+        }
+        let source = std::io::Error::from(std::io::ErrorKind::TimedOut);
+        Err(EngineError::io("opening a view between two group commits", source))
+    }
+}
+
+impl Copy {
+    /// The documents of a model.
+    pub(crate) fn documents<'a>(
+        &'a self,
+        place: Place,
+        model: &str,
+    ) -> Box<dyn Iterator<Item = EngineResult<Stored>> + 'a> {
+        match place {
+            Place::File => self.file.documents(model),
+            Place::Memory => self.memory.documents(model),
+        }
+    }
+}
+
+/// Merges two sorted runs of changes.
+fn merge(left: Vec<Change>, right: Vec<Change>) -> impl Iterator<Item = Change> {
+    let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
+    std::iter::from_fn(move || match (left.peek(), right.peek()) {
+        (Some(a), Some(b)) if a.sequence <= b.sequence => left.next(),
+        (_, Some(_)) => right.next(),
+        (_, None) => left.next(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use aegis_ipc::data::ChangeKind;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::engine::Forget;
+
+    fn change(sequence: u64) -> Change {
+        let kind = ChangeKind::Put { id: sequence.to_string(), revision: 1, body: Bytes::from_static(b"{}") };
+        Change { sequence, model: "M".into(), kind, time_ms: 0 }
+    }
+
+    fn fill(places: &[Option<Place>]) -> Storage {
+        let storage = Storage::new(Box::new(MemoryEngine::new()), 0);
+        for (number, place) in (1..).zip(places) {
+            let change = change(number);
+            let batch = Batch { changes: vec![&change], ..Batch::default() };
+            match place {
+                Some(Place::File) => storage.apply(&batch, &Batch::default(), number).unwrap(),
+                Some(Place::Memory) => storage.apply(&Batch::default(), &batch, number).unwrap(),
+                None => storage.apply(&Batch::default(), &Batch::default(), number).unwrap(),
+            }
+        }
+        storage
+    }
+
+    proptest! {
+        #[test]
+        fn the_merged_log_is_every_change_once_in_order(
+            places in prop::collection::vec(
+                prop::option::weighted(0.8, prop_oneof![Just(Place::File), Just(Place::Memory)]),
+                1..40,
+            ),
+            after in 0_u64..40,
+            changes_max in 1_usize..5,
+        ) {
+            let storage = fill(&places);
+            let (mut reached, mut found) = (after, Vec::new());
+            while reached < storage.committed() {
+                let budget = LogBudget { changes_max, bytes_max: usize::MAX };
+                let LogRead::Page(page) = storage.log(reached, storage.committed(), budget).unwrap() else {
+                    panic!("nothing was removed")
+                };
+                prop_assert!(page.reached > reached);
+                reached = page.reached;
+                found.extend(page.changes.into_iter().map(|change| change.sequence));
+            }
+            let expected: Vec<u64> =
+                (1..).zip(&places).filter(|(number, place)| place.is_some() && *number > after).map(|(number, _)| number).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn what_was_removed_is_gone_and_not_just_missing() {
+        let storage = fill(&[Some(Place::File), Some(Place::Memory), Some(Place::File)]);
+        let forget = Forget { log_before: Some(2), log: vec![1], ..Forget::default() };
+        storage.apply(&Batch { forget, ..Batch::default() }, &Batch::default(), 0).unwrap();
+        let budget = LogBudget { changes_max: 10, bytes_max: 1000 };
+        assert_eq!(storage.log(0, 3, budget).unwrap(), LogRead::Gone);
+        assert!(matches!(storage.log(1, 3, budget).unwrap(), LogRead::Page(_)));
+        assert!(
+            !storage.can_replay(0)
+                && storage.can_replay(1)
+                && storage.can_replay(3)
+                && !storage.can_replay(4)
+        );
+    }
+
+    #[test]
+    fn a_view_is_never_half_a_group() {
+        let storage = fill(&[]);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for number in (1..4_000).step_by(2) {
+                    let (disk, memory) = (change(number), change(number + 1));
+                    let file = Batch { changes: vec![&disk], ..Batch::default() };
+                    let volatile = Batch { changes: vec![&memory], ..Batch::default() };
+                    storage.apply(&file, &volatile, number + 1).unwrap();
+                }
+            });
+            while !writer.is_finished() {
+                let copy = storage.copy().unwrap();
+                let last = |place| copy.documents(place, "M").map(|stored| stored.unwrap().sequence).max();
+                let (file, memory) = (last(Place::File), last(Place::Memory));
+                assert_eq!(file.map(|number| number + 1), memory);
+                assert_eq!(memory.unwrap_or(0), copy.at);
+            }
+        });
+    }
+}

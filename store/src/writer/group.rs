@@ -1,0 +1,263 @@
+//! One group commit.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use aegis_ipc::{
+    board::StoreWord,
+    data::{Change, ChangeKind, FromStore, Outcome},
+    frame,
+};
+use bytes::Bytes;
+
+use super::{Writer, gather::Patience};
+use crate::{
+    clock::now_ms,
+    commit::{self, Placed, Plan, Requested, View},
+    engine::{Batch, CommittedWrite, EngineResult, Head, KeptResponse, MetaEdit, UniqueEdit, UniqueKey},
+    error::{StoreError, chain},
+    link::{FeedFrame, Link},
+    requests::RecentRequests,
+    shared::Intake,
+    storage::{Place, Storage},
+};
+
+/// Bytes of messages after which a group takes no further write.
+const GROUP_BYTES: usize = 4 * 1024 * 1024;
+/// Bodies in one feed frame, bytes; the last one may exceed it. A larger group is cut into several frames.
+const FEED_FRAME_BYTES: usize = 8 * 1024 * 1024;
+/// Numbers reserved at once for changes that are only in memory, so that a host that starts anew does not give them
+/// again to others.
+const RESERVED_AT_ONCE: u64 = 65_536;
+
+/// A write's way back.
+struct Asker {
+    link: Arc<Link>,
+    request: u64,
+}
+
+impl Writer {
+    /// Commits `first` and whatever waits behind it.
+    pub(super) fn commit_group(&mut self, first: Intake) -> Result<(), StoreError> {
+        let (askers, group) = self.gather_group(first);
+        if let Some(reason) = self.space.refusal() {
+            let refuse = |_: &Requested| Outcome::Unavailable { reason: reason.to_owned() };
+            let outcomes = group.iter().map(refuse).collect();
+            answer(askers, outcomes);
+            return Ok(());
+        }
+        let outcomes =
+            self.commit(group).map_err(|source| StoreError::engine("committing a group", source))?;
+        answer(askers, outcomes);
+        Ok(())
+    }
+
+    /// Takes what waits in the queue, and perhaps what is about to come, as far as it fits into one group.
+    fn gather_group(&mut self, first: Intake) -> (Vec<Asker>, Vec<Requested>) {
+        let writes_max = self.settings.store.group_writes_max.max(1) as usize;
+        let (mut askers, mut group, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut next = Some(first);
+        let mut waiting: Option<(Patience, usize, Instant)> = None;
+        while let Some(Intake { link, requested, bytes: length }) = next {
+            self.shared.taken(length);
+            askers.push(Asker { link, request: requested.write.request });
+            group.push(requested);
+            bytes += length;
+            if group.len() >= writes_max || bytes >= GROUP_BYTES {
+                break;
+            }
+            next = self.inbox.intake.try_recv().ok();
+            if next.is_none() && waiting.is_none() {
+                let patience = self.gather.patience(group.len(), writes_max);
+                waiting = patience.map(|patience| (patience, group.len(), Instant::now() + patience.wait));
+            }
+            if next.is_none()
+                && let Some((_, _, deadline)) = waiting.filter(|(patience, ..)| group.len() < patience.wanted)
+            {
+                next = self.inbox.intake.recv_deadline(deadline).ok();
+            }
+        }
+        if let Some((patience, before, _)) = waiting {
+            self.gather.waited(patience, before, group.len());
+        }
+        (askers, group)
+    }
+
+    fn commit(&mut self, group: Vec<Requested>) -> EngineResult<Vec<Outcome>> {
+        let begun = Instant::now();
+        let now_ms = now_ms();
+        let shared = Arc::clone(&self.shared);
+        let (storage, rules) = (&shared.storage, shared.rules());
+        let before = storage.committed();
+        let oldest_ms = now_ms.saturating_sub(shared.idempotency_time_ms());
+        let view = StoredView { storage, requests: &self.requests, oldest_ms };
+        let plan = commit::plan(&view, &rules, group, before, now_ms)?;
+        shared.board.store(StoreWord::Conflicts).fetch_add(plan.conflicts, Ordering::Relaxed);
+        let Plan { outcomes, changes, places, unique, responses, committed, collisions, .. } = plan;
+        if committed.is_empty() {
+            return Ok(outcomes);
+        }
+        let last = before + changes.len() as u64;
+        let changes = self.offer(before, last, changes);
+        let row = self.requests.row(now_ms, &committed);
+        let mut batches = Batches::sort(&changes, &places, unique, responses);
+        batches.file.requests.clone_from(&row);
+        if places.contains(&Place::Memory) && last > self.reserved {
+            self.reserved = last + RESERVED_AT_ONCE;
+            batches.file.meta.push(MetaEdit::Reserved(self.reserved));
+        }
+        self.forget_with_group(&mut batches.file, now_ms)?;
+        let syncing = Instant::now();
+        storage.apply(&batches.file, &batches.memory, last)?;
+        self.gather.committed(outcomes.len(), self.inbox.intake.len(), syncing.elapsed());
+        self.published(last, changes.len(), begun);
+        self.requests.committed(now_ms, row.as_ref(), &committed);
+        collisions.into_iter().for_each(|collision| self.collided(collision));
+        Ok(outcomes)
+    }
+
+    /// Gives the changes to all workers before they are synced.
+    fn offer(&self, before: u64, last: u64, changes: Vec<Change>) -> Vec<Change> {
+        if changes.is_empty() {
+            return changes;
+        }
+        let mut changes = changes;
+        self.shared.registry.offer(last, || feed_frames(before, &mut changes));
+        changes
+    }
+
+    fn published(&self, last: u64, changes: usize, begun: Instant) {
+        self.shared.board.publish_durable(last);
+        self.shared.registry.published(last);
+        let count = |word, amount| self.shared.board.store(word).fetch_add(amount, Ordering::Relaxed);
+        count(StoreWord::Groups, 1);
+        count(StoreWord::Changes, changes as u64);
+        count(StoreWord::CommitMicroseconds, u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
+    }
+}
+
+/// What goes where.
+struct Batches<'a> {
+    file: Batch<'a>,
+    memory: Batch<'a>,
+}
+
+impl<'a> Batches<'a> {
+    fn sort(
+        changes: &'a [Change],
+        places: &[Place],
+        unique: Vec<Placed<UniqueEdit>>,
+        responses: Vec<Placed<KeptResponse>>,
+    ) -> Self {
+        let mut batches = Self { file: Batch::default(), memory: Batch::default() };
+        for (change, place) in changes.iter().zip(places) {
+            batches.at(*place).changes.push(change);
+        }
+        for Placed { place, what } in unique {
+            batches.at(place).unique.push(what);
+        }
+        for Placed { place, what } in responses {
+            batches.at(place).responses.push(what);
+        }
+        batches
+    }
+
+    fn at(&mut self, place: Place) -> &mut Batch<'a> {
+        match place {
+            Place::File => &mut self.file,
+            Place::Memory => &mut self.memory,
+        }
+    }
+}
+
+/// What is committed, as a plan sees it.
+struct StoredView<'a> {
+    storage: &'a Storage,
+    requests: &'a RecentRequests,
+    oldest_ms: u64,
+}
+
+impl View for StoredView<'_> {
+    fn head(&self, place: Place, model: &str, id: &str) -> EngineResult<Option<Head>> {
+        self.storage.engine(place).head(model, id)
+    }
+
+    fn body(&self, place: Place, model: &str, id: &str) -> EngineResult<Option<Bytes>> {
+        Ok(self.storage.engine(place).document(model, id)?.map(|stored| stored.body))
+    }
+
+    fn unique_owner(&self, place: Place, key: &UniqueKey) -> EngineResult<Option<String>> {
+        self.storage.engine(place).unique_owner(key)
+    }
+
+    fn response(&self, key: &str) -> EngineResult<Option<KeptResponse>> {
+        self.storage.response(key, self.oldest_ms)
+    }
+
+    fn committed(&self, incarnation: u64, request: u64) -> Option<CommittedWrite> {
+        self.requests.find(incarnation, request)
+    }
+}
+
+/// Encodes the changes after `before`, lending them to the messages for the time being.
+fn feed_frames(before: u64, changes: &mut Vec<Change>) -> Vec<FeedFrame> {
+    let total: usize = changes.iter().map(body_bytes).sum();
+    let mut frames = Vec::new();
+    let mut kept = Vec::with_capacity(changes.len());
+    let (mut first, mut rest) = (before + 1, std::mem::take(changes));
+    while !rest.is_empty() {
+        let tail = if total <= FEED_FRAME_BYTES { Vec::new() } else { rest.split_off(piece_length(&rest)) };
+        let last = first + rest.len() as u64 - 1;
+        let message = FromStore::Feed { first, last, changes: rest };
+        let mut bytes = Vec::with_capacity(total.min(2 * FEED_FRAME_BYTES) + 256);
+        match frame::write_message(&message, &mut bytes) {
+            Ok(()) => frames.push(FeedFrame { last, bytes: bytes.into() }),
+            // The worker notices the gap and is sent the log. It cannot happen while the bounds of a write hold.
+            Err(error) => {
+                tracing::error!(first, last, error = chain(&error), "a group cannot be sent as feed")
+            }
+        }
+        if let FromStore::Feed { changes, .. } = message {
+            kept.extend(changes);
+        }
+        first = last + 1;
+        rest = tail;
+    }
+    *changes = kept;
+    frames
+}
+
+/// How many of the changes go into one frame.
+fn piece_length(changes: &[Change]) -> usize {
+    let mut bytes = 0;
+    let full = changes.iter().position(|change| {
+        bytes += body_bytes(change);
+        bytes > FEED_FRAME_BYTES
+    });
+    full.map_or(changes.len(), |at| at + 1)
+}
+
+fn body_bytes(change: &Change) -> usize {
+    match &change.kind {
+        ChangeKind::Put { body, .. } => body.len(),
+        ChangeKind::Remove { .. } | ChangeKind::Truncate => 0,
+    }
+}
+
+/// Answers everybody, with one piece for each connection.
+fn answer(askers: Vec<Asker>, outcomes: Vec<Outcome>) {
+    let mut pieces: HashMap<u64, (Arc<Link>, Vec<u8>)> = HashMap::new();
+    for (Asker { link, request }, outcome) in askers.into_iter().zip(outcomes) {
+        let (link, bytes) = pieces.entry(link.number).or_insert_with(|| (link, Vec::with_capacity(256)));
+        if let Err(error) = frame::write_message(&FromStore::Written { request, outcome }, bytes) {
+            tracing::error!(link = link.number, error = chain(&error), "an answer cannot be sent");
+            link.close();
+        }
+    }
+    for (link, bytes) in pieces.into_values() {
+        link.answer_frames(bytes.into());
+    }
+}
