@@ -1,0 +1,70 @@
+//! What operators ask over HTTP: is it alive, how is it doing, what does it serve, and would it please reload.
+
+mod details;
+mod jobs;
+mod metrics;
+mod page;
+
+use std::sync::Arc;
+
+use aegis_domain::{Problem, ProblemCode};
+use aegis_ipc::handoff::Audience;
+use bytes::Bytes;
+use http::{Response, StatusCode, request::Parts};
+use serde_json::json;
+
+use crate::{
+    connection::Link,
+    host::Host,
+    response::{Envelope, Outgoing},
+    route::Place,
+};
+
+/// Content type of the metrics (Prometheus text format 0.0.4).
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Answers a request to a place that is not a model's. The caller has checked method and audience.
+pub(crate) async fn answer(
+    host: &Arc<Host>,
+    link: &Link,
+    place: &Place<'_, '_>,
+    parts: &Parts,
+    envelope: &Envelope<'_>,
+) -> Result<Response<Outgoing>, Problem> {
+    let query = parts.uri.query().unwrap_or_default();
+    match place {
+        Place::Alive => Ok(envelope.json(StatusCode::OK, &json!({"status": "ok"}))),
+        Place::Ready => Ok(readiness(host, envelope)),
+        Place::Metrics => {
+            let text = metrics::render(&host.board);
+            Ok(envelope.page(StatusCode::OK, METRICS_TYPE, Bytes::from(text)))
+        }
+        Place::PublicConfig => {
+            let for_operators = link.audience() == Audience::Admin || host.config.admin_on_public;
+            let view = if for_operators { host.config.operator_view() } else { host.config.public_view() };
+            Ok(envelope.json(StatusCode::OK, &view))
+        }
+        Place::Details => details::answer(host, query, envelope),
+        Place::Reload => jobs::reload(host, query, envelope).await,
+        Place::Job(job) => jobs::state(host, job, envelope).await,
+        Place::Collection(_) | Place::Document(..) | Place::Events => {
+            Err(Problem::new(ProblemCode::Internal, "a place of models was routed to the operators' side"))
+        }
+    }
+}
+
+/// Whether new requests should come here.
+fn readiness(host: &Host, envelope: &Envelope<'_>) -> Response<Outgoing> {
+    let data = host.engine.data();
+    let obstacle = if host.leaving.has_begun() {
+        Some("draining")
+    } else if !data.is_ready() {
+        Some("loading")
+    } else if !data.is_connected() {
+        Some("store away")
+    } else {
+        None
+    };
+    let status = if obstacle.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    envelope.json(status, &json!({"status": obstacle.unwrap_or("ready")}))
+}

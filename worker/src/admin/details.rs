@@ -1,0 +1,182 @@
+//! `{api_root}/config?details=…`: what this host serves and how it is doing, as arrays.
+
+use std::sync::atomic::Ordering;
+
+use aegis_domain::{Problem, ProblemCode, catalog::Model, event::EventKind};
+use aegis_ipc::board::{BEATS, Cell, Counter, Gauge, monotonic_ms};
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::page;
+use crate::{
+    host::Host,
+    request,
+    response::{Envelope, Outgoing},
+};
+
+const KINDS: &[&str] =
+    &["models", "data", "events", "threads", "relations", "commands", "ports", "modules", "workers"];
+
+/// Answers with the rows asked for.
+pub(super) fn answer(
+    host: &Host,
+    query: &str,
+    envelope: &Envelope<'_>,
+) -> Result<Response<Outgoing>, Problem> {
+    let (mut kind, mut model, mut as_page) = ("models".to_owned(), None, false);
+    for (name, value) in request::pairs(query, &["details", "modelName", "html"])? {
+        match name {
+            "details" => kind = value,
+            "modelName" => model = Some(value.to_ascii_uppercase()),
+            _ => as_page = value == "true",
+        }
+    }
+    if let Some(name) = &model
+        && host.catalog.by_name(name).is_none()
+    {
+        let quoted: String = name.chars().take(100).collect();
+        return Err(Problem::new(ProblemCode::NoSuchModel, format!("no model has the name {quoted:?}")));
+    }
+    let models: Vec<&Model> = host
+        .catalog
+        .models()
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|known: &&Model| model.as_ref().is_none_or(|wanted| wanted == known.name()))
+        .collect();
+    let rows = rows(host, &kind, &models)?;
+    if as_page {
+        let text = page::table(&format!("Ægis {kind}"), &rows);
+        return Ok(envelope.page(StatusCode::OK, "text/html; charset=utf-8", Bytes::from(text)));
+    }
+    Ok(envelope.json(StatusCode::OK, &rows))
+}
+
+fn rows(host: &Host, kind: &str, models: &[&Model]) -> Result<Vec<Value>, Problem> {
+    Ok(match kind {
+        "models" => models.iter().map(|model| describe_model(host, model)).collect(),
+        "data" => data(host, models),
+        "events" => models.iter().flat_map(|model| events(host, model)).collect(),
+        "threads" => threads(host),
+        // Declarative modules declare none of them.
+        "relations" | "commands" | "ports" => {
+            models.iter().map(|model| json!({"modelName": model.name(), kind: []})).collect()
+        }
+        "modules" => models.iter().map(|model| describe_module(host, model)).collect(),
+        "workers" => workers(host),
+        other => {
+            let quoted: String = other.chars().take(100).collect();
+            let detail = format!("parameter details: found {quoted:?}, expected one of {}", KINDS.join(", "));
+            return Err(Problem::new(ProblemCode::BadParameter, detail));
+        }
+    })
+}
+
+fn describe_model(host: &Host, model: &Model) -> Value {
+    let mut value = json!({
+        "modelName": model.name(),
+        "path": format!("{}/models/{}", host.config.api_root, model.endpoint()),
+    });
+    if let (Value::Object(row), Ok(Value::Object(spec))) = (&mut value, serde_json::to_value(model.spec())) {
+        row.extend(spec.into_iter().filter(|(name, _)| name != "name"));
+    }
+    value
+}
+
+fn describe_module(host: &Host, model: &Model) -> Value {
+    json!({
+        "modelName": model.name(),
+        "kind": "model",
+        "form": "declarative",
+        "generation": host.identity.generation,
+        "digest": host.digest,
+    })
+}
+
+/// Documents of each model, in all and in this worker's cache.
+fn data(host: &Host, models: &[&Model]) -> Vec<Value> {
+    let statistics = host.engine.data().statistics();
+    models
+        .iter()
+        .filter_map(|model| statistics.models.iter().find(|row| row.model_name == model.name()))
+        .map(|row| {
+            json!({
+                "modelName": row.model_name,
+                "total": row.documents,
+                "cached": row.cached_documents,
+                "bytes": row.cached_bytes,
+            })
+        })
+        .collect()
+}
+
+/// Events of a model, with the event streams that this worker serves.
+fn events(host: &Host, model: &Model) -> Vec<Value> {
+    [EventKind::Create, EventKind::Update, EventKind::Delete]
+        .map(|kind| {
+            json!({
+                "eventName": format!("{}{}", kind.as_str(), model.name()),
+                "modelName": model.name(),
+                "handlers": host.events.followers(),
+            })
+        })
+        .into()
+}
+
+/// The runtimes of this worker.
+fn threads(host: &Host) -> Vec<Value> {
+    let now_ms = monotonic_ms();
+    let threads = usize::try_from(gauge(&host.cell, Gauge::Threads)).unwrap_or(BEATS).min(BEATS);
+    let age = |beat_ms: u64| now_ms.saturating_sub(beat_ms);
+    let mut rows: Vec<Value> = (0..threads)
+        .map(|thread| {
+            let beat_ms = host.cell.beat(thread).load(Ordering::Relaxed);
+            json!({"worker": worker(&host.cell), "thread": format!("runtime-{thread}"), "beatAgeMs": age(beat_ms)})
+        })
+        .collect();
+    let beat_ms = gauge(&host.cell, Gauge::AcceptorBeat);
+    rows.push(json!({"worker": worker(&host.cell), "thread": "acceptor", "beatAgeMs": age(beat_ms)}));
+    rows
+}
+
+/// All worker processes of the host, from the board.
+fn workers(host: &Host) -> Vec<Value> {
+    let answered = [
+        Counter::Responses1xx,
+        Counter::Responses2xx,
+        Counter::Responses3xx,
+        Counter::Responses4xx,
+        Counter::Responses5xx,
+    ];
+    host.board
+        .cells()
+        .filter(|cell| gauge(cell, Gauge::Pid) != 0)
+        .map(|cell| {
+            let total: u64 = answered.iter().map(|which| cell.counter(*which).load(Ordering::Relaxed)).sum();
+            json!({
+                "worker": worker(&cell),
+                "slot": gauge(&cell, Gauge::Slot),
+                "generation": gauge(&cell, Gauge::Generation),
+                "pid": gauge(&cell, Gauge::Pid),
+                "accepting": gauge(&cell, Gauge::Accepting) == 1,
+                "connections": gauge(&cell, Gauge::Connections),
+                "inFlight": gauge(&cell, Gauge::InFlight),
+                "requests": total,
+                "applied": gauge(&cell, Gauge::Applied),
+                "lag": host.board.durable().saturating_sub(gauge(&cell, Gauge::Applied)),
+                "documents": gauge(&cell, Gauge::Documents),
+                "cachedDocuments": gauge(&cell, Gauge::CachedDocuments),
+                "cachedBytes": gauge(&cell, Gauge::CachedBytes),
+            })
+        })
+        .collect()
+}
+
+fn worker(cell: &Cell) -> String {
+    format!("{}.{}", gauge(cell, Gauge::Slot), gauge(cell, Gauge::Generation))
+}
+
+fn gauge(cell: &Cell, which: Gauge) -> u64 {
+    cell.gauge(which).load(Ordering::Relaxed)
+}

@@ -1,0 +1,151 @@
+//! Requests that are the supervisor's to carry out.
+
+use std::time::{Duration, Instant};
+
+use aegis_domain::{FieldError, Problem, ProblemCode};
+use aegis_ipc::operator::{self, Job, Reply, Verdict};
+use http::{HeaderValue, Response, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::{
+    host::Host,
+    reporting::Answers,
+    request,
+    response::{Envelope, Outgoing},
+};
+
+/// Time the supervisor has to take a request.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// Longest time a client waits for a verdict; after that it is told where to ask.
+const VERDICT_TIME: Duration = Duration::from_secs(600);
+/// How often a waiting request looks whether this worker is about to end.
+const LEAVE_CHECK: Duration = Duration::from_millis(200);
+/// Time before the end of a drain at which a waiting request is told where to ask.
+const LEAVE_MARGIN_MS: u64 = 1_000;
+
+/// Starts a reload; with `wait=true` the answer is its verdict.
+pub(super) async fn reload(
+    host: &Host,
+    query: &str,
+    envelope: &Envelope<'_>,
+) -> Result<Response<Outgoing>, Problem> {
+    let mut wait = false;
+    for (name, value) in request::pairs(query, &["wait"])? {
+        wait = match value.as_str() {
+            "true" | "1" | "" => true,
+            "false" | "0" => false,
+            _ => {
+                let detail = format!("parameter {name}: found {value:?}, expected true or false");
+                return Err(Problem::new(ProblemCode::BadParameter, detail));
+            }
+        };
+    }
+    let mut answers = host.supervisor.ask(operator::Request::Reload { wait })?;
+    let job = match next(&mut answers, ANSWER_TIME).await? {
+        Reply::Accepted { job } => job,
+        Reply::Job(job) if job.verdict.is_some() => return verdict(&job, host, envelope),
+        Reply::Error { message } => return Err(Problem::new(ProblemCode::ReloadRejected, message)),
+        other => return Err(unexpected(&other)),
+    };
+    if wait && let Some(ended) = await_verdict(host, &mut answers).await {
+        return verdict(&ended, host, envelope);
+    }
+    let state = json!({"job": job, "kind": "reload", "state": "accepted"});
+    Ok(located(envelope.json(StatusCode::ACCEPTED, &state), job, host))
+}
+
+/// Answers `GET {api_root}/jobs/{id}`.
+pub(super) async fn state(
+    host: &Host,
+    job: &str,
+    envelope: &Envelope<'_>,
+) -> Result<Response<Outgoing>, Problem> {
+    let unknown = || {
+        let quoted: String = job.chars().take(40).collect();
+        Problem::new(ProblemCode::NotFound, format!("there is no job {quoted:?}"))
+    };
+    let number: u64 = job.parse().map_err(|_| unknown())?;
+    let mut answers = host.supervisor.ask(operator::Request::Job { job: number })?;
+    match next(&mut answers, ANSWER_TIME).await? {
+        Reply::Job(job) => Ok(envelope.json(StatusCode::OK, &describe(&job))),
+        Reply::Error { .. } => Err(unknown()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+async fn next(answers: &mut Answers<'_>, patience: Duration) -> Result<Reply, Problem> {
+    match tokio::time::timeout(patience, answers.next()).await {
+        Ok(Some(reply)) => Ok(reply),
+        Ok(None) | Err(_) => Err(Problem::new(ProblemCode::Overloaded, "the supervisor does not answer")),
+    }
+}
+
+/// The job once it has a verdict. `None`: it takes too long, or this worker has to leave first.
+async fn await_verdict(host: &Host, answers: &mut Answers<'_>) -> Option<Job> {
+    let end = Instant::now() + VERDICT_TIME;
+    while Instant::now() < end {
+        let leaves = host.leaving.drain().and_then(|drain| drain.remaining_ms(host.clock.now_ms()));
+        if leaves.is_some_and(|remaining_ms| remaining_ms <= LEAVE_MARGIN_MS) {
+            return None;
+        }
+        match tokio::time::timeout(LEAVE_CHECK, answers.next()).await {
+            Ok(Some(Reply::Job(job))) if job.verdict.is_some() => return Some(job),
+            Ok(Some(_)) | Err(_) => {}
+            Ok(None) => return None,
+        }
+    }
+    None
+}
+
+fn verdict(job: &Job, host: &Host, envelope: &Envelope<'_>) -> Result<Response<Outgoing>, Problem> {
+    let refused = |detail: String| Problem::new(ProblemCode::ReloadRejected, detail);
+    match &job.verdict {
+        Some(Verdict::Rejected { reasons }) => {
+            let errors = reasons
+                .iter()
+                .map(|reason| FieldError { path: String::new(), message: reason.clone() })
+                .collect();
+            let detail = format!("the new generation was refused: {}", reasons.join("; "));
+            Err(refused(detail).with_errors(errors))
+        }
+        Some(Verdict::RolledBack { reason }) => {
+            Err(refused(format!("the new generation was rolled back: {reason}")))
+        }
+        Some(Verdict::Superseded) => {
+            Err(refused("the reload was ended by a stop or a newer request before it began".to_owned()))
+        }
+        Some(Verdict::Done | Verdict::Unchanged) | None => {
+            Ok(located(envelope.json(StatusCode::OK, &describe(job)), job.job, host))
+        }
+    }
+}
+
+fn describe(job: &Job) -> Value {
+    let (state, reasons) = match &job.verdict {
+        None => ("running", Vec::new()),
+        Some(Verdict::Done) => ("done", Vec::new()),
+        Some(Verdict::Unchanged) => ("unchanged", Vec::new()),
+        Some(Verdict::Rejected { reasons }) => ("rejected", reasons.clone()),
+        Some(Verdict::RolledBack { reason }) => ("rolled-back", vec![reason.clone()]),
+        Some(Verdict::Superseded) => ("superseded", Vec::new()),
+    };
+    json!({
+        "job": job.job,
+        "kind": job.kind,
+        "state": state,
+        "step": job.step,
+        "generation": job.generation,
+        "reasons": reasons,
+    })
+}
+
+fn located(mut response: Response<Outgoing>, job: u64, host: &Host) -> Response<Outgoing> {
+    if let Ok(value) = HeaderValue::from_str(&format!("{}/jobs/{job}", host.config.api_root)) {
+        response.headers_mut().insert(header::LOCATION, value);
+    }
+    response
+}
+
+fn unexpected(reply: &Reply) -> Problem {
+    Problem::new(ProblemCode::Internal, format!("the supervisor answered something else: {reply:?}"))
+}

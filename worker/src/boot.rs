@@ -1,0 +1,339 @@
+//! Puts a worker together, in order, and takes it apart again.
+//!
+//! ```text
+//!   adopt what was inherited ─▶ read the generation ─▶ Hello ─▶ runtimes, store link, control ─▶ cache complete
+//!     ─▶ self-test ─▶ Ready ─▶ (Serve) ─▶ … ─▶ drain ─▶ Bye
+//! ```
+
+use std::{
+    io,
+    path::PathBuf,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Duration,
+};
+
+use aegis_config::settings::Config;
+use aegis_domain::catalog::{self, Catalog};
+use aegis_ipc::{
+    IpcError, PROTOCOL_VERSION,
+    board::{BEATS, Board, Cell, Gauge},
+    bundle::Bundle,
+    codec,
+    control::{ControlSocket, ToSupervisor},
+    handoff::{Handoff, adopt},
+};
+use tokio::{task::JoinHandle, time::interval};
+
+use crate::{
+    acceptor::{Acceptor, Doorbell, Listener},
+    connection,
+    data::Data,
+    drain::Verdict,
+    host::{Founding, Host, Identity},
+    metronome,
+    reporting::{self, Supervisor},
+    runtime::{self, Intake, Shared},
+    service,
+    signals::{Leave, Signals},
+};
+
+/// How often the state of the process is looked at: before it is ready, after so many beats, and while it drains.
+const BOOT_WATCH: Duration = Duration::from_secs(1);
+const WATCH_BEATS: u32 = 10;
+const DRAIN_WATCH: Duration = Duration::from_millis(50);
+
+const EXIT_FINE: u8 = 0;
+const EXIT_BUG: u8 = 70;
+const EXIT_OS: u8 = 71;
+const EXIT_TRANSIENT: u8 = 75;
+const EXIT_CONFIGURATION: u8 = 78;
+
+/// Why a worker cannot start.
+#[derive(Debug, thiserror::Error)]
+enum BootError {
+    #[error("the worker was given no generation to serve")]
+    NoGeneration,
+    #[error("{0}")]
+    Ipc(String),
+    #[error("the generation's models are not valid: {}", .0.join("; "))]
+    Catalog(Vec<String>),
+    #[error("{operation}: {reason}")]
+    Os { operation: &'static str, reason: io::Error },
+    #[error("the self-test was answered with status {0}")]
+    SelfTest(u16),
+    #[error("{0} ended by itself")]
+    Ended(&'static str),
+}
+
+impl BootError {
+    fn os(operation: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |reason| Self::Os { operation, reason }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoGeneration | Self::Catalog(_) => EXIT_CONFIGURATION,
+            Self::Ipc(_) | Self::Os { .. } => EXIT_OS,
+            Self::SelfTest(_) => EXIT_TRANSIENT,
+            Self::Ended(_) => EXIT_BUG,
+        }
+    }
+}
+
+impl From<IpcError> for BootError {
+    fn from(error: IpcError) -> Self {
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        Self::Ipc(text)
+    }
+}
+
+/// A worker whose parts are in place, before anything runs.
+struct Parts {
+    shared: Shared,
+    acceptor: Acceptor,
+    intakes: Vec<Intake>,
+    control: Arc<ControlSocket>,
+}
+
+/// Runs a worker until it has left. Returns the exit status.
+pub(crate) fn run(handoff: Handoff) -> u8 {
+    let control = match adopt(handoff.control, "control socket") {
+        Ok(control) => Arc::new(ControlSocket::from_descriptor(control)),
+        Err(error) => {
+            tracing::error!(target: "aegis::worker", "{}", BootError::from(error));
+            return EXIT_OS;
+        }
+    };
+    let outcome = runtime::build().map_err(BootError::os("making a runtime")).and_then(|runtime| {
+        let outcome = runtime.block_on(async {
+            let signals = Signals::take_over().map_err(BootError::os("taking signals over"))?;
+            let parts = assemble(&handoff, Arc::clone(&control))?;
+            live(parts, handoff.store_path, signals).await
+        });
+        runtime.shutdown_background(); // a scan that still runs is of no use to anybody
+        outcome
+    });
+    match outcome {
+        Ok(()) => EXIT_FINE,
+        Err(error) => {
+            tracing::error!(target: "aegis::worker", "{error}");
+            let (code, reason) = (error.exit_code(), error.to_string());
+            let _ = control.send(&ToSupervisor::Failed { code, reason }, &[]);
+            code
+        }
+    }
+}
+
+fn assemble(handoff: &Handoff, control: Arc<ControlSocket>) -> Result<Parts, BootError> {
+    let hello = ToSupervisor::Hello {
+        protocol: PROTOCOL_VERSION,
+        pid: std::process::id(),
+        generation: handoff.generation,
+    };
+    control.send(&hello, &[])?;
+    let board = Board::open(&adopt(handoff.board, "board")?)?;
+    let cell_index = handoff.cell as usize;
+    let bundle = adopt(handoff.bundle.ok_or(BootError::NoGeneration)?, "generation bundle")?;
+    let bundle = Bundle::read(&bundle)?;
+    let config: Config = codec::decode(&bundle.config)?;
+    let specs = catalog::decode(&bundle.catalog).map_err(|reason| BootError::Catalog(vec![reason]))?;
+    let catalog = Arc::new(Catalog::build(specs).map_err(BootError::Catalog)?);
+
+    let cell = board.cell(cell_index);
+    occupy(cell, handoff);
+    let identity = Identity::new(handoff.slot, handoff.generation);
+    let doorbell =
+        Arc::new(Doorbell::new().map_err(|error| BootError::os("making a doorbell")(error.into()))?);
+    let data = Data::new(&config, &catalog, board, handoff.cell, handoff.generation, identity.incarnation);
+    let supervisor = Supervisor::new(Arc::clone(&control));
+    let founding =
+        Founding { digest: bundle.digest, config, catalog, data, board, cell, identity, supervisor };
+    let host = Host::new(founding, Arc::clone(&doorbell));
+
+    let threads = host.config.workers.threads.max(1) as usize;
+    let (lanes, intakes) = runtime::lanes(threads, &host);
+    let listeners = listeners(handoff)?;
+    let acceptor =
+        Acceptor::new(listeners, lanes, Arc::clone(&host.seats), Arc::clone(&doorbell), (board, cell_index))
+            .map_err(|error| BootError::os("watching the listening sockets")(error.into()))?;
+    runtime::announce(&host, threads.min(BEATS));
+    let protocols = Arc::new(connection::protocols(&host.config.limits));
+    Ok(Parts { shared: Shared { host, doorbell, protocols }, acceptor, intakes, control })
+}
+
+fn occupy(cell: Cell, handoff: &Handoff) {
+    cell.clear_gauges();
+    for (gauge, value) in [
+        (Gauge::Pid, u64::from(std::process::id())),
+        (Gauge::Slot, u64::from(handoff.slot)),
+        (Gauge::Generation, handoff.generation),
+    ] {
+        cell.gauge(gauge).store(value, Ordering::Relaxed);
+    }
+}
+
+fn listeners(handoff: &Handoff) -> Result<Vec<Listener>, BootError> {
+    let mut listeners = Vec::with_capacity(handoff.listeners.len());
+    for inherited in &handoff.listeners {
+        let socket = adopt(inherited.descriptor, "listening socket")?;
+        let listener = Listener::new(socket, &inherited.address, inherited.audience)
+            .map_err(BootError::os("preparing a listening socket"))?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// From the first task to the last connection. Returns when the worker has left.
+async fn live(parts: Parts, store_path: PathBuf, mut signals: Signals) -> Result<(), BootError> {
+    let Parts { shared, acceptor, intakes, control } = parts;
+    let host = Arc::clone(&shared.host);
+    let data_task = {
+        let data = host.engine.data().clone();
+        tokio::spawn(async move {
+            data.run(&store_path).await;
+        })
+    };
+    let hub_task = {
+        let host = Arc::clone(&host);
+        tokio::spawn(async move {
+            host.events.run(host.engine.data()).await;
+        })
+    };
+    let mut crew =
+        Crew { tasks: vec![("the store link", data_task), ("the event hub", hub_task)], threads: vec![] };
+    for (index, intake) in intakes.into_iter().enumerate() {
+        if index == 0 {
+            crew.tasks.push(("a runtime", tokio::spawn(runtime::run(intake, shared.clone()))));
+        } else {
+            let thread =
+                runtime::start(intake, shared.clone()).map_err(BootError::os("starting a runtime"))?;
+            crew.threads.push(("a runtime", thread));
+        }
+    }
+    let mut follower = {
+        let (host, doorbell) = (Arc::clone(&host), Arc::clone(&shared.doorbell));
+        tokio::spawn(async move { reporting::follow(control, &host, &doorbell).await })
+    };
+
+    if !become_ready(&host, &mut signals, &mut follower, &crew).await? {
+        return Ok(());
+    }
+    crew.threads.push(("the acceptor", acceptor.start().map_err(BootError::os("starting the acceptor"))?));
+    host.supervisor.tell(&ToSupervisor::Ready)?;
+    serve(&host, &shared.doorbell, &mut signals, &mut follower, &crew).await?;
+    let _ = host.supervisor.tell(&ToSupervisor::Bye);
+    Ok(())
+}
+
+/// Waits for the data and tests the whole way of a request. `false`: the worker was told to leave before.
+async fn become_ready(
+    host: &Arc<Host>,
+    signals: &mut Signals,
+    follower: &mut JoinHandle<io::Result<()>>,
+    crew: &Crew,
+) -> Result<bool, BootError> {
+    let mut prepared = pin!(async {
+        host.engine.data().ready().await;
+        service::self_test(host).await
+    });
+    let mut watch = interval(BOOT_WATCH);
+    loop {
+        tokio::select! {
+            status = &mut prepared => {
+                if status.is_server_error() {
+                    return Err(BootError::SelfTest(status.as_u16()));
+                }
+                return Ok(true);
+            }
+            _ = signals.next() => return Ok(false),
+            _ = &mut *follower => return Ok(false),
+            () = host.leaving.changed() => return Ok(false),
+            _ = watch.tick() => crew.check()?,
+        }
+    }
+}
+
+/// Serves until there is nothing left to serve.
+async fn serve(
+    host: &Host,
+    doorbell: &Doorbell,
+    signals: &mut Signals,
+    follower: &mut JoinHandle<io::Result<()>>,
+    crew: &Crew,
+) -> Result<(), BootError> {
+    let config = &host.config;
+    let mut orphaned = false;
+    let mut beats = 0_u32;
+    let mut drain_watch = interval(DRAIN_WATCH); // armed only while it is asked
+    loop {
+        let draining = host.leaving.has_begun();
+        tokio::select! {
+            leave = signals.next() => {
+                let deadline = (leave == Leave::InTime).then_some(config.drain.timeout);
+                host.leaving.begin(host.clock.advance(), deadline, config.drain.spread);
+            }
+            _ = &mut *follower, if !orphaned => {
+                orphaned = true;
+                tracing::warn!(target: "aegis::worker", "the supervisor is gone; finishing what is in flight");
+                let grace = Some(config.workers.orphan_grace);
+                host.leaving.begin(host.clock.advance(), grace, config.drain.spread);
+            }
+            () = host.leaving.changed() => doorbell.stop(),
+            () = host.seats.emptied(), if draining => {}
+            () = doorbell.stopped(), if draining && !doorbell.has_stopped() => {}
+            _ = drain_watch.tick(), if draining => {}
+            () = metronome::beat() => {
+                beats = beats.wrapping_add(1);
+                if !beats.is_multiple_of(WATCH_BEATS) {
+                    continue;
+                }
+                if !draining {
+                    crew.check()?;
+                } else {
+                    let (connections, in_flight) = (host.seats.open(), host.load.in_flight());
+                    let _ = host.supervisor.tell(&ToSupervisor::Draining { connections, in_flight });
+                }
+            }
+        }
+        let Some(drain) = host.leaving.drain() else { continue };
+        match drain.verdict(host.seats.open(), !doorbell.has_stopped(), host.clock.advance()) {
+            Verdict::Stay => {}
+            Verdict::Empty => return Ok(()),
+            Verdict::Overdue => {
+                let connections = host.seats.open();
+                tracing::warn!(target: "aegis::worker", connections, "the drain time is up; cutting what is left");
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Tasks and threads without which there is no point in going on.
+struct Crew {
+    tasks: Vec<(&'static str, JoinHandle<()>)>,
+    threads: Vec<(&'static str, thread::JoinHandle<()>)>,
+}
+
+impl Crew {
+    fn check(&self) -> Result<(), BootError> {
+        let task = self.tasks.iter().find(|(_, task)| task.is_finished()).map(|(name, _)| *name);
+        let thread = self.threads.iter().find(|(_, thread)| thread.is_finished()).map(|(name, _)| *name);
+        task.or(thread).map_or(Ok(()), |name| Err(BootError::Ended(name)))
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        for (_, task) in &self.tasks {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Which events a client wants.
+
+use aegis_domain::{Problem, ProblemCode, catalog::Catalog, event::EventKind};
+
+use super::Subject;
+use crate::request;
+
+/// Parameters that filter.
+const PARAMETERS: &[&str] = &["model", "id", "type", "name"];
+
+/// Empty lists admit everything.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Filter {
+    models: Vec<String>,
+    ids: Vec<String>,
+    kinds: Vec<String>,
+    names: Vec<String>,
+}
+
+impl Filter {
+    /// Reads the query: `model`, `id`, `type` and `name`, each a comma list or repeated. Names of models, types and
+    /// events may be written in any case.
+    pub(super) fn parse(query: &str, catalog: &Catalog) -> Result<Self, Problem> {
+        let mut filter = Self::default();
+        for (name, value) in request::pairs(query, PARAMETERS)? {
+            for item in value.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+                match name {
+                    "model" => filter.models.push(model(item, catalog)?),
+                    "type" => filter.kinds.push(kind(item)?),
+                    "name" => filter.names.push(item.to_ascii_uppercase()),
+                    _ => filter.ids.push(item.to_owned()),
+                }
+            }
+        }
+        Ok(filter)
+    }
+
+    pub(super) fn admits(&self, subject: &Subject) -> bool {
+        let within =
+            |list: &[String], item: &str| list.is_empty() || list.iter().any(|wanted| wanted == item);
+        match subject {
+            Subject::Model { model } => within(&self.models, model),
+            Subject::Document { model, id, kind } => {
+                let named =
+                    |name: &String| name.strip_prefix(*kind).is_some_and(|of| of.eq_ignore_ascii_case(model));
+                within(&self.models, model)
+                    && within(&self.ids, id)
+                    && within(&self.kinds, kind)
+                    && (self.names.is_empty() || self.names.iter().any(named))
+            }
+        }
+    }
+}
+
+fn model(item: &str, catalog: &Catalog) -> Result<String, Problem> {
+    let name = item.to_ascii_uppercase();
+    if catalog.by_name(&name).is_some() {
+        return Ok(name);
+    }
+    let quoted: String = item.chars().take(100).collect();
+    Err(Problem::new(ProblemCode::NoSuchModel, format!("no model has the name {quoted:?}")))
+}
+
+fn kind(item: &str) -> Result<String, Problem> {
+    let known = [EventKind::Create, EventKind::Update, EventKind::Delete].map(EventKind::as_str);
+    let wanted = item.to_ascii_uppercase();
+    if known.contains(&wanted.as_str()) {
+        return Ok(wanted);
+    }
+    let quoted: String = item.chars().take(100).collect();
+    let detail = format!("parameter type: found {quoted:?}, expected one of {}", known.join(", "));
+    Err(Problem::new(ProblemCode::BadParameter, detail))
+}

@@ -1,0 +1,230 @@
+//! Carries out one request on one model.
+//!
+//! ```text
+//!             ┌─ read ────▶ wait for the watermark ─▶ table ─▶ (body from the store) ─▶ reply
+//!   Request ──┼─ list ────▶ wait for the watermark ─▶ plan ──▶ (bodies) ─▶ page ──────▶ reply
+//!             ├─ create ──▶ draft ──────────────────────────▶ commit ─────────────────▶ reply
+//!             └─ change ──▶ read ─▶ conditions ─▶ evolve ───▶ commit ─▶ conflict? again ▶ reply
+//! ```
+//!
+//! With an idempotency key a write first asks whether the key is known. Equal keys inside this worker go one after the
+//! other; between workers the store decides inside the commit.
+
+mod answer;
+mod change;
+mod commit;
+mod create;
+mod keyed;
+mod list;
+mod precondition;
+mod read;
+mod replay;
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use aegis_config::{Config, Limits};
+use aegis_domain::{Problem, ProblemCode, catalog::Model, query::Bounds, table::Lookup};
+use aegis_ipc::board::{Cell, Counter, ModelCounter};
+use bytes::Bytes;
+
+use self::{change::Change, keyed::KeyedTurns};
+use crate::{
+    data::{Data, ModelTable},
+    operation::{IdempotencyKey, Operation, Reply, Request},
+};
+
+/// Carries out requests. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    data: Data,
+    cell: Cell,
+    limits: Limits,
+    bounds: Bounds,
+    document_turns: KeyedTurns,
+    key_turns: KeyedTurns,
+}
+
+/// A document as it is cached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its revision.
+    pub revision: u64,
+    /// The exact JSON that a GET answers.
+    pub body: Bytes,
+}
+
+/// The answer to [`Engine::read_now`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadNow {
+    /// The document; `None` when there is none with this id.
+    pub document: Option<Found>,
+    /// Log position that the answer reflects.
+    pub sequence: u64,
+}
+
+impl Engine {
+    /// An engine over this worker's copy.
+    #[must_use]
+    pub fn new(config: &Config, data: Data) -> Self {
+        let bounds = Bounds {
+            scan_max: config.query.scan_max,
+            limit_default: config.query.limit_default,
+            limit_max: config.query.limit_max,
+        };
+        let inner = Inner {
+            cell: data.cell(),
+            data,
+            limits: config.limits.clone(),
+            bounds,
+            document_turns: KeyedTurns::default(),
+            key_turns: KeyedTurns::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// This worker's copy.
+    #[must_use]
+    pub fn data(&self) -> &Data {
+        &self.inner.data
+    }
+
+    /// Reads one document without waiting for anything. `None` when that takes a wait, for the feed or for a body that
+    /// is not cached: then [`execute`](Self::execute) answers. Conditions are for the caller to look at.
+    #[must_use]
+    pub fn read_now(&self, model: &Model, id: &str) -> Option<ReadNow> {
+        self.read_from(self.data().table(model.name())?, id)
+    }
+
+    /// As [`read_now`](Self::read_now), for a caller that keeps the table at hand.
+    #[must_use]
+    pub fn read_from(&self, table: &ModelTable, id: &str) -> Option<ReadNow> {
+        let data = self.data();
+        if !data.caught_up() {
+            return None;
+        }
+        let seen = table.look_up(id, data.applied()?);
+        let document = match seen.found {
+            Lookup::Missing => None,
+            Lookup::Hit { revision, body, .. } => {
+                self.count(Counter::CacheHits, 1);
+                Some(Found { revision, body })
+            }
+            Lookup::Evicted { .. } => return None,
+        };
+        table.count(self.inner.cell, ModelCounter::Reads, 1);
+        Some(ReadNow { document, sequence: seen.sequence })
+    }
+
+    /// Carries out a request.
+    ///
+    /// # Errors
+    /// The problem as the client reads it.
+    pub async fn execute(&self, request: Request) -> Result<Reply, Problem> {
+        let outcome = self.dispatch(&request).await;
+        if let Err(problem) = &outcome
+            && is_refusal(problem.code)
+        {
+            self.count_model(&request.model, ModelCounter::Refused, 1);
+        }
+        outcome
+    }
+
+    async fn dispatch(&self, request: &Request) -> Result<Reply, Problem> {
+        match &request.operation {
+            Operation::Read { id } => self.read(request, id).await,
+            Operation::List { query } => self.list(request, query).await,
+            Operation::Create { .. }
+            | Operation::Replace { .. }
+            | Operation::Merge { .. }
+            | Operation::Patch { .. }
+            | Operation::Remove { .. } => match &request.idempotency {
+                Some(key) => self.write_once(request, key).await,
+                None => self.write(request).await,
+            },
+        }
+    }
+
+    /// A write whose key the client may send again.
+    async fn write_once(&self, request: &Request, key: &IdempotencyKey) -> Result<Reply, Problem> {
+        let Some(_turn) = self.inner.key_turns.turn(&key.key, request.deadline).await else {
+            let detail = "a request with the same Idempotency-Key is still running";
+            return Err(Problem::new(ProblemCode::IdempotencyKeyInUse, detail));
+        };
+        match self.data().recall(key.key.clone(), request.deadline).await? {
+            Some(stored) => {
+                let reply = replay::replay(key, &stored)?;
+                self.count(Counter::Replays, 1);
+                Ok(reply)
+            }
+            None => self.write(request).await,
+        }
+    }
+
+    async fn write(&self, request: &Request) -> Result<Reply, Problem> {
+        match &request.operation {
+            Operation::Create { body } => self.create(request, body).await,
+            Operation::Replace { id, body } => self.change(request, id, Change::Replace(body)).await,
+            Operation::Merge { id, body } => self.change(request, id, Change::Merge(body)).await,
+            Operation::Patch { id, body } => self.change(request, id, Change::Patch(body)).await,
+            Operation::Remove { id } => self.change(request, id, Change::Remove).await,
+            Operation::Read { .. } | Operation::List { .. } => {
+                Err(Problem::new(ProblemCode::Internal, "a read does not write"))
+            }
+        }
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    fn bounds(&self) -> &Bounds {
+        &self.inner.bounds
+    }
+
+    fn document_turns(&self) -> &KeyedTurns {
+        &self.inner.document_turns
+    }
+
+    fn table(&self, model: &Model) -> Result<&Arc<ModelTable>, Problem> {
+        self.data().table(model.name()).ok_or_else(|| {
+            Problem::new(ProblemCode::NoSuchModel, format!("this worker has no data of {}", model.name()))
+        })
+    }
+
+    fn count(&self, counter: Counter, amount: u64) {
+        self.inner.cell.counter(counter).fetch_add(amount, Ordering::Relaxed);
+    }
+
+    fn count_model(&self, model: &Model, counter: ModelCounter, amount: u64) {
+        if let Some(table) = self.data().table(model.name()) {
+            table.count(self.inner.cell, counter, amount);
+        }
+    }
+}
+
+/// Is it the client's doing (a status 4xx)?
+fn is_refusal(code: ProblemCode) -> bool {
+    !matches!(
+        code,
+        ProblemCode::Overloaded
+            | ProblemCode::StoreUnavailable
+            | ProblemCode::WriteOutcomeUnknown
+            | ProblemCode::DeadlineExceeded
+            | ProblemCode::Internal
+    )
+}
+
+/// Milliseconds since 1970, UTC.
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! Changes of one existing document: replace, merge, patch, remove.
+//!
+//! The document is evolved from the version that this worker shows, and the store accepts it only if that is still
+//! the last one. Otherwise the worker waits for the winner to become visible, looks at the conditions again and
+//! evolves again, until the deadline. Writers of one worker that name no revision queue for the document, so that at
+//! most one per worker tries at a time.
+
+use std::time::{Duration, Instant};
+
+use aegis_domain::{
+    FieldError, Problem, ProblemCode,
+    document::{self, Evolved, Stamp},
+    json,
+};
+use aegis_ipc::{
+    board::{Counter, ModelCounter},
+    data::{Expect, Operation},
+};
+use bytes::Bytes;
+
+use super::{
+    Engine, answer,
+    commit::{Attempt, Place},
+    create, precondition,
+    read::Version,
+};
+use crate::operation::{Outcome, Reply, Request};
+
+/// Longest wait for the winner of a conflict to become visible before the document is read again.
+const WINNER_WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// What is done to the document.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Change<'a> {
+    Replace(&'a Bytes),
+    Merge(&'a Bytes),
+    Patch(&'a Bytes),
+    Remove,
+}
+
+/// What to commit and what to answer then.
+struct Proposal {
+    operation: Option<Operation>,
+    place: Place,
+    result: Outcome,
+    body: Bytes,
+    counter: ModelCounter,
+}
+
+impl Engine {
+    /// Changes the document with this id.
+    pub(super) async fn change(
+        &self,
+        request: &Request,
+        id: &str,
+        change: Change<'_>,
+    ) -> Result<Reply, Problem> {
+        let _turn = if precondition::is_conditional(&request.precondition) {
+            None
+        } else {
+            let key = format!("{}\0{id}", request.model.name());
+            Some(self.document_turns().turn(&key, request.deadline).await.ok_or_else(|| contended(id))?)
+        };
+        loop {
+            let (current, shown) = self.current(&request.model, id, request.deadline).await?;
+            let proposal = match current {
+                Some(current) => self.evolve(request, id, change, current)?,
+                None => propose_new(request, id, change)?,
+            };
+            let (operation, counter) = (proposal.operation, proposal.counter);
+            if operation.is_none() && request.idempotency.is_none() {
+                let Proposal { result, body, .. } = proposal;
+                return Ok(Reply { result, body, sequence: shown, replayed: false });
+            }
+            let operations: Vec<Operation> = operation.into_iter().collect();
+            let changes = operations.len();
+            match self.attempt(request, operations, proposal.place, proposal.result, proposal.body).await? {
+                Attempt::Done(reply) if reply.replayed => return Ok(reply),
+                // Only the answer was kept: it shows the document as it was found.
+                Attempt::Done(reply) if changes == 0 => return Ok(Reply { sequence: shown, ..reply }),
+                Attempt::Done(reply) => {
+                    self.count_model(&request.model, counter, 1);
+                    return Ok(reply);
+                }
+                Attempt::Conflict { current, .. } => {
+                    self.count(Counter::WriteRetries, 1);
+                    let winner = current.unwrap_or(0).max(shown + 1);
+                    let until = request.deadline.min(Instant::now() + WINNER_WAIT_MAX);
+                    self.data().wait_for(winner, until).await;
+                    if Instant::now() >= request.deadline {
+                        return Err(contended(id));
+                    }
+                }
+            }
+        }
+    }
+
+    fn evolve(
+        &self,
+        request: &Request,
+        id: &str,
+        change: Change<'_>,
+        current: Version,
+    ) -> Result<Proposal, Problem> {
+        let model = &*request.model;
+        precondition::check_write(&request.precondition, model, current.revision)?;
+        let now_ms = super::now_ms();
+        let evolved = match change {
+            Change::Replace(body) => document::replace(model, &current.body, json::parse(body)?, now_ms)?,
+            Change::Merge(body) => document::merge(model, &current.body, json::parse(body)?, now_ms)?,
+            Change::Patch(body) => document::patch(model, &current.body, json::parse(body)?, now_ms)?,
+            Change::Remove => {
+                let body = answer::one(request.answer, id, &current.body);
+                let operation = operation(request, id, &current, current.revision, None);
+                let result = Outcome::Found { revision: current.revision };
+                let counter = ModelCounter::Removes;
+                return Ok(Proposal {
+                    operation: Some(operation),
+                    place: Place::Whole,
+                    result,
+                    body,
+                    counter,
+                });
+            }
+        };
+        let (revision, body, operation) = match evolved {
+            Evolved::Unchanged => (current.revision, current.body, None),
+            Evolved::Changed(draft) => {
+                let operation = operation(request, id, &current, draft.revision, Some(draft.body.clone()));
+                (draft.revision, draft.body, Some(operation))
+            }
+        };
+        let body = answer::one(request.answer, id, &body);
+        let result = Outcome::Found { revision };
+        Ok(Proposal { operation, place: Place::Whole, result, body, counter: ModelCounter::Updates })
+    }
+}
+
+/// A document that does not exist is made only by a replacement that says it must not exist.
+fn propose_new(request: &Request, id: &str, change: Change<'_>) -> Result<Proposal, Problem> {
+    let model = &*request.model;
+    let Change::Replace(body) = change else { return Err(not_found(request, id)) };
+    if !precondition::wants_absent(&request.precondition) {
+        let mut problem = not_found(request, id);
+        problem.detail.push_str("; a replacement creates it only with If-None-Match: *");
+        return Err(problem);
+    }
+    let stamp = Stamp { now_ms: super::now_ms(), fresh_id: id.to_owned() };
+    let draft = document::create(model, json::parse(body)?, &stamp)?;
+    if draft.id != id {
+        let field = model.spec().id_field.as_deref().unwrap_or("id");
+        let message = format!("found the id {:?}, expected {id:?} as in the path", draft.id);
+        let error = FieldError { path: format!("/{field}"), message: message.clone() };
+        return Err(Problem::new(ProblemCode::Invalid, message).with_errors(vec![error]));
+    }
+    let result = Outcome::Created { id: draft.id.clone(), revision: draft.revision };
+    let body = answer::one(request.answer, id, &draft.body);
+    let operation = Some(create::operation(model, draft));
+    Ok(Proposal { operation, place: Place::Whole, result, body, counter: ModelCounter::Creates })
+}
+
+fn operation(
+    request: &Request,
+    id: &str,
+    current: &Version,
+    revision: u64,
+    body: Option<Bytes>,
+) -> Operation {
+    let expect = Expect::At(current.sequence);
+    Operation { model: request.model.name().to_owned(), id: id.to_owned(), expect, revision, body }
+}
+
+/// The problem of a document that does not exist.
+pub(super) fn not_found(request: &Request, id: &str) -> Problem {
+    Problem::new(
+        ProblemCode::NotFound,
+        format!("there is no document of {} with the id {id:?}", request.model.name()),
+    )
+}
+
+fn contended(id: &str) -> Problem {
+    let detail = format!("other writes to the document {id:?} kept coming first until the deadline");
+    Problem::new(ProblemCode::Contended, detail)
+}

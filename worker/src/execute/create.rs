@@ -1,0 +1,109 @@
+//! New documents: one, or many that are made together or not at all.
+
+use aegis_domain::{
+    FieldError, Problem, ProblemCode,
+    catalog::Model,
+    document::{self, Draft, Stamp},
+    json,
+};
+use aegis_ipc::{
+    board::ModelCounter,
+    data::{Expect, Operation},
+};
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::{Engine, answer, commit::Place};
+use crate::operation::{Outcome, Reply, Request};
+
+/// Single errors told about one batch.
+const ERRORS_MAX: usize = 100;
+
+impl Engine {
+    /// Creates what the body says: an object is one document, an array many.
+    pub(super) async fn create(&self, request: &Request, body: &Bytes) -> Result<Reply, Problem> {
+        let model = &*request.model;
+        let now_ms = super::now_ms();
+        let (drafts, result, place) = match json::parse(body)? {
+            Value::Array(items) => (self.drafts(model, items, now_ms)?, Outcome::CreatedMany, Place::Item),
+            one => {
+                let draft = document::create(model, one, &stamp(now_ms))?;
+                let result = Outcome::Created { id: draft.id.clone(), revision: draft.revision };
+                (vec![draft], result, Place::Whole)
+            }
+        };
+        let created = drafts.len() as u64;
+        let body = match place {
+            Place::Whole => answer::one(request.answer, &drafts[0].id, &drafts[0].body),
+            Place::Item => answer::many(request.answer, &drafts),
+        };
+        let operations = drafts.into_iter().map(|draft| operation(model, draft)).collect();
+        let reply = self.commit_new(request, operations, place, result, body).await?;
+        if !reply.replayed {
+            self.count_model(model, ModelCounter::Creates, created);
+        }
+        Ok(reply)
+    }
+
+    fn drafts(&self, model: &Model, items: Vec<Value>, now_ms: u64) -> Result<Vec<Draft>, Problem> {
+        let (found, most) = (items.len(), self.limits().batch_documents_max as usize);
+        if items.is_empty() {
+            let detail = "found an empty array, expected at least one document";
+            let error = FieldError { path: String::new(), message: detail.to_owned() };
+            return Err(Problem::new(ProblemCode::Invalid, detail).with_errors(vec![error]));
+        }
+        if found > most {
+            let detail = format!("found {found} documents in one array, expected at most {most}");
+            return Err(Problem::new(ProblemCode::BodyTooLarge, detail));
+        }
+        let mut drafts = Vec::with_capacity(found);
+        let mut refused = 0;
+        let mut errors = Vec::new();
+        for (index, item) in items.into_iter().enumerate() {
+            match document::create(model, item, &stamp(now_ms)) {
+                Ok(draft) => drafts.push(draft),
+                Err(problem) => {
+                    let problem = at_item(problem, index);
+                    if problem.code != ProblemCode::Invalid {
+                        return Err(problem);
+                    }
+                    refused += 1;
+                    errors.extend(problem.errors);
+                }
+            }
+        }
+        if refused == 0 {
+            return Ok(drafts);
+        }
+        errors.truncate(ERRORS_MAX);
+        let detail = format!("{refused} of {found} documents are not valid, so none was created");
+        Err(Problem::new(ProblemCode::Invalid, detail).with_errors(errors))
+    }
+}
+
+/// The operation that makes a document.
+pub(super) fn operation(model: &Model, draft: Draft) -> Operation {
+    Operation {
+        model: model.name().to_owned(),
+        id: draft.id,
+        expect: Expect::Absent,
+        revision: draft.revision,
+        body: Some(draft.body),
+    }
+}
+
+fn stamp(now_ms: u64) -> Stamp {
+    Stamp { now_ms, fresh_id: uuid::Uuid::now_v7().to_string() }
+}
+
+/// The problem of one document as a problem of the array it is in.
+fn at_item(mut problem: Problem, index: usize) -> Problem {
+    if problem.errors.is_empty() {
+        problem.errors.push(FieldError { path: String::new(), message: problem.detail.clone() });
+    }
+    for error in &mut problem.errors {
+        error.path.insert_str(0, &format!("/{index}"));
+    }
+    problem.detail = format!("document {index}: {}", problem.detail);
+    problem
+}

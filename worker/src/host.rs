@@ -1,0 +1,187 @@
+//! What every room of a worker process can reach.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use aegis_config::settings::Config;
+use aegis_domain::catalog::{Catalog, Model};
+use aegis_ipc::board::{Board, Cell, Counter, ModelCounter, bucket_of};
+use http::{HeaderValue, StatusCode};
+use uuid::Uuid;
+
+use crate::{
+    acceptor::{Doorbell, Seats},
+    connection::Clock,
+    data::{Data, ModelTable},
+    drain::Leaving,
+    events::Hub,
+    execute::Engine,
+    overload::Load,
+    reporting::Supervisor,
+    route::Routes,
+};
+
+/// Everything that is the same for all connections of the process. Nothing in it changes but what says so.
+pub(crate) struct Host {
+    pub(crate) config: Config,
+    /// Digest of the generation, hexadecimal.
+    pub(crate) digest: String,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) routes: Routes,
+    pub(crate) engine: Engine,
+    /// In the order of the catalog.
+    pub(crate) tables: Vec<Arc<ModelTable>>,
+    pub(crate) board: Board,
+    pub(crate) cell: Cell,
+    pub(crate) identity: Identity,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) seats: Arc<Seats>,
+    pub(crate) load: Load,
+    pub(crate) leaving: Leaving,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) events: Hub,
+}
+
+/// Who answers.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) generation: u64,
+    /// Unique per worker process: half of the identity of its writes.
+    pub(crate) incarnation: u64,
+    /// `slot.generation`, the value of `Aegis-Worker`.
+    pub(crate) header: HeaderValue,
+    /// What the request ids of this process begin with.
+    prefix: String,
+    requests: AtomicU64,
+}
+
+impl Identity {
+    pub(crate) fn new(slot: u32, generation: u64) -> Self {
+        let incarnation = Uuid::new_v4().as_u64_pair().1;
+        // Leaked: it lives as long as the process, and a static value is cloned without counting.
+        let header = HeaderValue::from_static(Box::leak(format!("{slot}.{generation}").into_boxed_str()));
+        Self {
+            generation,
+            incarnation,
+            header,
+            prefix: format!("{slot}-{generation}-{:08x}-", incarnation >> 32),
+            requests: AtomicU64::new(0),
+        }
+    }
+
+    /// A request id that no other request of this machine has: no random number is drawn per request.
+    pub(crate) fn fresh_request_id(&self) -> HeaderValue {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(number).as_bytes();
+        let prefix = self.prefix.as_bytes();
+        let mut bytes = [0; 80];
+        bytes[..prefix.len()].copy_from_slice(prefix);
+        bytes[prefix.len()..prefix.len() + digits.len()].copy_from_slice(digits);
+        HeaderValue::from_bytes(&bytes[..prefix.len() + digits.len()])
+            .expect("digits, letters and dashes are valid in a header")
+    }
+}
+
+/// What a host is made of.
+pub(crate) struct Founding {
+    pub(crate) config: Config,
+    pub(crate) digest: String,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) data: Data,
+    pub(crate) board: Board,
+    pub(crate) cell: Cell,
+    pub(crate) identity: Identity,
+    pub(crate) supervisor: Supervisor,
+}
+
+impl Host {
+    /// A host that serves nobody yet. Room that is made for connections is announced at `doorbell`.
+    pub(crate) fn new(founding: Founding, doorbell: Arc<Doorbell>) -> Arc<Self> {
+        let Founding { config, digest, catalog, data, board, cell, identity, supervisor } = founding;
+        let connections_max = u64::from(config.limits.connections_max);
+        let table = |model: &Arc<Model>| {
+            let table = data.table(model.name()).expect("the data is made for the same catalog");
+            Arc::clone(table)
+        };
+        Arc::new(Self {
+            tables: catalog.models().iter().map(table).collect(),
+            digest,
+            routes: Routes::new(&config.api_root, Arc::clone(&catalog)),
+            engine: Engine::new(&config, data),
+            board,
+            cell,
+            identity,
+            clock: Arc::new(Clock::new()),
+            seats: Seats::new(cell, connections_max, doorbell),
+            load: Load::new(cell, &config.limits),
+            leaving: Leaving::default(),
+            supervisor,
+            events: Hub::new(),
+            catalog,
+            config,
+        })
+    }
+
+    /// Log position that an answer without data reflects.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.engine.data().applied().unwrap_or(0)
+    }
+
+    /// Counts a request that took some time to answer.
+    pub(crate) fn count(&self, status: StatusCode, begun: Instant, body_bytes: u64) {
+        let microseconds = microseconds(begun.elapsed());
+        self.cell.counter(Counter::RequestMicroseconds).fetch_add(microseconds, Ordering::Relaxed);
+        self.count_answer(status, bucket_of(microseconds), body_bytes);
+    }
+
+    /// Counts a request that was answered at once: within the first bucket, in less than a microsecond or two. Two
+    /// looks at a clock would take a noticeable part of that.
+    pub(crate) fn count_at_once(&self, status: StatusCode, body_bytes: u64) {
+        self.count_answer(status, 0, body_bytes);
+    }
+
+    fn count_answer(&self, status: StatusCode, bucket: usize, body_bytes: u64) {
+        let counter = match status.as_u16() {
+            100..200 => Counter::Responses1xx,
+            200..300 => Counter::Responses2xx,
+            300..400 => Counter::Responses3xx,
+            400..500 => Counter::Responses4xx,
+            _ => Counter::Responses5xx,
+        };
+        self.cell.counter(counter).fetch_add(1, Ordering::Relaxed);
+        self.cell.bucket(bucket).fetch_add(1, Ordering::Relaxed);
+        self.cell.counter(Counter::BytesOut).fetch_add(body_bytes, Ordering::Relaxed);
+    }
+
+    /// Counts a request to a model that was refused before it reached the engine, which counts all others.
+    pub(crate) fn count_refused(&self, model: &Model) {
+        if let Some(table) = self.engine.data().table(model.name()) {
+            table.count(self.cell, ModelCounter::Refused, 1);
+        }
+    }
+}
+
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_differ_and_name_the_process() {
+        let identity = Identity::new(u32::MAX, u64::MAX);
+        identity.requests.store(u64::MAX - 1, Ordering::Relaxed);
+        let (first, second) = (identity.fresh_request_id(), identity.fresh_request_id());
+        assert_ne!(first, second);
+        let expected = format!("{}-{}-{:08x}-", u32::MAX, u64::MAX, identity.incarnation >> 32);
+        assert!(first.to_str().unwrap().starts_with(&expected));
+    }
+}

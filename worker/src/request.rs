@@ -1,0 +1,221 @@
+//! From HTTP to an [`operation::Request`]: what the headers mean, and the body as far as it is allowed.
+
+mod body;
+mod fields;
+mod query;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Instant};
+
+use aegis_config::settings::Limits;
+use aegis_domain::{Problem, ProblemCode, catalog::Model};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts};
+use sha2::{Digest, Sha256};
+
+pub(crate) use body::RequestBody;
+use fields::{MediaType, Preference};
+pub(crate) use fields::{accepts, entity_tags, request_id};
+pub(crate) use query::pairs;
+
+use crate::operation::{Answer, IdempotencyKey, Operation, Precondition, Request};
+
+/// `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
+pub(crate) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// `Prefer` (RFC 7240).
+pub(crate) static PREFER: HeaderName = HeaderName::from_static("prefer");
+/// `X-Request-Id`.
+pub(crate) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest idempotency key, characters.
+const IDEMPOTENCY_KEY_MAX: usize = 255;
+/// Scope of idempotency keys of clients that have not said who they are. It cannot be confused with another
+/// principal's, because a key has no space.
+const ANONYMOUS: &str = "anonymous";
+
+/// The few headers that a plain read depends on, found in one pass.
+#[derive(Debug, Default)]
+pub(crate) struct Glance<'r> {
+    pub(crate) accept: Option<&'r HeaderValue>,
+    pub(crate) if_none_match: Option<&'r HeaderValue>,
+    pub(crate) request_id: Option<&'r HeaderValue>,
+    /// `If-Match` is there, or one of the above comes twice.
+    pub(crate) needs_care: bool,
+    /// Size of the head as RFC 9113 section 6.5.2 counts it, without the constant per field.
+    pub(crate) bytes: usize,
+}
+
+/// What a write asked for besides the write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Wish {
+    /// Value of `Preference-Applied`.
+    pub(crate) applied: Option<&'static str>,
+}
+
+impl<'r> Glance<'r> {
+    pub(crate) fn new(headers: &'r HeaderMap) -> Self {
+        let mut glance = Self::default();
+        for (name, value) in headers {
+            glance.bytes += name.as_str().len() + value.len() + 4;
+            let place = if *name == header::ACCEPT {
+                &mut glance.accept
+            } else if *name == header::IF_NONE_MATCH {
+                &mut glance.if_none_match
+            } else if *name == X_REQUEST_ID {
+                &mut glance.request_id
+            } else {
+                glance.needs_care |= *name == header::IF_MATCH;
+                continue;
+            };
+            glance.needs_care |= place.replace(value).is_some();
+        }
+        glance
+    }
+}
+
+/// Whether target and head keep within the bounds (414, 431).
+pub(crate) fn check_sizes(
+    uri: &Uri,
+    headers: &HeaderMap,
+    glance: &Glance<'_>,
+    limits: &Limits,
+) -> Result<(), Problem> {
+    let target = uri.path_and_query().map_or(0, |target| target.as_str().len()) as u64;
+    if target > limits.uri_bytes_max {
+        let detail =
+            format!("the request target has {target} bytes, at most {} are allowed", limits.uri_bytes_max);
+        return Err(Problem::new(ProblemCode::UriTooLong, detail));
+    }
+    if headers.len() > limits.headers_max as usize {
+        let detail = format!(
+            "the request has {} header fields, at most {} are allowed",
+            headers.len(),
+            limits.headers_max
+        );
+        return Err(Problem::new(ProblemCode::HeadersTooLarge, detail));
+    }
+    if glance.bytes as u64 > limits.header_bytes_max {
+        let detail = format!(
+            "the header fields have {} bytes, at most {} are allowed",
+            glance.bytes, limits.header_bytes_max
+        );
+        return Err(Problem::new(ProblemCode::HeadersTooLarge, detail));
+    }
+    Ok(())
+}
+
+/// A request to a model as it is carried out. The method is one that the place allows.
+pub(crate) async fn read(
+    model: &Arc<Model>,
+    id: Option<String>,
+    parts: &Parts,
+    body: &mut RequestBody,
+    limits: &Limits,
+    deadline: Instant,
+) -> Result<(Request, Wish), Problem> {
+    let headers = &parts.headers;
+    let precondition = precondition(headers)?;
+    let preference = fields::preference(headers);
+    let query = parts.uri.query().unwrap_or_default();
+    let operation = match (&parts.method, id) {
+        (&Method::GET | &Method::HEAD, None) => Operation::List { query: query.to_owned() },
+        (&Method::GET | &Method::HEAD, Some(id)) => {
+            check_item_query(model, query)?;
+            Operation::Read { id }
+        }
+        (&Method::DELETE, Some(id)) => Operation::Remove { id },
+        (method, id) => with_body(method, id, headers, body, limits, deadline).await?,
+    };
+    let writes = !matches!(operation, Operation::Read { .. } | Operation::List { .. });
+    let idempotency = if writes { idempotency(parts, &operation)? } else { None };
+    let answer = if writes && preference == Some(Preference::Minimal) {
+        Answer::Minimal
+    } else {
+        Answer::Representation
+    };
+    let wish = Wish { applied: preference.filter(|_| writes).map(Preference::as_str) };
+    let model = Arc::clone(model);
+    Ok((Request { model, operation, precondition, idempotency, deadline, answer }, wish))
+}
+
+async fn with_body(
+    method: &Method,
+    id: Option<String>,
+    headers: &HeaderMap,
+    body: &mut RequestBody,
+    limits: &Limits,
+    deadline: Instant,
+) -> Result<Operation, Problem> {
+    let patches = *method == Method::PATCH;
+    let kind = fields::media_type(headers, patches)?;
+    let body = body.read(limits.body_bytes_max, deadline).await?;
+    Ok(match (id, kind) {
+        (None, _) => Operation::Create { body },
+        (Some(id), MediaType::JsonPatch) => Operation::Patch { id, body },
+        (Some(id), MediaType::Json | MediaType::MergePatch) if patches => Operation::Merge { id, body },
+        (Some(id), MediaType::Json | MediaType::MergePatch) => Operation::Replace { id, body },
+    })
+}
+
+/// `If-Match` and `If-None-Match`.
+pub(crate) fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
+    Ok(Precondition {
+        if_match: entity_tags(headers, &header::IF_MATCH)?,
+        if_none_match: entity_tags(headers, &header::IF_NONE_MATCH)?,
+    })
+}
+
+/// Parameters of a read by id: those that start with `__` would be silently ignored, so they are refused.
+fn check_item_query(model: &Model, query: &str) -> Result<(), Problem> {
+    for name in query.split('&').map(|pair| pair.split('=').next().unwrap_or_default()) {
+        if name.starts_with("__") {
+            let detail = format!("parameter {name}: a read by id takes no such parameter");
+            return Err(Problem::new(ProblemCode::BadParameter, detail));
+        }
+        if name == "relation" || name == "command" {
+            let detail = format!("model {} declares no {name}", model.name());
+            return Err(Problem::new(ProblemCode::NoSuchRoute, detail));
+        }
+    }
+    Ok(())
+}
+
+fn idempotency(parts: &Parts, operation: &Operation) -> Result<Option<IdempotencyKey>, Problem> {
+    let mut values = parts.headers.get_all(&IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let refused = |found: &str| {
+        let detail = format!(
+            "Idempotency-Key: found {found}, expected one value of 1 to {IDEMPOTENCY_KEY_MAX} visible ASCII characters"
+        );
+        Problem::new(ProblemCode::BadHeader, detail)
+    };
+    if values.next().is_some() {
+        return Err(refused("several values"));
+    }
+    let bytes = value.as_bytes();
+    if bytes.is_empty() || bytes.len() > IDEMPOTENCY_KEY_MAX {
+        return Err(refused(&format!("{} characters", bytes.len())));
+    }
+    let Some(key) = value.to_str().ok().filter(|_| bytes.iter().all(u8::is_ascii_graphic)) else {
+        return Err(refused("characters of another kind"));
+    };
+    let body = match operation {
+        Operation::Create { body }
+        | Operation::Replace { body, .. }
+        | Operation::Merge { body, .. }
+        | Operation::Patch { body, .. } => body.clone(),
+        Operation::Read { .. } | Operation::List { .. } | Operation::Remove { .. } => Bytes::new(),
+    };
+    let mut digest = Sha256::new();
+    digest.update(parts.method.as_str());
+    digest.update([0]);
+    digest.update(parts.uri.path_and_query().map_or("", |target| target.as_str()));
+    digest.update([0]);
+    // The same bytes are another patch under another type.
+    digest.update(if matches!(operation, Operation::Patch { .. }) { "patch" } else { "json" });
+    digest.update([0]);
+    digest.update(&body);
+    let fingerprint = Bytes::copy_from_slice(digest.finalize().as_slice());
+    Ok(Some(IdempotencyKey { key: format!("{ANONYMOUS} {key}"), fingerprint }))
+}

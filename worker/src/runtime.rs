@@ -1,0 +1,113 @@
+//! The runtimes: one thread each, no work moves between them.
+//!
+//! A connection stays on the runtime it was given to, so a request touches one core's caches and no lock of a shared
+//! queue. A thread that is stuck shows on the board, because only its own runtime writes its heartbeat.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    thread,
+};
+
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+};
+
+use aegis_ipc::board::Gauge;
+
+use crate::{
+    acceptor::{Accepted, Doorbell, Lane},
+    connection::{self, Ledger, Patience, Protocols},
+    drain::Departures,
+    host::Host,
+    metronome,
+};
+
+/// Heartbeats between two sweeps for time-outs; a drain is swept with every heartbeat.
+const SWEEP_BEATS: u32 = 5;
+/// Threads of one runtime for scans that would hold up its requests.
+const BLOCKING_THREADS_MAX: usize = 4;
+
+/// Where the connections of one runtime come from and are kept.
+pub(crate) struct Intake {
+    index: usize,
+    accepted: mpsc::Receiver<Accepted>,
+    ledger: Arc<Ledger>,
+}
+
+/// What all runtimes share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) host: Arc<Host>,
+    pub(crate) doorbell: Arc<Doorbell>,
+    pub(crate) protocols: Arc<Protocols>,
+}
+
+/// A runtime of one thread.
+///
+/// # Errors
+/// When its selector cannot be made.
+pub(crate) fn build() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build()
+}
+
+/// The ways into `count` runtimes. Together they have at least two permits, so that accepting and taking over can
+/// overlap, and no more than one per runtime beyond that: what a stuck runtime holds, nobody serves.
+pub(crate) fn lanes(count: usize, host: &Host) -> (Vec<Lane>, Vec<Intake>) {
+    let permits = if count == 1 { 2 } else { 1 };
+    (0..count)
+        .map(|index| {
+            let (sender, accepted) = mpsc::channel(permits);
+            let ledger = Ledger::new(Arc::clone(&host.clock));
+            (Lane { intake: sender, connections: Arc::default() }, Intake { index, accepted, ledger })
+        })
+        .unzip()
+}
+
+/// Runs a further runtime on a thread of its own.
+///
+/// # Errors
+/// When the thread cannot be made.
+pub(crate) fn start(intake: Intake, shared: Shared) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(format!("runtime-{}", intake.index)).spawn(move || match build() {
+        Ok(runtime) => runtime.block_on(run(intake, shared)),
+        Err(error) => tracing::error!(target: "aegis::worker", "making a runtime: {error}"),
+    })
+}
+
+/// Serves what is accepted for this runtime, for ever.
+pub(crate) async fn run(intake: Intake, shared: Shared) {
+    let Intake { index, mut accepted, ledger } = intake;
+    let serve = async {
+        while let Some(connection) = accepted.recv().await {
+            shared.doorbell.room_was_made();
+            let Shared { host, protocols, .. } = shared.clone();
+            tokio::spawn(connection::serve(connection, host, Arc::clone(&ledger), protocols));
+        }
+    };
+    tokio::join!(serve, beat(index, &shared.host, &ledger));
+}
+
+/// Shows that the runtime is alive, moves the clock, and ends connections whose time is up.
+async fn beat(index: usize, host: &Host, ledger: &Ledger) {
+    let patience = Patience::new(&host.config.limits);
+    let mut departures = Departures::default();
+    let heartbeat = host.cell.beat(index);
+    let mut beats = 0_u32;
+    loop {
+        let now_ms = host.clock.advance();
+        heartbeat.store(now_ms, Ordering::Relaxed);
+        beats = beats.wrapping_add(1);
+        let drain = host.leaving.drain();
+        if drain.is_some() || beats.is_multiple_of(SWEEP_BEATS) {
+            ledger.sweep(patience, drain.as_ref().map(|drain| (drain, &mut departures)), now_ms);
+        }
+        metronome::beat().await;
+    }
+}
+
+/// Announces the runtimes on the board.
+pub(crate) fn announce(host: &Host, threads: usize) {
+    host.cell.gauge(Gauge::Threads).store(threads as u64, Ordering::Relaxed);
+}

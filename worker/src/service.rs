@@ -1,0 +1,346 @@
+//! One request, from its head to its answer.
+//!
+//! A plain read of a document whose body is in the cache is answered before `call` returns: no task, no box, no
+//! timer. Everything else takes the long way, which knows every rule.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use aegis_domain::{Problem, ProblemCode, catalog::Model};
+use aegis_ipc::{board::Counter, handoff::Audience};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use crate::{
+    admin,
+    connection::{Ledger, Link, Order, Protocol},
+    events,
+    host::Host,
+    operation::{self, Operation},
+    request::{self, Glance, RequestBody},
+    response::{About, Envelope, Extent, Next, Outgoing, Refusal},
+    route::Place,
+};
+
+/// Time beyond its deadline after which a request is answered without waiting for its engine.
+const DEADLINE_SLACK: Duration = Duration::from_secs(1);
+/// Time to throw away the body of a refused request.
+const DISCARD_TIME: Duration = Duration::from_secs(2);
+/// Says which patches may be sent (RFC 5789 section 3.1).
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+const PATCH_TYPES: HeaderValue =
+    HeaderValue::from_static("application/merge-patch+json, application/json-patch+json, application/json");
+
+/// Answers the requests of one connection.
+#[derive(Clone)]
+pub(crate) struct Service {
+    host: Arc<Host>,
+    link: Arc<Link>,
+}
+
+/// An answer, here or on its way.
+pub(crate) enum Answering {
+    /// Here.
+    Ready(Option<Response<Outgoing>>),
+    /// On its way.
+    Later(Pin<Box<dyn Future<Output = Response<Outgoing>> + Send>>),
+}
+
+impl Future for Answering {
+    type Output = Result<Response<Outgoing>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Ready(response) => {
+                Poll::Ready(Ok(response.take().expect("an answer is not asked for again once it was given")))
+            }
+            Self::Later(answer) => answer.as_mut().poll(cx).map(Ok),
+        }
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Service {
+    type Response = Response<Outgoing>;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn call(&self, request: Request<Incoming>) -> Answering {
+        self.link.request_arrived(request.version());
+        if request.body().is_end_stream()
+            && let Some(response) = self.at_once(&request)
+        {
+            return Answering::Ready(Some(response));
+        }
+        let begun = Instant::now();
+        let (parts, body) = request.into_parts();
+        Answering::Later(Box::pin(self.clone().answer(parts, RequestBody::incoming(body), begun)))
+    }
+}
+
+impl Service {
+    pub(crate) fn new(host: Arc<Host>, link: Arc<Link>) -> Self {
+        Self { host, link }
+    }
+
+    /// A read of one document from the cache. `None`: anything about the request or the cache is not plain.
+    fn at_once<B>(&self, request: &Request<B>) -> Option<Response<Outgoing>> {
+        if *request.method() != Method::GET {
+            return None;
+        }
+        let target = request.uri().path_and_query()?;
+        if target.query().is_some() {
+            return None;
+        }
+        let host = &*self.host;
+        let (position, id) = host.routes.plain_document(target.path())?;
+        let glance = Glance::new(request.headers());
+        if glance.needs_care
+            || glance.accept.is_some_and(|accept| !matches!(accept.as_bytes(), b"*/*" | b"application/json"))
+        {
+            return None;
+        }
+        request::check_sizes(request.uri(), request.headers(), &glance, &host.config.limits).ok()?;
+        // A tag that is not one we would write goes the long way.
+        let known = match glance.if_none_match {
+            Some(tag) => Some(revision_of(tag)?),
+            None => None,
+        };
+        let table = host.tables.get(position)?;
+        let read = host.engine.read_from(table, id)?;
+        let envelope = self.envelope(glance.request_id, Extent::Whole);
+        let response = match read.document {
+            Some(found) if known == Some(found.revision) => {
+                envelope.not_modified(found.revision, read.sequence)
+            }
+            Some(found) => envelope.document(found, read.sequence),
+            None => envelope.refuse_at(&not_found(table.model(), id).into(), read.sequence),
+        };
+        host.count_at_once(response.status(), response.body().known_bytes());
+        if host.config.log.requests {
+            self.log(&response, Duration::ZERO, &envelope, request.method(), target.path());
+        }
+        Some(response)
+    }
+
+    /// Every other request.
+    async fn answer(self, parts: Parts, mut body: RequestBody, begun: Instant) -> Response<Outgoing> {
+        let _answering = self.link.answering();
+        let extent = if parts.method == Method::HEAD { Extent::HeadOnly } else { Extent::Whole };
+        let glance = Glance::new(&parts.headers);
+        let mut envelope = self.envelope(glance.request_id, extent);
+        let outcome = self.handle(&parts, &glance, &mut body, &envelope, begun).await;
+        if body.is_unread() {
+            self.settle(&parts, &mut body).await;
+            if body.is_unread() {
+                self.link.leave_body_unread();
+                envelope.next = self.closing();
+            }
+        }
+        // The worker may have begun to leave meanwhile.
+        if envelope.next == Next::Open {
+            envelope.next = self.next();
+        }
+        let mut response = match outcome {
+            Ok(response) => response,
+            Err(refusal) => envelope.refuse(&refusal),
+        };
+        if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE && parts.method == Method::PATCH {
+            // RFC 5789 section 2.2: the client learns which patches it may send.
+            response.headers_mut().insert(ACCEPT_PATCH, PATCH_TYPES);
+        }
+        if envelope.next == Next::Closing {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.host.count(response.status(), begun, response.body().known_bytes());
+        if self.host.config.log.requests {
+            self.log(&response, begun.elapsed(), &envelope, &parts.method, parts.uri.path());
+        }
+        response
+    }
+
+    async fn handle(
+        &self,
+        parts: &Parts,
+        glance: &Glance<'_>,
+        body: &mut RequestBody,
+        envelope: &Envelope<'_>,
+        begun: Instant,
+    ) -> Result<Response<Outgoing>, Refusal> {
+        let host = &*self.host;
+        request::check_sizes(&parts.uri, &parts.headers, glance, &host.config.limits)?;
+        let place = host.routes.find(parts.uri.path())?;
+        let (methods, allow) = place.methods();
+        if parts.method == Method::OPTIONS {
+            return Ok(envelope.options(allow));
+        }
+        if !methods.contains(&parts.method) {
+            let detail = format!("{} is not allowed here, only {allow}", parts.method);
+            let problem = Problem::new(ProblemCode::MethodNotAllowed, detail);
+            return Err(Refusal { problem, allow: Some(allow) });
+        }
+        if place.is_admin() && !self.may_administer() {
+            let detail = "this is answered on the admin listener only";
+            return Err(Problem::new(ProblemCode::AdminOnly, detail).into());
+        }
+        match place {
+            Place::Collection(model) => self.model(model, None, parts, body, envelope, begun).await,
+            Place::Document(model, id) => {
+                self.model(model, Some(id.into_owned()), parts, body, envelope, begun).await
+            }
+            Place::Events => {
+                events::open(&self.host, &self.link, parts, envelope).await.map_err(Refusal::from)
+            }
+            place => {
+                admin::answer(&self.host, &self.link, &place, parts, envelope).await.map_err(Refusal::from)
+            }
+        }
+    }
+
+    async fn model(
+        &self,
+        model: &Arc<Model>,
+        id: Option<String>,
+        parts: &Parts,
+        body: &mut RequestBody,
+        envelope: &Envelope<'_>,
+        begun: Instant,
+    ) -> Result<Response<Outgoing>, Refusal> {
+        let host = &*self.host;
+        let limits = &host.config.limits;
+        let deadline = begun + limits.request_timeout;
+        let _admitted = host.load.admit()?;
+        let prepared = async {
+            request::accepts(&parts.headers, "application", "json")?;
+            request::read(model, id, parts, body, limits, deadline).await
+        };
+        let (request, wish) = prepared.await.inspect_err(|_: &Problem| host.count_refused(model))?;
+        self.count_body(&request.operation);
+        let removed = matches!(request.operation, Operation::Remove { .. });
+        let reply = self.execute(request, deadline).await?;
+        let query = parts.uri.query().unwrap_or_default();
+        let about = About { endpoint: model.endpoint(), query, wish, removed };
+        Ok(envelope.reply(reply, &about))
+    }
+
+    /// The engine keeps the deadline itself; this is the last word if it does not.
+    async fn execute(
+        &self,
+        request: operation::Request,
+        deadline: Instant,
+    ) -> Result<operation::Reply, Problem> {
+        let reads = matches!(request.operation, Operation::Read { .. } | Operation::List { .. });
+        let answer = self.host.engine.execute(request);
+        match tokio::time::timeout_at((deadline + DEADLINE_SLACK).into(), answer).await {
+            Ok(outcome) => outcome,
+            Err(_) if reads => Err(Problem::new(
+                ProblemCode::DeadlineExceeded,
+                "the answer was not ready in the time there was",
+            )),
+            Err(_) => Err(Problem::new(
+                ProblemCode::WriteOutcomeUnknown,
+                "the store did not answer in the time there was; the same request with its Idempotency-Key tells",
+            )),
+        }
+    }
+
+    fn count_body(&self, operation: &Operation) {
+        let bytes = match operation {
+            Operation::Create { body }
+            | Operation::Replace { body, .. }
+            | Operation::Merge { body, .. }
+            | Operation::Patch { body, .. } => body.len() as u64,
+            Operation::Read { .. } | Operation::List { .. } | Operation::Remove { .. } => return,
+        };
+        self.host.cell.counter(Counter::BytesIn).fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Reads out the body of a request that was refused without it, so that the connection stays usable. A client
+    /// that waits for `100 Continue` will not send it.
+    async fn settle(&self, parts: &Parts, body: &mut RequestBody) {
+        if !parts.headers.contains_key(header::EXPECT) {
+            let bytes_max = self.host.config.limits.body_bytes_max;
+            body.discard(bytes_max, Instant::now() + DISCARD_TIME).await;
+        }
+    }
+
+    fn may_administer(&self) -> bool {
+        self.link.audience() == Audience::Admin || self.host.config.admin_on_public
+    }
+
+    fn envelope(&self, given_id: Option<&HeaderValue>, extent: Extent) -> Envelope<'_> {
+        let request_id =
+            given_id.and_then(request::request_id).unwrap_or_else(|| self.host.identity.fresh_request_id());
+        Envelope { host: &self.host, request_id, extent, next: self.next() }
+    }
+
+    fn next(&self) -> Next {
+        if self.host.leaving.has_begun() || self.link.was_told(Order::LastResponse) {
+            self.closing()
+        } else {
+            Next::Open
+        }
+    }
+
+    /// HTTP/2 has no such header; it says GOAWAY.
+    fn closing(&self) -> Next {
+        if self.link.protocol() == Protocol::Http2 { Next::Open } else { Next::Closing }
+    }
+
+    fn log(
+        &self,
+        response: &Response<Outgoing>,
+        took: Duration,
+        envelope: &Envelope<'_>,
+        method: &Method,
+        path: &str,
+    ) {
+        tracing::info!(
+            target: "aegis::request",
+            method = method.as_str(),
+            path,
+            status = response.status().as_u16(),
+            bytes = response.body().known_bytes(),
+            microseconds = took.as_micros(),
+            id = envelope.request_id.to_str().unwrap_or_default(),
+        );
+    }
+}
+
+fn not_found(model: &Model, id: &str) -> Problem {
+    let detail = format!("there is no document of {} with the id {id:?}", model.name());
+    Problem::new(ProblemCode::NotFound, detail)
+}
+
+/// The revision that an entity tag names, if it is one tag as we write it.
+fn revision_of(tag: &HeaderValue) -> Option<u64> {
+    let digits = tag.as_bytes().strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    if digits.is_empty() || digits.len() > 19 || digits[0] == b'0' {
+        return None;
+    }
+    digits
+        .iter()
+        .try_fold(0_u64, |value, digit| digit.is_ascii_digit().then(|| value * 10 + u64::from(digit - b'0')))
+}
+
+/// Asks the worker itself what a client would, on the same way. Returns the status of the answer.
+pub(crate) async fn self_test(host: &Arc<Host>) -> StatusCode {
+    let ledger = Ledger::new(Arc::clone(&host.clock));
+    let link = ledger.link_of_nobody(&host.seats);
+    let path = match host.catalog.models().first() {
+        Some(model) => format!("{}/models/{}?__limit=1", host.config.api_root, model.endpoint()),
+        None => "/livez".to_owned(),
+    };
+    let request = Request::builder().uri(path).header(header::ACCEPT, "application/json").body(());
+    let Ok(request) = request else { return StatusCode::INTERNAL_SERVER_ERROR };
+    let (parts, ()) = request.into_parts();
+    let service = Service::new(Arc::clone(host), link);
+    service.answer(parts, RequestBody::given(Bytes::new()), Instant::now()).await.status()
+}

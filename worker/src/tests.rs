@@ -1,0 +1,8 @@
+//! A worker in the test process, over real sockets: everything but the process itself.
+
+mod house;
+mod leaving;
+mod operators;
+mod process;
+mod requests;
+mod streams;

@@ -1,0 +1,335 @@
+//! A worker with a small store behind it, and a client that shows what comes over the wire.
+
+use std::{
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use aegis_config::Config;
+use aegis_ipc::{
+    board::{Board, Gauge},
+    control::{ControlSocket, Received, ToChild, ToSupervisor},
+    handoff::{Audience, ListenerAddress},
+    operator,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinHandle,
+};
+
+use crate::{
+    acceptor::{Acceptor, Doorbell, Listener},
+    connection,
+    data::{
+        Data,
+        tests::{catalog, config, fake_store::FakeStore},
+    },
+    host::{Founding, Host, Identity},
+    reporting::{self, Supervisor},
+    runtime::{self, Shared},
+};
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+const MODULE: &str = r#"
+name = "todo"
+endpoint = "todos"
+[fields]
+text = { kind = "text", required = true }
+code = { kind = "text", unique = true }
+rank = { kind = "integer", indexed = true }
+"#;
+
+/// A worker with one runtime: the one of the test.
+pub(crate) struct House {
+    pub(crate) host: Arc<Host>,
+    pub(crate) doorbell: Arc<Doorbell>,
+    pub(crate) store: Arc<FakeStore>,
+    pub(crate) public: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) supervisor: ControlSocket,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl House {
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = config();
+        config.limits.header_timeout = Duration::from_secs(10);
+        config.limits.idle_timeout = Duration::from_secs(60);
+        change(&mut config);
+        let (board, _descriptor) = Board::create().unwrap();
+        let catalog = catalog(&[MODULE]);
+        let store = FakeStore::start(board, Arc::clone(&catalog));
+        let (ours, supervisor) = ControlSocket::pair().unwrap();
+        let control = Arc::new(ours);
+        let identity = Identity::new(3, 7);
+        let founding = Founding {
+            data: Data::new(&config, &catalog, board, 0, 7, identity.incarnation),
+            digest: "d".repeat(64),
+            cell: board.cell(0),
+            supervisor: Supervisor::new(Arc::clone(&control)),
+            config,
+            catalog,
+            board,
+            identity,
+        };
+        board.cell(0).gauge(Gauge::Pid).store(1, Ordering::Relaxed);
+        let doorbell = Arc::new(Doorbell::new().unwrap());
+        let host = Host::new(founding, Arc::clone(&doorbell));
+        let (lanes, mut intakes) = runtime::lanes(1, &host);
+        let (public, admin) = (listener(Audience::Public), listener(Audience::Admin));
+        let listeners = vec![public.1, admin.1];
+        let acceptor =
+            Acceptor::new(listeners, lanes, Arc::clone(&host.seats), Arc::clone(&doorbell), (board, 0))
+                .unwrap();
+        drop(acceptor.start().unwrap());
+        let protocols = Arc::new(connection::protocols(&host.config.limits));
+        let shared = Shared { host: Arc::clone(&host), doorbell: Arc::clone(&doorbell), protocols };
+        let mut tasks = vec![tokio::spawn(runtime::run(intakes.remove(0), shared))];
+        let (data, path) = (host.engine.data().clone(), store.path().clone());
+        tasks.push(tokio::spawn(async move {
+            data.run(&path).await;
+        }));
+        let hub = Arc::clone(&host);
+        tasks.push(tokio::spawn(async move { hub.events.run(hub.engine.data()).await }));
+        let (follower, bell) = (Arc::clone(&host), Arc::clone(&doorbell));
+        tasks.push(tokio::spawn(async move { reporting::follow(control, &follower, &bell).await.unwrap() }));
+        tokio::time::timeout(PATIENCE, host.engine.data().ready()).await.expect("the data is ready");
+        let house = Self { host, doorbell, store, public: public.0, admin: admin.0, supervisor, tasks };
+        house.tell(&ToChild::Serve);
+        let accepting = board.cell(0).gauge(Gauge::Accepting);
+        eventually("the worker accepts", || accepting.load(Ordering::Relaxed) == 1).await;
+        house
+    }
+
+    pub(crate) fn tell(&self, message: &ToChild) {
+        assert!(self.supervisor.send(message, &[]).unwrap());
+    }
+
+    /// The next question to the supervisor.
+    pub(crate) async fn asked(&self) -> (u64, operator::Request) {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            match self.supervisor.receive().unwrap() {
+                Received::Message(ToSupervisor::Ask { request, ask }, _) => return (request, ask),
+                Received::Message(..) => {}
+                Received::Empty => tokio::time::sleep(Duration::from_millis(1)).await,
+                Received::Closed => panic!("the worker hung up"),
+            }
+        }
+        panic!("the supervisor was not asked")
+    }
+
+    /// Begins to drain the way a signal or a message does, and stops accepting.
+    pub(crate) fn drain(&self, deadline: Option<Duration>, spread: Duration) {
+        self.host.leaving.begin(self.host.clock.advance(), deadline, spread);
+        self.doorbell.stop();
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect(self.public).await
+    }
+
+    pub(crate) async fn operator(&self) -> Client {
+        Client::connect(self.admin).await
+    }
+
+    /// One request over a connection of its own.
+    pub(crate) async fn ask(&self, request: &str) -> Answer {
+        self.client().await.ask(request).await
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.doorbell.stop();
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+fn listener(audience: Audience) -> (SocketAddr, Listener) {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    (address, Listener::new(OwnedFd::from(socket), &ListenerAddress::Tcp(address), audience).unwrap())
+}
+
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// A connection of a client.
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// What a client got.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Client {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self { stream: TcpStream::connect(address).await.unwrap(), buffer: Vec::new() }
+    }
+
+    /// Sends a request that is written with `\n`, adds `Host`, and reads the answer.
+    pub(crate) async fn ask(&mut self, request: &str) -> Answer {
+        self.send(request).await;
+        let extent = if request.starts_with("HEAD") { Extent::Head } else { Extent::Whole };
+        self.answer(extent).await.expect("an answer")
+    }
+
+    pub(crate) async fn send(&mut self, request: &str) {
+        let (head, body) = request.split_once("\n\n").unwrap_or((request.trim_end(), ""));
+        let (line, fields) = head.split_once('\n').unwrap_or((head, ""));
+        let mut text = format!("{line} HTTP/1.1\r\nhost: x\r\n");
+        for field in fields.lines() {
+            text.push_str(field);
+            text.push_str("\r\n");
+        }
+        if !body.is_empty() && !fields.contains("transfer-encoding") && !fields.contains("content-length") {
+            text.push_str(&format!("content-length: {}\r\n", body.len()));
+        }
+        text.push_str("\r\n");
+        text.push_str(body);
+        self.stream.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// The next answer; `None` when the connection ended instead.
+    pub(crate) async fn answer(&mut self, extent: Extent) -> Option<Answer> {
+        let head = self.until(b"\r\n\r\n").await?;
+        let head = String::from_utf8(head).unwrap();
+        let mut lines = head.trim_end().split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers: Vec<(String, String)> = lines
+            .map(|line| line.split_once(": ").map_or((line, ""), |pair| pair))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let mut answer = Answer { status, headers, body: String::new() };
+        if extent == Extent::Whole
+            && let Some(length) = answer.header("content-length").map(|value| value.parse::<usize>().unwrap())
+        {
+            while self.buffer.len() < length {
+                assert!(self.more().await, "the body ended early");
+            }
+            answer.body = String::from_utf8(self.buffer.drain(..length).collect()).unwrap();
+        }
+        Some(answer)
+    }
+
+    /// Bytes up to and with `end`; `None` when the connection ended before.
+    pub(crate) async fn until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
+        loop {
+            if let Some(at) = self.buffer.windows(end.len()).position(|window| window == end) {
+                return Some(self.buffer.drain(..at + end.len()).collect());
+            }
+            if !self.more().await {
+                return None;
+            }
+        }
+    }
+
+    /// Whether the server ends the connection, without saying anything more.
+    pub(crate) async fn is_ended(&mut self) -> bool {
+        !self.more().await && self.buffer.is_empty()
+    }
+
+    async fn more(&mut self) -> bool {
+        let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await;
+        matches!(read.expect("something from the server"), Ok(1..))
+    }
+}
+
+/// How much of an answer comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Head,
+    Whole,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.body))
+    }
+
+    /// For snapshots: without what differs from run to run.
+    pub(crate) fn shown(&self) -> String {
+        let mut text = format!("{}\n", self.status);
+        for (name, value) in &self.headers {
+            match name.as_str() {
+                "date" => {}
+                "content-length" => text.push_str("content-length: …\n"),
+                "x-request-id" => text.push_str("x-request-id: …\n"),
+                "link" => {
+                    let (before, cursor) = value.split_once("__cursor=").unwrap();
+                    let (_, after) = cursor.split_once('>').unwrap();
+                    text.push_str(&format!("link: {before}__cursor=…>{after}\n"));
+                }
+                _ => text.push_str(&format!("{name}: {value}\n")),
+            }
+        }
+        let mut body = self.body.clone();
+        for mark in ["\"createTime\":\"", "\"updateTime\":\"", "\"instance\":\""] {
+            if let Some(start) = body.find(mark).map(|at| at + mark.len()) {
+                let end = start + body[start..].find('"').unwrap();
+                body.replace_range(start..end, "…");
+            }
+        }
+        text.push_str(&body);
+        text
+    }
+}
+
+/// A client that speaks HTTP/2 from the first byte.
+pub(crate) struct Http2 {
+    sender: hyper::client::conn::http2::SendRequest<http_body_util::Empty<bytes::Bytes>>,
+    connection: JoinHandle<hyper::Result<()>>,
+    address: SocketAddr,
+}
+
+impl Http2 {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        let io = hyper_util::rt::TokioIo::new(TcpStream::connect(address).await.unwrap());
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let (sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+        Self { sender, connection: tokio::spawn(connection), address }
+    }
+
+    pub(crate) async fn open(&mut self, path: &str) -> hyper::Response<hyper::body::Incoming> {
+        let uri = format!("http://{}{path}", self.address);
+        let request = hyper::Request::get(uri).body(http_body_util::Empty::new()).unwrap();
+        self.sender.send_request(request).await.unwrap()
+    }
+
+    pub(crate) async fn get(&mut self, path: &str) -> (u16, hyper::HeaderMap, bytes::Bytes) {
+        use http_body_util::BodyExt;
+        let (parts, body) = self.open(path).await.into_parts();
+        (parts.status.as_u16(), parts.headers, body.collect().await.unwrap().to_bytes())
+    }
+
+    /// Whether the server ended the connection in an orderly way.
+    pub(crate) async fn is_ended(&mut self) -> bool {
+        tokio::time::timeout(PATIENCE, &mut self.connection).await.expect("the end").unwrap().is_ok()
+    }
+}

@@ -1,0 +1,139 @@
+//! A worker that leaves fails no request.
+
+use std::time::{Duration, Instant};
+
+use aegis_ipc::control::ToChild;
+
+use super::house::{Client, Extent, House, Http2, eventually};
+use crate::drain::Verdict;
+
+const TODOS: &str = "/aegis/api/models/todos";
+const SECOND: Duration = Duration::from_secs(1);
+
+fn verdict(house: &House) -> Verdict {
+    let host = &house.host;
+    let drain = host.leaving.drain().expect("a drain has begun");
+    drain.verdict(host.seats.open(), !house.doorbell.has_stopped(), host.clock.advance())
+}
+
+#[tokio::test]
+async fn keep_alive_clients_are_told_with_their_next_answer_and_none_is_lost() {
+    let house = House::new().await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = house.client().await;
+        assert_eq!(client.ask("GET /livez").await.header("connection"), None);
+        clients.push(client);
+    }
+    house.drain(Some(30 * SECOND), SECOND);
+    eventually("the acceptor has stopped", || house.doorbell.has_stopped()).await;
+    assert_eq!(verdict(&house), Verdict::Stay);
+    for client in &mut clients {
+        let answer = client.ask(&format!("GET {TODOS}")).await;
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+        assert!(client.is_ended().await);
+    }
+    eventually("the worker may go long before its deadline", || verdict(&house) == Verdict::Empty).await;
+}
+
+#[tokio::test]
+async fn idle_clients_stay_until_the_last_part_of_the_time() {
+    let house = House::new().await;
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        clients.push(house.client().await);
+    }
+    assert_eq!(clients[0].ask("GET /livez").await.status, 200);
+    eventually("all are accepted", || house.host.seats.open() == 10).await;
+    let begun = Instant::now();
+    house.drain(Some(2 * SECOND), SECOND);
+    // One speaks up before its time is come.
+    assert_eq!(clients[9].ask("GET /livez").await.header("connection"), Some("close"));
+    let mut ends = Vec::new();
+    for mut client in clients {
+        assert!(client.is_ended().await);
+        ends.push(begun.elapsed());
+    }
+    assert!(ends[0] >= Duration::from_millis(700), "not before the last part: {ends:?}");
+    assert!(ends[9] < 2 * SECOND, "before the deadline: {ends:?}");
+    eventually("the worker may go", || verdict(&house) == Verdict::Empty).await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_just_arriving_is_served_though_its_connection_was_to_be_closed() {
+    let house = House::new().await;
+    let mut client = house.client().await;
+    assert_eq!(client.ask("GET /livez").await.status, 200);
+    // The bytes are in the socket before the worker closes: both happen without letting its runtime run in between.
+    use tokio::io::AsyncWriteExt;
+    let request = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n";
+    client.stream.try_write(request).unwrap();
+    house.drain(Some(SECOND / 2), SECOND / 2);
+    let answer = client.answer(Extent::Whole).await.expect("an answer, not the end of the connection");
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    client.stream.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_in_the_accept_queue_is_served_by_the_last_pass_or_left_to_siblings() {
+    let house = House::new().await;
+    let mut client = house.client().await;
+    client.send("GET /livez").await;
+    house.tell(&ToChild::Drain { deadline_ms: Some(30_000) });
+    eventually("the drain has begun", || house.host.leaving.has_begun()).await;
+    house.doorbell.stop();
+    let answer = client.answer(Extent::Whole).await.expect("an answer");
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+}
+
+#[tokio::test]
+async fn http2_clients_get_a_goaway_and_the_end_of_what_they_began() {
+    let house = House::new().await;
+    let mut client = Http2::connect(house.public).await;
+    assert_eq!(client.get("/livez").await.0, 200);
+    let mut events = client.open("/aegis/api/events").await;
+    house.drain(Some(30 * SECOND), SECOND);
+    let mut seen = Vec::new();
+    while let Some(frame) = http_body_util::BodyExt::frame(events.body_mut()).await {
+        seen.extend_from_slice(&frame.unwrap().into_data().unwrap());
+    }
+    let seen = String::from_utf8(seen).unwrap();
+    assert!(seen.starts_with("retry: "), "{seen}");
+    drop(events);
+    assert!(client.is_ended().await);
+    eventually("the worker may go", || verdict(&house) == Verdict::Empty).await;
+}
+
+#[tokio::test]
+async fn event_streams_end_with_advice_and_within_the_spread() {
+    let house = House::new().await;
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let mut client = house.client().await;
+        client.send("GET /aegis/api/events").await;
+        assert_eq!(client.answer(Extent::Head).await.unwrap().status, 200);
+        clients.push(client);
+    }
+    let begun = Instant::now();
+    house.drain(None, SECOND);
+    for client in &mut clients {
+        let advice = client.until(b"\n\n").await.expect("advice");
+        assert!(String::from_utf8(advice).unwrap().contains("retry: "));
+        while client.until(b"\n").await.is_some() {}
+    }
+    assert!(begun.elapsed() < 3 * SECOND, "{:?}", begun.elapsed());
+    eventually("the worker may go", || verdict(&house) == Verdict::Empty).await;
+}
+
+#[tokio::test]
+async fn what_is_left_at_the_deadline_is_cut() {
+    let house = House::new().await;
+    house.store.set_mood(crate::data::tests::fake_store::Mood::Silent);
+    let mut client = Client::connect(house.public).await;
+    client.send(&format!("POST {TODOS}\n\n{{\"text\":\"x\"}}")).await;
+    eventually("the write waits", || house.host.load.in_flight() == 1).await;
+    house.drain(Some(SECOND / 2), SECOND / 4);
+    assert_eq!(verdict(&house), Verdict::Stay);
+    assert!(client.answer(Extent::Whole).await.is_none());
+    assert!(matches!(verdict(&house), Verdict::Overdue | Verdict::Empty));
+}

@@ -1,0 +1,149 @@
+//! Event streams.
+
+use serde_json::Value;
+
+use super::house::{Client, Extent, House, eventually};
+
+const TODOS: &str = "/aegis/api/models/todos";
+
+/// One event as a browser would see it.
+#[derive(Debug)]
+struct Event {
+    id: Option<u64>,
+    name: String,
+    data: Value,
+}
+
+async fn open(house: &House, request: &str) -> Client {
+    let mut client = house.client().await;
+    client.send(request).await;
+    let answer = client.answer(Extent::Head).await.unwrap();
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+    client
+}
+
+/// The next event, out of the chunks of the transfer coding.
+async fn next(client: &mut Client) -> Event {
+    let mut event = Event { id: None, name: String::new(), data: Value::Null };
+    loop {
+        let line = String::from_utf8(client.until(b"\n").await.expect("an event")).unwrap();
+        match line.trim_end().split_once(": ") {
+            Some(("id", id)) => event.id = Some(id.parse().unwrap()),
+            Some(("event", name)) => event.name = name.to_owned(),
+            Some(("data", data)) => {
+                event.data = serde_json::from_str(data).unwrap();
+                return event;
+            }
+            _ => {} // sizes of chunks, blank lines, comments
+        }
+    }
+}
+
+async fn create(house: &House, id: &str) {
+    let answer = house.ask(&format!("POST {TODOS}\n\n{{\"id\":\"{id}\",\"text\":\"x\"}}")).await;
+    assert_eq!(answer.status, 201, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn every_change_is_told_once_in_commit_order() {
+    let house = House::new().await;
+    let mut client = open(&house, "GET /aegis/api/events").await;
+    create(&house, "a").await;
+    assert_eq!(house.ask(&format!("PATCH {TODOS}/a\n\n{{\"rank\":1}}")).await.status, 200);
+    assert_eq!(house.ask(&format!("DELETE {TODOS}/a")).await.status, 200);
+    let mut last = 0;
+    for (name, revision) in [("CREATETODO", 1), ("UPDATETODO", 2), ("DELETETODO", 2)] {
+        let event = next(&mut client).await;
+        assert_eq!((event.name.as_str(), event.data["revision"].as_u64()), (name, Some(revision)));
+        assert_eq!(event.data["seq"].as_u64(), event.id);
+        assert!(event.id.unwrap() > last);
+        last = event.id.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn filters_select_by_document_type_and_name() {
+    let house = House::new().await;
+    let mut by_id = open(&house, "GET /aegis/api/events?model=todo&id=b").await;
+    let mut by_type = open(&house, "GET /aegis/api/events?type=delete,update").await;
+    let mut by_name = open(&house, "GET /aegis/api/events?name=createTodo&id=c").await;
+    for id in ["a", "b", "c"] {
+        create(&house, id).await;
+    }
+    assert_eq!(house.ask(&format!("DELETE {TODOS}/a")).await.status, 200);
+    assert_eq!(next(&mut by_id).await.data["modelId"], "b");
+    assert_eq!(next(&mut by_type).await.name, "DELETETODO");
+    assert_eq!(next(&mut by_name).await.data["modelId"], "c");
+    for query in ["model=nothing", "type=other", "nonsense=1"] {
+        let refused = house.ask(&format!("GET /aegis/api/events?{query}")).await;
+        assert!(matches!(refused.status, 400 | 404), "{query}: {}", refused.status);
+    }
+    assert_eq!(house.ask("GET /aegis/api/events\nlast-event-id: x").await.status, 400);
+    assert_eq!(house.ask("GET /aegis/api/events\naccept: application/json").await.status, 406);
+}
+
+#[tokio::test]
+async fn a_client_that_resumes_misses_nothing() {
+    let house = House::new().await;
+    let mut client = open(&house, "GET /aegis/api/events").await;
+    create(&house, "a").await;
+    let first = next(&mut client).await.id.unwrap();
+    drop(client);
+    create(&house, "b").await;
+    create(&house, "c").await;
+    let mut resumed = open(&house, &format!("GET /aegis/api/events\nlast-event-id: {first}")).await;
+    create(&house, "d").await;
+    for id in ["b", "c", "d"] {
+        assert_eq!(next(&mut resumed).await.data["modelId"], id);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_was_away_too_long_is_told_of_the_gap_first() {
+    let house = House::new().await;
+    for id in ["a", "b", "c"] {
+        create(&house, id).await;
+    }
+    house.store.cut_log();
+    create(&house, "d").await;
+    let mut resumed = open(&house, "GET /aegis/api/events\nlast-event-id: 1").await;
+    let gap = next(&mut resumed).await;
+    assert_eq!((gap.name.as_str(), gap.data["from"].as_u64()), ("gap", Some(2)));
+    assert_eq!(gap.data["to"].as_u64(), gap.id);
+    let event = next(&mut resumed).await;
+    assert_eq!(event.data["modelId"], "d");
+    // The client remembers the end of the gap: coming back with it is no gap.
+    let mut again = open(&house, &format!("GET /aegis/api/events\nlast-event-id: {}", gap.id.unwrap())).await;
+    assert_eq!(next(&mut again).await.data["modelId"], "d");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut_off() {
+    let house = House::new().await;
+    let _unread = open(&house, "GET /aegis/api/events").await;
+    eventually("the stream is followed", || house.host.events.followers() == 1).await;
+    let text = "x".repeat(900_000);
+    let mut writer = house.client().await;
+    let mut written = 0;
+    while house.host.events.followers() > 0 {
+        let body = format!("{{\"text\":\"{text}\"}}");
+        assert_eq!(writer.ask(&format!("POST {TODOS}\n\n{body}")).await.status, 201);
+        written += 1;
+        assert!(written < 200, "an unread stream is kept");
+    }
+    drop(writer);
+    eventually("its connection is closed, though it still does not read", || house.host.seats.open() == 0)
+        .await;
+}
+
+#[tokio::test]
+async fn streams_are_bounded_and_make_room() {
+    let house = House::with(|config| config.limits.streams_max = 1).await;
+    let first = open(&house, "GET /aegis/api/events").await;
+    let refused = house.ask("GET /aegis/api/events").await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (503, Some("overloaded")));
+    drop(first);
+    eventually("the first one is gone", || house.host.events.followers() == 0).await;
+    open(&house, "GET /aegis/api/events").await;
+}
