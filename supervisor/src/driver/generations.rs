@@ -1,0 +1,217 @@
+//! Generations: what the compile helper made, what is on disk, and the sockets that serve them.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+use aegis_config::Config;
+use aegis_ipc::{board::monotonic_ms, control::ToChild};
+
+use super::{Driver, Interest, Source};
+use crate::{
+    SupervisorError,
+    fleet::{ChildId, Event, Policy},
+    last_good::LastGood,
+    listen::BindFailure,
+    lock::Predecessor,
+    logs,
+    probe::Generation,
+    watch::Watch,
+    with_causes,
+};
+
+/// Time between two attempts to bind an address that children of a killed predecessor still hold.
+const BIND_RETRY_MS: u64 = 100;
+/// Time in addition to the orphans' own grace that they get to let go of an address.
+const BIND_PATIENCE_MS: u64 = 5_000;
+
+/// Addresses that are tried again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PendingBind {
+    generation: u64,
+    pub(super) retry_ms: u64,
+    until_ms: u64,
+}
+
+impl Driver {
+    /// A compile helper is done; the bundle rode along.
+    pub(super) fn compiled(&mut self, child: ChildId, mut descriptors: Vec<OwnedFd>) -> Event {
+        let Some(number) = self.children.get(&child).map(|child| child.generation) else {
+            return Event::Invalid { child, reasons: vec!["the helper is gone".to_owned()] };
+        };
+        if descriptors.len() != 1 {
+            let found = descriptors.len();
+            let reasons = vec![format!("the helper sent {found} descriptors, expected one with the bundle")];
+            return Event::Invalid { child, reasons };
+        }
+        match Generation::open(descriptors.remove(0), &self.identity) {
+            Ok(generation) => {
+                let policy = Box::new(Policy::new(&generation.config));
+                let digest = generation.digest.clone();
+                self.generations.insert(number, generation);
+                Event::Compiled { child, digest, policy }
+            }
+            Err(reasons) => Event::Invalid { child, reasons },
+        }
+    }
+
+    /// Reads the generation that was in force last, as a new one.
+    pub(super) fn load_last_good(&mut self, generation: u64) {
+        let bundle = LastGood::of(&self.identity.data_dir).read().map_err(|error| error.to_string());
+        let opened = bundle.and_then(|bundle| {
+            Generation::open(bundle, &self.identity).map_err(|reasons| reasons.join("; "))
+        });
+        let event = match opened {
+            Ok(held) => {
+                let policy = Box::new(Policy::new(&held.config));
+                let digest = held.digest.clone();
+                self.generations.insert(generation, held);
+                Event::LastGoodLoaded { generation, digest, policy }
+            }
+            Err(reason) => Event::LastGoodMissing { generation, reason },
+        };
+        self.events.push_back(event);
+    }
+
+    /// Writes a generation as the one that was in force last.
+    pub(super) fn write_last_good(&mut self, generation: u64) {
+        let written = match self.generations.get(&generation) {
+            Some(held) => {
+                LastGood::of(&self.identity.data_dir).write(&held.bundle).map_err(|error| with_causes(&error))
+            }
+            None => Err(format!("generation {generation} is not held")),
+        };
+        if let Err(reason) = written {
+            self.events.push_back(Event::LastGoodNotWritten { generation, reason });
+        }
+    }
+
+    /// Holds a generation also under another number.
+    pub(super) fn copy_generation(&mut self, from: u64, to: u64) {
+        match self.generations.get(&from).map(Generation::duplicate) {
+            Some(Ok(copy)) => {
+                self.generations.insert(to, copy);
+            }
+            Some(Err(error)) => tracing::error!(from, to, %error, "duplicating a generation failed"),
+            None => tracing::error!(from, to, "the generation to be duplicated is not held"),
+        }
+    }
+
+    /// Binds what a generation listens on.
+    pub(super) fn bind_listeners(&mut self, generation: u64) {
+        let Some(held) = self.generations.get_mut(&generation) else {
+            let reasons = vec![format!("generation {generation} is not held")];
+            self.events.push_back(Event::ListenersFailed { generation, reasons });
+            return;
+        };
+        let event = match self.listeners.prepare(&held.config) {
+            Ok(bindings) => {
+                held.bindings = bindings;
+                self.predecessor = Predecessor::Gone;
+                Event::ListenersBound { generation }
+            }
+            Err(failures) => {
+                let reasons: Vec<String> = failures.iter().map(ToString::to_string).collect();
+                let grace = held.config.workers.orphan_grace;
+                if failures.iter().all(BindFailure::is_in_use)
+                    && self.waits_for_orphans(generation, grace, &reasons)
+                {
+                    return;
+                }
+                Event::ListenersFailed { generation, reasons }
+            }
+        };
+        self.pending_bind = None;
+        self.events.push_back(event);
+    }
+
+    /// Whether addresses that somebody has may still become free: children of a killed predecessor let go of them within
+    /// their grace.
+    fn waits_for_orphans(&mut self, generation: u64, grace: Duration, reasons: &[String]) -> bool {
+        if self.predecessor == Predecessor::Gone {
+            return false;
+        }
+        let now_ms = monotonic_ms();
+        let known = self.pending_bind.filter(|pending| pending.generation == generation);
+        let until_ms = known.map_or_else(
+            || {
+                let reasons = reasons.join("; ");
+                tracing::warn!(
+                    reasons,
+                    "the previous host here was killed; waiting for its workers to finish"
+                );
+                let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+                now_ms.saturating_add(grace_ms).saturating_add(BIND_PATIENCE_MS)
+            },
+            |pending| pending.until_ms,
+        );
+        self.pending_bind = Some(PendingBind { generation, retry_ms: now_ms + BIND_RETRY_MS, until_ms });
+        now_ms < until_ms
+    }
+
+    /// Tries again to bind, when it is time.
+    pub(super) fn retry_bind(&mut self, now_ms: u64) {
+        if let Some(pending) = self.pending_bind.filter(|pending| pending.retry_ms <= now_ms) {
+            self.bind_listeners(pending.generation);
+        }
+    }
+
+    /// A generation is in force: only its addresses, its log file and its watch remain.
+    pub(super) fn settle(&mut self, generation: u64) {
+        let Some(held) = self.generations.get(&generation) else { return };
+        self.listeners.close_unused(&[&held.bindings]);
+        let config = held.config.clone();
+        self.adjust_log(&config);
+        self.adjust_watch(&config);
+    }
+
+    /// Watches the files of the app, or not, as the configuration says.
+    pub(super) fn adjust_watch(&mut self, config: &Config) {
+        let wanted = config.reload.watch;
+        if let Some(watch) = self.watch.take_if(|watch| !wanted || !watch.fits(config)) {
+            self.poller.remove(&watch);
+        }
+        if !wanted || self.watch.is_some() {
+            return;
+        }
+        let started = Watch::start(config)
+            .and_then(|watch| self.poller.add(&watch, Source::Files, Interest::Read).map(|()| watch));
+        match started {
+            Ok(mut watch) => {
+                watch.catch_up(monotonic_ms());
+                self.watch = Some(watch);
+            }
+            Err(error) => tracing::error!("the files of the app are not watched: {}", with_causes(&error)),
+        }
+    }
+
+    /// Writes log lines where the configuration says.
+    fn adjust_log(&mut self, config: &Config) {
+        if self.log_file == config.log.file {
+            return;
+        }
+        if config.log.file.is_none() {
+            tracing::warn!("log.file: the present file is kept until the host is started anew");
+            return;
+        }
+        let before = std::mem::replace(&mut self.log_file, config.log.file.clone());
+        if let Err(error) = self.reopen_logs() {
+            tracing::error!("{}", with_causes(&error));
+            self.log_file = before;
+        }
+    }
+
+    /// Opens the log file anew, here and in every child. Without a log file there is nothing to do.
+    pub(super) fn reopen_logs(&mut self) -> Result<(), SupervisorError> {
+        let Some(path) = &self.log_file else { return Ok(()) };
+        let file = logs::redirect(path)?;
+        for id in self.children.keys() {
+            if !self.tell(*id, &ToChild::ReopenLogs, &[file.as_fd()]) {
+                tracing::warn!(child = id.0, "a child writes to the old log file until it ends");
+            }
+        }
+        tracing::info!(path = %path.display(), "log file opened");
+        Ok(())
+    }
+}

@@ -1,0 +1,224 @@
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::{fd::IntoRawFd, unix::net::UnixStream},
+    path::Path,
+    time::Duration,
+};
+
+use aegis_ipc::{
+    bundle::{BUNDLE_FORMAT, Bundle},
+    control::{Received, ToChild, ToSupervisor},
+    operator::{self, Reply},
+};
+use rustix::process::Signal;
+
+use super::*;
+use crate::{
+    Start,
+    process::{Environment, Launch},
+};
+
+const CHILD: ChildId = ChildId(7);
+
+/// A host in the middle of its life, without processes of its own program: a generation, a child, a client that waits.
+struct Bench {
+    _folder: tempfile::TempDir,
+    driver: Driver,
+    child: ControlSocket,
+    client: UnixStream,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = crate::test_config(folder.path());
+        config.listen = vec!["127.0.0.1:0".parse().unwrap()];
+        let start = Start { config: config.clone(), compile_arguments: vec!["/srv/app".into()] };
+        let mut driver = Driver::begin(start).unwrap();
+        let encoded = codec::encode(&config).unwrap();
+        let bundle =
+            Bundle { format: BUNDLE_FORMAT, digest: "d".to_owned(), config: encoded, catalog: vec![1] };
+        let held = Generation::open(bundle.seal().unwrap(), &driver.identity).unwrap();
+        driver.generations.insert(3, held);
+        driver.bind_listeners(3);
+
+        let (ours, theirs) = ControlSocket::pair().unwrap();
+        let image = Image::open(Path::new("/bin/sleep")).unwrap();
+        let arguments = ["60".into()];
+        let launch =
+            Launch { image: &image, arguments: &arguments, environment: Environment::Child(&[]), keep: &[] };
+        let process = Process::spawn(&launch).unwrap();
+        let role = Role::Worker { slot: 2 };
+        let entry = Child {
+            role,
+            generation: 3,
+            process,
+            control: ours,
+            line: Line::Open,
+            cell: Some(5),
+            counted_before: 11,
+            nonsense: 0,
+        };
+        driver.children.insert(CHILD, entry);
+
+        let mut client = UnixStream::connect(&config.control_socket).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        driver.admit_operators();
+        client.write_all(b"{\"request\":\"reload\",\"wait\":true}\n{\"request\":").unwrap();
+        let id = driver.operators.ids().next().unwrap();
+        let ready = super::super::Ready {
+            source: Source::Operator(id),
+            readable: true,
+            writable: false,
+            hung_up: false,
+        };
+        driver.serve_operator(id, ready);
+        Self { _folder: folder, driver, child: theirs, client }
+    }
+
+    /// The state, with a duplicate of every descriptor in place of the driver's own.
+    fn state(&self) -> Vec<u8> {
+        let (body, kept) = self.driver.state().unwrap();
+        let named: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
+        let mut state: State = codec::decode(&body).unwrap();
+        let mut used = 0;
+        for_each_descriptor(&mut state, |number| {
+            let position = named.iter().position(|kept| kept == number).expect("kept open across the exec");
+            *number = kept[position].try_clone_to_owned().unwrap().into_raw_fd();
+            used += 1;
+        });
+        assert_eq!(used, kept.len(), "nothing is kept open that the state does not name");
+        codec::encode(&state).unwrap()
+    }
+}
+
+fn for_each_descriptor(state: &mut State, mut change: impl FnMut(&mut RawFd)) {
+    for number in [&mut state.lock, &mut state.board, &mut state.store_listener, &mut state.operator_listener]
+    {
+        change(number);
+    }
+    state.images.iter_mut().for_each(|record| change(&mut record.descriptor));
+    state.listeners.iter_mut().for_each(|record| change(&mut record.descriptor));
+    state.generations.iter_mut().for_each(|record| change(&mut record.bundle));
+    state.clients.iter_mut().for_each(|record| change(&mut record.descriptor));
+    for child in &mut state.children {
+        change(&mut child.process);
+        change(&mut child.control);
+    }
+}
+
+fn without_descriptors(body: &[u8]) -> Vec<u8> {
+    let mut state: State = codec::decode(body).unwrap();
+    for_each_descriptor(&mut state, |number| *number = 0);
+    codec::encode(&state).unwrap()
+}
+
+#[test]
+fn a_restored_host_is_the_same_host() {
+    let bench = Bench::new();
+    let before = bench.state();
+    let mut adopter = Adopter::default();
+    let restored = Driver::restore(&before, &mut adopter).unwrap();
+    drop(bench.driver);
+    drop(adopter);
+    let (after, _) = restored.state().unwrap();
+    assert_eq!(without_descriptors(&after), without_descriptors(&before));
+
+    // It hears the child, is heard by it, and sees its end.
+    let mut restored = restored;
+    bench.child.send(&ToSupervisor::Ready, &[]).unwrap();
+    restored.hear(CHILD);
+    assert_eq!(restored.events.pop_back(), Some(Event::Ready { child: CHILD }));
+    restored.insist(CHILD, &ToChild::Serve, &[]);
+    assert!(matches!(bench.child.receive::<ToChild>().unwrap(), Received::Message(ToChild::Serve, _)));
+    restored.signal_child(CHILD, Signal::KILL);
+    let ready = restored.poller.wait(0, Some(10_000));
+    assert!(ready.iter().any(|ready| ready.source == Source::Process(CHILD)), "{ready:?}");
+    restored.bury(CHILD);
+    assert!(matches!(restored.events.pop_back(), Some(Event::Exited { child: CHILD, .. })));
+}
+
+#[test]
+fn a_client_that_waits_is_answered_by_the_next_image() {
+    let bench = Bench::new();
+    let mut restored = Driver::restore(&bench.state(), &mut Adopter::default()).unwrap();
+    let asker = crate::fleet::Asker(0);
+    restored.perform(crate::fleet::Action::Accepted { asker, job: 4 });
+    restored.perform(crate::fleet::Action::Refused { asker, message: "no".to_owned() });
+    restored.answer_operators();
+    let mut lines =
+        BufReader::new(&bench.client).lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap());
+    assert_eq!(lines.next(), Some(Reply::Accepted { job: 4 }));
+    assert_eq!(lines.next(), Some(Reply::Error { message: "no".to_owned() }));
+}
+
+#[test]
+fn a_state_of_another_version_and_a_damaged_one_are_refused_and_close_nothing_of_the_original() {
+    let bench = Bench::new();
+    let refusal = |body: &[u8]| match Driver::restore(body, &mut Adopter::default()) {
+        Ok(_) => panic!("restored"),
+        Err(error) => crate::with_causes(&error),
+    };
+    let body = bench.state();
+    let mut later: State = codec::decode(&body).unwrap();
+    later.format = 2;
+    assert_eq!(
+        refusal(&codec::encode(&later).unwrap()),
+        "state of the previous supervisor: found state format 2, expected 1"
+    );
+    assert!(refusal(&body[..body.len() / 2]).contains("cannot decode"));
+    let mut twice: State = codec::decode(&body).unwrap();
+    twice.board = twice.lock;
+    let body = codec::encode(&twice).unwrap();
+    let mut adopter = Adopter::default();
+    assert!(Driver::restore(&body, &mut adopter).is_err());
+    assert!(!adopter.originals().is_empty(), "the originals are still there for the way back");
+}
+
+#[test]
+fn fields_that_came_later_are_tolerated() {
+    let bench = Bench::new();
+    let body = bench.state();
+    let mut value: BTreeMap<String, serde_json::Value> = BTreeMap::new();
+    value.insert("later".to_owned(), serde_json::json!({ "deep": [1, 2] }));
+    let mut grown = codec::encode(&value).unwrap();
+    // A MessagePack map: its length is in the header, its entries follow.
+    let entry = grown.split_off(1);
+    let (header, entries) = body.split_at(3);
+    assert_eq!(header[0], 0xde, "a map with a 16 bit length");
+    let length = u16::from_be_bytes([header[1], header[2]]) + 1;
+    let grown = [&[0xde], length.to_be_bytes().as_slice(), &entry, entries].concat();
+    assert!(Driver::restore(&grown, &mut Adopter::default()).is_ok());
+}
+
+#[test]
+fn a_child_that_says_something_new_is_not_given_up() {
+    let mut bench = Bench::new();
+    bench.driver.events.clear();
+    for _ in 0..16 {
+        bench.child.send(&"LaterKindOfMessage", &[]).unwrap();
+    }
+    bench.child.send(&ToSupervisor::Ready, &[]).unwrap();
+    bench.driver.hear(CHILD);
+    assert_eq!(bench.driver.events, [Event::Ready { child: CHILD }]);
+    bench.child.send(&"LaterKindOfMessage", &[]).unwrap();
+    bench.driver.hear(CHILD);
+    assert!(matches!(bench.driver.events.back(), Some(Event::Unreachable { child: CHILD, .. })));
+}
+
+#[test]
+fn a_worker_may_not_end_the_host_or_have_it_run_something_else() {
+    let mut bench = Bench::new();
+    bench.driver.events.clear();
+    let path = Some("/bin/sh".to_owned());
+    for ask in [operator::Request::Upgrade { path }, operator::Request::Drain, operator::Request::Watch] {
+        bench.child.send(&ToSupervisor::Ask { request: 9, ask }, &[]).unwrap();
+        bench.driver.hear(CHILD);
+        let Received::Message(ToChild::Answer { request: 9, reply }, _) = bench.child.receive().unwrap()
+        else {
+            panic!("no answer")
+        };
+        assert!(matches!(reply, Reply::Error { .. }), "{reply:?}");
+    }
+    assert!(bench.driver.events.is_empty());
+}

@@ -1,0 +1,219 @@
+//! What people and programs ask for: by signal, over the operator's socket, or through a worker over HTTP.
+
+use aegis_ipc::{
+    board::monotonic_ms,
+    control::ToChild,
+    operator::{self, Reply},
+};
+
+use super::{Driver, Interest, Ready, Source};
+use crate::{
+    fleet::{Asker, ChildId, Event, Origin, Request, Scale},
+    relay::{ASKERS_MAX, Patience, Who},
+    signals::Wish,
+    with_causes,
+};
+
+impl Driver {
+    pub(super) fn take_signals(&mut self) {
+        for wish in self.signals.wishes() {
+            tracing::info!(?wish, "signal");
+            let request = match wish {
+                Wish::Reload => Request::Reload { origin: Origin::Operator },
+                Wish::Stop(mode) => Request::Stop { mode },
+                Wish::Upgrade => Request::Upgrade { path: None },
+                Wish::Drain => Request::Drain,
+                Wish::More => Request::Scale(Scale::More),
+                Wish::Fewer => Request::Scale(Scale::Fewer),
+                Wish::ReopenLogs => {
+                    if let Err(error) = self.reopen_logs() {
+                        tracing::error!("{}", with_causes(&error));
+                    }
+                    continue;
+                }
+            };
+            self.events.push_back(Event::Request { asker: None, request });
+        }
+    }
+
+    pub(super) fn admit_operators(&mut self) {
+        for client in self.operators.accept() {
+            let Some(socket) = self.operators.client(client) else { continue };
+            if let Err(error) = self.poller.add(socket, Source::Operator(client), Interest::Read) {
+                tracing::error!("{}", with_causes(&error));
+                self.operators.hang_up(client);
+            }
+        }
+    }
+
+    pub(super) fn serve_operator(&mut self, client: u64, ready: Ready) {
+        if ready.readable {
+            self.take_requests(client);
+        }
+        if ready.writable {
+            self.operators.flush(client);
+        }
+        if ready.hung_up {
+            self.operators.hang_up(client);
+        }
+    }
+
+    /// Requests that arrived together with others and had to wait for their turn.
+    pub(super) fn take_unread_requests(&mut self) {
+        for client in self.operators.unread() {
+            self.take_requests(client);
+        }
+    }
+
+    fn take_requests(&mut self, client: u64) {
+        for line in self.operators.read(client) {
+            match line {
+                Ok(request) => self.ask(Who::Client(client), request),
+                Err(message) => self.operators.send(client, &Reply::Error { message }),
+            }
+        }
+    }
+
+    /// A worker relays a request.
+    pub(super) fn relay(&mut self, child: ChildId, request: u64, ask: operator::Request) {
+        let who = Who::Worker { child, request };
+        if may_be_relayed(&ask) {
+            return self.ask(who, ask);
+        }
+        let message = "this is only possible over the control socket of the host".to_owned();
+        self.reply(who, &Reply::Error { message });
+    }
+
+    fn ask(&mut self, who: Who, request: operator::Request) {
+        let (request, patience) = match request {
+            operator::Request::Status => {
+                let reply = self.status_reply();
+                return self.reply(who, &reply);
+            }
+            operator::Request::Watch => return self.begin_watching(who),
+            operator::Request::Job { job } => {
+                let unknown =
+                    || Reply::Error { message: format!("job {job} is not known, or ended long ago") };
+                let reply = self.fleet.job(job).map_or_else(unknown, Reply::Job);
+                return self.reply(who, &reply);
+            }
+            operator::Request::LogsReopen => {
+                let reply = match self.reopen_logs() {
+                    Ok(()) => Reply::Done,
+                    Err(error) => Reply::Error { message: with_causes(&error) },
+                };
+                return self.reply(who, &reply);
+            }
+            operator::Request::Reload { wait } => {
+                let patience = if wait { Patience::Verdict } else { Patience::Accepted };
+                (Request::Reload { origin: Origin::Operator }, patience)
+            }
+            operator::Request::Scale { workers } => (Request::Scale(Scale::To(workers)), Patience::Verdict),
+            operator::Request::Restart { slot } => (Request::Restart { slot }, Patience::Verdict),
+            operator::Request::Drain => (Request::Drain, Patience::Verdict),
+            operator::Request::Upgrade { path } => (Request::Upgrade { path }, Patience::Verdict),
+            operator::Request::Stop { mode } => (Request::Stop { mode }, Patience::Verdict),
+        };
+        let Some(asker) = self.askers.register(who, patience) else {
+            let message = format!("{ASKERS_MAX} requests wait for an answer already, try again later");
+            return self.reply(who, &Reply::Error { message });
+        };
+        if let Who::Client(client) = who {
+            self.operators.expect(client, asker.0);
+        }
+        self.events.push_back(Event::Request { asker: Some(asker), request });
+    }
+
+    fn begin_watching(&mut self, who: Who) {
+        if let Who::Client(client) = who {
+            let reply = self.status_reply();
+            self.operators.send(client, &reply);
+            self.operators.watch(client);
+        }
+    }
+
+    /// Gives an answer to whoever asked. One that left meanwhile misses it.
+    pub(super) fn reply(&mut self, who: Who, reply: &Reply) {
+        match who {
+            Who::Client(client) => self.operators.send(client, reply),
+            Who::Worker { child, request } => {
+                let answer = ToChild::Answer { request, reply: reply.clone() };
+                if !self.tell(child, &answer, &[]) {
+                    tracing::debug!(child = child.0, request, "a worker did not take an answer");
+                }
+            }
+        }
+    }
+
+    /// No further answer comes for this asker.
+    pub(super) fn unexpect(&mut self, who: Who, asker: Asker) {
+        if let Who::Client(client) = who {
+            self.operators.fulfilled(client, asker.0);
+        }
+    }
+
+    /// Sends what is queued for operators, and lets go of those that are done with.
+    pub(super) fn answer_operators(&mut self) {
+        self.tell_watchers(monotonic_ms());
+        self.flush_operators();
+        for client in self.operators.finished() {
+            if let Some(socket) = self.operators.client(client) {
+                self.poller.remove(socket);
+            }
+            for asker in self.operators.close(client) {
+                self.askers.finish(Asker(asker));
+            }
+        }
+        for (client, readiness) in self.operators.changed_readiness() {
+            let interest = match (readiness.read, readiness.write) {
+                (true, true) => Interest::ReadWrite,
+                (true, false) => Interest::Read,
+                (false, true) => Interest::Write,
+                (false, false) => Interest::Nothing,
+            };
+            if let Some(socket) = self.operators.client(client) {
+                self.poller.change(socket, Source::Operator(client), interest);
+            }
+        }
+    }
+
+    pub(super) fn flush_operators(&mut self) {
+        let clients: Vec<u64> = self.operators.ids().collect();
+        for client in clients {
+            self.operators.flush(client);
+        }
+    }
+
+    fn tell_watchers(&mut self, now_ms: u64) {
+        let revision = self.fleet.revision();
+        if !self.operators.has_watchers() || !self.rhythm.watchers_due(revision, now_ms) {
+            return;
+        }
+        self.rhythm.watchers_told(revision, now_ms);
+        let watchers = self.operators.watchers();
+        if watchers.is_empty() {
+            return; // nobody has taken the last one yet
+        }
+        let reply = self.status_reply();
+        for client in watchers {
+            self.operators.send(client, &reply);
+        }
+    }
+}
+
+/// Whether a worker may ask for it. Workers face the network: whoever takes one over must not be able to end the host or
+/// to have it run another program.
+fn may_be_relayed(request: &operator::Request) -> bool {
+    match request {
+        operator::Request::Status
+        | operator::Request::Job { .. }
+        | operator::Request::Reload { .. }
+        | operator::Request::Restart { .. }
+        | operator::Request::Scale { .. }
+        | operator::Request::LogsReopen => true,
+        operator::Request::Watch
+        | operator::Request::Drain
+        | operator::Request::Upgrade { .. }
+        | operator::Request::Stop { .. } => false,
+    }
+}

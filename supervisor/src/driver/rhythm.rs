@@ -1,0 +1,175 @@
+//! What the driver does by the clock: signs of life, status lines and requests for patience to the service manager, the
+//! state for those who watch, and the deadlines of its own errands.
+
+use std::time::Duration;
+
+use super::{Driver, Stage};
+use crate::{
+    fleet::{Event, Origin, Request},
+    notify::Notifier,
+};
+
+/// Shortest time between two states for those who watch, milliseconds.
+const WATCHERS_MIN_MS: u64 = 100;
+/// Longest time between two states for those who watch, milliseconds.
+const WATCHERS_MAX_MS: u64 = 1_000;
+/// Time between two requests for patience during a start, reload or stop, milliseconds.
+const PATIENCE_INTERVAL_MS: u64 = 5_000;
+/// Patience asked for each time: four intervals, so that a lost datagram does no harm.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Shortest time between two status lines for the service manager, milliseconds.
+const SUMMARY_MIN_MS: u64 = 250;
+/// Time between two looks at a status line that names times, milliseconds.
+const SUMMARY_MAX_MS: u64 = 30_000;
+
+/// When what is due.
+#[derive(Debug)]
+pub(super) struct Rhythm {
+    watchdog_interval_ms: Option<u64>,
+    watchdog_due_ms: u64,
+    patience_due_ms: Option<u64>,
+    summary_told_ms: u64,
+    summary_revision: u64,
+    watchers_told_ms: u64,
+    watchers_revision: u64,
+    /// Longest pass of the loop since the last sign of life, microseconds.
+    longest_pass_us: u64,
+}
+
+impl Rhythm {
+    pub(super) fn new(notifier: &Notifier, now_ms: u64) -> Self {
+        let interval = notifier.watchdog_interval();
+        Self {
+            watchdog_interval_ms: interval.map(|interval| milliseconds(interval).max(1)),
+            watchdog_due_ms: now_ms,
+            patience_due_ms: notifier.is_wanted().then_some(now_ms + PATIENCE_INTERVAL_MS),
+            summary_told_ms: now_ms,
+            summary_revision: 0,
+            watchers_told_ms: now_ms,
+            watchers_revision: 0,
+            longest_pass_us: 0,
+        }
+    }
+
+    pub(super) fn note_pass(&mut self, elapsed_us: u64) {
+        self.longest_pass_us = self.longest_pass_us.max(elapsed_us);
+    }
+
+    pub(super) fn stage_changed(&mut self, stage: Stage, now_ms: u64) {
+        if self.patience_due_ms.is_some() && stage != Stage::Serving {
+            self.patience_due_ms = Some(now_ms + PATIENCE_INTERVAL_MS);
+        }
+    }
+
+    /// Whether those who watch should see the state now.
+    pub(super) fn watchers_due(&self, revision: u64, now_ms: u64) -> bool {
+        self.watchers_due_ms(revision) <= now_ms
+    }
+
+    pub(super) fn watchers_told(&mut self, revision: u64, now_ms: u64) {
+        self.watchers_told_ms = now_ms;
+        self.watchers_revision = revision;
+    }
+
+    fn watchers_due_ms(&self, revision: u64) -> u64 {
+        let pause = if revision == self.watchers_revision { WATCHERS_MAX_MS } else { WATCHERS_MIN_MS };
+        self.watchers_told_ms + pause
+    }
+
+    fn summary_due_ms(&self, revision: u64) -> u64 {
+        let pause = if revision == self.summary_revision { SUMMARY_MAX_MS } else { SUMMARY_MIN_MS };
+        self.summary_told_ms + pause
+    }
+
+    /// Whether the loop was on time since the last sign of life. Asked once per sign.
+    fn was_on_time(&mut self) -> bool {
+        let longest_ms = std::mem::take(&mut self.longest_pass_us) / 1000;
+        self.watchdog_interval_ms.is_none_or(|interval| longest_ms < interval)
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Driver {
+    /// When the loop must wake up although nothing happens.
+    pub(super) fn deadline_ms(&self, now_ms: u64) -> Option<u64> {
+        if !self.events.is_empty() || !self.actions.is_empty() || !self.operators.unread().is_empty() {
+            return Some(now_ms);
+        }
+        let rhythm = &self.rhythm;
+        let watchers = self.operators.has_watchers().then(|| rhythm.watchers_due_ms(self.fleet.revision()));
+        let busy = self.stage != Stage::Serving;
+        let deadlines = [
+            self.fleet.next_deadline(),
+            self.watch.as_ref().and_then(|watch| watch.due_ms()),
+            self.pending_bind.map(|pending| pending.retry_ms),
+            self.upgrading.as_ref().and_then(super::Upgrading::deadline_ms),
+            rhythm.watchdog_interval_ms.map(|_| rhythm.watchdog_due_ms),
+            rhythm.patience_due_ms.filter(|_| busy),
+            self.notifier.is_wanted().then(|| rhythm.summary_due_ms(self.fleet.revision())),
+            self.notifier.retry_interval().map(|pause| now_ms + milliseconds(pause)),
+            watchers,
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Does what is due.
+    pub(super) fn take_timers(&mut self, now_ms: u64) {
+        if self.fleet.next_deadline().is_some_and(|due_ms| due_ms <= now_ms) {
+            self.events.push_back(Event::Tick);
+        }
+        if self.watch.as_mut().is_some_and(|watch| watch.take_due(now_ms)) {
+            tracing::info!("files of the app changed");
+            let request = Request::Reload { origin: Origin::Automatic };
+            self.events.push_back(Event::Request { asker: None, request });
+        }
+        self.retry_bind(now_ms);
+        self.give_up_rehearsal(now_ms);
+        self.tell_service_manager(now_ms);
+    }
+
+    fn tell_service_manager(&mut self, now_ms: u64) {
+        if !self.notifier.is_wanted() {
+            return;
+        }
+        self.notifier.retry();
+        let revision = self.fleet.revision();
+        if self.rhythm.summary_due_ms(revision) <= now_ms {
+            self.rhythm.summary_revision = revision;
+            self.rhythm.summary_told_ms = now_ms;
+            let summary = self.fleet.summary(now_ms);
+            self.notifier.status(&summary);
+        }
+        if let Some(interval_ms) = self.rhythm.watchdog_interval_ms
+            && self.rhythm.watchdog_due_ms <= now_ms
+        {
+            self.rhythm.watchdog_due_ms = now_ms + interval_ms;
+            if !self.rhythm.was_on_time() {
+                tracing::warn!("no sign of life for the service manager: the loop was late");
+            } else if !self.has_quorum(now_ms) {
+                tracing::warn!("no sign of life for the service manager: too few workers show one");
+            } else {
+                self.notifier.watchdog();
+            }
+        }
+        if self.stage != Stage::Serving && self.rhythm.patience_due_ms.is_some_and(|due_ms| due_ms <= now_ms)
+        {
+            self.rhythm.patience_due_ms = Some(now_ms + PATIENCE_INTERVAL_MS);
+            self.notifier.extend_timeout(PATIENCE);
+        }
+    }
+
+    /// Whether enough workers serve and show signs of life: half of those that are wanted. Before the first start is
+    /// over, while the host ends and while workers are not wanted, none have to.
+    fn has_quorum(&self, now_ms: u64) -> bool {
+        if matches!(self.stage, Stage::Starting | Stage::Stopping) {
+            return true;
+        }
+        let status = self.fleet.status(now_ms);
+        let serving = status.workers.iter().filter(|worker| worker.state == "serving").count();
+        let wanted = status.workers_wanted as usize; // 0 while they are drained on request
+        serving >= wanted.div_ceil(2)
+    }
+}

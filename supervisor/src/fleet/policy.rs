@@ -1,0 +1,56 @@
+//! What a generation's configuration says about processes.
+
+use std::time::Duration;
+
+use aegis_config::{Config, Drain, Hang, Recycle, Reload, Restart};
+use serde::{Deserialize, Serialize};
+
+/// Most workers that are wanted at once; a greater number in a configuration is taken for this one. Two sets of them,
+/// the one that drains and the one that serves, fit the cells of the board with room for a rollout.
+pub const WORKERS_MAX: u32 = 100;
+/// Most extra workers during a rollout.
+pub const SURGE_MAX: u32 = 25;
+
+/// What a generation's configuration says about processes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Workers that serve.
+    pub workers: u32,
+    /// Extra workers during a rollout.
+    pub surge: u32,
+    /// Time from spawn to ready.
+    pub ready_timeout: Duration,
+    /// How a new generation comes into force.
+    pub reload: Reload,
+    /// How a worker leaves.
+    pub drain: Drain,
+    /// What happens after a crash.
+    pub restart: Restart,
+    /// When a healthy worker is replaced.
+    pub recycle: Recycle,
+    /// When a silent worker is replaced.
+    pub hang: Hang,
+}
+
+impl Policy {
+    /// Takes what concerns processes from a configuration and brings the counts within their bounds.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self {
+            workers: config.workers.count.clamp(1, WORKERS_MAX),
+            surge: config.workers.surge.clamp(1, SURGE_MAX),
+            ready_timeout: config.workers.ready_timeout,
+            reload: config.reload.clone(),
+            drain: config.drain.clone(),
+            restart: config.restart.clone(),
+            recycle: config.recycle.clone(),
+            hang: config.hang.clone(),
+        }
+    }
+}
+
+/// Whole milliseconds of a duration; the fleet counts in nothing else.
+#[must_use]
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

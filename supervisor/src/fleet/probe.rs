@@ -1,0 +1,266 @@
+//! Before anything is touched: the helper that makes a generation, the listeners, the question to the store.
+
+use aegis_ipc::operator::Verdict;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Fleet, Phase,
+    action::{Action, Level, Role, Spawn},
+    event::{ChildId, Origin},
+    generation::Generation,
+    jobs::Kind,
+    lives::{EXIT_CONFIGURATION, EXIT_GRACE_MS, KILL_AGAIN_MS},
+    policy::{Policy, milliseconds},
+    rollout::{Rollout, Stage},
+    worker::Doom,
+};
+
+/// Helpers that are tried at the very first start, when there is nothing to fall back to.
+const FIRST_PROBES_MAX: u32 = 3;
+/// Exit status for an error of the operating system (sysexits.h).
+const EXIT_SYSTEM: u8 = 71;
+/// Exit status for something that may work another time (sysexits.h).
+const EXIT_TRANSIENT: u8 = 75;
+
+/// A compile helper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Helper {
+    pub(super) generation: u64,
+    pub(super) pid: u32,
+    /// When it is killed.
+    pub(super) kill_at_ms: u64,
+    state: State,
+}
+
+/// State of a helper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum State {
+    /// Its answer is awaited.
+    Working,
+    /// It announced its end, or cannot be understood.
+    Doomed(String),
+    /// It has answered, or its answer is not needed any more.
+    Finished,
+}
+
+impl Fleet {
+    pub(super) fn start(&mut self) {
+        if self.phase != Phase::New {
+            return;
+        }
+        self.phase = Phase::Starting;
+        let to = self.new_generation();
+        let job = self.jobs.open(Kind::Start, to);
+        self.rollout = Some(Rollout::new(job, Kind::Start, 0, to, Stage::Probing { failures: 0 }));
+        self.step(job, &format!("generation {to}: validating the application"));
+        self.spawn_helper(to);
+    }
+
+    pub(super) fn spawn_helper(&mut self, generation: u64) {
+        let child = self.new_child();
+        let kill_at_ms = self.now_ms + milliseconds(self.policy.reload.probe_timeout);
+        self.helpers.insert(child, Helper { generation, pid: 0, kill_at_ms, state: State::Working });
+        // The helper's bundle must be understood by the workers that will read it.
+        let image = self.image_of(self.in_force);
+        self.actions.push(Action::Spawn(Spawn { child, role: Role::Compile, generation, image, cell: 0 }));
+    }
+
+    pub(super) fn doom_helper(&mut self, child: ChildId, doom: Doom) {
+        if let Some(helper) = self.helpers.get_mut(&child)
+            && helper.state == State::Working
+        {
+            helper.state = State::Doomed(doom.reason);
+            helper.kill_at_ms = helper.kill_at_ms.min(doom.kill_at_ms);
+        }
+    }
+
+    pub(super) fn expire_helpers(&mut self) {
+        let now_ms = self.now_ms;
+        for (child, helper) in self.helpers.iter_mut().filter(|(_, helper)| helper.kill_at_ms <= now_ms) {
+            if helper.state == State::Working {
+                helper.state = State::Doomed("did not end in time".to_owned());
+            }
+            helper.kill_at_ms = now_ms + KILL_AGAIN_MS;
+            self.actions.push(Action::Kill { child: *child });
+        }
+    }
+
+    /// Nobody waits for the helpers' answers any more.
+    pub(super) fn dismiss_helpers(&mut self) {
+        let again_ms = self.now_ms + KILL_AGAIN_MS;
+        for (child, helper) in &mut self.helpers {
+            helper.state = State::Finished;
+            helper.kill_at_ms = again_ms;
+            self.actions.push(Action::Kill { child: *child });
+        }
+    }
+
+    /// A helper has answered. None when nobody waits for the answer any more.
+    fn answered(&mut self, child: ChildId) -> Option<u64> {
+        let kill_at_ms = self.now_ms + EXIT_GRACE_MS;
+        let helper = self.helpers.get_mut(&child)?;
+        let is_awaited = helper.state == State::Working;
+        helper.state = State::Finished;
+        helper.kill_at_ms = kill_at_ms;
+        let generation = helper.generation;
+        (is_awaited && self.is_probing(generation)).then_some(generation)
+    }
+
+    fn is_probing(&self, generation: u64) -> bool {
+        let rollout = self.rollout.as_ref();
+        rollout
+            .is_some_and(|rollout| rollout.to == generation && matches!(rollout.stage, Stage::Probing { .. }))
+    }
+
+    pub(super) fn compiled(&mut self, child: ChildId, digest: &str, policy: Policy) {
+        let Some(helper) = self.helpers.get(&child) else { return };
+        // Whatever becomes of it, the driver holds the bundle until it is told to let go.
+        let (generation, image) = (helper.generation, self.image_of(self.in_force));
+        self.generations.insert(generation, Generation::new(digest.to_owned(), policy, image));
+        if self.answered(child).is_none() {
+            return;
+        }
+        let Some(rollout) = &self.rollout else { return };
+        if rollout.kind != Kind::Start && digest == self.digest() {
+            return self.end_rollout(&Verdict::Unchanged);
+        }
+        if let Some(reason) = self.found_bad(digest).filter(|_| rollout.origin == Origin::Automatic) {
+            let reason =
+                format!("this very set was found bad before ({reason}); change it, or ask for a reload");
+            return self.reject(vec![reason]);
+        }
+        self.bind();
+    }
+
+    pub(super) fn invalid(&mut self, child: ChildId, reasons: Vec<String>) {
+        if self.answered(child).is_some() {
+            self.reject_or_give_up(EXIT_CONFIGURATION, reasons);
+        }
+    }
+
+    /// A helper is gone. If it has not answered, the application is not to blame for sure, but cannot be taken either.
+    pub(super) fn helper_gone(&mut self, child: ChildId, reason: &str) {
+        let Some(helper) = self.helpers.remove(&child) else { return };
+        let reason = match helper.state {
+            State::Finished => return,
+            State::Doomed(words) => format!("{reason} ({words})"),
+            State::Working => reason.to_owned(),
+        };
+        self.tally("compile".to_owned(), helper.pid, helper.generation, reason.clone());
+        if !self.is_probing(helper.generation) {
+            return;
+        }
+        let reason = format!("the compile helper gave no answer: {reason}");
+        let Some(rollout) = &mut self.rollout else { return };
+        let Stage::Probing { failures } = &mut rollout.stage else { return };
+        *failures += 1;
+        let is_last = *failures >= FIRST_PROBES_MAX;
+        if rollout.kind != Kind::Start {
+            return self.reject(vec![reason]);
+        }
+        if is_last {
+            // What was good last time is better than nothing.
+            rollout.stage = Stage::Loading;
+            self.actions.push(Action::LoadLastGood { generation: helper.generation });
+            self.log(Level::Error, format!("{reason}; trying the last good generation"));
+        } else {
+            self.spawn_helper(helper.generation);
+            self.log(Level::Warn, format!("{reason}; trying again"));
+        }
+    }
+
+    /// Asks for the listeners of the new generation.
+    pub(super) fn bind(&mut self) {
+        let Some(rollout) = &mut self.rollout else { return };
+        rollout.stage = Stage::Binding;
+        let generation = rollout.to;
+        self.actions.push(Action::BindListeners { generation });
+    }
+
+    fn is_binding(&self, generation: u64) -> bool {
+        let rollout = self.rollout.as_ref();
+        rollout.is_some_and(|rollout| rollout.to == generation && matches!(rollout.stage, Stage::Binding))
+    }
+
+    pub(super) fn listeners_failed(&mut self, generation: u64, reasons: Vec<String>) {
+        if self.is_binding(generation) {
+            self.reject_or_give_up(EXIT_SYSTEM, reasons);
+        }
+    }
+
+    pub(super) fn listeners_bound(&mut self, generation: u64) {
+        if !self.is_binding(generation) {
+            // Called off meanwhile. Another rollout may have bound its own by now; then its end closes these too.
+            if self.rollout.is_none() && self.in_force > 0 {
+                self.actions.push(Action::CloseListeners { generation: self.in_force });
+            }
+            return;
+        }
+        let is_start = self.phase == Phase::Starting;
+        let deadline_ms = if is_start {
+            self.bring_into_force(generation);
+            self.wanted = self.policy.workers;
+            self.phase = Phase::Running;
+            self.now_ms + self.patience_ms()
+        } else {
+            self.now_ms + milliseconds(self.policy.reload.probe_timeout)
+        };
+        let Some(rollout) = &mut self.rollout else { return };
+        let job = rollout.job;
+        if is_start {
+            rollout.stage = Stage::Settling { deadline_ms };
+            self.actions.push(Action::CloseListeners { generation });
+            self.step(
+                job,
+                &format!("generation {generation}: starting the store and {} workers", self.wanted),
+            );
+        } else {
+            rollout.stage = Stage::Preparing { deadline_ms };
+            self.step(job, &format!("generation {generation}: preparing the store"));
+            self.prepare_store();
+        }
+    }
+
+    /// Prepares a generation whose listeners are bound already.
+    pub(super) fn prepare(&mut self) {
+        let deadline_ms = self.now_ms + milliseconds(self.policy.reload.probe_timeout);
+        if let Some(rollout) = &mut self.rollout {
+            rollout.stage = Stage::Preparing { deadline_ms };
+            self.prepare_store();
+        }
+    }
+
+    fn reject_or_give_up(&mut self, code: u8, reasons: Vec<String>) {
+        if self.phase == Phase::Starting {
+            self.give_up(code, reasons.join("; "));
+        } else {
+            self.reject(reasons);
+        }
+    }
+
+    pub(super) fn last_good_loaded(&mut self, generation: u64, digest: &str, policy: Policy) {
+        let image = self.image_of(self.in_force);
+        self.generations.insert(generation, Generation::new(digest.to_owned(), policy, image));
+        let Some(rollout) = self.rollout.as_ref().filter(|rollout| rollout.to == generation) else { return };
+        if !matches!(rollout.stage, Stage::Loading) {
+            return;
+        }
+        if rollout.kind == Kind::Rollback && (digest == self.digest() || self.found_bad(digest).is_some()) {
+            return self.no_way_back("the last good generation on disk is the one that fails");
+        }
+        self.bind();
+    }
+
+    pub(super) fn last_good_missing(&mut self, generation: u64, reason: &str) {
+        let Some(rollout) = self.rollout.as_ref().filter(|rollout| rollout.to == generation) else { return };
+        if !matches!(rollout.stage, Stage::Loading) {
+            return;
+        }
+        if self.phase == Phase::Starting {
+            let reason =
+                format!("the application cannot be compiled, and there is no last good generation: {reason}");
+            return self.give_up(EXIT_TRANSIENT, reason);
+        }
+        self.no_way_back(&format!("there is no last good generation: {reason}"));
+    }
+}

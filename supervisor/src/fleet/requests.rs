@@ -1,0 +1,213 @@
+//! What people ask for, and the order in which they get it: one rollout runs, at most one waits.
+
+use std::collections::BTreeSet;
+
+use aegis_ipc::operator::Verdict;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Fleet, Phase,
+    action::{Action, Level},
+    event::{Asker, Origin, Request, Scale},
+    jobs::Kind,
+    policy::{WORKERS_MAX, milliseconds},
+};
+
+/// A rollout that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Wish {
+    Reload(Origin),
+    Restart(Scope),
+    Upgrade(Option<String>),
+}
+
+/// Which workers to restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Scope {
+    All,
+    Slots(BTreeSet<u32>),
+}
+
+/// The rollout that waits for the running one to end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Waiting {
+    pub(super) job: u64,
+    pub(super) wish: Wish,
+}
+
+/// A change of the number of workers that is not there yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Scaling {
+    job: u64,
+    /// How many were wanted before.
+    before: u32,
+    deadline_ms: u64,
+}
+
+impl Scaling {
+    pub(super) fn deadline_ms(&self) -> u64 {
+        self.deadline_ms
+    }
+}
+
+impl Wish {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Reload(_) => Kind::Reload,
+            Self::Restart(_) => Kind::Restart,
+            Self::Upgrade(_) => Kind::Upgrade,
+        }
+    }
+
+    /// Takes in another wish that comes to the same; false when it is a different one.
+    fn absorb(&mut self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Reload(origin), Self::Reload(other)) => *origin = (*origin).max(*other),
+            (Self::Upgrade(path), Self::Upgrade(other)) => return path == other,
+            (Self::Restart(scope), Self::Restart(other)) => match (&mut *scope, other) {
+                (Scope::Slots(slots), Scope::Slots(others)) => slots.extend(others),
+                (Scope::Slots(_), Scope::All) => *scope = Scope::All,
+                (Scope::All, _) => {}
+            },
+            _ => return false,
+        }
+        true
+    }
+}
+
+impl Fleet {
+    pub(super) fn request(&mut self, asker: Option<Asker>, request: Request) {
+        if let Request::Stop { mode } = request {
+            return self.stop(asker, mode);
+        }
+        match self.phase {
+            Phase::Running | Phase::Paused(_) => {}
+            Phase::Starting if matches!(request, Request::Reload { .. }) => {}
+            Phase::New | Phase::Starting => {
+                return self.refuse(asker, "the host is still starting; ask again".to_owned());
+            }
+            Phase::Stopping(_) | Phase::Over => return self.refuse(asker, "the host is stopping".to_owned()),
+        }
+        match request {
+            Request::Reload { origin } => self.wish(asker, Wish::Reload(origin)),
+            Request::Upgrade { path } => self.wish(asker, Wish::Upgrade(path)),
+            Request::Restart { slot: None } => self.wish(asker, Wish::Restart(Scope::All)),
+            Request::Restart { slot: Some(slot) }
+                if self.phase == Phase::Running && !self.slots.contains_key(&slot) =>
+            {
+                let known: Vec<String> = self.slots.keys().map(u32::to_string).collect();
+                self.refuse(asker, format!("there is no slot {slot}, only {}", known.join(", ")));
+            }
+            Request::Restart { slot: Some(slot) } => {
+                self.wish(asker, Wish::Restart(Scope::Slots(BTreeSet::from([slot]))));
+            }
+            Request::Scale(scale) => self.scale(asker, scale),
+            Request::Drain => self.pause(asker),
+            Request::Stop { .. } => {}
+        }
+    }
+
+    pub(super) fn refuse(&mut self, asker: Option<Asker>, message: String) {
+        match asker {
+            Some(asker) => self.actions.push(Action::Refused { asker, message }),
+            None => self.log(Level::Warn, format!("a signal was refused: {message}")),
+        }
+    }
+
+    pub(super) fn accept(&mut self, job: u64, asker: Option<Asker>) {
+        if let Some(asker) = asker {
+            let answer = self.jobs.join(job, asker);
+            self.actions.push(answer);
+        }
+    }
+
+    pub(super) fn step(&mut self, job: u64, step: &str) {
+        self.jobs.step(job, step, &mut self.actions);
+    }
+
+    pub(super) fn finish(&mut self, job: u64, verdict: &Verdict) {
+        self.jobs.finish(job, verdict, self.now_ms, &mut self.actions);
+    }
+
+    fn wish(&mut self, asker: Option<Asker>, wish: Wish) {
+        self.resume();
+        if let Some(waiting) = &mut self.waiting {
+            if waiting.wish.absorb(&wish) {
+                let job = waiting.job;
+                return self.accept(job, asker);
+            }
+            let job = waiting.job;
+            self.waiting = None;
+            self.finish(job, &Verdict::Superseded);
+        }
+        let job = self.jobs.open(wish.kind(), self.in_force);
+        self.accept(job, asker);
+        self.waiting = Some(Waiting { job, wish });
+        if let Some(running) = &self.rollout {
+            let step = format!("waits for job {} to end", running.job);
+            self.step(job, &step);
+        }
+    }
+
+    /// Begins the rollout that waits, if none runs.
+    pub(super) fn begin_waiting(&mut self) {
+        if self.phase == Phase::Running
+            && self.rollout.is_none()
+            && let Some(waiting) = self.waiting.take()
+        {
+            self.begin(waiting.job, waiting.wish);
+        }
+    }
+
+    fn scale(&mut self, asker: Option<Asker>, scale: Scale) {
+        let wanted = match scale {
+            Scale::To(workers) if (1..=WORKERS_MAX).contains(&workers) => workers,
+            Scale::To(workers) => {
+                return self.refuse(asker, format!("workers: found {workers}, expected 1 to {WORKERS_MAX}"));
+            }
+            Scale::More => (self.wanted + 1).min(WORKERS_MAX),
+            Scale::Fewer => self.wanted.saturating_sub(1).max(1),
+        };
+        self.resume();
+        let before = self.scaling.as_ref().map_or(self.wanted, |scaling| scaling.before);
+        self.end_scaling(&Verdict::Superseded);
+        let job = self.jobs.open(Kind::Scale, self.in_force);
+        self.accept(job, asker);
+        if wanted == self.wanted && self.is_complete() {
+            return self.finish(job, &Verdict::Unchanged);
+        }
+        let step = format!("from {} to {wanted} workers", self.wanted);
+        self.step(job, &step);
+        self.wanted = wanted;
+        let deadline_ms = self.now_ms + self.patience_ms();
+        self.scaling = Some(Scaling { job, before, deadline_ms });
+        self.turn += 1;
+    }
+
+    /// Time that starting workers may take all together before somebody who waits is told that they do not come.
+    pub(super) fn patience_ms(&self) -> u64 {
+        2 * milliseconds(self.policy.ready_timeout)
+    }
+
+    /// Ends a change of the number of workers, well or badly.
+    pub(super) fn advance_scaling(&mut self) {
+        let Some(Scaling { before, deadline_ms, .. }) = self.scaling else { return };
+        // During a rollout a slot may serve a generation that is not the one in force, but it serves.
+        let (serving, wanted) = (self.served_slots(), self.wanted);
+        if self.slots.len() == wanted as usize && serving == self.slots.len() {
+            self.end_scaling(&Verdict::Done);
+        } else if deadline_ms <= self.now_ms && self.rollout.is_none() {
+            // A rollout may yet bring the missing ones.
+            self.wanted = before.min(wanted);
+            self.turn += 1;
+            let reason = format!("{serving} of {wanted} workers serve in time; back to {}", self.wanted);
+            self.end_scaling(&Verdict::RolledBack { reason });
+        }
+    }
+
+    pub(super) fn end_scaling(&mut self, verdict: &Verdict) {
+        if let Some(scaling) = self.scaling.take() {
+            self.finish(scaling.job, verdict);
+        }
+    }
+}

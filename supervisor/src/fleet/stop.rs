@@ -1,0 +1,169 @@
+//! The end, and the pause.
+//!
+//! A stop drains or kills all workers, then lets the store finish, then exits. Each further stop request takes the next
+//! harder mode: patient, graceful, immediate.
+
+use aegis_ipc::operator::{StopMode, Verdict};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Fleet, Phase,
+    action::{Action, Level, Notice},
+    event::{Asker, ChildId},
+    jobs::Kind,
+    policy::milliseconds,
+    worker::{Leave, State},
+};
+
+/// A stop that runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Stopping {
+    job: u64,
+    mode: StopMode,
+    code: u8,
+    reason: Option<String>,
+}
+
+impl Stopping {
+    pub(super) fn is_immediate(&self) -> bool {
+        self.mode == StopMode::Immediate
+    }
+}
+
+fn hardness(mode: StopMode) -> u8 {
+    match mode {
+        StopMode::Patient => 0,
+        StopMode::Graceful => 1,
+        StopMode::Immediate => 2,
+    }
+}
+
+fn harder(mode: StopMode) -> StopMode {
+    match mode {
+        StopMode::Patient => StopMode::Graceful,
+        StopMode::Graceful | StopMode::Immediate => StopMode::Immediate,
+    }
+}
+
+impl Fleet {
+    pub(super) fn stop(&mut self, asker: Option<Asker>, mode: StopMode) {
+        let Phase::Stopping(stopping) = &mut self.phase else {
+            return self.begin_stop(asker, mode, 0, None);
+        };
+        let (job, was_immediate) = (stopping.job, stopping.is_immediate());
+        let next = harder(stopping.mode);
+        stopping.mode = if hardness(mode) > hardness(next) { mode } else { next };
+        let mode = stopping.mode;
+        self.accept(job, asker);
+        self.step(job, &format!("stopping harder: {mode:?}"));
+        self.send_away(mode);
+        if was_immediate {
+            self.kill_store("killed: stop was asked for again".to_owned());
+        }
+    }
+
+    /// Ends the host for a reason of its own.
+    pub(super) fn give_up(&mut self, code: u8, reason: String) {
+        self.log(Level::Error, format!("cannot go on: {reason}"));
+        if !matches!(self.phase, Phase::Stopping(_) | Phase::Over) {
+            self.begin_stop(None, StopMode::Immediate, code, Some(reason));
+        }
+    }
+
+    fn begin_stop(&mut self, asker: Option<Asker>, mode: StopMode, code: u8, reason: Option<String>) {
+        let job = self.jobs.open(Kind::Stop, self.in_force);
+        self.accept(job, asker);
+        self.abandon(&Verdict::Superseded);
+        self.end_pause(&Verdict::Superseded);
+        self.actions.push(Action::Notify(Notice::Stopping));
+        self.phase = Phase::Stopping(Stopping { job, mode, code, reason });
+        self.step(job, &format!("stopping: {mode:?}"));
+        self.send_away(mode);
+        self.turn += 1;
+    }
+
+    /// Tells all workers to leave.
+    fn send_away(&mut self, mode: StopMode) {
+        let timeout_ms = milliseconds(self.policy.drain.timeout);
+        let deadline_ms = (mode == StopMode::Graceful).then_some(timeout_ms);
+        let workers: Vec<(ChildId, State)> =
+            self.workers.iter().map(|(child, worker)| (*child, worker.state.clone())).collect();
+        for (child, state) in workers {
+            match (state, mode) {
+                (State::Killed { .. }, _) => {}
+                (State::Starting, _) => self.kill(child, "stopped before it was ready".to_owned()),
+                (_, StopMode::Immediate) => self.kill(child, "killed: the host ends at once".to_owned()),
+                // It has a deadline already, or is to have none.
+                (State::Draining { kill_at_ms: Some(_), .. }, _)
+                | (State::Draining { .. }, StopMode::Patient) => {}
+                (State::Draining { .. } | State::Ready | State::Serving | State::Suspect, _) => {
+                    self.drain(child, Leave::Stopped, deadline_ms);
+                }
+            }
+        }
+    }
+
+    pub(super) fn advance_stop(&mut self) {
+        let Phase::Stopping(stopping) = &self.phase else { return };
+        if !self.workers.is_empty() || !self.helpers.is_empty() {
+            return;
+        }
+        if self.store.process.is_some() {
+            return self.stop_store();
+        }
+        let Stopping { job, code, reason, .. } = stopping.clone();
+        self.finish(job, &Verdict::Done);
+        self.actions.push(Action::Exit { code, reason });
+        self.phase = Phase::Over;
+    }
+
+    /// Drains all workers and starts no new ones.
+    pub(super) fn pause(&mut self, asker: Option<Asker>) {
+        if let Phase::Paused(job) = self.phase {
+            let ended = job.is_none();
+            let job = job.unwrap_or_else(|| self.jobs.open(Kind::Drain, self.in_force));
+            self.accept(job, asker);
+            if ended {
+                self.finish(job, &Verdict::Unchanged);
+            }
+            return;
+        }
+        let job = self.jobs.open(Kind::Drain, self.in_force);
+        self.accept(job, asker);
+        let reason = "all workers were drained on request".to_owned();
+        self.abandon(&Verdict::RolledBack { reason });
+        self.step(job, "draining all workers");
+        self.phase = Phase::Paused(Some(job));
+        let workers: Vec<ChildId> = self.workers.keys().copied().collect();
+        for child in workers {
+            self.dismiss(child, Leave::Paused);
+        }
+        self.turn += 1;
+    }
+
+    pub(super) fn advance_pause(&mut self) {
+        if self.workers.is_empty() {
+            self.end_pause(&Verdict::Done);
+        }
+    }
+
+    fn end_pause(&mut self, verdict: &Verdict) {
+        if let Phase::Paused(job) = &mut self.phase
+            && let Some(job) = job.take()
+        {
+            self.finish(job, verdict);
+        }
+    }
+
+    /// Wants workers again, whatever it was that asked for something that needs them.
+    pub(super) fn resume(&mut self) {
+        if !matches!(self.phase, Phase::Paused(_)) {
+            return;
+        }
+        self.end_pause(&Verdict::Superseded);
+        self.log(Level::Info, "workers are wanted again".to_owned());
+        self.phase = Phase::Running;
+        self.clear_backoffs();
+        self.turn += 1;
+    }
+}

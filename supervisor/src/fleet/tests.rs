@@ -1,0 +1,8 @@
+//! The fleet in a pretended world: processes that start late, crash, hang and die, without a single real one.
+
+mod checks;
+mod rules;
+mod simulation;
+mod stories;
+mod upgrades;
+mod world;

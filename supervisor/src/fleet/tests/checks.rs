@@ -1,0 +1,228 @@
+//! What must hold after every event, whatever happens.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aegis_ipc::operator::Verdict;
+
+use super::{
+    super::{
+        Action, Asker, ChildId, Phase, Role, Spawn,
+        lives::DRAIN_GRACE_MS,
+        slots::{FILLS_MAX, REFILLS_MAX},
+    },
+    world::{Fate, Process, World},
+};
+
+/// Time that everybody gets after the supervisor was stopped.
+const EXCUSED_MS: u64 = 2_000;
+/// Greatest surge of any application in the tests.
+pub(crate) const SURGE: usize = 2;
+
+/// What has to be remembered to judge what comes next.
+#[derive(Debug)]
+pub(crate) struct Checks {
+    answers: BTreeMap<Asker, Answers>,
+    images: BTreeSet<u64>,
+    images_made: u64,
+    excused_until_ms: u64,
+}
+
+#[derive(Debug, Default)]
+struct Answers {
+    accepted: Option<u64>,
+    verdict: Option<Verdict>,
+    refused: Option<String>,
+}
+
+impl Default for Checks {
+    fn default() -> Self {
+        Self { answers: BTreeMap::new(), images: BTreeSet::from([1]), images_made: 1, excused_until_ms: 0 }
+    }
+}
+
+impl Checks {
+    pub(crate) fn asked(&mut self, asker: Asker) {
+        self.answers.insert(asker, Answers::default());
+    }
+
+    pub(crate) fn verdict(&self, asker: Asker) -> Option<&Verdict> {
+        self.answers[&asker].verdict.as_ref()
+    }
+
+    pub(crate) fn refusal(&self, asker: Asker) -> Option<&str> {
+        self.answers[&asker].refused.as_deref()
+    }
+
+    pub(crate) fn excuse(&mut self, now_ms: u64) {
+        self.excused_until_ms = now_ms + EXCUSED_MS;
+    }
+
+    pub(crate) fn next_image(&mut self) -> u64 {
+        self.images_made += 1;
+        self.images.insert(self.images_made);
+        self.images_made
+    }
+
+    /// Askers that have not heard the last word yet.
+    pub(crate) fn unanswered(&self) -> Vec<Asker> {
+        let open = |answers: &Answers| answers.refused.is_none() && answers.verdict.is_none();
+        self.answers.iter().filter(|(_, answers)| open(answers)).map(|(asker, _)| *asker).collect()
+    }
+}
+
+impl<F: Fate> World<F> {
+    /// Judges an action before it is carried out.
+    pub(crate) fn check_action(&mut self, action: &Action) {
+        match action {
+            Action::Spawn(spawn) => self.check_spawn(spawn),
+            Action::Serve { child } => {
+                let process = &self.processes[child];
+                assert!(process.ready_ms.is_some(), "{child:?} serves before it is ready");
+                assert!(!process.is_leaving, "{child:?} serves after it was told to drain");
+            }
+            Action::Kill { child } if self.fleet.phase == Phase::Running => {
+                let is_well = self.processes.get(child).is_some_and(Process::is_well);
+                assert!(!is_well, "{child:?} is killed though it is well");
+            }
+            Action::Forget { generation } => {
+                assert!(self.bundles.contains_key(generation), "generation {generation} is forgotten twice");
+            }
+            Action::ForgetImage { image } => {
+                assert!(self.checks.images.remove(image), "image {image} is forgotten twice");
+            }
+            Action::Accepted { asker, job } => {
+                let answers = self.checks.answers.get_mut(asker).unwrap();
+                assert_eq!(
+                    (answers.accepted, &answers.refused),
+                    (None, &None),
+                    "{asker:?} is accepted twice"
+                );
+                answers.accepted = Some(*job);
+            }
+            Action::Refused { asker, message } => {
+                let answers = self.checks.answers.get_mut(asker).unwrap();
+                assert_eq!(
+                    (answers.accepted, &answers.refused),
+                    (None, &None),
+                    "{asker:?} is answered twice"
+                );
+                answers.refused = Some(message.clone());
+            }
+            Action::Progress { asker, job, .. } => {
+                let answers = &self.checks.answers[asker];
+                assert_eq!(
+                    (answers.accepted, &answers.verdict),
+                    (Some(*job), &None),
+                    "{asker:?} hears of another job"
+                );
+            }
+            Action::Verdict { asker, job, verdict } => self.check_verdict(*asker, *job, verdict),
+            _ => {}
+        }
+    }
+
+    fn check_verdict(&mut self, asker: Asker, job: u64, verdict: &Verdict) {
+        let answers = self.checks.answers.get_mut(&asker).unwrap();
+        assert_eq!(answers.accepted, Some(job), "{asker:?} gets the verdict of another job");
+        assert_eq!(answers.verdict, None, "{asker:?} gets a second verdict");
+        answers.verdict = Some(verdict.clone());
+        let known = self.fleet.job(job).expect("the job can be asked for");
+        assert_eq!(known.verdict.as_ref(), Some(verdict));
+    }
+
+    fn check_spawn(&self, spawn: &Spawn) {
+        assert!(!self.processes.contains_key(&spawn.child), "{:?} is used twice", spawn.child);
+        assert!(self.checks.images.contains(&spawn.image), "image {} is not there", spawn.image);
+        let alike = |process: &&Process| {
+            std::mem::discriminant(&process.spawn.role) == std::mem::discriminant(&spawn.role)
+        };
+        match spawn.role {
+            Role::Compile => assert_eq!(spawn.cell, 0),
+            Role::Store { epoch } => {
+                assert_eq!(spawn.cell, 0);
+                assert!(self.bundles.contains_key(&spawn.generation));
+                assert_eq!(self.processes.values().filter(alike).count(), 0, "a second store is started");
+                assert!(epoch > 0);
+            }
+            Role::Worker { .. } => {
+                let app = self.bundles.get(&spawn.generation);
+                let app = app.unwrap_or_else(|| panic!("generation {} is not there", spawn.generation));
+                assert!(spawn.cell > 0 && (spawn.cell as usize) < aegis_ipc::board::CELLS);
+                let taken = self.processes.values().any(|process| process.spawn.cell == spawn.cell);
+                assert!(!taken, "cell {} is taken", spawn.cell);
+                assert!(self.bound.is_superset(&app.listeners), "{:?} are bound", self.bound);
+                let store =
+                    self.processes.values().find(|process| matches!(process.spawn.role, Role::Store { .. }));
+                let is_told = store.is_none_or(|store| store.knows.contains(&spawn.generation));
+                assert!(is_told, "the store does not know generation {}", spawn.generation);
+            }
+        }
+    }
+
+    /// Judges the state after an event; `before` are the workers that served well when it came, and how many were
+    /// wanted then.
+    pub(crate) fn check(&self, before: &[ChildId], wanted_before: u32) {
+        for (child, process) in &self.processes {
+            let Some(leave_by_ms) = process.leave_by_ms.filter(|_| !process.is_killed) else { continue };
+            let limit_ms = (leave_by_ms + DRAIN_GRACE_MS).max(self.checks.excused_until_ms);
+            assert!(self.now_ms <= limit_ms, "{child:?} still drains {} ms too late", self.now_ms - limit_ms);
+        }
+        let is_other = |kind: &str| ["scale", "drain", "stop"].contains(&kind);
+        let rollouts = self.fleet.jobs.open_jobs().iter().filter(|job| !is_other(&job.kind)).count();
+        assert!(rollouts <= 2, "more than one rollout waits");
+        if self.fleet.phase == Phase::Running {
+            self.check_capacity(before, wanted_before);
+        }
+    }
+
+    fn check_capacity(&self, before: &[ChildId], wanted_before: u32) {
+        let (wanted, after) = (self.fleet.wanted as usize, self.serving().len());
+        // Whoever fell silent is lost, but not by our action.
+        let is_silent = |child: &ChildId| {
+            let is_hung = |process: &Process| process.is_hung && process.is_leaving;
+            self.is_suspect(*child) || self.processes.get(child).is_some_and(is_hung)
+        };
+        // A generation that was gone back from is not kept up for the sake of numbers.
+        let is_unwanted = |child: &ChildId| {
+            let generation = self.processes.get(child).map(|process| process.spawn.generation);
+            self.fleet.rollout.is_none() && generation != Some(self.fleet.in_force)
+        };
+        let before = before.iter().filter(|child| !is_silent(child) && !is_unwanted(child)).count();
+        assert!(
+            after + self.fleet.written_off() >= before.min(wanted).min(wanted_before as usize),
+            "{before} served, {after} serve, {wanted} are wanted: {}{}",
+            self.fleet.summary(self.now_ms),
+            self.lately()
+        );
+        let present = self.processes.values().filter(|process| process.is_present()).count();
+        assert!(present <= wanted + SURGE, "{present} workers for {wanted} slots");
+        let is_starting = |process: &&Process| process.is_present() && process.ready_ms.is_none();
+        let starting = self.processes.values().filter(is_starting).count();
+        assert!(starting <= REFILLS_MAX + FILLS_MAX + SURGE, "{starting} workers start at once");
+    }
+
+    /// Judges a host that had time to recover: N serve the generation in force and nothing is left over.
+    pub(crate) fn check_converged(&self) {
+        let wanted = self.fleet.wanted as usize;
+        assert_eq!(self.serving().len(), wanted);
+        let others: Vec<&Process> = self
+            .processes
+            .values()
+            .filter(|process| process.is_worker() && process.spawn.generation != self.fleet.in_force)
+            .collect();
+        assert!(others.is_empty(), "workers of another generation are left: {others:?}");
+        assert_eq!(self.processes.len(), wanted + 1, "the workers and the store, nobody else");
+        assert_eq!(self.bound, self.bundles[&self.fleet.in_force].listeners, "listeners are left over");
+        assert_eq!(self.checks.unanswered(), [], "somebody still waits");
+        let previous = self.fleet.previous.map(|previous| previous.generation);
+        let kept: BTreeSet<u64> = [Some(self.fleet.in_force), previous].into_iter().flatten().collect();
+        assert_eq!(self.bundles.keys().copied().collect::<BTreeSet<_>>(), kept, "bundles are left over");
+    }
+
+    /// Judges a host that has ended.
+    pub(crate) fn check_ended(&self) {
+        assert!(self.exit.is_some(), "it has not ended: {}", self.fleet.summary(self.now_ms));
+        assert_eq!(self.processes.len(), 0, "processes are left over: {:?}", self.processes);
+        assert_eq!(self.checks.unanswered(), [], "somebody still waits");
+    }
+}

@@ -1,0 +1,86 @@
+//! The main stories of a host's life, told as what happened and what was done about it.
+
+mod changes;
+mod ends;
+mod lines;
+mod reloads;
+mod starts;
+mod troubles;
+
+use std::collections::VecDeque;
+
+use super::world::{App, Fate, Manner, NewImage, Parting, Probe, World};
+use crate::fleet::Role;
+
+/// Everything goes as it should, in round numbers, except for what was said before.
+#[derive(Debug, Default)]
+pub(crate) struct Script {
+    /// What the next probes find; the application of the start when there is nothing.
+    pub(crate) probes: VecDeque<Probe>,
+    /// How the next workers behave.
+    pub(crate) workers: VecDeque<Manner>,
+    /// How the next store processes behave.
+    pub(crate) stores: VecDeque<Manner>,
+    /// How the next processes leave.
+    pub(crate) partings: VecDeque<Parting>,
+    pub(crate) images: VecDeque<NewImage>,
+    pub(crate) workers_wanted: u32,
+}
+
+impl Fate for Script {
+    fn manner(&mut self, role: Role) -> Option<Manner> {
+        match role {
+            Role::Worker { .. } => self.workers.pop_front(),
+            Role::Store { .. } => self.stores.pop_front(),
+            Role::Compile => None,
+        }
+    }
+
+    fn parting(&mut self) -> Parting {
+        self.partings.pop_front().unwrap_or(Parting::After(50))
+    }
+
+    fn dying(&mut self) -> u64 {
+        1
+    }
+
+    fn probe(&mut self) -> Probe {
+        self.probes.pop_front().unwrap_or_else(|| App::new("first", self.workers_wanted).found())
+    }
+
+    fn upgrade(&mut self) -> NewImage {
+        self.images.pop_front().unwrap_or(NewImage::Works)
+    }
+
+    fn delay(&mut self, _most_ms: u64) -> u64 {
+        0
+    }
+}
+
+/// A host of so many workers that has not been started yet.
+pub(crate) fn host(workers: u32) -> World<Script> {
+    World::new(workers, Script { workers_wanted: workers, ..Script::default() })
+}
+
+/// A host of so many workers that serves; its story so far is forgotten.
+pub(crate) fn serving(workers: u32) -> World<Script> {
+    let mut world = host(workers);
+    world.start();
+    world.run(1_000);
+    assert_eq!(world.serving().len(), workers as usize);
+    world.story();
+    world
+}
+
+/// The same, for long enough that its generation is known to be good.
+pub(crate) fn proven(workers: u32) -> World<Script> {
+    let mut world = serving(workers);
+    world.run(20_000);
+    world.story();
+    world
+}
+
+/// The next reload finds this.
+pub(crate) fn offer(world: &mut World<Script>, app: App) {
+    world.fate.probes.push_back(app.found());
+}

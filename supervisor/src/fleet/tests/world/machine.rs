@@ -1,0 +1,208 @@
+//! What the pretended machine is made of: applications, processes, and the fate that decides over both.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use aegis_config::{Drain, Hang, Recycle, Reload, ReloadMode, Restart};
+
+use crate::fleet::{Exit, Policy, Role, Spawn};
+
+/// How a process behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    Good,
+    /// Becomes ready after this long.
+    Slow(u64),
+    /// The system does not start it.
+    Unborn,
+    /// Exits after this long without having been ready.
+    DiesEarly(u64, Exit),
+    /// Says that it cannot become ready and exits with this status.
+    Fails(u8),
+    /// Says who it is, wrongly.
+    Impostor,
+    /// Never becomes ready.
+    NeverReady,
+    /// Dies this long after it was ready.
+    Crashes(u64, Exit),
+    /// Shows no sign of life from this long after it was ready on, and then again after the second time.
+    Hangs(u64, u64),
+    /// Closes its control socket and stays.
+    Mute(u64),
+    /// Answers this share of requests with 5xx, per cent.
+    Errs(u64),
+}
+
+/// What becomes of a probe.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Probe {
+    Valid(Box<App>),
+    Invalid,
+    Dies,
+    Hangs,
+}
+
+/// An application in a certain version.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct App {
+    pub(crate) digest: String,
+    pub(crate) policy: Policy,
+    pub(crate) listeners: BTreeSet<u16>,
+    /// How its workers behave unless the world says otherwise.
+    pub(crate) manner: Manner,
+    pub(crate) store: StoreSays,
+    pub(crate) bind: Bind,
+}
+
+/// What the store answers to a new generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoreSays {
+    Yes,
+    No,
+    Nothing,
+}
+
+/// Whether its listeners can be bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bind {
+    Works,
+    Fails,
+}
+
+/// What becomes of an upgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NewImage {
+    Works,
+    /// Refused by the rehearsal.
+    Fails,
+    /// Went back to the old image.
+    Returns,
+}
+
+/// How a process leaves when it is told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parting {
+    /// After this long.
+    After(u64),
+    /// Not at all.
+    Never,
+}
+
+/// A pretended process.
+#[derive(Debug, Clone)]
+pub(crate) struct Process {
+    pub(crate) spawn: Spawn,
+    pub(crate) ready_ms: Option<u64>,
+    pub(crate) is_serving: bool,
+    pub(crate) is_hung: bool,
+    pub(crate) hung_ms: u64,
+    pub(crate) leave_by_ms: Option<u64>,
+    pub(crate) is_leaving: bool,
+    pub(crate) is_killed: bool,
+    pub(crate) is_ending: bool,
+    pub(crate) is_mute: bool,
+    pub(crate) errs_percent: u64,
+    pub(crate) resident_bytes: u64,
+    pub(crate) requests: u64,
+    pub(crate) knows: BTreeSet<u64>,
+}
+
+/// How things go on this machine.
+pub(crate) trait Fate {
+    /// How a new process behaves; none for what its application says.
+    fn manner(&mut self, role: Role) -> Option<Manner>;
+    /// How a process leaves.
+    fn parting(&mut self) -> Parting;
+    /// How long a process takes to die of SIGKILL.
+    fn dying(&mut self) -> u64;
+    /// What the next probe finds.
+    fn probe(&mut self) -> Probe;
+    /// What becomes of the next upgrade.
+    fn upgrade(&mut self) -> NewImage;
+    /// A delay of at most so many milliseconds.
+    fn delay(&mut self, most_ms: u64) -> u64;
+}
+
+pub(crate) fn policy(workers: u32) -> Policy {
+    Policy {
+        workers,
+        surge: 1,
+        ready_timeout: Duration::from_secs(10),
+        reload: Reload {
+            mode: ReloadMode::Rolling,
+            watch: false,
+            canary_time: Duration::from_secs(2),
+            canary_requests_min: 100,
+            error_rate_margin: 0.01,
+            latency_factor_max: 1.5,
+            probe_timeout: Duration::from_secs(20),
+        },
+        drain: Drain { timeout: Duration::from_secs(5), spread: Duration::from_secs(1) },
+        restart: Restart {
+            delay_min: Duration::from_millis(50),
+            delay_max: Duration::from_secs(30),
+            healthy_after: Duration::from_secs(10),
+            reset_after: Duration::from_secs(60),
+            crash_loop_count: 5,
+            crash_loop_window: Duration::from_secs(30),
+        },
+        recycle: Recycle { memory_bytes_max: None, requests_max: None },
+        hang: Hang { suspect_after: Duration::from_secs(2), kill_after: Duration::from_secs(10) },
+    }
+}
+
+impl App {
+    pub(crate) fn new(digest: &str, workers: u32) -> Self {
+        Self {
+            digest: digest.to_owned(),
+            policy: policy(workers),
+            listeners: BTreeSet::from([80]),
+            manner: Manner::Good,
+            store: StoreSays::Yes,
+            bind: Bind::Works,
+        }
+    }
+
+    /// What a probe finds when everything is well.
+    pub(crate) fn found(self) -> Probe {
+        Probe::Valid(Box::new(self))
+    }
+
+    pub(crate) fn manner(self, manner: Manner) -> Self {
+        Self { manner, ..self }
+    }
+}
+
+impl Process {
+    pub(super) fn new(spawn: Spawn) -> Self {
+        Self {
+            spawn,
+            ready_ms: None,
+            is_serving: false,
+            is_hung: false,
+            hung_ms: 0,
+            leave_by_ms: None,
+            is_leaving: false,
+            is_killed: false,
+            is_ending: false,
+            is_mute: false,
+            errs_percent: 0,
+            resident_bytes: 0,
+            requests: 0,
+            knows: BTreeSet::from([spawn.generation]),
+        }
+    }
+
+    /// Whether it accepts connections and answers them.
+    pub(crate) fn is_well(&self) -> bool {
+        self.is_serving && !self.is_hung && !self.is_killed && !self.is_mute
+    }
+
+    pub(crate) fn is_worker(&self) -> bool {
+        matches!(self.spawn.role, Role::Worker { .. })
+    }
+
+    /// Whether it counts against N + surge.
+    pub(crate) fn is_present(&self) -> bool {
+        self.is_worker() && !self.is_leaving && !self.is_killed
+    }
+}

@@ -1,0 +1,83 @@
+//! The story of a world: what happened, and what was done about it.
+
+use std::fmt::Write as _;
+
+use super::{EPOCH_MS, Fate, World};
+use crate::fleet::{Action, ChildId, Event, Level, Role};
+
+impl<F: Fate> World<F> {
+    /// The last lines of the story.
+    pub(crate) fn lately(&self) -> String {
+        let lines: Vec<&str> = self.story.lines().collect();
+        format!("\n{}", lines[lines.len().saturating_sub(40)..].join("\n"))
+    }
+
+    /// Takes what was told so far.
+    pub(crate) fn story(&mut self) -> String {
+        std::mem::take(&mut self.story)
+    }
+
+    pub(super) fn tell_event(&mut self, event: &Event) -> Option<String> {
+        let text = match event {
+            Event::Tick
+            | Event::Vitals(_)
+            | Event::Traffic(_)
+            | Event::Spawned { .. }
+            | Event::Hello { .. } => None,
+            Event::Ready { child } => Some(format!("{} is ready", self.name(*child))),
+            Event::Exited { child, exit } => Some(format!("#{} {}", child.0, exit.describe())),
+            Event::Compiled { digest, .. } => Some(format!("compiled {digest}")),
+            Event::Request { asker, request } => {
+                Some(format!("{request:?} by {:?}", asker.map(|asker| asker.0)))
+            }
+            other => Some(format!("{other:?}")),
+        };
+        text.map(|text| format!("{:>6} {text}\n", self.now_ms - EPOCH_MS))
+    }
+
+    pub(super) fn tell_actions(&mut self, told: Option<String>, actions: &[Action]) {
+        let mut lines = String::new();
+        for action in actions {
+            let line = match action {
+                Action::ReadVitals(_) | Action::Poke { .. } => continue,
+                Action::Log { level: Level::Info, .. } => continue,
+                Action::Log { level, line } => format!("{level:?}: {line}"),
+                Action::Spawn(spawn) => {
+                    format!(
+                        "spawn #{} {:?} gen {} image {}",
+                        spawn.child.0, spawn.role, spawn.generation, spawn.image
+                    )
+                }
+                Action::Serve { child } => format!("serve {}", self.name(*child)),
+                Action::Drain { child, deadline_ms } => {
+                    format!("drain {} in {deadline_ms:?}", self.name(*child))
+                }
+                Action::Terminate { child } => format!("terminate {}", self.name(*child)),
+                Action::Kill { child } => format!("kill {}", self.name(*child)),
+                Action::Progress { asker, step, .. } => format!("to {}: {step}", asker.0),
+                Action::Verdict { asker, verdict, .. } => format!("to {}: {verdict:?}", asker.0),
+                other => format!("{other:?}"),
+            };
+            let _ = writeln!(lines, "         {line}");
+        }
+        match told {
+            Some(told) => self.story.push_str(&told),
+            None if lines.is_empty() => {}
+            None => {
+                let _ = writeln!(self.story, "{:>6} …", self.now_ms - EPOCH_MS);
+            }
+        }
+        self.story.push_str(&lines);
+    }
+
+    fn name(&self, child: ChildId) -> String {
+        let role = self.processes.get(&child).map(|process| (process.spawn.role, process.spawn.generation));
+        match role {
+            Some((Role::Worker { slot }, generation)) => {
+                format!("#{} (slot {slot} gen {generation})", child.0)
+            }
+            Some((role, _)) => format!("#{} ({role:?})", child.0),
+            None => format!("#{}", child.0),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The supervisor: one process with one thread that owns the listening sockets and every life of a host.
+//!
+//! ```text
+//!   systemd (optional)
+//!   └─ supervisor ── sockets, lives, rollouts          this crate
+//!      ├─ store        the one writer
+//!      ├─ worker × N   serve requests on the inherited sockets
+//!      └─ compile      makes a generation, then leaves
+//! ```
+//!
+//! It decides in [`fleet`], which is pure, and acts in the loop around it. It parses no byte that a client sent, runs no
+//! module, opens no database, starts no thread and never waits: everything it does in one pass is short, and the longest
+//! pass is shown in the status.
+//!
+//! What it promises:
+//!
+//! * The sockets stay open through crashes of workers, reloads and upgrades, so no client is refused.
+//! * A generation that is bad is found bad before it is in force, or taken back.
+//! * Its own executable is replaced in place, same process id, with a rehearsal before and a way back after.
+//! * Killed itself, it leaves workers that finish what they have and go; the next one waits for their addresses.
+//!
+//! Read in this order: [`fleet`] (what there should be), `driver` (the loop), [`process`], [`listen`], [`signals`],
+//! [`control`] and [`relay`] (who asks), [`probe`] and [`last_good`] (generations), `upgrade` and `resume` (the next
+//! image), [`notify`], [`logs`], [`watch`], [`lock`].
+
+#![forbid(unsafe_code)]
+
+use std::{ffi::OsString, os::fd::RawFd};
+
+use aegis_config::{Config, Log};
+
+pub mod control;
+mod driver;
+mod error;
+pub mod fleet;
+pub mod last_good;
+pub mod listen;
+pub mod lock;
+pub mod logs;
+pub mod notify;
+pub mod probe;
+pub mod process;
+pub mod relay;
+mod resume;
+pub mod signals;
+mod upgrade;
+pub mod watch;
+
+pub use error::{SupervisorError, exit, with_causes};
+
+/// What a host is started with.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// The resolved configuration.
+    pub config: Config,
+    /// Arguments after `compile` that make the compile helper load the same app with the same flags.
+    pub compile_arguments: Vec<OsString>,
+}
+
+/// Becomes the supervisor of a host, until that ends. The value is the exit status of the process.
+///
+/// Call it in the main thread, before any other thread is started and before descriptors are opened: sockets that the
+/// service manager passed are taken here.
+#[must_use]
+pub fn run(start: Start) -> u8 {
+    name_process();
+    driver::run(start)
+}
+
+/// Continues the host of a previous image of this process, whose state is behind the inherited descriptor `state`; or,
+/// in another process than the one the state names, only shows that it could. `start_log` is called once it is known how
+/// log lines are to be written. The value is the exit status.
+///
+/// Call it in the main thread, before any other thread is started and before descriptors are opened.
+#[must_use]
+pub fn resume(state: RawFd, start_log: impl FnOnce(&Log)) -> u8 {
+    name_process();
+    resume::resume(state, start_log)
+}
+
+/// An image that was started by descriptor is called after its number until it says otherwise.
+fn name_process() {
+    if let Err(error) = nix::sys::prctl::set_name(c"aegis") {
+        tracing::debug!(%error, "naming the process failed");
+    }
+}
+
+/// The configuration of an empty app in `folder`, for tests.
+#[cfg(test)]
+fn test_config(folder: &std::path::Path) -> aegis_config::Config {
+    let folder = std::fs::canonicalize(folder).unwrap();
+    std::fs::create_dir_all(folder.join(aegis_config::MODULES_FOLDER)).unwrap();
+    let overrides = aegis_config::Overrides::default();
+    aegis_config::Config::load(&folder, &overrides, &aegis_config::Environment::new()).unwrap().config
+}

@@ -1,0 +1,141 @@
+use std::{
+    net::{TcpListener, TcpStream},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+};
+
+use super::*;
+use crate::test_config;
+
+/// A configuration whose folder goes away with the test. The admin socket is always the last binding but those of the
+/// service manager.
+fn config(folder: &tempfile::TempDir, listen: &[&str], admin: Option<&str>) -> Config {
+    let mut config = test_config(folder.path());
+    config.listen = listen.iter().map(|address| address.parse().unwrap()).collect();
+    config.admin_listen = admin.map(|address| address.parse().unwrap());
+    config
+}
+
+fn tcp(listeners: &Listeners, binding: &Binding) -> SocketAddr {
+    match &listeners.announce(std::slice::from_ref(binding))[0].address {
+        ListenerAddress::Tcp(address) => *address,
+        ListenerAddress::Unix(path) => panic!("{}", path.display()),
+    }
+}
+
+#[test]
+fn a_reload_keeps_the_sockets_of_addresses_that_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut listeners = Listeners::default();
+    let first = listeners.prepare(&config(&folder, &["127.0.0.1:0", "[::1]:0"], None)).unwrap();
+    let second = listeners.prepare(&config(&folder, &["[::1]:0"], Some("127.0.0.1:0"))).unwrap();
+    assert_eq!(second[0].listener, first[1].listener);
+    assert_eq!(second[1], Binding { listener: first[0].listener, audience: Audience::Admin });
+    assert_eq!(second[2], first[2], "the Unix socket for operators");
+
+    let address = tcp(&listeners, &first[0]);
+    let inherited = listeners.descriptors(&first).next().unwrap().try_clone_to_owned().unwrap();
+    TcpStream::connect(address).unwrap();
+    listeners.close_unused(&[&second[..1]]);
+    assert!(TcpStream::connect(address).is_err(), "closed although a worker still holds it");
+    drop(inherited);
+    assert_eq!(listeners.announce(&first).len(), 1);
+}
+
+#[test]
+fn two_requests_for_any_port_get_two_sockets() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut listeners = Listeners::default();
+    let bindings = listeners.prepare(&config(&folder, &["127.0.0.1:0", "127.0.0.1:0"], None)).unwrap();
+    assert_ne!(tcp(&listeners, &bindings[0]), tcp(&listeners, &bindings[1]));
+    assert_eq!(listeners.urls(&bindings, Audience::Public).len(), 2);
+    assert!(listeners.urls(&bindings, Audience::Admin)[0].starts_with("unix:/"));
+}
+
+#[test]
+fn all_addresses_that_cannot_be_bound_are_told_at_once_and_the_others_are_let_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut listeners = Listeners::default();
+    let config = config(&folder, &[&address, "192.0.2.1:1", &free.to_string()], None);
+    let failures = listeners.prepare(&config).unwrap_err();
+    assert_eq!(failures.len(), 2);
+    assert!(failures[0].is_in_use() && !failures[1].is_in_use());
+    let expected = format!("cannot listen on {address}: Address already in use (os error 98)");
+    assert_eq!(failures[0].to_string(), expected);
+    assert!(TcpStream::connect(free).is_err());
+    assert!(!config.admin_socket.exists());
+}
+
+#[test]
+fn sockets_of_the_service_manager_match_by_address_or_fill_any_port_or_serve_besides() {
+    let folder = tempfile::tempdir().unwrap();
+    let activated = |name: &str, audience| {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let announced = ListenerAddress::Tcp(address);
+        (address, Activated { address: announced, audience, socket: socket.into(), name: name.to_owned() })
+    };
+    let (named_address, named) = activated("x", Audience::Public);
+    let (filling_address, filling) = activated("y", Audience::Public);
+    let (extra_address, extra) = activated("admin", Audience::Admin);
+    let mut listeners = Listeners::default();
+    for socket in [named, filling, extra] {
+        listeners.add_activated(socket);
+    }
+    let config = config(&folder, &["127.0.0.1:0", &named_address.to_string()], None);
+    let bindings = listeners.prepare(&config).unwrap();
+    assert_eq!(bindings.len(), 4);
+    assert_eq!(tcp(&listeners, &bindings[0]), filling_address);
+    assert_eq!(tcp(&listeners, &bindings[1]), named_address);
+    assert_eq!(tcp(&listeners, &bindings[3]), extra_address);
+    assert_eq!(bindings[3].audience, Audience::Admin);
+    listeners.close_unused(&[]);
+    assert_eq!(listeners.announce(&bindings).len(), 3, "what the service manager gave stays open");
+    TcpStream::connect(named_address).unwrap();
+}
+
+#[test]
+fn both_families_can_have_the_same_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut listeners = Listeners::default();
+    let first = listeners.prepare(&config(&folder, &["127.0.0.1:0"], None)).unwrap();
+    let port = tcp(&listeners, &first[0]).port();
+    let both = config(&folder, &[&format!("127.0.0.1:{port}"), &format!("[::]:{port}")], None);
+    assert_eq!(listeners.prepare(&both).unwrap().len(), 3);
+}
+
+#[test]
+fn a_restored_socket_is_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut listeners = Listeners::default();
+    let config = config(&folder, &["127.0.0.1:0"], None);
+    let bindings = listeners.prepare(&config).unwrap();
+    let mut restored = Listeners::default();
+    for (record, descriptor) in listeners.records() {
+        restored.restore(record, descriptor.try_clone_to_owned().unwrap());
+    }
+    assert_eq!(restored.prepare(&config).unwrap(), bindings);
+}
+
+#[test]
+fn only_a_unix_socket_that_nobody_answers_on_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("run/control.sock");
+    let first = bind_unix(&path, Occupant::Ask).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let error = bind_unix(&path, Occupant::Ask).unwrap_err().to_string();
+    assert!(error.ends_with("another host answers there"), "{error}");
+
+    drop(first);
+    let second = bind_unix(&path, Occupant::Ask).unwrap();
+    let third = bind_unix(&path, Occupant::Replace).unwrap();
+    UnixStream::connect(&path).unwrap();
+    drop((second, third));
+
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "").unwrap();
+    let error = bind_unix(&path, Occupant::Replace).unwrap_err().to_string();
+    assert!(error.ends_with("something that is not a socket is there"), "{error}");
+}

@@ -1,0 +1,149 @@
+//! Where log lines go.
+//!
+//! All processes of a host write to standard error. With `log.file` set, the supervisor opens that file for appending
+//! and puts it in the place of its own standard error, which every child inherits. After a rotation it opens the file
+//! anew, replaces its descriptor in one atomic step and sends the new one to each child: no line is lost or split.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Write},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::OpenOptionsExt,
+    },
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags},
+    fs::FileType,
+};
+
+use crate::{SupervisorError, listen::make_parent};
+
+/// Opens the log file and makes it our standard error. The descriptor that comes back is for the children.
+pub fn redirect(path: &Path) -> Result<OwnedFd, SupervisorError> {
+    make_parent(path)?;
+    let failed = |operation: &str, error: io::Error| {
+        SupervisorError::os(format!("{operation} the log file {}", path.display()), error)
+    };
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .open(path)
+        .map_err(|error| failed("opening", error))?;
+    nix::unistd::dup2_stderr(&file).map_err(|error| failed("writing standard error to", error.into()))?;
+    Ok(file.into())
+}
+
+/// Standard error for a process that must never wait for whoever reads it: what does not fit into a full pipe is
+/// dropped, and the number of dropped lines is told once there is room again.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PatientStderr;
+
+/// Lines that were dropped and not yet told about.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes that a pipe which polls as writable takes at once (`PIPE_BUF`), whole or not at all.
+const PIPE_BYTES: usize = 4096;
+/// Most attempts to write one piece. A terminal that stops background output interrupts every single one.
+const ATTEMPTS_MAX: usize = 8;
+
+impl Write for PatientStderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        write_or_drop(&io::stderr(), line, &DROPPED);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn write_or_drop(output: &impl AsFd, line: &[u8], dropped: &AtomicU64) {
+    let before = dropped.swap(0, Ordering::Relaxed);
+    let notice = format!("({before} log lines dropped: nobody read standard error)\n");
+    let told = before == 0 || write_now(output, notice.as_bytes());
+    if !told {
+        dropped.fetch_add(before, Ordering::Relaxed);
+    }
+    if !told || !write_now(output, line) {
+        dropped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Writes as much as is taken without waiting; whether that was everything.
+fn write_now(output: &impl AsFd, bytes: &[u8]) -> bool {
+    // A file takes everything at once, so that lines of several processes never mix; nobody can make it wait.
+    let piece_bytes = if bytes.len() > PIPE_BYTES && is_file(output) { bytes.len() } else { PIPE_BYTES };
+    for piece in bytes.chunks(piece_bytes) {
+        let mut rest = piece;
+        for _ in 0..ATTEMPTS_MAX {
+            if rest.is_empty() || !takes_now(output) {
+                break;
+            }
+            match rustix::io::write(output, rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+                Err(_) => return false,
+            }
+        }
+        if !rest.is_empty() {
+            return false;
+        }
+    }
+    true
+}
+
+fn is_file(output: &impl AsFd) -> bool {
+    let kind = rustix::fs::fstat(output).map(|status| FileType::from_raw_mode(status.st_mode));
+    kind == Ok(FileType::RegularFile)
+}
+
+fn takes_now(output: &impl AsFd) -> bool {
+    let mut polled = [PollFd::new(output, PollFlags::OUT)];
+    let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::event::poll(&mut polled, Some(&now)).is_ok_and(|ready| ready == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, io::Read};
+
+    use super::*;
+
+    #[test]
+    fn a_reader_that_sleeps_costs_lines_and_not_time() {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let dropped = AtomicU64::new(0);
+        let line = [b"x".repeat(999).as_slice(), b"\n"].concat();
+        for _ in 0..1000 {
+            write_or_drop(&writer, &line, &dropped);
+        }
+        let lost = dropped.load(Ordering::Relaxed);
+        assert!((1..1000).contains(&lost), "{lost}");
+
+        let mut reader = File::from(reader);
+        let mut taken = vec![0; 8192];
+        reader.read_exact(&mut taken).unwrap();
+        write_or_drop(&writer, b"awake\n", &dropped);
+        drop(writer);
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+        let told = format!("({lost} log lines dropped: nobody read standard error)\nawake\n");
+        assert!(rest.ends_with(&told), "{:?}", &rest[rest.len() - 200..]);
+        assert_eq!(dropped.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_long_line_is_written_whole_into_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let file = File::create(&path).unwrap();
+        let line = b"y".repeat(100_000);
+        write_or_drop(&file, &line, &AtomicU64::new(0));
+        assert_eq!(std::fs::read(&path).unwrap(), line);
+    }
+}

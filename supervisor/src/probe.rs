@@ -1,0 +1,127 @@
+//! What the compile helper answered: a generation, or why it cannot be one.
+//!
+//! The helper has validated configuration and modules; the supervisor reads only the configuration. Two settings are
+//! the identity of a running host and cannot come with a new generation.
+
+use std::{os::fd::OwnedFd, path::PathBuf};
+
+use aegis_config::Config;
+use aegis_ipc::{bundle::Bundle, codec};
+use serde::{Deserialize, Serialize};
+
+use crate::{listen::Binding, with_causes};
+
+/// A generation that the host holds.
+#[derive(Debug)]
+pub struct Generation {
+    /// The sealed memory file, for workers and the store.
+    pub bundle: OwnedFd,
+    /// Equal digests mean nothing to do.
+    pub digest: String,
+    /// Its configuration.
+    pub config: Config,
+    /// The sockets that serve it, once they are bound.
+    pub bindings: Vec<Binding>,
+}
+
+/// What stays the same as long as a host runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Locked by this host.
+    pub data_dir: PathBuf,
+    /// Where operators find this host.
+    pub control_socket: PathBuf,
+}
+
+impl Identity {
+    /// That of a host with this configuration.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self { data_dir: config.data_dir.clone(), control_socket: config.control_socket.clone() }
+    }
+
+    /// Why `config` cannot come into force in this host.
+    fn contradictions(&self, config: &Config) -> Vec<String> {
+        let other = Self::of(config);
+        let settings = [
+            ("data_dir", &self.data_dir, &other.data_dir),
+            ("control_socket", &self.control_socket, &other.control_socket),
+        ];
+        let changed = settings.iter().filter(|(_, running, new)| running != new);
+        let sentence = |(name, running, new): &(&str, &PathBuf, &PathBuf)| {
+            let (running, new) = (running.display(), new.display());
+            format!(
+                "{name}: found {new}, expected {running}: it cannot change while the host runs; stop it and start anew"
+            )
+        };
+        changed.map(sentence).collect()
+    }
+}
+
+impl Generation {
+    /// Opens the bundle of a generation. All that speaks against it at once.
+    pub fn open(bundle: OwnedFd, identity: &Identity) -> Result<Self, Vec<String>> {
+        let Bundle { format: _, digest, config, catalog: _ } =
+            Bundle::read(&bundle).map_err(|error| vec![with_causes(&error)])?;
+        let config: Config = codec::decode(&config)
+            .map_err(|error| vec![format!("the configuration in the bundle: {}", with_causes(&error))])?;
+        let contradictions = identity.contradictions(&config);
+        if contradictions.is_empty() {
+            Ok(Self { bundle, digest, config, bindings: Vec::new() })
+        } else {
+            Err(contradictions)
+        }
+    }
+
+    /// The same generation, to be held under another number.
+    pub fn duplicate(&self) -> std::io::Result<Self> {
+        let Self { bundle, digest, config, bindings } = self;
+        let bundle = bundle.try_clone()?;
+        Ok(Self { bundle, digest: digest.clone(), config: config.clone(), bindings: bindings.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aegis_ipc::bundle::BUNDLE_FORMAT;
+
+    use super::*;
+
+    fn bundle(config: Vec<u8>) -> OwnedFd {
+        let bundle =
+            Bundle { format: BUNDLE_FORMAT, digest: "abc".to_owned(), config, catalog: vec![0xff; 10] };
+        bundle.seal().unwrap()
+    }
+
+    #[test]
+    fn a_generation_is_opened_with_its_catalog_unread() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = crate::test_config(folder.path());
+        let bundle = bundle(codec::encode(&config).unwrap());
+        let generation = Generation::open(bundle, &Identity::of(&config)).unwrap();
+        assert_eq!((generation.digest.as_str(), &generation.config), ("abc", &config));
+        assert_eq!(generation.duplicate().unwrap().config, config);
+    }
+
+    #[test]
+    fn what_cannot_change_while_the_host_runs_is_told_all_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = crate::test_config(folder.path());
+        let identity = Identity { data_dir: "/other/data".into(), control_socket: "/other/control".into() };
+        let reasons = Generation::open(bundle(codec::encode(&config).unwrap()), &identity).unwrap_err();
+        assert_eq!(reasons.len(), 2);
+        assert!(reasons[0].starts_with("data_dir: found "), "{reasons:?}");
+        assert!(reasons[1].contains(", expected /other/control: it cannot change"), "{reasons:?}");
+    }
+
+    #[test]
+    fn a_bundle_that_is_none_is_a_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = Identity::of(&crate::test_config(folder.path()));
+        let file = tempfile::tempfile().unwrap();
+        let reasons = Generation::open(file.into(), &identity).unwrap_err();
+        assert!(reasons[0].starts_with("cannot decode aegis_ipc::bundle::Bundle: "), "{reasons:?}");
+        let reasons = Generation::open(bundle(vec![1, 2]), &identity).unwrap_err();
+        assert!(reasons[0].starts_with("the configuration in the bundle: cannot decode"), "{reasons:?}");
+    }
+}

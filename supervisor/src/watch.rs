@@ -1,0 +1,249 @@
+//! The files of the application, watched when `reload.watch` is on.
+//!
+//! Watched are `aegis.toml` in the app folder and everything in the modules folder, with new subfolders as they come.
+//! An editor or a copy makes many changes in a row, so a reload is due only when they have been quiet for a moment.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::{Path, PathBuf},
+};
+
+use aegis_config::{CONFIG_FILE, Config};
+use nix::{
+    errno::Errno,
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent},
+};
+
+use crate::SupervisorError;
+
+/// Time without a change after which a reload is due.
+const QUIET_MS: u64 = 200;
+/// Folders watched at most; the kernel's own limit is usually higher.
+const FOLDERS_MAX: usize = 4096;
+
+/// A watch on the files of one application.
+#[derive(Debug)]
+pub struct Watch {
+    inotify: Inotify,
+    folders: BTreeMap<i32, Folder>,
+    app_dir: PathBuf,
+    modules_dir: PathBuf,
+    due_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
+struct Folder {
+    path: PathBuf,
+    /// Which names in it matter.
+    scope: Scope,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// Only the configuration file, and the modules folder when it is made anew.
+    Configuration,
+    /// Every name.
+    Modules,
+}
+
+impl Watch {
+    /// Begins to watch.
+    pub fn start(config: &Config) -> Result<Self, SupervisorError> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
+            .map_err(|error| SupervisorError::os("creating a file watch", error))?;
+        let mut watch = Self {
+            inotify,
+            folders: BTreeMap::new(),
+            app_dir: config.app_dir.clone(),
+            modules_dir: config.modules_dir.clone(),
+            due_ms: None,
+        };
+        watch.add(Folder { path: watch.app_dir.clone(), scope: Scope::Configuration })?;
+        watch.add_tree(&config.modules_dir);
+        Ok(watch)
+    }
+
+    /// Whether it watches what `config` says.
+    #[must_use]
+    pub fn fits(&self, config: &Config) -> bool {
+        self.app_dir == config.app_dir && self.modules_dir == config.modules_dir
+    }
+
+    /// Takes what happened in the watched folders.
+    pub fn read(&mut self, now_ms: u64) {
+        loop {
+            match self.inotify.read_events() {
+                Ok(events) => {
+                    for event in events {
+                        if self.matters(&event) {
+                            self.due_ms = Some(now_ms + QUIET_MS);
+                        }
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "reading the file watch failed");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes it that something has changed: nobody watched since the generation in force was validated.
+    pub fn catch_up(&mut self, now_ms: u64) {
+        self.due_ms = Some(now_ms + QUIET_MS);
+    }
+
+    /// When the present changes will have been quiet for long enough.
+    #[must_use]
+    pub fn due_ms(&self) -> Option<u64> {
+        self.due_ms
+    }
+
+    /// Whether a reload is due now; says so once.
+    pub fn take_due(&mut self, now_ms: u64) -> bool {
+        self.due_ms.take_if(|due| *due <= now_ms).is_some()
+    }
+
+    fn matters(&mut self, event: &InotifyEvent) -> bool {
+        if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+            return true; // something was missed: better once too often
+        }
+        let Some(folder) = self.folders.get(&event.wd.as_raw()).cloned() else { return false };
+        if event.mask.contains(AddWatchFlags::IN_IGNORED) {
+            self.folders.remove(&event.wd.as_raw());
+            return false;
+        }
+        let Some(name) = &event.name else { return folder.scope == Scope::Modules };
+        let path = folder.path.join(name);
+        let arrived = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+        if event.mask.contains(AddWatchFlags::IN_ISDIR) && event.mask.intersects(arrived) {
+            let inside = folder.scope == Scope::Modules || path == self.modules_dir;
+            if inside {
+                self.add_tree(&path);
+            }
+            return inside;
+        }
+        match folder.scope {
+            Scope::Configuration => name == CONFIG_FILE || path == self.modules_dir,
+            Scope::Modules => !is_scratch(name),
+        }
+    }
+
+    /// Watches a folder of modules and the folders in it.
+    fn add_tree(&mut self, root: &Path) {
+        let mut waiting = vec![root.to_owned()];
+        while let Some(path) = waiting.pop() {
+            if self.folders.len() >= FOLDERS_MAX {
+                tracing::warn!(folder = %path.display(), FOLDERS_MAX, "too many folders, not watched");
+                return;
+            }
+            // A folder may be gone before we get to it; its parent's watch tells about that.
+            if self.add(Folder { path: path.clone(), scope: Scope::Modules }).is_err() {
+                continue;
+            }
+            let Ok(entries) = std::fs::read_dir(&path) else { continue };
+            let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            waiting.extend(folders.map(|entry| entry.path()));
+        }
+    }
+
+    fn add(&mut self, folder: Folder) -> Result<(), SupervisorError> {
+        let changes = AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_MOVE
+            | AddWatchFlags::IN_ONLYDIR;
+        let watch = self.inotify.add_watch(&folder.path, changes).map_err(|error| {
+            SupervisorError::os(format!("watching the folder {}", folder.path.display()), error)
+        })?;
+        self.folders.insert(watch.as_raw(), folder);
+        Ok(())
+    }
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+}
+
+/// Files that editors keep beside the ones they edit.
+fn is_scratch(name: &OsStr) -> bool {
+    let bytes = name.as_bytes();
+    bytes.starts_with(b".") || bytes.ends_with(b"~") || bytes.ends_with(b".swp") || bytes == b"4913"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn app() -> (tempfile::TempDir, Config) {
+        let directory = tempfile::tempdir().unwrap();
+        let config = crate::test_config(directory.path());
+        fs::create_dir_all(config.modules_dir.join("todo")).unwrap();
+        (directory, config)
+    }
+
+    /// Whether `change` makes a reload due.
+    fn noticed(watch: &mut Watch, change: impl FnOnce()) -> bool {
+        change();
+        watch.read(1000);
+        watch.take_due(1000 + QUIET_MS)
+    }
+
+    #[test]
+    fn changes_of_the_application_are_noticed_and_others_are_not() {
+        let (_directory, config) = app();
+        let mut watch = Watch::start(&config).unwrap();
+        let write = |path: PathBuf| move || fs::write(path, "x").unwrap();
+        assert!(noticed(&mut watch, write(config.app_dir.join("aegis.toml"))));
+        assert!(noticed(&mut watch, write(config.modules_dir.join("todo/module.toml"))));
+        assert!(noticed(&mut watch, || fs::remove_file(config.modules_dir.join("todo/module.toml")).unwrap()));
+        assert!(!noticed(&mut watch, write(config.app_dir.join("notes.txt"))));
+        assert!(!noticed(&mut watch, write(config.modules_dir.join("todo/.module.toml.swp"))));
+        assert!(!noticed(&mut watch, || ()));
+    }
+
+    #[test]
+    fn folders_that_come_later_are_watched_with_their_folders() {
+        let (_directory, config) = app();
+        let mut watch = Watch::start(&config).unwrap();
+        let deep = config.modules_dir.join("order/parts");
+        assert!(noticed(&mut watch, || fs::create_dir_all(&deep).unwrap()));
+        assert!(noticed(&mut watch, || fs::write(deep.join("a"), "x").unwrap()));
+        assert!(noticed(&mut watch, || fs::remove_dir_all(config.modules_dir.join("order")).unwrap()));
+        assert!(noticed(&mut watch, || fs::create_dir(config.modules_dir.join("order")).unwrap()));
+    }
+
+    #[test]
+    fn a_modules_folder_that_is_replaced_is_watched_again() {
+        let (_directory, config) = app();
+        let mut watch = Watch::start(&config).unwrap();
+        assert!(noticed(&mut watch, || fs::remove_dir_all(&config.modules_dir).unwrap()));
+        assert!(noticed(&mut watch, || fs::create_dir_all(config.modules_dir.join("todo")).unwrap()));
+        assert!(noticed(&mut watch, || fs::write(config.modules_dir.join("todo/module.toml"), "x").unwrap()));
+    }
+
+    #[test]
+    fn a_burst_is_one_reload_after_it_was_quiet() {
+        let (_directory, config) = app();
+        let mut watch = Watch::start(&config).unwrap();
+        for now in [1000, 1100, 1200] {
+            fs::write(config.app_dir.join("aegis.toml"), "x").unwrap();
+            watch.read(now);
+            assert!(!watch.take_due(now + QUIET_MS - 1));
+        }
+        assert_eq!(watch.due_ms(), Some(1200 + QUIET_MS));
+        assert!(watch.take_due(1200 + QUIET_MS));
+        assert!(!watch.take_due(2000), "said once");
+    }
+}

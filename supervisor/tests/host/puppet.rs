@@ -1,0 +1,192 @@
+//! The roles, played as simply as possible. What a puppet does wrong is told to it by files in the app's modules folder.
+
+use std::{
+    ffi::OsString,
+    fs::OpenOptions,
+    io::Write,
+    net::TcpListener,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+    time::Duration,
+};
+
+use aegis_config::{Config, Environment, Overrides};
+use aegis_ipc::{
+    PROTOCOL_VERSION,
+    board::{Board, Gauge, StoreWord, monotonic_ms},
+    bundle::{BUNDLE_FORMAT, Bundle},
+    codec,
+    control::{ControlSocket, Received, ToChild, ToSupervisor},
+    handoff::{self, Handoff, ListenerAddress},
+    operator::Request,
+};
+use aegis_supervisor::Start;
+
+/// Plays a role, if the arguments name one.
+pub(crate) fn play(arguments: &[String]) -> Option<u8> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["run", folder] => {
+            let config = load(Path::new(folder));
+            let compile_arguments = vec![OsString::from(folder)];
+            Some(aegis_supervisor::run(Start { config, compile_arguments }))
+        }
+        ["supervisor", "--resume", state] => Some(aegis_supervisor::resume(state.parse().unwrap(), |_| ())),
+        ["compile", folder] => Some(compile(Path::new(folder))),
+        ["store"] => Some(Puppet::new().live(store)),
+        ["worker"] => Some(Puppet::new().live(worker)),
+        _ => None,
+    }
+}
+
+pub(crate) fn load(folder: &Path) -> Config {
+    Config::load(folder, &Overrides::default(), &Environment::new()).unwrap().config
+}
+
+/// The text of a file that tells puppets what to do; empty when there is none.
+fn told(modules: &Path, name: &str) -> String {
+    std::fs::read_to_string(modules.join(name)).unwrap_or_default().trim().to_owned()
+}
+
+fn compile(folder: &Path) -> u8 {
+    let handoff = Handoff::from_environment().unwrap();
+    let control = ControlSocket::from_descriptor(handoff::adopt(handoff.control, "control").unwrap());
+    hello(&control, &handoff);
+    let config = load(folder);
+    let bad = told(&config.modules_dir, "bad");
+    if !bad.is_empty() {
+        assert!(control.send(&ToSupervisor::Invalid { reasons: vec![bad] }, &[]).unwrap());
+        return 0;
+    }
+    let catalog = told(&config.modules_dir, "catalog");
+    let digest = format!("{catalog}-{config:?}");
+    let bundle = Bundle {
+        format: BUNDLE_FORMAT,
+        digest,
+        config: codec::encode(&config).unwrap(),
+        catalog: catalog.into_bytes(),
+    };
+    let sealed = bundle.seal().unwrap();
+    assert!(control.send(&ToSupervisor::Compiled, &[sealed.as_fd()]).unwrap());
+    0
+}
+
+fn hello(control: &ControlSocket, handoff: &Handoff) {
+    let (protocol, pid, generation) = (PROTOCOL_VERSION, std::process::id(), handoff.generation);
+    assert!(control.send(&ToSupervisor::Hello { protocol, pid, generation }, &[]).unwrap());
+}
+
+/// What all children have.
+struct Puppet {
+    handoff: Handoff,
+    control: ControlSocket,
+    board: Board,
+    modules: PathBuf,
+    catalog: String,
+    terminate: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+/// What a role does with a message; the exit status when it is the end.
+type Role = fn(&Puppet, Option<&ToChild>) -> Option<u8>;
+
+impl Puppet {
+    fn new() -> Self {
+        let handoff = Handoff::from_environment().unwrap();
+        let control = ControlSocket::from_descriptor(handoff::adopt(handoff.control, "control").unwrap());
+        let board = Board::open(&handoff::adopt(handoff.board, "board").unwrap()).unwrap();
+        let bundle = Bundle::read(&handoff::adopt(handoff.bundle.unwrap(), "bundle").unwrap()).unwrap();
+        let config: Config = codec::decode(&bundle.config).unwrap();
+        let terminate = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        signal_hook::flag::register(signal_hook::consts::SIGTERM, terminate.clone()).unwrap();
+        let catalog = String::from_utf8(bundle.catalog).unwrap();
+        Self { handoff, control, board, modules: config.modules_dir, catalog, terminate }
+    }
+
+    fn live(&self, role: Role) -> u8 {
+        hello(&self.control, &self.handoff);
+        if let Some(code) = role(self, None) {
+            return code;
+        }
+        assert!(self.control.send(&ToSupervisor::Ready, &[]).unwrap());
+        loop {
+            if self.terminate.load(Ordering::Relaxed) {
+                return 0;
+            }
+            let now_ms = monotonic_ms();
+            self.board.store(StoreWord::Beat).store(now_ms, Ordering::Relaxed);
+            let cell = self.board.cell(self.handoff.cell as usize);
+            cell.gauge(Gauge::Threads).store(1, Ordering::Relaxed);
+            cell.beat(0).store(now_ms, Ordering::Relaxed);
+            let mut polled = [rustix::event::PollFd::new(&self.control, rustix::event::PollFlags::IN)];
+            let wait = rustix::time::Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+            let _ = rustix::event::poll(&mut polled, Some(&wait));
+            match self.control.receive::<ToChild>().unwrap() {
+                Received::Message(message, _) => {
+                    if let Some(code) = role(self, Some(&message)) {
+                        return code;
+                    }
+                }
+                Received::Empty => {}
+                Received::Closed => return 0,
+            }
+        }
+    }
+}
+
+fn store(puppet: &Puppet, message: Option<&ToChild>) -> Option<u8> {
+    if let Some(ToChild::Prepare { generation }) = message {
+        let refusal = told(&puppet.modules, "refused");
+        let (generation, reasons) = (*generation, vec![refusal.clone()]);
+        let answer = match refusal.as_str() {
+            "" => ToSupervisor::Prepared { generation },
+            _ => ToSupervisor::Refused { generation, reasons },
+        };
+        assert!(puppet.control.send(&answer, &[]).unwrap());
+    }
+    None
+}
+
+fn worker(puppet: &Puppet, message: Option<&ToChild>) -> Option<u8> {
+    match message {
+        None if puppet.catalog == "crash" => Some(1),
+        Some(ToChild::Serve) => {
+            for listener in &puppet.handoff.listeners {
+                if matches!(listener.address, ListenerAddress::Tcp(_)) {
+                    let socket = handoff::adopt(listener.descriptor, "listener").unwrap();
+                    let line = format!("{} {}\n", std::process::id(), puppet.handoff.generation);
+                    std::thread::spawn(move || serve(&TcpListener::from(socket), &line));
+                }
+            }
+            None
+        }
+        Some(ToChild::Poke) if told(&puppet.modules, "ask") == "reload" => {
+            let ask = Request::Reload { wait: true };
+            assert!(puppet.control.send(&ToSupervisor::Ask { request: 42, ask }, &[]).unwrap());
+            None
+        }
+        Some(ToChild::Answer { request: 42, reply }) => {
+            let path = puppet.modules.join("answers");
+            let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+            writeln!(file, "{}", serde_json::to_string(reply).unwrap()).unwrap();
+            None
+        }
+        Some(ToChild::Drain { .. }) => Some(0),
+        _ => None,
+    }
+}
+
+/// Tells everybody who connects the process and its generation.
+fn serve(listener: &TcpListener, line: &str) {
+    let mut polled = [rustix::event::PollFd::new(listener, rustix::event::PollFlags::IN)];
+    loop {
+        let _ = rustix::event::poll(&mut polled, None);
+        match listener.accept() {
+            Ok((mut stream, _)) => {
+                let _ = stream.write_all(line.as_bytes());
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => std::thread::park_timeout(Duration::from_millis(10)),
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! The stories.
+
+use std::{
+    os::{fd::AsRawFd, unix::net::UnixDatagram},
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use aegis_ipc::operator::{Reply, Request, Status, StopMode, Verdict};
+use nix::sys::signal::Signal;
+
+use crate::harness::{Host, eventually};
+
+/// Every story by name.
+pub(crate) const ALL: [(&str, fn()); 18] = [
+    ("it_serves_and_stops_and_leaves_nothing_behind", serves_and_stops),
+    ("a_killed_worker_is_replaced", killed_worker_is_replaced),
+    ("a_killed_store_is_started_again", killed_store_is_started_again),
+    ("a_reload_replaces_every_worker_and_answers_with_the_verdict", reload),
+    ("a_bad_app_is_rejected_and_touches_nothing", bad_app_is_rejected),
+    ("a_generation_whose_workers_crash_is_rolled_back", crashing_generation),
+    ("it_scales_by_command_and_signal", scales),
+    ("it_drains_and_comes_back", drains),
+    ("an_upgrade_keeps_process_sockets_and_clients", upgrade),
+    ("an_upgrade_that_cannot_work_is_rejected", failed_upgrades),
+    ("an_image_that_fails_after_all_becomes_the_old_one_again", return_from_an_upgrade),
+    ("a_killed_supervisor_is_followed_by_another_one", killed_supervisor),
+    ("the_service_manager_is_told_everything", service_manager),
+    ("what_a_worker_relays_is_answered_through_it", relayed_request),
+    ("a_second_host_on_the_same_data_is_refused", second_host),
+    ("changed_files_are_a_reload_when_they_are_watched", watched_files),
+    ("sockets_of_the_service_manager_are_used", activated_sockets),
+    ("clients_are_never_refused_while_everything_changes", no_refusal),
+];
+
+const TWO: &str = "[workers]\ncount = 2\norphan_grace = \"2s\"\n[reload]\ncanary_time = \"50ms\"\n";
+
+const RELOAD: Request = Request::Reload { wait: true };
+
+fn serves_and_stops() {
+    let mut host = Host::start(TWO);
+    let status = host.settled(2);
+    assert_eq!(status.pid, host.pid());
+    assert_eq!(status.listen[0], format!("http://{}", host.address));
+    assert!(status.workers.iter().any(|worker| worker.pid == host.ask().0));
+    let stop = Request::Stop { mode: StopMode::Graceful };
+    assert_eq!(host.verdict(&stop), Verdict::Done);
+    assert_eq!(host.wait().code(), Some(0));
+    let config = crate::puppet::load(host.folder());
+    assert!(!config.control_socket.exists());
+    assert_eq!(std::fs::read_to_string(config.data_dir.join("LOCK")).unwrap(), "");
+    let sockets = std::fs::read_dir(&config.data_dir).unwrap().flatten();
+    let left: Vec<_> = sockets
+        .map(|entry| entry.file_name())
+        .filter(|name| name.to_string_lossy().contains("sock"))
+        .collect();
+    assert_eq!(left, [] as [std::ffi::OsString; 0]);
+}
+
+fn killed_worker_is_replaced() {
+    let host = Host::start(TWO);
+    let victim = host.settled(2).workers[0].pid;
+    kill(victim);
+    let status = eventually("another worker", || {
+        let status = host.settled(2);
+        status.workers.iter().all(|worker| worker.pid != victim).then_some(status)
+    });
+    assert_eq!(status.deaths[0].reason, "crashed by SIGKILL");
+    assert_eq!(status.deaths[0].pid, victim);
+}
+
+fn killed_store_is_started_again() {
+    let host = Host::start(TWO);
+    let before = host.settled(2);
+    kill(before.store.pid);
+    let after = eventually("another store", || {
+        let status = host.status();
+        (status.store.pid != before.store.pid && status.store.state == "ready").then_some(status)
+    });
+    assert_eq!((after.store.restarts, after.store.epoch), (1, before.store.epoch + 1));
+    assert_eq!(pids(&before), pids(&after), "workers live on");
+}
+
+fn reload() {
+    let host = Host::start(TWO);
+    let before = host.settled(2);
+    host.tell("catalog", "second");
+    let replies = host.request(&RELOAD);
+    assert!(matches!(replies[0], Reply::Accepted { .. }), "{replies:?}");
+    assert!(matches!(replies[1], Reply::Progress { .. }), "{replies:?}");
+    let Some(Reply::Job(job)) = replies.last() else { panic!("{replies:?}") };
+    assert_eq!(job.verdict, Some(Verdict::Done));
+    let after = host.settled(2);
+    assert!(after.generation > before.generation);
+    assert_eq!(host.ask().1, after.generation);
+    assert_eq!(host.verdict(&RELOAD), Verdict::Unchanged);
+    let Some(Reply::Job(asked)) = host.request(&Request::Job { job: job.job }).pop() else { panic!() };
+    assert_eq!(&asked, job);
+}
+
+fn bad_app_is_rejected() {
+    let host = Host::start(TWO);
+    let before = host.settled(2);
+    host.tell("bad", "todo.toml: no fields");
+    assert_eq!(host.verdict(&RELOAD), Verdict::Rejected { reasons: vec!["todo.toml: no fields".to_owned()] });
+    host.tell("bad", "");
+    host.tell("refused", "ORDER.number is not unique");
+    host.tell("catalog", "second");
+    let verdict = host.verdict(&RELOAD);
+    assert_eq!(verdict, Verdict::Rejected { reasons: vec!["ORDER.number is not unique".to_owned()] });
+    let config = std::fs::read_to_string(host.folder().join("aegis.toml")).unwrap();
+    std::fs::write(host.folder().join("aegis.toml"), format!("data_dir = \"elsewhere\"\n{config}")).unwrap();
+    let Verdict::Rejected { reasons } = host.verdict(&RELOAD) else { panic!("not rejected") };
+    assert!(reasons[0].starts_with("data_dir: found "), "{reasons:?}");
+    let after = host.settled(2);
+    assert_eq!((after.generation, pids(&after)), (before.generation, pids(&before)));
+}
+
+fn crashing_generation() {
+    let host = Host::start(TWO);
+    let before = host.settled(2);
+    host.tell("catalog", "crash");
+    let Verdict::RolledBack { reason } = host.verdict(&RELOAD) else { panic!("not rolled back") };
+    assert!(reason.contains("exited with 1"), "{reason}");
+    assert_eq!(host.settled(2).generation, before.generation);
+}
+
+fn scales() {
+    let host = Host::start(TWO);
+    host.settled(2);
+    assert_eq!(host.verdict(&Request::Scale { workers: 5 }), Verdict::Done);
+    host.settled(5);
+    host.signal(Signal::SIGTTOU);
+    host.settled(4);
+    host.signal(Signal::SIGTTIN);
+    host.settled(5);
+    assert_eq!(host.verdict(&Request::Scale { workers: 1 }), Verdict::Done);
+    host.settled(1);
+    host.signal(Signal::SIGTTOU);
+    let status = host.settled(1);
+    assert_eq!(status.workers_wanted, 1, "never below one");
+}
+
+fn drains() {
+    let host = Host::start(TWO);
+    host.settled(2);
+    host.signal(Signal::SIGWINCH);
+    host.settled(0);
+    let waiting = std::net::TcpStream::connect(host.address).unwrap();
+    assert_eq!(host.verdict(&Request::Scale { workers: 2 }), Verdict::Done);
+    host.settled(2);
+    waiting.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut line = String::new();
+    std::io::Read::read_to_string(&mut &waiting, &mut line).unwrap();
+    assert!(line.ends_with('\n'), "who connected meanwhile is served: {line:?}");
+}
+
+fn upgrade() {
+    let host = Host::start(TWO);
+    let before = host.settled(2);
+    let copy = host.folder().join("next");
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let upgrade = Request::Upgrade { path: Some(copy.to_str().unwrap().to_owned()) };
+    assert_eq!(host.verdict(&upgrade), Verdict::Done, "the client that asked is answered by the new image");
+    let after = host.settled(2);
+    assert_eq!(after.pid, before.pid);
+    assert!(after.uptime_ms >= before.uptime_ms, "the host did not start anew");
+    let image = |pid: u32| std::fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+    assert_eq!(image(host.pid()), copy);
+    for process in after.workers.iter().map(|worker| worker.pid).chain([after.store.pid]) {
+        assert_eq!(image(process), copy);
+    }
+    assert_eq!(host.ask().1, after.workers[0].generation);
+
+    // Signals still arrive, and nothing piles up.
+    let count = host.descriptors();
+    for _ in 0..5 {
+        assert_eq!(host.verdict(&upgrade), Verdict::Done);
+    }
+    host.settled(2);
+    let settled = eventually("the descriptors of before", || {
+        let now = host.descriptors();
+        (now <= count).then_some(now)
+    });
+    assert_eq!(settled, count);
+    host.signal(Signal::SIGTTIN);
+    host.settled(3);
+}
+
+fn failed_upgrades() {
+    let host = Host::start(TWO);
+    let before = host.settled(2);
+    let rejected = |path: String| match host.verdict(&Request::Upgrade { path: Some(path) }) {
+        Verdict::Rejected { reasons } => reasons.join("; "),
+        other => panic!("{other:?}"),
+    };
+    let text = host.script("text", "hello");
+    assert_eq!(
+        rejected(text.clone()),
+        format!("{text} cannot be run: it is neither an ELF image nor a script")
+    );
+    let absent = host.folder().join("absent").to_str().unwrap().to_owned();
+    assert!(rejected(absent).contains("No such file"));
+    let fails = rejected(host.script("fails", "#!/bin/sh\nexit 1\n"));
+    assert!(fails.ends_with("its rehearsal exited with 1 without a report of success"), "{fails}");
+    let crashes = rejected(host.script("crashes", "#!/bin/sh\nkill -SEGV $$\n"));
+    assert!(crashes.ends_with("its rehearsal was ended by SIGSEGV"), "{crashes}");
+    let hangs = rejected(host.script("hangs", "#!/bin/sh\nsleep 1000\n"));
+    assert!(hangs.ends_with("it did not report within 10 s"), "{hangs}");
+    let after = host.settled(2);
+    assert_eq!(pids(&before), pids(&after), "nothing was touched");
+}
+
+fn return_from_an_upgrade() {
+    let host = Host::start(TWO);
+    let before = host.settled(2);
+    // The rehearsal sees the true state. When it gets serious, the new image finds one that it cannot understand: only
+    // the first line, which shows the way back.
+    let program = std::env::current_exe().unwrap();
+    let script = format!(
+        "#!/bin/bash\nif [ $$ = {} ]; then head -n 1 /proc/self/fd/$3 > {state}; exec 199< {state}; \
+         exec {program} supervisor --resume 199; fi\nexec {program} \"$@\"\n",
+        host.pid(),
+        state = host.folder().join("state").display(),
+        program = program.display(),
+    );
+    let path = host.script("half", &script);
+    let verdict = host.verdict(&Request::Upgrade { path: Some(path) });
+    let Verdict::RolledBack { reason } = &verdict else { panic!("{verdict:?}") };
+    assert!(reason.contains("cannot decode"), "{reason}");
+    let after = host.settled(2);
+    assert_eq!(after.pid, before.pid);
+    assert_eq!(pids(&before), pids(&after), "nothing was touched");
+    host.tell("catalog", "second");
+    assert_eq!(host.verdict(&RELOAD), Verdict::Done, "it goes on as before");
+}
+
+fn killed_supervisor() {
+    let host = Host::start(TWO);
+    let before = host.settled(2);
+    let address = host.address;
+    let host = host.replace_after_kill();
+    assert_eq!(host.address, address);
+    let after = host.settled(2);
+    assert!(after.workers.iter().all(|worker| before.workers.iter().all(|old| old.pid != worker.pid)));
+    for worker in &before.workers {
+        eventually("the orphans leave", || (!alive(worker.pid)).then_some(()));
+    }
+}
+
+fn service_manager() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut host = Host::start_with(TWO, |command| {
+        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000");
+    });
+    let told = |wanted: &str| loop {
+        let mut bytes = [0; 4096];
+        let length = manager.recv(&mut bytes).unwrap_or_else(|error| panic!("{wanted}: {error}"));
+        let datagram = String::from_utf8_lossy(&bytes[..length]).into_owned();
+        if datagram.starts_with(wanted) {
+            return datagram;
+        }
+    };
+    assert!(told("READY=1\nSTATUS=gen 1").ends_with('\n'));
+    told("WATCHDOG=1\n");
+    host.tell("catalog", "second");
+    host.signal(Signal::SIGHUP);
+    assert!(told("RELOADING=1\n").starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    told("READY=1\nSTATUS=gen 2");
+    told("WATCHDOG=1\n");
+    host.signal(Signal::SIGTERM);
+    told("STOPPING=1\n");
+    assert_eq!(host.wait().code(), Some(0));
+}
+
+fn relayed_request() {
+    let host = Host::start(TWO);
+    let victim = host.settled(2).workers[0].pid;
+    host.tell("ask", "reload");
+    kill(victim); // the other one is told to look at its queue, and takes that as its cue
+    let answers = eventually("the verdict", || {
+        let text = std::fs::read_to_string(host.folder().join("modules/answers")).unwrap_or_default();
+        text.contains("outcome").then_some(text)
+    });
+    let replies: Vec<Reply> = answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(matches!(replies[0], Reply::Accepted { .. }), "{replies:?}");
+    let Some(Reply::Job(job)) = replies.last() else { panic!("{replies:?}") };
+    assert_eq!(job.verdict, Some(Verdict::Unchanged));
+}
+
+fn second_host() {
+    let host = Host::start(TWO);
+    host.settled(2);
+    let program = std::env::current_exe().unwrap();
+    let second = Command::new(program).arg("run").arg(host.folder()).status().unwrap();
+    assert_eq!(second.code(), Some(75));
+    host.settled(2);
+}
+
+fn watched_files() {
+    let host = Host::start(&format!("{TWO}watch = true\n"));
+    let before = host.settled(2).generation;
+    host.tell("catalog", "second");
+    let after = eventually("another generation", || {
+        let status = host.status();
+        (status.generation > before).then_some(status)
+    });
+    assert_eq!(after.last_job.unwrap().kind, "reload");
+    let config = std::fs::read_to_string(host.folder().join("aegis.toml")).unwrap();
+    std::fs::write(host.folder().join("aegis.toml"), config.replace("count = 2", "count = 3")).unwrap();
+    host.settled(3);
+}
+
+fn activated_sockets() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::empty()).unwrap();
+    let mut host = Host::start_with(TWO, |command| {
+        // What the service manager does: the socket becomes number 3, the process id is known only in the child.
+        let script = format!("exec 3<&{}; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"", socket.as_raw_fd());
+        let arguments: Vec<_> = command.get_args().map(std::ffi::OsStr::to_owned).collect();
+        let mut shell = Command::new("/bin/bash");
+        shell.arg("-c").arg(script).arg(command.get_program()).args(arguments);
+        shell.stdin(Stdio::null()).stdout(Stdio::piped());
+        *command = shell;
+    });
+    assert_eq!(host.address, socket.local_addr().unwrap());
+    host.settled(2);
+    assert_eq!(host.ask().1, 1);
+    host.signal(Signal::SIGTERM);
+    assert_eq!(host.wait().code(), Some(0));
+    std::net::TcpStream::connect(host.address).expect("the service manager's socket is still open");
+}
+
+fn no_refusal() {
+    let host = Host::start(TWO);
+    host.settled(2);
+    let (address, over) = (host.address, Arc::new(AtomicBool::new(false)));
+    let ended = over.clone();
+    let client = std::thread::spawn(move || {
+        let mut connected = 0_u32;
+        while !ended.load(Ordering::Relaxed) {
+            // Puppets that leave do not finish what they accepted, so only being refused counts.
+            std::net::TcpStream::connect(address).unwrap();
+            connected += 1;
+        }
+        connected
+    });
+    let image = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
+    for round in 0..3 {
+        host.tell("catalog", &format!("round {round}"));
+        assert_eq!(host.verdict(&RELOAD), Verdict::Done);
+        kill(host.status().workers[0].pid);
+        assert_eq!(host.verdict(&Request::Upgrade { path: Some(image.clone()) }), Verdict::Done);
+    }
+    over.store(true, Ordering::Relaxed);
+    assert!(client.join().unwrap() > 0);
+}
+
+fn pids(status: &Status) -> Vec<u32> {
+    status.workers.iter().map(|worker| worker.pid).collect()
+}
+
+fn kill(pid: u32) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();
+}
+
+fn alive(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
