@@ -1,0 +1,237 @@
+use clap::{CommandFactory, error::ErrorKind};
+
+use super::*;
+
+fn parse(line: &str) -> Result<Arguments, clap::Error> {
+    Arguments::try_parse_from(line.split_whitespace())
+}
+
+fn complaint(line: &str) -> String {
+    parse(line).unwrap_err().render().to_string()
+}
+
+fn help(path: &[&str]) -> String {
+    let mut command = Arguments::command().term_width(100);
+    command.build();
+    let found = path.iter().fold(&mut command, |command, name| command.find_subcommand_mut(name).unwrap());
+    let help = found.render_long_help().to_string();
+    help.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_command_line_is_well_formed() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn help_shows_what_a_person_may_do() {
+    insta::assert_snapshot!(help(&[]), @"
+    A federation host: many services in one small cluster of processes
+
+    Usage: aegis [OPTIONS] <COMMAND>
+
+    Commands:
+      run      Run the app in DIR until it is stopped
+      check    Report every mistake in the configuration and modules of the app in DIR, without running
+               it
+      status   Show the state of the host
+      reload   Bring changed configuration and modules into force, and wait for the verdict
+      scale    Change the number of workers until the next reload
+      drain    Let all workers finish and leave; a reload or scale brings them back
+      restart  Replace workers one by one, or the one in SLOT
+      upgrade  Replace the running executable without losing a connection
+      logs     What becomes of log lines
+      stop     End the host; what is in flight is finished within the drain timeout
+      data     Look after the documents of an app whose host is stopped
+
+    Options:
+          --json
+              Print results as JSON, one object per line
+
+      -h, --help
+              Print help
+
+      -V, --version
+              Print version
+
+    Exit status:
+      0  done                            64  the command line is wrong
+      3  rejected, nothing was touched   70  a defect of aegis
+      4  rolled back                     71  the operating system refused something
+      5  superseded by a newer request   75  it may work when tried again (no host is running, for one)
+      65 the imported data are wrong     78  configuration, modules or data are wrong
+    ");
+}
+
+#[test]
+fn help_of_run_shows_every_override() {
+    insta::assert_snapshot!(help(&["run"]), @"
+    Run the app in DIR until it is stopped
+
+    Usage: aegis run [OPTIONS] [DIR]
+
+    Arguments:
+      [DIR]
+              The app folder, with `aegis.toml` and `modules/`
+
+              [default: .]
+
+    Options:
+          --json
+              Print results as JSON, one object per line
+
+          --listen <ADDR:PORT>
+              Serve the API on this address; may be given several times, port 0 picks one
+
+          --workers <N>
+              Number of worker processes, or `auto`
+
+          --data <DIR>
+              Folder with everything durable
+
+          --control <SOCKET>
+              Unix socket for commands
+
+      -h, --help
+              Print help
+    ");
+}
+
+#[test]
+fn help_of_stop_and_upgrade_tells_the_choices() {
+    insta::assert_snapshot!(help(&["stop"]), @"
+    End the host; what is in flight is finished within the drain timeout
+
+    Usage: aegis stop [OPTIONS] [DIR]
+
+    Arguments:
+      [DIR]
+              The app folder of the host
+
+              [default: .]
+
+    Options:
+          --control <SOCKET>
+              The host's socket for commands, instead of looking it up
+
+          --json
+              Print results as JSON, one object per line
+
+          --patient
+              Finish what is in flight however long it takes
+
+          --now
+              Finish nothing
+
+      -h, --help
+              Print help
+    ");
+    insta::assert_snapshot!(help(&["upgrade"]), @"
+    Replace the running executable without losing a connection
+
+    Usage: aegis upgrade [OPTIONS] [PATH]
+
+    Arguments:
+      [PATH]
+              The new executable; by default the path the host was started from
+
+    Options:
+          --dir <DIR>
+              The app folder of the host
+
+              [default: .]
+
+          --json
+              Print results as JSON, one object per line
+
+          --control <SOCKET>
+              The host's socket for commands, instead of looking it up
+
+      -h, --help
+              Print help
+    ");
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_explained() {
+    insta::assert_snapshot!(complaint("aegis relaod"), @"
+    error: unrecognized subcommand 'relaod'
+
+      tip: a similar subcommand exists: 'reload'
+
+    Usage: aegis [OPTIONS] <COMMAND>
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(complaint("aegis scale 0"), @"
+    error: invalid value '0' for '<WORKERS>': 0 is not in 1..=4294967295
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(complaint("aegis scale"), @"
+    error: the following required arguments were not provided:
+      <WORKERS>
+
+    Usage: aegis scale <WORKERS>
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(complaint("aegis stop --now --patient"), @"
+    error: the argument '--now' cannot be used with '--patient'
+
+    Usage: aegis stop --now [DIR]
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(complaint("aegis run --worker 3"), @"
+    error: unexpected argument '--worker' found
+
+      tip: a similar argument exists: '--workers'
+
+    Usage: aegis run --workers <N> [DIR]
+
+    For more information, try '--help'.
+    ");
+}
+
+#[test]
+fn a_missing_command_shows_the_help() {
+    assert_eq!(parse("aegis").unwrap_err().kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
+}
+
+#[test]
+fn flags_may_stand_anywhere() {
+    for line in ["aegis --json status /app --control /c", "aegis status --control /c /app --json"] {
+        let arguments = parse(line).unwrap();
+        assert!(arguments.json);
+        let Command::Status { host, watch: false } = arguments.command else { panic!("{line}") };
+        assert_eq!((host.folder, host.control), (PathBuf::from("/app"), Some(PathBuf::from("/c"))));
+    }
+}
+
+#[test]
+fn the_helper_reads_the_app_with_the_same_overrides() {
+    let line = "aegis run /app --listen 127.0.0.1:0 --listen [::1]:0 --workers 3 --data -weird --control /c";
+    let words: Vec<_> =
+        line.replace("--data -weird", "--data=-weird").split_whitespace().map(str::to_owned).collect();
+    let Command::Run(app) = Arguments::try_parse_from(words).unwrap().command else { panic!("not run") };
+    let app = app.absolute();
+    let words =
+        [OsString::from("aegis"), OsString::from("compile")].into_iter().chain(app.compile_arguments());
+    let Command::Compile(again) = Arguments::try_parse_from(words).unwrap().command else {
+        panic!("not compile")
+    };
+    assert_eq!(again, app);
+    assert!(again.data.unwrap().is_absolute());
+}
+
+#[test]
+fn a_folder_that_looks_like_a_flag_survives_the_way_to_the_helper() {
+    let app = AppArguments { folder: PathBuf::from("--odd"), ..AppArguments::default() };
+    let words =
+        [OsString::from("aegis"), OsString::from("compile")].into_iter().chain(app.compile_arguments());
+    let Command::Compile(again) = Arguments::try_parse_from(words).unwrap().command else {
+        panic!("not compile")
+    };
+    assert_eq!(again, app);
+}

@@ -1,0 +1,244 @@
+//! `aegis data`: documents at rest.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufReader, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use aegis_config::{Config, Environment};
+use aegis_store::data::{self, DataError, Exported, Imported, Progress as Step, Verified};
+use aegis_supervisor::{exit, with_causes};
+use serde_json::json;
+
+use crate::{
+    app::{Blame, Mistakes},
+    arguments::{DataArguments, DataCommand, absolute},
+    check,
+    output::{self, Form, counted, listed},
+    progress::Progress,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Why a tool did not do its work.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The tool says why.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A file of the command line cannot be used.
+    #[error("{operation} {} failed", path.display())]
+    File {
+        /// What was attempted.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The operating system's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Failure {
+    fn file(operation: &'static str, path: &Path) -> impl Fn(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::File { operation, path: path.clone(), source }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Data(error) => error.exit_code(),
+            Self::File { .. } => exit::OS,
+        }
+    }
+}
+
+/// Carries out a command on the documents of an app.
+pub(crate) fn run(command: &DataCommand, environment: &Environment, form: Form) -> u8 {
+    let (DataCommand::Export { app, .. } | DataCommand::Import { app, .. } | DataCommand::Verify { app }) =
+        command;
+    let data_dir = match data_dir(app, environment) {
+        Ok(data_dir) => data_dir,
+        Err(mistakes) => return check::refuse(&mistakes, form),
+    };
+    let mut progress = Progress::new(form);
+    let outcome = match command {
+        DataCommand::Export { output, .. } => export(&data_dir, output.as_deref(), &mut progress, form),
+        DataCommand::Import { input, .. } => import(&data_dir, input.as_deref(), &mut progress, form),
+        DataCommand::Verify { .. } => verify(&data_dir, &mut progress, form),
+    };
+    progress.finish();
+    outcome.unwrap_or_else(|failure| {
+        output::complain(&explained(&failure));
+        failure.exit_code()
+    })
+}
+
+fn data_dir(app: &DataArguments, environment: &Environment) -> Result<PathBuf, Mistakes> {
+    match Config::load(&absolute(&app.folder), &app.overrides(), environment) {
+        Ok(loaded) => Ok(loaded.config.data_dir),
+        Err(errors) => {
+            let blame = if errors.blames_only_flags() { Blame::CommandLine } else { Blame::App };
+            Err(Mistakes { lines: errors.lines(), blame })
+        }
+    }
+}
+
+fn explained(failure: &Failure) -> String {
+    let message = with_causes(failure);
+    if failure.exit_code() == exit::TRANSIENT {
+        format!("{message}\n  a host that runs locks its data: stop it first")
+    } else {
+        message
+    }
+}
+
+fn export(
+    data_dir: &Path,
+    output: Option<&Path>,
+    progress: &mut Progress<io::Stderr>,
+    form: Form,
+) -> Result<u8, Failure> {
+    let mut shown = |step: Step| progress.paced(|| steps("exported", step));
+    let (exported, destination) = match output {
+        Some(path) => (export_to_file(data_dir, path, &mut shown)?, Destination::Result),
+        None => {
+            let mut stdout = BufWriter::new(io::stdout().lock());
+            // Standard output carries the documents, so the summary goes elsewhere.
+            (data::export(data_dir, &mut stdout, &mut shown)?, Destination::Aside)
+        }
+    };
+    progress.finish();
+    let Exported { documents, sequence } = exported;
+    let text = format!("exported {}, up to change {sequence}\n", counted_rows(documents, "document"));
+    tell(&text, &json!({"documents": documents, "sequence": sequence}), destination, form);
+    Ok(exit::FINE)
+}
+
+/// A file that has its name is complete: it is written beside, synced, then renamed.
+fn export_to_file(data_dir: &Path, path: &Path, shown: &mut dyn FnMut(Step)) -> Result<Exported, Failure> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".part");
+    let unfinished = PathBuf::from(unfinished);
+    let file = File::create(&unfinished).map_err(Failure::file("creating", &unfinished))?;
+    let written = data::export(data_dir, &mut BufWriter::new(&file), shown).map_err(Failure::from).and_then(
+        |exported| {
+            file.sync_all().map_err(Failure::file("syncing", &unfinished))?;
+            fs::rename(&unfinished, path).map_err(Failure::file("creating", path))?;
+            Ok(exported)
+        },
+    );
+    if written.is_err() {
+        // What is left of it is of no use; that it cannot be removed changes nothing about the failure.
+        let _ = fs::remove_file(&unfinished);
+    }
+    written
+}
+
+fn import(
+    data_dir: &Path,
+    input: Option<&Path>,
+    progress: &mut Progress<io::Stderr>,
+    form: Form,
+) -> Result<u8, Failure> {
+    let mut shown = |step: Step| progress.paced(|| steps("imported", step));
+    let imported = match input {
+        Some(path) => {
+            let file = File::open(path).map_err(Failure::file("opening", path))?;
+            data::import(data_dir, &mut BufReader::new(file), &mut shown)?
+        }
+        None => data::import(data_dir, &mut io::stdin().lock(), &mut shown)?,
+    };
+    progress.finish();
+    let Imported { created, replaced, unchanged } = imported;
+    let text = format!("imported: {created} created, {replaced} replaced, {unchanged} unchanged\n");
+    let json = json!({"created": created, "replaced": replaced, "unchanged": unchanged});
+    tell(&text, &json, Destination::Result, form);
+    Ok(exit::FINE)
+}
+
+fn verify(data_dir: &Path, progress: &mut Progress<io::Stderr>, form: Form) -> Result<u8, Failure> {
+    let verified = data::verify(data_dir, &mut |step| progress.paced(|| steps("verified", step)))?;
+    progress.finish();
+    let json = json!({
+        "documents": verified.documents,
+        "changes": verified.changes,
+        "unique_values": verified.unique_values,
+        "responses": verified.responses,
+        "findings": verified.findings,
+        "findings_count": verified.findings_count,
+        "notes": verified.notes,
+    });
+    tell(&verdict(&verified), &json, Destination::Result, form);
+    if verified.findings_count == 0 {
+        return Ok(exit::FINE);
+    }
+    if form == Form::Text {
+        output::complain(&findings(&verified));
+    }
+    Ok(exit::CONFIGURATION)
+}
+
+fn verdict(verified: &Verified) -> String {
+    let Verified { documents, changes, unique_values, responses, .. } = verified;
+    let rows = [
+        (documents, "document"),
+        (changes, "change"),
+        (unique_values, "unique value"),
+        (responses, "kept response"),
+    ];
+    let rows = rows.map(|(count, one)| counted_rows(*count, one));
+    let mut text = format!("read {}\n", rows.join(", "));
+    for note in &verified.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    if verified.findings_count == 0 {
+        text.push_str("everything is whole\n");
+    }
+    text
+}
+
+fn findings(verified: &Verified) -> String {
+    let count = usize::try_from(verified.findings_count).unwrap_or(usize::MAX);
+    let mut lines = verified.findings.clone();
+    if count > lines.len() {
+        lines.push(format!("and {} more", count - lines.len()));
+    }
+    listed(&format!("{}, nothing was changed", counted(count, "finding")), &lines)
+}
+
+/// Where a summary goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Destination {
+    /// To standard output.
+    Result,
+    /// To standard error.
+    Aside,
+}
+
+fn tell(text: &str, json: &serde_json::Value, destination: Destination, form: Form) {
+    let text = match form {
+        Form::Text => text.to_owned(),
+        Form::Json => format!("{json}\n"),
+    };
+    match destination {
+        Destination::Result => output::result(&text),
+        Destination::Aside => {
+            // Nobody reads it: the exit status says the same.
+            let _ = io::stderr().lock().write_all(text.as_bytes());
+        }
+    }
+}
+
+fn steps(verb: &str, step: Step) -> String {
+    match step.total {
+        Some(total) => format!("{verb} {} of {total}", step.done),
+        None => format!("{verb} {}", step.done),
+    }
+}
+
+fn counted_rows(count: u64, one: &str) -> String {
+    counted(usize::try_from(count).unwrap_or(usize::MAX), one)
+}

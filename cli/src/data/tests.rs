@@ -1,0 +1,103 @@
+use super::*;
+
+fn app() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("aegis.toml"), "").unwrap();
+    folder
+}
+
+fn silent() -> Progress<io::Stderr> {
+    Progress::new(Form::Json)
+}
+
+const EXPORT: &str = concat!(
+    "{\"format\":\"aegis-documents\",\"version\":1,\"documents\":1,\"sequence\":1}\n",
+    "{\"model\":\"TODO\",\"id\":\"a\",\"revision\":1,\"sequence\":1,",
+    "\"document\":{\"text\":\"x\",\"id\":\"a\",\"modelName\":\"TODO\",\"createTime\":\"2026-01-01T00:00:00.000Z\",",
+    "\"updateTime\":\"2026-01-01T00:00:00.000Z\",\"revision\":1}}\n"
+);
+
+#[test]
+fn what_was_imported_is_exported_and_whole() {
+    let app = app();
+    let (data_dir, dump, copy) = (app.path().join("data"), app.path().join("in"), app.path().join("out"));
+    fs::write(&dump, EXPORT).unwrap();
+    assert_eq!(import(&data_dir, Some(&dump), &mut silent(), Form::Json).unwrap(), exit::FINE);
+    assert_eq!(export(&data_dir, Some(&copy), &mut silent(), Form::Json).unwrap(), exit::FINE);
+    let copied = fs::read_to_string(&copy).unwrap();
+    assert_eq!(copied.lines().count(), 2);
+    assert!(copied.contains("\"text\":\"x\""));
+    assert_eq!(verify(&data_dir, &mut silent(), Form::Json).unwrap(), exit::FINE);
+}
+
+#[test]
+fn a_failed_export_leaves_no_file_and_keeps_the_old_one() {
+    let app = app();
+    let copy = app.path().join("out");
+    fs::write(&copy, "old").unwrap();
+    let failure = export(&app.path().join("data"), Some(&copy), &mut silent(), Form::Json).unwrap_err();
+    assert!(matches!(failure, Failure::Data(DataError::NoStore { .. })), "{failure:?}");
+    assert_eq!(fs::read_to_string(&copy).unwrap(), "old");
+    assert!(!app.path().join("out.part").exists());
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named() {
+    let app = app();
+    let missing = app.path().join("missing/file");
+    let told = |failure: Failure| {
+        assert_eq!(failure.exit_code(), exit::OS);
+        explained(&failure).replace(&app.path().display().to_string(), "APP")
+    };
+    let data_dir = app.path().join("data");
+    let import = import(&data_dir, Some(&missing), &mut silent(), Form::Json).unwrap_err();
+    insta::assert_snapshot!(told(import), @"opening APP/missing/file failed: No such file or directory (os error 2)");
+    let export = export(&data_dir, Some(&missing), &mut silent(), Form::Json).unwrap_err();
+    insta::assert_snapshot!(told(export), @"creating APP/missing/file.part failed: No such file or directory (os error 2)");
+}
+
+#[test]
+fn the_data_folder_is_the_one_of_the_configuration() {
+    let app = app();
+    fs::write(app.path().join("aegis.toml"), "data_dir = \"d\"").unwrap();
+    let arguments =
+        |data: Option<&str>| DataArguments { folder: app.path().to_owned(), data: data.map(PathBuf::from) };
+    let found = |data| data_dir(&arguments(data), &Environment::new());
+    assert_eq!(found(None).unwrap(), app.path().join("d"));
+    assert_eq!(found(Some("/elsewhere")).unwrap(), PathBuf::from("/elsewhere"));
+    fs::write(app.path().join("aegis.toml"), "data_dir = 3").unwrap();
+    assert_eq!(found(None).unwrap_err().lines.len(), 1);
+}
+
+#[test]
+fn a_verification_is_told_in_full() {
+    let whole = Verified {
+        documents: 1,
+        changes: 2,
+        notes: vec!["the models are not known yet".to_owned()],
+        ..Verified::default()
+    };
+    insta::assert_snapshot!(verdict(&whole), @"
+    read 1 document, 2 changes, 0 unique values, 0 kept responses
+    note: the models are not known yet
+    everything is whole
+    ");
+    let damaged = Verified {
+        findings: vec!["row 1".to_owned(), "row 2".to_owned()],
+        findings_count: 5,
+        ..Verified::default()
+    };
+    insta::assert_snapshot!(verdict(&damaged), @"read 0 documents, 0 changes, 0 unique values, 0 kept responses");
+    insta::assert_snapshot!(findings(&damaged), @"
+    5 findings, nothing was changed
+      row 1
+      row 2
+      and 3 more
+    ");
+}
+
+#[test]
+fn steps_tell_how_far_it_is() {
+    assert_eq!(steps("exported", Step { done: 3, total: Some(9) }), "exported 3 of 9");
+    assert_eq!(steps("verified", Step { done: 3, total: None }), "verified 3");
+}

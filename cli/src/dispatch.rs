@@ -1,0 +1,78 @@
+//! From words to deeds: which part of the program a command line wants.
+
+use std::ffi::OsString;
+
+use aegis_config::environment;
+use aegis_ipc::operator::{Request, StopMode};
+use aegis_supervisor::exit;
+use clap::{Parser, error::ErrorKind};
+
+use crate::{
+    arguments::{Arguments, Command, LogsCommand, absolute},
+    check, compile, data, operate,
+    output::{self, Form},
+    roles, run,
+};
+
+/// Carries out a command line; the exit status.
+pub(crate) fn command_line(words: impl IntoIterator<Item = OsString>) -> u8 {
+    match Arguments::try_parse_from(words) {
+        Ok(arguments) => carry_out(arguments),
+        Err(error) => {
+            // Help goes to standard output, complaints to standard error; when neither can be written, nobody reads it.
+            let _ = error.print();
+            match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => exit::FINE,
+                _ => exit::USAGE,
+            }
+        }
+    }
+}
+
+fn carry_out(arguments: Arguments) -> u8 {
+    let form = Form::from_flag(arguments.json);
+    let environment = environment::collect(std::env::vars_os());
+    let (host, request) = match arguments.command {
+        Command::Run(app) => return run::run(app, &environment, form),
+        Command::Check(app) => return check::check(&app.absolute(), &environment, form),
+        Command::Compile(app) => return compile::compile(&app, &environment),
+        Command::Supervisor { resume } => return roles::supervisor(resume),
+        Command::Store => return roles::store(),
+        Command::Worker => return roles::worker(),
+        Command::Data(command) => return data::run(&command, &environment, form),
+        Command::Status { host, watch: true } => return operate::watch(&host.into(), &environment, form),
+        Command::Status { host, watch: false } => (host.into(), Request::Status),
+        Command::Reload(host) => (host.into(), Request::Reload { wait: true }),
+        Command::Scale { workers, host } => (host, Request::Scale { workers }),
+        Command::Drain(host) => (host.into(), Request::Drain),
+        Command::Restart { slot, host } => (host, Request::Restart { slot }),
+        Command::Upgrade { path, host } => match upgrade(path) {
+            Ok(request) => (host, request),
+            Err(complaint) => {
+                output::complain(&complaint);
+                return exit::USAGE;
+            }
+        },
+        Command::Logs(LogsCommand::Reopen(host)) => (host.into(), Request::LogsReopen),
+        Command::Stop { host, patient, now } => {
+            (host.into(), Request::Stop { mode: stop_mode(patient, now) })
+        }
+    };
+    operate::request(&host, &environment, &request, form)
+}
+
+fn upgrade(path: Option<std::path::PathBuf>) -> Result<Request, String> {
+    let path = path.map(|path| {
+        let text = absolute(&path).into_os_string().into_string();
+        text.map_err(|path| format!("found the path {} of an executable, expected UTF-8", path.display()))
+    });
+    Ok(Request::Upgrade { path: path.transpose()? })
+}
+
+fn stop_mode(patient: bool, now: bool) -> StopMode {
+    match (patient, now) {
+        (true, _) => StopMode::Patient,
+        (false, true) => StopMode::Immediate,
+        (false, false) => StopMode::Graceful,
+    }
+}

@@ -1,0 +1,221 @@
+//! Commands to a running host.
+
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    time::Duration,
+};
+
+use aegis_config::{Config, Environment, Overrides};
+use aegis_ipc::operator::{Job, Reply, Request, Status, Verdict};
+use aegis_supervisor::{exit, with_causes};
+
+use crate::{
+    arguments::{Host, absolute},
+    client::{ANSWER_TIMEOUT, Client, ClientError, Incoming},
+    output::{self, Form, listed},
+    progress::Progress,
+    status,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Exit status when the host refuses a request: the same as that of a reload it rejects.
+const REFUSED: u8 = 3;
+/// How often a waiting command looks at the clock.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The control socket cannot be told from the app folder.
+    #[error("{}", listed("which socket to talk to cannot be told from the app folder (--control names it)", .0))]
+    Unknown(Vec<String>),
+    /// There is no answer.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The host says no.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// The host says something that does not belong here.
+    #[error("the host answered something else than was asked: {0}")]
+    Unexpected(String),
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Unknown(_) => exit::CONFIGURATION,
+            Self::Client(error) => error.exit_code(),
+            Self::Refused(_) => REFUSED,
+            Self::Unexpected(_) => exit::BUG,
+        }
+    }
+}
+
+/// Carries out a request and prints what comes of it.
+pub(crate) fn request(host: &Host, environment: &Environment, request: &Request, form: Form) -> u8 {
+    let outcome = socket(host, environment).and_then(|path| {
+        let mut client = Client::connect(&path)?;
+        let mut progress = Progress::new(form);
+        let outcome = carry_out(&mut client, request, &mut progress);
+        progress.finish();
+        outcome
+    });
+    tell(outcome, form)
+}
+
+/// Shows the state of the host, once or until interrupted.
+pub(crate) fn watch(host: &Host, environment: &Environment, form: Form) -> u8 {
+    let outcome = socket(host, environment).and_then(|path| {
+        let mut client = Client::connect(&path)?;
+        client.send(&Request::Watch)?;
+        loop {
+            match client.receive(ANSWER_TIMEOUT)? {
+                Incoming::Reply(Reply::Status(status)) => show_change(&status, form),
+                Incoming::Reply(Reply::Error { message }) => return Err(Failure::Refused(message)),
+                Incoming::Reply(other) => return Err(unexpected(&other)),
+                Incoming::Nothing => {
+                    return Err(ClientError::Silent { path: client.path().to_owned() }.into());
+                }
+                Incoming::Closed => return Ok(Reply::Done),
+            }
+        }
+    });
+    tell(outcome, form)
+}
+
+/// The control socket: named, or where the configuration of the app has it.
+fn socket(host: &Host, environment: &Environment) -> Result<PathBuf, Failure> {
+    if let Some(path) = &host.control {
+        return Ok(absolute(path));
+    }
+    match Config::load(&absolute(&host.dir), &Overrides::default(), environment) {
+        Ok(loaded) => Ok(loaded.config.control_socket),
+        // A mistake elsewhere in the file must not keep the operator from the host that still runs.
+        Err(errors) => {
+            errors.certain().control_socket.clone().ok_or_else(|| Failure::Unknown(errors.lines()))
+        }
+    }
+}
+
+/// Sends a request and waits for the last answer to it.
+fn carry_out(
+    client: &mut Client,
+    request: &Request,
+    progress: &mut Progress<impl Write>,
+) -> Result<Reply, Failure> {
+    match client.ask(request)? {
+        Reply::Error { message } => Err(Failure::Refused(message)),
+        _ if matches!(request, Request::Stop { .. }) => {
+            outlive(client, progress)?;
+            Ok(Reply::Done)
+        }
+        Reply::Accepted { job } => Ok(Reply::Job(follow(client, job, progress)?)),
+        reply => Ok(reply),
+    }
+}
+
+/// Waits for the outcome of a job, however long it takes, as long as the host shows that it is alive.
+fn follow(client: &mut Client, number: u64, progress: &mut Progress<impl Write>) -> Result<Job, Failure> {
+    follow_at(client, number, progress, TICK, ANSWER_TIMEOUT)
+}
+
+/// [`follow`] with another clock: looks up every `tick`, and asks after a silence of `patience`.
+fn follow_at(
+    client: &mut Client,
+    number: u64,
+    progress: &mut Progress<impl Write>,
+    tick: Duration,
+    patience: Duration,
+) -> Result<Job, Failure> {
+    let mut quiet = Duration::ZERO;
+    loop {
+        match client.receive(tick)? {
+            Incoming::Reply(Reply::Job(job)) if job.job == number && job.verdict.is_some() => return Ok(job),
+            Incoming::Reply(Reply::Job(job)) => progress.step(&job.step),
+            Incoming::Reply(Reply::Progress { step, .. }) => progress.step(&step),
+            Incoming::Reply(Reply::Error { message }) => return Err(Failure::Refused(message)),
+            Incoming::Reply(other) => return Err(unexpected(&other)),
+            Incoming::Closed => return Err(ClientError::Closed { path: client.path().to_owned() }.into()),
+            Incoming::Nothing => {
+                progress.tick();
+                quiet += tick;
+                if quiet == patience {
+                    client.send(&Request::Job { job: number })?;
+                }
+                if quiet < patience * 2 {
+                    continue;
+                }
+                return Err(ClientError::Silent { path: client.path().to_owned() }.into());
+            }
+        }
+        quiet = Duration::ZERO;
+    }
+}
+
+/// Waits until a host that was told to end has ended: it closes the connection with its last breath.
+fn outlive(client: &mut Client, progress: &mut Progress<impl Write>) -> Result<(), Failure> {
+    progress.step("finishing what is in flight");
+    loop {
+        match client.receive(TICK)? {
+            Incoming::Closed => return Ok(()),
+            Incoming::Reply(Reply::Progress { step, .. }) => progress.step(&step),
+            Incoming::Reply(_) => {}
+            Incoming::Nothing => progress.tick(),
+        }
+    }
+}
+
+fn unexpected(reply: &Reply) -> Failure {
+    Failure::Unexpected(serde_json::to_string(reply).unwrap_or_else(|error| error.to_string()))
+}
+
+fn tell(outcome: Result<Reply, Failure>, form: Form) -> u8 {
+    match outcome {
+        Ok(reply) => {
+            show(&reply, form);
+            match reply {
+                Reply::Job(Job { verdict: Some(verdict), .. }) => verdict.exit_code(),
+                _ => exit::FINE,
+            }
+        }
+        Err(failure) => {
+            let message = with_causes(&failure);
+            match form {
+                Form::Text => output::complain(&message),
+                Form::Json => output::json(&Reply::Error { message }),
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+/// One more state: a whole page on a terminal, a line elsewhere.
+fn show_change(state: &Status, form: Form) {
+    match form {
+        Form::Json => output::json(state),
+        Form::Text if std::io::stdout().is_terminal() => {
+            let clear = "\x1b[H\x1b[J";
+            output::result(&format!("{clear}{}", status::render(state)));
+        }
+        Form::Text => output::result(&format!("{}\n", state.summary)),
+    }
+}
+
+fn show(reply: &Reply, form: Form) {
+    match (reply, form) {
+        (Reply::Status(status), Form::Json) => output::json(status),
+        (Reply::Job(job), Form::Json) => output::json(job),
+        (reply, Form::Json) => output::json(reply),
+        (Reply::Status(status), Form::Text) => output::result(&status::render(status)),
+        (Reply::Job(job), Form::Text) => match job.verdict {
+            Some(Verdict::Rejected { .. } | Verdict::RolledBack { .. } | Verdict::Superseded) => {
+                output::complain(&status::ended(job));
+            }
+            Some(Verdict::Done | Verdict::Unchanged) | None => output::result(&(status::ended(job) + "\n")),
+        },
+        (_, Form::Text) => {}
+    }
+}

@@ -1,0 +1,155 @@
+use std::{
+    io::{BufRead, BufReader},
+    os::unix::net::{UnixListener, UnixStream},
+    path::Path,
+    thread::{self, JoinHandle},
+};
+
+use super::*;
+
+/// A host that reads one request and answers it with these lines, then closes.
+fn host(folder: &Path, answers: &[Reply]) -> JoinHandle<String> {
+    let listener = UnixListener::bind(folder.join("control.sock")).unwrap();
+    let answers = answers.to_vec();
+    thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let line = read_line(&stream);
+        for answer in answers {
+            writeln!(&stream, "{}", serde_json::to_string(&answer).unwrap()).unwrap();
+        }
+        line
+    })
+}
+
+fn read_line(stream: &UnixStream) -> String {
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    line
+}
+
+fn carried_out(request: &Request, answers: &[Reply]) -> Result<Reply, Failure> {
+    let folder = tempfile::tempdir().unwrap();
+    let host = host(folder.path(), answers);
+    let mut client = Client::connect(&folder.path().join("control.sock")).unwrap();
+    let outcome = carry_out(&mut client, request, &mut Progress::new(Form::Json));
+    host.join().unwrap();
+    outcome
+}
+
+fn job(number: u64, verdict: Option<Verdict>) -> Reply {
+    let (kind, step) = ("reload".to_owned(), "probing".to_owned());
+    Reply::Job(Job { job: number, kind, step, generation: 2, verdict })
+}
+
+const RELOAD: Request = Request::Reload { wait: true };
+
+#[test]
+fn a_reload_ends_with_the_verdict_of_its_own_job() {
+    let rejected = || Verdict::Rejected { reasons: vec!["aegis.toml:1: x".to_owned()] };
+    let answers = [
+        Reply::Accepted { job: 4 },
+        Reply::Progress { job: 4, step: "probing".to_owned() },
+        job(3, Some(Verdict::Done)),
+        job(4, None),
+        job(4, Some(rejected())),
+    ];
+    assert_eq!(carried_out(&RELOAD, &answers).unwrap(), job(4, Some(rejected())));
+}
+
+#[test]
+fn verdicts_become_exit_codes() {
+    let code = |verdict| tell(Ok(job(1, Some(verdict))), Form::Json);
+    assert_eq!(code(Verdict::Done), 0);
+    assert_eq!(code(Verdict::Unchanged), 0);
+    assert_eq!(code(Verdict::Rejected { reasons: Vec::new() }), 3);
+    assert_eq!(code(Verdict::RolledBack { reason: String::new() }), 4);
+    assert_eq!(code(Verdict::Superseded), 5);
+}
+
+#[test]
+fn a_refusal_says_why() {
+    let answers = [Reply::Error { message: "the host is stopping".to_owned() }];
+    let failure = carried_out(&RELOAD, &answers).unwrap_err();
+    insta::assert_snapshot!(with_causes(&failure), @"refused: the host is stopping");
+    assert_eq!(failure.exit_code(), REFUSED);
+}
+
+#[test]
+fn a_host_that_dies_before_the_verdict_is_no_success() {
+    let failure = carried_out(&RELOAD, &[Reply::Accepted { job: 4 }]).unwrap_err();
+    assert!(matches!(failure, Failure::Client(ClientError::Closed { .. })), "{failure:?}");
+    assert_eq!(failure.exit_code(), exit::TRANSIENT);
+}
+
+#[test]
+fn stop_waits_until_the_host_is_gone() {
+    let stop = Request::Stop { mode: aegis_ipc::operator::StopMode::Graceful };
+    for answers in [
+        vec![Reply::Done],
+        vec![Reply::Accepted { job: 1 }, Reply::Progress { job: 1, step: "draining".to_owned() }],
+        vec![Reply::Accepted { job: 1 }, job(1, Some(Verdict::Done))],
+    ] {
+        assert_eq!(carried_out(&stop, &answers).unwrap(), Reply::Done);
+    }
+}
+
+#[test]
+fn an_answer_to_another_question_is_a_defect() {
+    let answers = [Reply::Accepted { job: 4 }, Reply::Done];
+    let failure = carried_out(&RELOAD, &answers).unwrap_err();
+    insta::assert_snapshot!(with_causes(&failure), @r#"the host answered something else than was asked: {"reply":"done"}"#);
+    assert_eq!(failure.exit_code(), exit::BUG);
+}
+
+#[test]
+fn a_quiet_host_is_asked_about_the_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("control.sock")).unwrap();
+    let host = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let first = read_line(&stream);
+        writeln!(&stream, "{}", serde_json::to_string(&Reply::Accepted { job: 4 }).unwrap()).unwrap();
+        let second = read_line(&stream);
+        writeln!(&stream, "{}", serde_json::to_string(&job(4, Some(Verdict::Done))).unwrap()).unwrap();
+        (first, second)
+    });
+    let mut client = Client::connect(&folder.path().join("control.sock")).unwrap();
+    let mut progress = Progress::new(Form::Json);
+    let Reply::Accepted { job: number } = client.ask(&RELOAD).unwrap() else { panic!("not accepted") };
+    let tick = Duration::from_millis(1);
+    let outcome = follow_at(&mut client, number, &mut progress, tick, tick * 10).unwrap();
+    assert_eq!(outcome.verdict, Some(Verdict::Done));
+    let (_, question) = host.join().unwrap();
+    assert_eq!(question, "{\"request\":\"job\",\"job\":4}\n");
+}
+
+#[test]
+fn a_host_that_says_nothing_even_when_asked_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("control.sock")).unwrap();
+    let mut client = Client::connect(&folder.path().join("control.sock")).unwrap();
+    let _held = listener.accept().unwrap();
+    let tick = Duration::from_millis(1);
+    let failure = follow_at(&mut client, 4, &mut Progress::new(Form::Json), tick, tick * 5).unwrap_err();
+    assert!(matches!(failure, Failure::Client(ClientError::Silent { .. })), "{failure:?}");
+}
+
+#[test]
+fn the_socket_is_found_through_the_configuration_even_when_that_has_mistakes() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host { dir: folder.path().to_owned(), control: None };
+    let found = || socket(&host, &Environment::new());
+    std::fs::write(folder.path().join("aegis.toml"), "data_dir = \"d\"\n").unwrap();
+    assert_eq!(found().unwrap(), folder.path().join("d/control.sock"));
+    std::fs::write(folder.path().join("aegis.toml"), "workers = \"many\"\ndata_dir = \"d\"\n").unwrap();
+    assert_eq!(found().unwrap(), folder.path().join("d/control.sock"));
+    std::fs::write(folder.path().join("aegis.toml"), "data_dir = 3\n").unwrap();
+    let failure = found().unwrap_err();
+    insta::assert_snapshot!(failure, @"
+    which socket to talk to cannot be told from the app folder (--control names it)
+      aegis.toml:1: data_dir: found 3, expected a path
+    ");
+    assert_eq!(failure.exit_code(), exit::CONFIGURATION);
+    let named = Host { control: Some("/x/control.sock".into()), ..host };
+    assert_eq!(socket(&named, &Environment::new()).unwrap(), PathBuf::from("/x/control.sock"));
+}

@@ -1,0 +1,114 @@
+use aegis_ipc::operator::StoreStatus;
+
+use super::*;
+
+fn worker(slot: u32, state: &str) -> WorkerStatus {
+    WorkerStatus {
+        slot,
+        generation: 7,
+        pid: 4243 + slot,
+        state: state.to_owned(),
+        uptime_ms: 3_725_000,
+        connections: 12,
+        in_flight: 3,
+        requests: 1_203_944 * u64::from(slot),
+        resident_bytes: 47_395_635,
+        lag: 0,
+    }
+}
+
+fn status() -> Status {
+    Status {
+        pid: 4242,
+        version: "0.1.0".to_owned(),
+        uptime_ms: 90_061_000,
+        summary: "gen 7 · 1/2 serving · 1 draining".to_owned(),
+        listen: vec!["http://127.0.0.1:8080".to_owned(), "http://[::1]:8080".to_owned()],
+        generation: 7,
+        digest: "0123456789abcdef".repeat(4),
+        workers_wanted: 2,
+        workers: vec![worker(0, "serving"), worker(10, "draining")],
+        store: StoreStatus { pid: 4250, state: "ready".to_owned(), durable: 120_345, epoch: 1, restarts: 0 },
+        jobs: Vec::new(),
+        last_job: None,
+        deaths: Vec::new(),
+        loop_longest_us: 800,
+    }
+}
+
+fn job(kind: &str, verdict: Option<Verdict>) -> Job {
+    Job { job: 3, kind: kind.to_owned(), step: "draining worker 1".to_owned(), generation: 8, verdict }
+}
+
+#[test]
+fn a_quiet_host_shows_its_workers() {
+    insta::assert_snapshot!(render(&status()), @"
+    gen 7 · 1/2 serving · 1 draining
+    listening on http://127.0.0.1:8080, http://[::1]:8080
+    aegis 0.1.0, pid 4242, up 1 d 1 h, generation 7 (0123456789ab)
+    store ready, pid 4250, 0 restarts, 120345 changes durable
+
+    SLOT  GEN   PID  STATE            UP  CONNS  ACTIVE  REQUESTS    MEMORY  LAG
+       0    7  4243  serving   1 h 2 min     12       3         0  45.1 MiB    0
+      10    7  4253  draining  1 h 2 min     12       3  12039440  45.1 MiB    0
+    ");
+}
+
+#[test]
+fn a_busy_host_shows_jobs_and_deaths() {
+    let death = |ago_ms| Death {
+        who: "worker 3".to_owned(),
+        pid: 99,
+        generation: 6,
+        reason: "crashed by SIGKILL".to_owned(),
+        ago_ms,
+    };
+    let status = Status {
+        jobs: vec![job("reload", None)],
+        last_job: Some(job("scale", Some(Verdict::Done))),
+        deaths: [5, 5000, 65_000, 7_200_000, 200_000_000, 1].map(death).to_vec(),
+        workers: Vec::new(),
+        listen: Vec::new(),
+        ..status()
+    };
+    insta::assert_snapshot!(render(&status), @"
+    gen 7 · 1/2 serving · 1 draining
+    listening on nothing
+    aegis 0.1.0, pid 4242, up 1 d 1 h, generation 7 (0123456789ab)
+    store ready, pid 4250, 0 restarts, 120345 changes durable
+
+    SLOT  GEN  PID  STATE  UP  CONNS  ACTIVE  REQUESTS  MEMORY  LAG
+
+    job 3 (reload): draining worker 1
+
+    last: scale done
+
+    processes that ended:
+      worker 3 (pid 99, generation 6) crashed by SIGKILL, 5 ms ago
+      worker 3 (pid 99, generation 6) crashed by SIGKILL, 5 s ago
+      worker 3 (pid 99, generation 6) crashed by SIGKILL, 1 min 5 s ago
+      worker 3 (pid 99, generation 6) crashed by SIGKILL, 2 h 0 min ago
+      worker 3 (pid 99, generation 6) crashed by SIGKILL, 2 d 7 h ago
+    ");
+}
+
+#[test]
+fn every_verdict_is_a_sentence() {
+    let verdicts = [
+        Verdict::Done,
+        Verdict::Unchanged,
+        Verdict::Rejected { reasons: vec!["aegis.toml:1: one".to_owned(), "modules/a: two".to_owned()] },
+        Verdict::RolledBack { reason: "worker 1 was not ready after 60 s".to_owned() },
+        Verdict::Superseded,
+    ];
+    let sentences = verdicts.map(|verdict| ended(&job("reload", Some(verdict))));
+    insta::assert_snapshot!(sentences.join("\n"), @"
+    reload done, generation 8 is in force
+    reload: nothing has changed, nothing was done
+    reload rejected, nothing was touched
+      aegis.toml:1: one
+      modules/a: two
+    reload rolled back: worker 1 was not ready after 60 s
+    reload superseded by a newer request before it began
+    ");
+}
