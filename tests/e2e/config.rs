@@ -1,0 +1,81 @@
+//! Nothing is bound before the configuration is valid, and all mistakes are told at once.
+
+use std::{fs, process::Command};
+
+use aegis_harness::{App, cluster::executable};
+
+fn run(folder: &std::path::Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(executable()).args(arguments).arg(folder).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn all_mistakes_of_config_and_modules_are_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    App::default()
+        .settings("listen = \"nowhere\"\nwrokers = 3\n[limits]\nbody-bytes-max = \"lots\"")
+        .module("a", "name = \"a\"\nendpoint = \"same\"\n[fields]\nx = \"number\"\n")
+        .module("b", "name = \"b\"\nendpoint = \"same\"\n[fields]\ny = \"text\"\n")
+        .write(folder.path());
+    for command in ["check", "run"] {
+        let (code, text) = run(folder.path(), &[command]);
+        assert_eq!(code, Some(78), "{command}: {text}");
+        for part in
+            ["listen", "nowhere", "wrokers", "workers", "body-bytes-max", "lots", "fields.x", "number"]
+        {
+            assert!(text.contains(part), "{command}: {part} is missing in:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn check_accepts_what_run_accepts() {
+    let folder = tempfile::tempdir().unwrap();
+    App::todo().write(folder.path());
+    let (code, text) = run(folder.path(), &["check"]);
+    assert_eq!(code, Some(0), "{text}");
+    fs::write(folder.path().join("modules/todo/module.toml"), "name = [").unwrap();
+    let (code, text) = run(folder.path(), &["check"]);
+    assert_eq!(code, Some(78));
+    assert!(text.contains("modules/todo/module.toml"), "{text}");
+}
+
+#[test]
+fn a_taken_port_and_a_missing_folder_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    App::todo().write(folder.path());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = Command::new(executable())
+        .args(["run", folder.path().to_str().unwrap(), "--listen", &address])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(71));
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&address));
+    let (code, text) = run(&folder.path().join("absent"), &["run"]);
+    assert_eq!(code, Some(78));
+    assert!(text.contains("absent"), "{text}");
+}
+
+#[test]
+fn two_hosts_do_not_share_a_data_folder() {
+    let cluster = aegis_harness::Cluster::start(App::todo(), 1);
+    let output = Command::new(executable())
+        .args(["run", cluster.folder().to_str().unwrap(), "--listen", "127.0.0.1:0"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("data") && text.contains(&cluster.pid().to_string()), "{text}");
+    assert_eq!(cluster.client().get("todo").status, 200);
+}
+
+#[test]
+fn commands_without_a_host_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = folder.path().join("control.sock");
+    let output = Command::new(executable()).args(["status", "--control"]).arg(&control).output().unwrap();
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("control.sock") && text.contains("aegis run"), "{text}");
+}

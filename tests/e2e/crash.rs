@@ -1,0 +1,110 @@
+//! Any process may be killed at any time.
+
+use std::time::{Duration, Instant};
+
+use aegis_harness::{App, Cluster, cluster::signal_process, eventually, load::Plan};
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+#[test]
+fn requests_are_spread_over_all_workers() {
+    let cluster = aegis_harness::Start::app(App::todo()).workers(4).start();
+    let mut workers = std::collections::HashSet::new();
+    for _ in 0..1000 {
+        workers.insert(cluster.client().get("todo").worker().to_owned());
+    }
+    assert!(workers.len() >= 4, "{workers:?}");
+}
+
+#[test]
+fn a_killed_worker_costs_at_most_what_it_had_in_flight_and_is_replaced_at_once() {
+    let cluster = Cluster::start(App::todo(), 4);
+    let id = cluster.client().create("todo", &json!({"text": "a"}));
+    let connections = 16;
+    let running = Plan::get(cluster.address, connections, &format!("/aegis/api/models/todo/{id}")).spawn();
+    let mut kills = 0;
+    for round in 0..10_usize {
+        let workers = cluster.await_workers(4);
+        signal_process(workers[round % 4].pid, Signal::SIGKILL);
+        kills += 1;
+        let killed = Instant::now();
+        let victim = workers[round % 4].pid;
+        eventually("four workers again", Duration::from_secs(10), || {
+            let serving = cluster.serving();
+            serving.len() == 4 && serving.iter().all(|worker| worker.pid != victim)
+        });
+        assert!(killed.elapsed() < Duration::from_secs(2), "{:?}", killed.elapsed());
+    }
+    let report = running.stop();
+    let most = kills * connections as u64;
+    assert!(report.failed() <= most, "{} failures, at most {most}: {:?}", report.failed(), report.failures);
+    assert!(report.failures.keys().all(|failure| failure.to_string() != "Refused"), "{:?}", report.failures);
+    assert_eq!(cluster.status().deaths.len(), 10);
+}
+
+#[test]
+fn reads_go_on_and_writes_wait_while_the_store_is_dead() {
+    let cluster = Cluster::start(App::todo(), 2);
+    let id = cluster.client().create("todo", &json!({"text": "a"}));
+    let reads = Plan::get(cluster.address, 8, &format!("/aegis/api/models/todo/{id}")).spawn();
+    let address = cluster.address.to_string();
+    let writes = Plan::get(cluster.address, 8, "/")
+        .requests(move |number| {
+            let body = format!("{{\"id\":\"w{number}\",\"n\":{number}}}");
+            let headers = [("content-type", "application/json")];
+            aegis_harness::http::encode("POST", "/aegis/api/models/todo", &address, &headers, body.as_bytes())
+        })
+        .spawn();
+    for round in 0..5 {
+        eventually("writes to go on", Duration::from_secs(20), || writes.completed() > round * 50 + 50);
+        let store = cluster.status().store;
+        signal_process(store.pid, Signal::SIGKILL);
+        eventually("the store to be back", Duration::from_secs(20), || {
+            let now = cluster.status().store;
+            now.pid != store.pid && now.state == "ready"
+        });
+    }
+    eventually("writes to go on", Duration::from_secs(20), || writes.completed() > 400);
+    let (reads, writes) = (reads.stop(), writes.stop());
+    reads.assert_clean();
+    writes.assert_clean();
+    let total = cluster.client().get("todo?__count=all").json()["total"].to_string();
+    assert_eq!(total, (writes.succeeded + 1).to_string(), "none lost, none doubled");
+    assert_eq!(cluster.status().store.restarts, 5);
+}
+
+#[test]
+fn a_stopped_worker_is_replaced_before_it_is_killed() {
+    let app = App::todo().settings("[hang]\nsuspect-after = \"500ms\"\nkill-after = \"1500ms\"");
+    let cluster = Cluster::start(app, 2);
+    let victim = cluster.await_workers(2)[0].pid;
+    signal_process(victim, Signal::SIGSTOP);
+    let mut most = 0;
+    eventually("the hung worker to be replaced", Duration::from_secs(20), || {
+        let status = cluster.status();
+        most = most.max(status.workers.len());
+        let serving = status.workers.iter().filter(|worker| worker.state == "serving").count();
+        serving == 2 && status.workers.iter().all(|worker| worker.pid != victim)
+    });
+    assert_eq!(most, 3, "the replacement came first");
+    assert!(cluster.status().deaths[0].reason.contains("hung"), "{:?}", cluster.status().deaths);
+}
+
+#[test]
+fn workers_end_after_their_supervisor_was_killed() {
+    let app = App::todo().settings("[workers]\norphan-grace = \"200ms\"");
+    let mut cluster = Cluster::start(app, 2);
+    let id = cluster.client().create("todo", &json!({"text": "a"}));
+    let status = cluster.status();
+    cluster.signal(Signal::SIGKILL);
+    let _ = cluster.wait_exit(Duration::from_secs(5));
+    let pids: Vec<u32> = status.workers.iter().map(|worker| worker.pid).chain([status.store.pid]).collect();
+    eventually("no process to be left", Duration::from_secs(20), || {
+        pids.iter().all(|pid| {
+            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            state.is_empty() || state.contains(") Z ")
+        })
+    });
+    cluster.restart();
+    assert_eq!(cluster.client().get(&format!("todo/{id}")).status, 200);
+}

@@ -1,0 +1,117 @@
+//! What was acknowledged is there after a crash; what each datasource promises.
+
+use std::{
+    fs::{self, File},
+    process::Command,
+};
+
+use aegis_harness::{App, Cluster, cluster::executable};
+use serde_json::{Value, json};
+
+fn hundred() -> Vec<Value> {
+    (0..100).map(|n| json!({"id": format!("d{n}"), "n": n, "text": format!("text {n}")})).collect()
+}
+
+#[test]
+fn documents_survive_kill_9_of_the_whole_host() {
+    let mut cluster = Cluster::start(App::todo(), 2);
+    for document in hundred() {
+        assert_eq!(cluster.client().post("todo", &document).status, 201);
+    }
+    let before = cluster.client().get("todo?__limit=1000").json();
+    cluster.kill_and_restart();
+    let client = cluster.client();
+    assert_eq!(client.get("todo?__count=all").json()["total"].to_string(), "100");
+    assert_eq!(client.get("todo?__limit=1000").json(), before);
+    let sequence = client.get("todo/d0").sequence();
+    assert!(client.post("todo", &json!({"text": "next"})).sequence() > sequence, "numbers go on");
+}
+
+#[test]
+fn a_memory_model_starts_empty_and_a_file_model_does_not() {
+    let kept =
+        "name = \"customer\"\nendpoint = \"customers\"\ndatasource = \"file\"\n[fields]\nname = \"text\"\n";
+    let lost = "name = \"order\"\nendpoint = \"orders\"\n[fields]\nname = \"text\"\n";
+    let app =
+        App::default().module("customer", kept).module("order", lost).settings("datasource = \"memory\"");
+    let mut cluster = Cluster::start(app, 2);
+    let customer = cluster.client().create("customers", &json!({"name": "Ada"}));
+    let order = cluster.client().create("orders", &json!({"name": "gear"}));
+    cluster.stop_and_restart();
+    assert_eq!(cluster.client().get(&format!("customers/{customer}")).status, 200);
+    assert_eq!(cluster.client().get(&format!("orders/{order}")).status, 404);
+    assert_eq!(cluster.client().get("orders?__count=all").json()["total"].to_string(), "0");
+}
+
+#[test]
+fn memory_documents_survive_a_reload_of_the_workers() {
+    let cluster = Cluster::start(App::todo().settings("datasource = \"memory\""), 2);
+    let id = cluster.client().create("todo", &json!({"text": "a"}));
+    cluster.aegis_ok(&["restart"]);
+    assert_eq!(cluster.client().get(&format!("todo/{id}")).status, 200);
+}
+
+#[test]
+fn an_unknown_datasource_stops_the_start_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    App::todo().write(folder.path());
+    let output = Command::new(executable())
+        .args(["run", folder.path().to_str().unwrap(), "--listen", "127.0.0.1:0"])
+        .env("DATASOURCE_ADAPTER", "Etherium")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("DATASOURCE_ADAPTER") && text.contains("Etherium"), "{text}");
+}
+
+#[test]
+fn the_original_environment_name_selects_the_datasource() {
+    let mut cluster =
+        aegis_harness::Start::app(App::todo()).environment("DATASOURCE_ADAPTER", "Memory").start();
+    let id = cluster.client().create("todo", &json!({"text": "a"}));
+    cluster.stop_and_restart();
+    assert_eq!(cluster.client().get(&format!("todo/{id}")).status, 404);
+}
+
+#[test]
+fn data_can_be_verified_exported_and_imported() {
+    let mut cluster = Cluster::start(App::todo(), 1);
+    assert_eq!(cluster.client().post("todo", &json!(hundred())).status, 201);
+    let folder = cluster.folder().to_owned();
+    let data = |arguments: &[&str], stdin: Option<File>| {
+        let mut command = Command::new(executable());
+        command.args(["data"]).args(arguments).arg(&folder);
+        if let Some(file) = stdin {
+            command.stdin(file);
+        }
+        command.output().unwrap()
+    };
+    let busy = data(&["verify"], None);
+    assert!(!busy.status.success(), "a running host keeps its data to itself");
+    assert!(String::from_utf8_lossy(&busy.stderr).contains("lock"), "{busy:?}");
+
+    cluster.signal(nix_term());
+    assert!(cluster.wait_exit(aegis_harness::cluster::START_TIMEOUT).success());
+    assert!(data(&["verify"], None).status.success());
+    let export = data(&["export"], None);
+    assert!(export.status.success(), "{export:?}");
+    let lines = String::from_utf8(export.stdout.clone()).unwrap();
+    assert!(lines.lines().filter(|line| line.contains("\"text 42\"")).count() == 1);
+
+    fs::remove_dir_all(folder.join("data")).unwrap();
+    let dump = folder.join("dump.jsonl");
+    fs::write(&dump, &export.stdout).unwrap();
+    let import = data(&["import"], Some(File::open(&dump).unwrap()));
+    assert!(import.status.success(), "{}", String::from_utf8_lossy(&import.stderr));
+    assert_eq!(data(&["export"], None).stdout.len(), export.stdout.len());
+
+    fs::write(&dump, b"{\"not\": \"an export\"}\n").unwrap();
+    let refused = data(&["import"], Some(File::open(&dump).unwrap()));
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("line 1"), "{refused:?}");
+}
+
+fn nix_term() -> nix::sys::signal::Signal {
+    nix::sys::signal::Signal::SIGTERM
+}

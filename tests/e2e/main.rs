@@ -1,0 +1,22 @@
+//! The product as its users see it: real processes, real sockets, real signals.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod balance;
+mod coherence;
+mod config;
+mod crash;
+mod crud;
+mod durability;
+mod errors;
+mod events;
+mod idempotency;
+mod introspection;
+mod leaks;
+mod list;
+mod reload;
+mod scale;
+mod shutdown;
+mod systemd;
+mod upgrade;
+mod validation;

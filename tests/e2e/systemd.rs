@@ -1,0 +1,113 @@
+//! What systemd is told, and the socket it gives.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    os::fd::AsRawFd,
+    process::Stdio,
+    time::Duration,
+};
+
+use aegis_harness::{App, Start, app, notify::NotifySocket};
+use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    sys::signal::Signal,
+};
+
+const WAIT: Duration = Duration::from_secs(20);
+
+#[test]
+fn the_notify_protocol_is_spoken_exactly() {
+    let socket = NotifySocket::bind();
+    let settings = "[reload]\ncanary-time = \"50ms\"";
+    let mut cluster = Start::app(App::todo().settings(settings))
+        .environment("NOTIFY_SOCKET", socket.path())
+        .environment("WATCHDOG_USEC", "1000000")
+        .start();
+    let ready = socket.receive_matching("READY=1", WAIT, |text| text.contains("READY=1"));
+    assert!(ready.contains("STATUS="), "{ready}");
+
+    app::write_module(cluster.folder(), "todo", &format!("{}\nextra = \"text\"\n", app::TODO));
+    cluster.signal(Signal::SIGHUP);
+    let reloading = socket.receive_matching("RELOADING=1", WAIT, |text| text.contains("RELOADING=1"));
+    let stamp = reloading.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).unwrap();
+    let now = (aegis_ipc::board::monotonic_ms() + 1) * 1000; // rounded up: the stamp counts microseconds
+    let stamp: u64 = stamp.parse().unwrap();
+    assert!(
+        stamp <= now && now - stamp < 20_000_000,
+        "the monotonic clock, in the same datagram: {reloading}"
+    );
+    socket.receive_matching("READY=1 after the reload", WAIT, |text| text.contains("READY=1"));
+    socket.receive_matching("WATCHDOG=1", WAIT, |text| text.contains("WATCHDOG=1"));
+
+    for worker in cluster.await_workers(2) {
+        let environment = std::fs::read(format!("/proc/{}/environ", worker.pid)).unwrap();
+        let text = String::from_utf8_lossy(&environment).into_owned();
+        assert!(
+            !text.contains("NOTIFY_SOCKET") && !text.contains("WATCHDOG_USEC"),
+            "nothing leaks into workers"
+        );
+    }
+    cluster.signal(Signal::SIGTERM);
+    socket.receive_matching("STOPPING=1", WAIT, |text| text.contains("STOPPING=1"));
+    assert!(cluster.wait_exit(WAIT).success());
+}
+
+#[test]
+fn the_watchdog_is_silent_while_too_few_workers_are_alive() {
+    let socket = NotifySocket::bind();
+    let settings = "[hang]\nsuspect-after = \"300ms\"\nkill-after = \"60s\"\n";
+    let cluster = Start::app(App::todo().settings(settings))
+        .workers(1)
+        .environment("NOTIFY_SOCKET", socket.path())
+        .environment("WATCHDOG_USEC", "400000")
+        .start();
+    socket.receive_matching("WATCHDOG=1", WAIT, |text| text.contains("WATCHDOG=1"));
+    let store = cluster.status().store.pid;
+    let worker = cluster.await_workers(1)[0].pid;
+    aegis_harness::cluster::signal_process(store, Signal::SIGSTOP);
+    aegis_harness::cluster::signal_process(worker, Signal::SIGSTOP);
+    aegis_harness::eventually("the watchdog to fall silent", WAIT, || {
+        loop {
+            match socket.receive(Duration::from_millis(1500)) {
+                Ok(text) if text.contains("WATCHDOG=1") => return false,
+                Ok(_) => {}
+                Err(_) => return true,
+            }
+        }
+    });
+    aegis_harness::cluster::signal_process(store, Signal::SIGCONT);
+    aegis_harness::cluster::signal_process(worker, Signal::SIGCONT);
+}
+
+#[test]
+fn a_socket_of_systemd_is_served_and_queued_connections_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    App::todo().write(folder.path());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let early = std::net::TcpStream::connect(address).unwrap();
+
+    // The number 3 is the protocol's first; the shell moves the socket there and says who it is for.
+    fcntl(&listener, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let script = format!(
+        "exec 3<&{0}; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" run \"$1\" --listen {address} --workers 2",
+        listener.as_raw_fd()
+    );
+    let mut host = std::process::Command::new("bash")
+        .args(["-c", &script])
+        .arg(aegis_harness::cluster::executable())
+        .arg(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(host.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line.trim(), format!("listening on http://{address}"));
+    drop(listener);
+    let mut early = aegis_harness::Connection::from_stream(early, &address.to_string());
+    assert_eq!(early.request("GET", "/livez", &[], b"").unwrap().status, 200, "it waited in the queue");
+    aegis_harness::cluster::signal_process(host.id(), Signal::SIGTERM);
+    assert!(host.wait().unwrap().success());
+}

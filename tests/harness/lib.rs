@@ -1,0 +1,19 @@
+//! The vocabulary of the black-box tests: a [`Cluster`] of real processes, a [`Client`] that speaks in models, a
+//! [`load`] generator that classifies every failure, and [`eventually`].
+//!
+//! Nothing here knows the inside of the product: processes are started, signals are sent, HTTP is spoken. A cluster
+//! that is dropped by a failing test keeps its folder with all logs and says where it is.
+
+pub mod app;
+pub mod client;
+pub mod cluster;
+pub mod http;
+pub mod load;
+pub mod notify;
+pub mod wait;
+
+pub use app::App;
+pub use client::Client;
+pub use cluster::{Cluster, Start};
+pub use http::{Connection, Failure, Response};
+pub use wait::{eventually, eventually_some};

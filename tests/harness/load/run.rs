@@ -1,0 +1,160 @@
+//! The loop of the load generator.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::AsFd,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use super::{
+    Plan, Report, Reuse,
+    connection::{Answer, Connection, Waiting},
+};
+use crate::http::Failure;
+
+const WAIT_MILLISECONDS: u16 = 2;
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+
+struct Run {
+    plan: Plan,
+    epoll: Epoll,
+    connections: Vec<Connection>,
+    report: Report,
+    numbers: BTreeMap<String, u64>,
+    issued: u64,
+    began: Instant,
+    stopping: bool,
+}
+
+/// Runs a plan until `end` or until `stop` is set, then lets what is in flight finish.
+pub(super) fn run(plan: Plan, stop: &AtomicBool, done: &AtomicU64, end: Option<Instant>) -> Report {
+    let now = Instant::now();
+    let mut run = Run {
+        epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("make an epoll set"),
+        connections: (0..plan.connections).map(|_| Connection::new(now)).collect(),
+        plan,
+        report: Report::default(),
+        numbers: BTreeMap::new(),
+        issued: 0,
+        began: now,
+        stopping: false,
+    };
+    let mut events = vec![EpollEvent::empty(); run.connections.len().max(1)];
+    let mut swept = now;
+    loop {
+        let now = Instant::now();
+        run.stopping = run.stopping || stop.load(Ordering::Relaxed) || end.is_some_and(|end| now >= end);
+        run.start_due(now);
+        if run.stopping && run.connections.iter().all(|connection| connection.waiting == Waiting::Turn) {
+            break;
+        }
+        let ready = match run.epoll.wait(&mut events, EpollTimeout::from(WAIT_MILLISECONDS)) {
+            Ok(ready) => ready,
+            Err(nix::errno::Errno::EINTR) => 0,
+            Err(error) => panic!("epoll: {error}"),
+        };
+        for event in &events[..ready] {
+            run.advance(event.data() as usize);
+        }
+        if now - swept >= SWEEP_INTERVAL {
+            swept = now;
+            run.sweep(now);
+        }
+        done.store(run.report.succeeded + run.report.failed(), Ordering::Relaxed);
+    }
+    run.report.elapsed = run.began.elapsed();
+    run.report.latencies_us.sort_unstable();
+    run.report.workers = run.numbers;
+    run.report
+}
+
+impl Run {
+    /// Starts a request on every connection whose turn it is.
+    fn start_due(&mut self, now: Instant) {
+        if self.stopping {
+            return;
+        }
+        let allowed = match self.plan.rate {
+            Some(rate) => ((now - self.began).as_secs_f64() * rate as f64) as u64,
+            None => u64::MAX,
+        };
+        for index in 0..self.connections.len() {
+            if self.issued >= allowed {
+                return;
+            }
+            if self.connections[index].waiting == Waiting::Turn {
+                self.start(index, now);
+            }
+        }
+    }
+
+    fn start(&mut self, index: usize, now: Instant) {
+        let request = (self.plan.request)(self.issued);
+        self.issued += 1;
+        let connection = &mut self.connections[index];
+        match connection.begin(self.plan.address, request, now) {
+            Ok(false) => self.advance(index),
+            Ok(true) => {
+                self.report.connections += 1;
+                let stream = connection.stream().expect("it was just opened");
+                let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
+                self.epoll
+                    .add(stream.as_fd(), EpollEvent::new(interest, index as u64))
+                    .expect("watch a connection");
+            }
+            Err(failure) => self.fail(index, failure),
+        }
+    }
+
+    /// Carries one connection as far as its socket allows.
+    fn advance(&mut self, index: usize) {
+        if self.connections[index].waiting == Waiting::Writable
+            && let Err(failure) = self.connections[index].write()
+        {
+            return self.fail(index, failure);
+        }
+        if self.connections[index].waiting == Waiting::Readable {
+            match self.connections[index].read() {
+                Ok(Some(answer)) => self.finish(index, answer),
+                Ok(None) => {}
+                Err(failure) => self.fail(index, failure),
+            }
+        }
+    }
+
+    fn finish(&mut self, index: usize, answer: Answer) {
+        let connection = &mut self.connections[index];
+        if (self.plan.wanted)(answer.status) {
+            self.report.succeeded += 1;
+            let latency = connection.started.elapsed().as_micros();
+            self.report.latencies_us.push(u32::try_from(latency).unwrap_or(u32::MAX));
+            if let Some(worker) = answer.worker {
+                *self.numbers.entry(worker).or_default() += 1;
+            }
+        } else {
+            *self.report.failures.entry(Failure::Status(answer.status)).or_default() += 1;
+        }
+        if answer.closes || self.plan.reuse == Reuse::PerRequest {
+            connection.close();
+        }
+    }
+
+    fn fail(&mut self, index: usize, failure: Failure) {
+        *self.report.failures.entry(failure).or_default() += 1;
+        self.connections[index].close();
+        self.connections[index].waiting = Waiting::Turn;
+    }
+
+    /// Ends requests that take too long.
+    fn sweep(&mut self, now: Instant) {
+        for index in 0..self.connections.len() {
+            let connection = &self.connections[index];
+            if connection.waiting != Waiting::Turn && now - connection.started > self.plan.timeout {
+                self.fail(index, Failure::Timeout);
+            }
+        }
+    }
+}

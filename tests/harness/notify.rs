@@ -1,0 +1,55 @@
+//! A stand-in for systemd's notify socket.
+
+use std::{io, os::unix::net::UnixDatagram, path::PathBuf, time::Duration};
+
+use tempfile::TempDir;
+
+/// Receives what a service tells systemd.
+pub struct NotifySocket {
+    socket: UnixDatagram,
+    path: PathBuf,
+    _folder: TempDir,
+}
+
+impl NotifySocket {
+    /// Binds a socket in a folder of its own.
+    ///
+    /// # Panics
+    /// When that is not possible.
+    #[must_use]
+    pub fn bind() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).expect("bind the notify socket");
+        Self { socket, path, _folder: folder }
+    }
+
+    /// Value for `NOTIFY_SOCKET`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.path.to_str().expect("temporary paths are UTF-8")
+    }
+
+    /// The next datagram.
+    pub fn receive(&self, timeout: Duration) -> io::Result<String> {
+        self.socket.set_read_timeout(Some(timeout))?;
+        let mut bytes = [0; 4096];
+        let count = self.socket.recv(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes[..count]).into_owned())
+    }
+
+    /// The next datagram that `wanted` accepts; others are passed over.
+    ///
+    /// # Panics
+    /// When none comes in time.
+    pub fn receive_matching(&self, what: &str, timeout: Duration, wanted: impl Fn(&str) -> bool) -> String {
+        let mut passed = Vec::new();
+        loop {
+            match self.receive(timeout) {
+                Ok(text) if wanted(&text) => return text,
+                Ok(text) => passed.push(text),
+                Err(error) => panic!("no datagram {what} within {timeout:?} ({error}); saw {passed:?}"),
+            }
+        }
+    }
+}
