@@ -1,0 +1,284 @@
+//! The rows of the table: each measures ours and something beside it in the same minutes.
+
+use std::time::Duration;
+
+use aegis_harness::{
+    Cluster,
+    load::{Plan, Reuse},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    Options,
+    bare::Bare,
+    engine, keep_running, median,
+    nginx::Nginx,
+    subject, told,
+    wrk::{self, Load, Measured},
+};
+
+/// One line of the table.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) ours: String,
+    pub(crate) beside: String,
+    pub(crate) ratio: String,
+    pub(crate) must: String,
+    pub(crate) held: bool,
+}
+
+/// Measures all rows that were asked for.
+pub(crate) fn all(options: &Options) -> Vec<Row> {
+    let mut rows = Vec::new();
+    if options.wants("start") {
+        rows.extend(start());
+    }
+    if options.wants("get") {
+        rows.extend(reads(options));
+    }
+    if options.wants("post") {
+        rows.extend(writes(options));
+    }
+    if options.wants("list") {
+        rows.extend(lists(options));
+    }
+    if options.wants("reload") {
+        for reuse in [Reuse::KeepAlive, Reuse::PerRequest] {
+            rows.extend(reloads(options, reuse));
+        }
+    }
+    rows
+}
+
+fn row(name: &str, ours: String, beside: String, ratio: String, must: &str, held: bool) -> Row {
+    Row { name: name.to_owned(), ours, beside, ratio, must: must.to_owned(), held }
+}
+
+fn rate(value: f64) -> String {
+    format!("{value:.0}/s")
+}
+
+fn milliseconds(value: f64) -> String {
+    format!("{value:.2} ms")
+}
+
+fn start() -> Vec<Row> {
+    told("start to ready …");
+    let mut times = Vec::new();
+    let mut resident = 0;
+    for _ in 0..5 {
+        let (cluster, ready) = subject::start("");
+        times.push(ready.as_secs_f64() * 1000.0);
+        resident = subject::resident_bytes(cluster.pid());
+    }
+    let time = median(times);
+    let megabytes = resident as f64 / 1e6;
+    vec![
+        row("start: to ready", milliseconds(time), String::new(), String::new(), "≤ 300 ms", time <= 300.0),
+        row(
+            "start: supervisor resident",
+            format!("{megabytes:.1} MB"),
+            String::new(),
+            String::new(),
+            "≤ 6 MB",
+            megabytes <= 6.0,
+        ),
+    ]
+}
+
+/// Headers and body that the host answers a read with, without those that hyper adds by itself.
+fn answered(cluster: &Cluster) -> (Vec<(String, String)>, Vec<u8>) {
+    let response = cluster.client().send("GET", subject::PATH, b"");
+    assert_eq!(response.status, 200);
+    let own = ["date", "content-length", "connection"];
+    let headers = response.headers.into_iter().filter(|(name, _)| !own.contains(&name.as_str()));
+    (headers.collect(), response.body)
+}
+
+fn reads(options: &Options) -> Vec<Row> {
+    let (cluster, _) = subject::start("");
+    let (headers, body) = answered(&cluster);
+    let bare = Bare::start(&headers, &body);
+    let nginx = Nginx::start(&body).inspect_err(|error| told(&format!("without nginx: {error}"))).ok();
+    let mut rows = Vec::new();
+    for connections in [64, 1] {
+        let (mut ours, mut beside, mut file) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 1..=options.rounds {
+            told(&format!("GET by id, {connections} connections, round {round} …"));
+            let load = Load::Get(subject::PATH);
+            ours.push(clean(wrk::run(cluster.address, connections, options.duration(), &load)));
+            beside.push(clean(wrk::run(bare.address, connections, options.duration(), &load)));
+            if let Some(nginx) = &nginx {
+                let load = Load::Get("/document.json");
+                file.push(clean(wrk::run(nginx.address, connections, options.duration(), &load)));
+            }
+        }
+        rows.extend(compare_reads(connections, &ours, &beside, &file));
+    }
+    rows
+}
+
+fn clean(measured: Measured) -> Measured {
+    assert_eq!(measured.errors, 0, "wrk saw errors");
+    measured
+}
+
+fn compare_reads(connections: usize, ours: &[Measured], bare: &[Measured], nginx: &[Measured]) -> Vec<Row> {
+    let rates = |all: &[Measured]| median(all.iter().map(|one| one.rate).collect());
+    let p99 = |all: &[Measured]| median(all.iter().map(|one| one.p99.as_secs_f64() * 1000.0).collect());
+    let paired = |pick: fn(&Measured) -> f64| {
+        median(ours.iter().zip(bare).map(|(ours, bare)| pick(ours) / pick(bare)).collect())
+    };
+    let ratio = paired(|one| one.rate);
+    let slower = paired(|one| one.p99.as_secs_f64());
+    let name = format!("get by id, {connections} connections");
+    let must = connections == 64;
+    let mut rows = vec![
+        row(
+            &format!("{name}: rate / bare hyper"),
+            rate(rates(ours)),
+            rate(rates(bare)),
+            format!("{ratio:.2}"),
+            if must { "≥ 0.80" } else { "–" },
+            !must || ratio >= 0.80,
+        ),
+        row(
+            &format!("{name}: p99 / bare hyper"),
+            milliseconds(p99(ours)),
+            milliseconds(p99(bare)),
+            format!("{slower:.2}"),
+            if must { "≤ 1.5" } else { "–" },
+            !must || slower <= 1.5,
+        ),
+    ];
+    if !nginx.is_empty() {
+        let ratio = median(ours.iter().zip(nginx).map(|(ours, file)| ours.rate / file.rate).collect());
+        rows.push(row(
+            &format!("{name}: rate / nginx file"),
+            rate(rates(ours)),
+            rate(rates(nginx)),
+            format!("{ratio:.2}"),
+            "–",
+            true,
+        ));
+    }
+    rows
+}
+
+fn writes(options: &Options) -> Vec<Row> {
+    let (cluster, _) = subject::start("");
+    let mut document = subject::document("x");
+    document.as_object_mut().expect("an object").remove("id");
+    let body = document.to_string();
+    let stored = cluster.client().get("todo/bench").body;
+    let load = Load::Post("/aegis/api/models/todo", &body);
+    let (mut ratios, mut ours, mut beside) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut singles, mut synced) = (Vec::new(), Vec::new());
+    for round in 1..=options.rounds {
+        told(&format!("durable POST, round {round} …"));
+        let many = clean(wrk::run(cluster.address, 64, options.duration(), &load));
+        let one = clean(wrk::run(cluster.address, 1, options.duration(), &load));
+        let reached = engine::measure(&stored, 64, options.duration());
+        ratios.push(many.rate / reached.rate);
+        ours.push(many.rate);
+        beside.push(reached.rate);
+        singles.push(one.p50.as_secs_f64() * 1000.0);
+        synced.push(reached.single.as_secs_f64() * 1000.0);
+    }
+    let ratio = median(ratios);
+    let (single, sync) = (median(singles), median(synced));
+    let allowed = 1.5 * sync + 0.5;
+    vec![
+        row(
+            "post durable, 64 connections / engine at 64",
+            rate(median(ours)),
+            rate(median(beside)),
+            format!("{ratio:.2}"),
+            "≥ 0.5",
+            ratio >= 0.5,
+        ),
+        row(
+            "post durable, 1 connection: p50",
+            milliseconds(single),
+            milliseconds(sync),
+            format!("{:.2}", single / sync),
+            &format!("≤ 1.5 × + 0.5 ms = {allowed:.2} ms"),
+            single <= allowed,
+        ),
+    ]
+}
+
+fn lists(options: &Options) -> Vec<Row> {
+    told("list over 100,000 documents: loading …");
+    let (cluster, _) = subject::start("[query]\nscan-max = 50000");
+    let client = cluster.client();
+    for part in 0..100 {
+        let documents: Vec<Value> = (0..1000)
+            .map(|n| json!({"n": (part * 1000 + n) % 5000, "text": format!("row {n}"), "isComplete": n % 2 == 0}))
+            .collect();
+        assert_eq!(client.post("todo", &json!(documents)).status, 201);
+    }
+    let load = Load::Get("/aegis/api/models/todo?n=77&__sort=-createTime");
+    let measured = clean(wrk::run(cluster.address, 1, options.duration(), &load));
+    let p50 = measured.p50.as_secs_f64() * 1000.0;
+    let refused = client.get("todo?text=row%207");
+    let named = refused.status == 400 && refused.text().contains("text");
+    vec![
+        row(
+            "list: indexed filter over 100,000: p50",
+            milliseconds(p50),
+            String::new(),
+            String::new(),
+            "≤ 5 ms",
+            p50 <= 5.0,
+        ),
+        row(
+            "list: unindexed filter is bounded",
+            refused.status.to_string(),
+            String::new(),
+            String::new(),
+            "names the index",
+            named,
+        ),
+    ]
+}
+
+fn reloads(options: &Options, reuse: Reuse) -> Vec<Row> {
+    let (cluster, _) = subject::start("[reload]\ncanary-time = \"20ms\"\ncanary-requests-min = 1000000000");
+    let plan = || Plan::get(cluster.address, 64, subject::PATH).reuse(reuse);
+    let name = match reuse {
+        Reuse::KeepAlive => "keep-alive",
+        Reuse::PerRequest => "connection each",
+    };
+    told(&format!("quiet load, {name} …"));
+    let quiet = plan().run_for(Duration::from_secs(options.seconds * 2));
+    quiet.assert_clean();
+    told(&format!("{} rolling reloads under load, {name} …", options.reloads));
+    let running = plan().spawn();
+    for _ in 0..options.reloads {
+        cluster.aegis_ok(&["restart"]);
+    }
+    keep_running(&running, 1_000_000 * options.reloads as u64 / 200);
+    let report = running.stop();
+    let (before, during) = (quiet.quantile(0.99), report.quantile(0.99));
+    let ratio = during.as_secs_f64() / before.as_secs_f64();
+    vec![
+        row(
+            &format!("reload × {}, {name}: failed", options.reloads),
+            report.failed().to_string(),
+            format!("of {}", report.succeeded),
+            String::new(),
+            "0",
+            report.failed() == 0 && report.succeeded > 0,
+        ),
+        row(
+            &format!("reload × {}, {name}: p99 / quiet", options.reloads),
+            milliseconds(during.as_secs_f64() * 1000.0),
+            milliseconds(before.as_secs_f64() * 1000.0),
+            format!("{ratio:.2}"),
+            "≤ 1.5",
+            ratio <= 1.5,
+        ),
+    ]
+}

@@ -1,0 +1,36 @@
+//! This host, as an operator starts it.
+
+use std::time::{Duration, Instant};
+
+use aegis_harness::{App, Cluster, Start};
+use serde_json::json;
+
+/// The document everybody serves, about 300 bytes.
+pub(crate) fn document(id: &str) -> serde_json::Value {
+    json!({
+        "id": id,
+        "text": "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod",
+        "isComplete": false,
+        "n": 7,
+        "tags": ["a", "b", "c"],
+        "customer": {"name": "Ada", "city": "London"}
+    })
+}
+
+/// Starts the host with two workers and one document `bench`; also how long it took to be ready.
+pub(crate) fn start(settings: &str) -> (Cluster, Duration) {
+    let begun = Instant::now();
+    let cluster = Start::app(App::todo().settings(settings)).workers(2).start();
+    let ready = begun.elapsed();
+    assert_eq!(cluster.client().post("todo", &document("bench")).status, 201);
+    (cluster, ready)
+}
+
+/// Path of the document.
+pub(crate) const PATH: &str = "/aegis/api/models/todo/bench";
+
+/// Resident memory of a process in bytes.
+pub(crate) fn resident_bytes(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    text.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
+}
