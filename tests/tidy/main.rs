@@ -46,10 +46,12 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
+/// The packages for this platform: those of others are not on this machine.
 fn metadata() -> Metadata {
+    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     MetadataCommand::new()
         .manifest_path(root().join("Cargo.toml"))
-        .other_options(vec!["--offline".to_owned(), "--locked".to_owned()])
+        .other_options(vec!["--locked".to_owned(), "--filter-platform".to_owned(), platform])
         .exec()
         .unwrap()
 }

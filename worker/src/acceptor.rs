@@ -52,7 +52,7 @@ use nix::{
 use rustix::net::SocketFlags;
 use tokio::sync::mpsc;
 
-use balance::{Siblings, step_back};
+use balance::{STEP_BACK_MAX, Siblings, step_back};
 pub(crate) use doorbell::Doorbell;
 use doorbell::Mode;
 pub(crate) use seats::{Seat, Seats};
@@ -116,6 +116,7 @@ pub(crate) struct Acceptor {
     board: Board,
     cell: usize,
     siblings: Siblings,
+    step_back_max: Duration,
     epoll: Epoll,
     lurking: Lurking,
     failures: u32,
@@ -163,8 +164,19 @@ impl Acceptor {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(doorbell.as_ref(), EpollEvent::new(EpollFlags::EPOLLIN, DOORBELL))?;
         let siblings = Siblings::new(board, cell);
-        let (lurking, failures) = (Lurking::No, 0);
-        Ok(Self { listeners, lanes, seats, doorbell, board, cell, siblings, epoll, lurking, failures })
+        Ok(Self {
+            listeners,
+            lanes,
+            seats,
+            doorbell,
+            board,
+            cell,
+            siblings,
+            step_back_max: STEP_BACK_MAX,
+            epoll,
+            lurking: Lurking::No,
+            failures: 0,
+        })
     }
 
     /// Starts the thread. It ends after [`Doorbell::stop`].
@@ -267,7 +279,7 @@ impl Acceptor {
 
     fn step_back(&mut self) -> Option<Duration> {
         let own = self.seats.open();
-        step_back(own, self.siblings.mean(own, monotonic_ms()))
+        step_back(own, self.siblings.mean(own, monotonic_ms()), self.step_back_max)
     }
 
     /// Stays out of the wait list, but takes a connection that nobody takes.

@@ -28,6 +28,7 @@ fn a_worker_gets_a_copy_and_then_every_change_before_the_answer() {
     let world = World::start(memory());
     let (mut first, mut replica) = world.worker();
     assert_eq!((replica.received, replica.documents.len()), (0, 0));
+    world.wait_until(|world| world.shared.registry.is_live(), "the worker is sent the feed");
     assert_eq!(committed(first.write(create("TODO", "a", "{\"x\":1}"), &mut replica)), 1);
     assert_eq!(committed(first.write(create("NOTE", "b", "{}"), &mut replica)), 2);
     assert_eq!(replica.ids(), ["a", "b"]);

@@ -46,7 +46,8 @@ fn serves_and_stops() {
     let status = host.settled(2);
     assert_eq!(status.pid, host.pid());
     assert_eq!(status.listen[0], format!("http://{}", host.address));
-    assert!(status.workers.iter().any(|worker| worker.pid == host.ask().0));
+    let (answered_by, _) = host.ask();
+    assert!(status.workers.iter().any(|worker| worker.pid == answered_by));
     let stop = Request::Stop { mode: StopMode::Graceful };
     assert_eq!(host.verdict(&stop), Verdict::Done);
     assert_eq!(host.wait().code(), Some(0));

@@ -24,12 +24,13 @@ const TOLERATED_SHARE: f64 = 0.02;
 const FULL_STEP_CONNECTIONS: f64 = 1.0;
 const FULL_STEP_SHARE: f64 = 0.02;
 
-/// How long to leave a waiting connection to siblings. `None`: this worker holds no more than its share.
-pub(super) fn step_back(own: u64, mean: f64) -> Option<Duration> {
+/// How long to leave a waiting connection to siblings, at most `longest`. `None`: this worker holds no more than its
+/// share.
+pub(super) fn step_back(own: u64, mean: f64, longest: Duration) -> Option<Duration> {
     #[expect(clippy::cast_precision_loss, reason = "connection counts stay far below 2^52")]
     let excess = own as f64 - mean - (mean * TOLERATED_SHARE).max(TOLERATED_CONNECTIONS);
     let full = (mean * FULL_STEP_SHARE).max(FULL_STEP_CONNECTIONS);
-    (excess > 0.0).then(|| STEP_BACK_MAX.mul_f64((excess / full).clamp(0.05, 1.0)))
+    (excess > 0.0).then(|| longest.mul_f64((excess / full).clamp(0.05, 1.0)))
 }
 
 /// The workers that accept from the same sockets.
@@ -74,6 +75,10 @@ fn is_willing(cell: &Cell, now_ms: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn step_back(own: u64, mean: f64) -> Option<Duration> {
+        super::step_back(own, mean, STEP_BACK_MAX)
+    }
 
     #[test]
     fn only_a_worker_above_its_share_steps_back_and_never_for_long() {
