@@ -290,6 +290,10 @@ impl Engine for FjallEngine {
         if let Some(age) = batch.forget.responses.last() {
             self.responses_swept_ms.fetch_max(age.time_ms, Ordering::AcqRel);
         }
+        if let Some(earliest_ms) = batch.responses.iter().map(|kept| kept.time_ms).min() {
+            // The clock may have been set back to before the last sweep.
+            self.responses_swept_ms.fetch_min(earliest_ms, Ordering::AcqRel);
+        }
         Ok(())
     }
 

@@ -299,6 +299,20 @@ proptest! {
 }
 
 #[test]
+fn a_response_kept_after_the_clock_was_set_back_is_found_when_it_is_old() {
+    let step = |time_ms, before_ms| Step {
+        changes: vec![],
+        unique: BTreeMap::new(),
+        response: Some((0, time_ms)),
+        forget_log: None,
+        forget_responses: Some(before_ms),
+        snapshot: false,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    run(&open(folder.path()), &[step(4, 5), step(0, 28)]).unwrap();
+}
+
+#[test]
 fn what_an_engine_knows_about_itself_survives() {
     let folder = tempfile::tempdir().unwrap();
     let name = |field: &str| IndexName { model: "ORDER".into(), field: field.into() };
