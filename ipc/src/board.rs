@@ -162,6 +162,8 @@ pub enum Counter {
     Scanned,
     /// Open event streams begun.
     Streams,
+    /// Requests that a panic ended.
+    Defects,
 }
 
 /// Totals of one model in a cell.

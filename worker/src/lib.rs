@@ -18,6 +18,7 @@
 //! * [`execute`], [`data`]: carries a request out on a coherent copy of all models.
 //! * `events`, `admin`: the other places of the interface: change streams, health, metrics, introspection, reload.
 //! * `overload`, `drain`: when to say no, and how to leave without failing a request.
+//! * `defect`: a panic ends its request and nothing else.
 //! * `boot`, `reporting`, `signals`, `host`: the process: how it is put together and whom it obeys.
 //!
 //! Three promises hold everywhere: a read shows every write that was answered before it began, on whichever worker;
@@ -31,6 +32,7 @@ mod acceptor;
 mod admin;
 mod boot;
 mod connection;
+mod defect;
 mod drain;
 mod events;
 mod host;

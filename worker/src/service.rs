@@ -22,6 +22,7 @@ use hyper::body::Incoming;
 use crate::{
     admin,
     connection::{Ledger, Link, Order, Protocol},
+    defect::{self, Defect},
     events,
     host::Host,
     operation::{self, Operation},
@@ -74,10 +75,12 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
     fn call(&self, request: Request<Incoming>) -> Answering {
         self.link.request_arrived(request.version());
-        if request.body().is_end_stream()
-            && let Some(response) = self.at_once(&request)
-        {
-            return Answering::Ready(Some(response));
+        if request.body().is_end_stream() {
+            match defect::catch(|| self.at_once(&request)) {
+                Ok(Some(response)) => return Answering::Ready(Some(response)),
+                Ok(None) => {}
+                Err(defect) => return Answering::Ready(Some(self.broken_at_once(&request, &defect))),
+            }
         }
         let begun = Instant::now();
         let (parts, body) = request.into_parts();
@@ -130,13 +133,24 @@ impl Service {
         Some(response)
     }
 
+    /// The answer to a read that met a defect.
+    fn broken_at_once<B>(&self, request: &Request<B>, defect: &Defect) -> Response<Outgoing> {
+        let envelope = self.envelope(Glance::new(request.headers()).request_id, Extent::Whole);
+        let refusal = self.broken(defect, &envelope, request.method(), request.uri().path());
+        let response = envelope.refuse(&refusal);
+        self.host.count_at_once(response.status(), response.body().known_bytes());
+        response
+    }
+
     /// Every other request.
     async fn answer(self, parts: Parts, mut body: RequestBody, begun: Instant) -> Response<Outgoing> {
         let _answering = self.link.answering();
         let extent = if parts.method == Method::HEAD { Extent::HeadOnly } else { Extent::Whole };
         let glance = Glance::new(&parts.headers);
         let mut envelope = self.envelope(glance.request_id, extent);
-        let outcome = self.handle(&parts, &glance, &mut body, &envelope, begun).await;
+        let outcome = defect::caught(self.handle(&parts, &glance, &mut body, &envelope, begun)).await;
+        let outcome = outcome
+            .unwrap_or_else(|defect| Err(self.broken(&defect, &envelope, &parts.method, parts.uri.path())));
         if body.is_unread() {
             self.settle(&parts, &mut body).await;
             if body.is_unread() {
@@ -269,6 +283,26 @@ impl Service {
             let bytes_max = self.host.config.limits.body_bytes_max;
             body.discard(bytes_max, Instant::now() + DISCARD_TIME).await;
         }
+    }
+
+    /// What is said about a request that met a defect. The client learns that there was one, the log which.
+    fn broken(&self, defect: &Defect, envelope: &Envelope<'_>, method: &Method, path: &str) -> Refusal {
+        self.host.cell.counter(Counter::Defects).fetch_add(1, Ordering::Relaxed);
+        tracing::error!(
+            target: "aegis::worker",
+            method = method.as_str(),
+            path,
+            id = envelope.request_id.to_str().unwrap_or_default(),
+            panic = defect.words,
+            "a request met a defect of the host and was ended",
+        );
+        let detail = if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+            "a defect of the host ended the request; the log of the host has it under this request id"
+        } else {
+            "a defect of the host ended the request, which may or may not have changed something; \
+             the log of the host has it under this request id"
+        };
+        Problem::new(ProblemCode::Internal, detail).into()
     }
 
     fn may_administer(&self) -> bool {

@@ -30,6 +30,7 @@ const COUNTERS: &[(&str, Counter, &str)] = &[
     ("aegis_response_bytes_total", Counter::BytesOut, "Bytes of response bodies."),
     ("aegis_scanned_total", Counter::Scanned, "Documents looked at by scans."),
     ("aegis_event_streams_total", Counter::Streams, "Event streams opened."),
+    ("aegis_defects_total", Counter::Defects, "Requests ended by a panic; the log tells which."),
 ];
 
 const CLASSES: &[(&str, Counter)] = &[
@@ -283,6 +284,9 @@ mod tests {
     # HELP aegis_event_streams_total Event streams opened.
     # TYPE aegis_event_streams_total counter
     aegis_event_streams_total 0
+    # HELP aegis_defects_total Requests ended by a panic; the log tells which.
+    # TYPE aegis_defects_total counter
+    aegis_defects_total 0
     # HELP aegis_responses_total Requests answered, by class of status.
     # TYPE aegis_responses_total counter
     aegis_responses_total{class="1xx"} 0
