@@ -248,11 +248,13 @@ impl Data {
         Ok(bodies)
     }
 
-    /// The response stored under an idempotency key.
+    /// The response stored under an idempotency key. Belongs to a write, and waits as long as one: for at most
+    /// `limits.write_timeout`.
     ///
     /// # Errors
     /// [`ProblemCode::StoreUnavailable`] when the store did not answer in time.
     pub async fn recall(&self, key: String, deadline: Instant) -> Result<Option<StoredResponse>, Problem> {
+        let deadline = deadline.min(Instant::now() + self.shared.write_timeout);
         match self.shared.question(|request| ToStore::Recall { request, key }, deadline).await? {
             Answer::Recalled(stored) => Ok(stored),
             other => Err(wrong_answer("a recall", &other)),

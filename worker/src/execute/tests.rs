@@ -412,6 +412,24 @@ async fn a_key_whose_request_is_still_running_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_write_waits_equally_long_for_the_store_with_a_key_and_without() {
+    let mut impatient = config();
+    impatient.limits.write_timeout = Duration::from_millis(50);
+    let scene = Scene::with(impatient, MODULE).await;
+    scene.store.set_mood(Mood::Deaf);
+    let mut codes = Vec::new();
+    for idempotency in [None, key(b"f")] {
+        let create = Operation::Create { body: text(r#"{"text":"x"}"#) };
+        let request = Request { idempotency, ..scene.request(create) };
+        let latest = request.deadline - Duration::from_secs(5);
+        codes.push(scene.engine.execute(request).await.unwrap_err().code);
+        assert!(Instant::now() < latest, "it waited until the end of the request");
+    }
+    // Nothing was sent yet when the store did not tell about the key.
+    assert_eq!(codes, [ProblemCode::WriteOutcomeUnknown, ProblemCode::StoreUnavailable]);
+}
+
+#[tokio::test]
 async fn lists_filter_sort_and_page() {
     let scene = Scene::new().await;
     let documents: Vec<String> =

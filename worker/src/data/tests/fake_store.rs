@@ -43,6 +43,8 @@ pub(crate) enum Mood {
     BreaksBeforeAnswer,
     /// They wait.
     Silent,
+    /// They wait, and nothing is said about keys either.
+    Deaf,
     /// They are answered with `Unavailable`.
     Stopping,
 }
@@ -239,8 +241,10 @@ impl FakeStore {
                 send(FromStore::Fetched { request, bodies: self.fetch(&versions) });
             }
             ToStore::Recall { request, key } => {
-                let stored = self.state.lock().responses.get(&key).cloned();
-                send(FromStore::Recalled { request, stored });
+                let state = self.state.lock();
+                if state.mood != Mood::Deaf {
+                    send(FromStore::Recalled { request, stored: state.responses.get(&key).cloned() });
+                }
             }
             ToStore::Changes { request, after, limit } => send(self.changes(request, after, limit)),
             ToStore::Resync { applied } => replay(&self.state.lock(), Some(applied), connection),
@@ -267,7 +271,9 @@ impl FakeStore {
             return answer(Outcome::Committed { first, last });
         }
         match state.mood {
-            Mood::Silent => return state.waiting.push((incarnation, write, connection.clone())),
+            Mood::Silent | Mood::Deaf => {
+                return state.waiting.push((incarnation, write, connection.clone()));
+            }
             Mood::Stopping => return answer(Outcome::Unavailable { reason: "stopping".to_owned() }),
             Mood::Good | Mood::Unsynced | Mood::BreaksBeforeAnswer => {}
         }
@@ -291,7 +297,9 @@ impl FakeStore {
                 self.break_connections();
             }
             Mood::Unsynced => {}
-            Mood::Good | Mood::Silent | Mood::Stopping => answer(Outcome::Committed { first, last }),
+            Mood::Good | Mood::Silent | Mood::Deaf | Mood::Stopping => {
+                answer(Outcome::Committed { first, last });
+            }
         }
     }
 
