@@ -9,7 +9,7 @@ mod tests;
 use std::{sync::Arc, time::Instant};
 
 use aegis_config::settings::Limits;
-use aegis_domain::{Problem, ProblemCode, catalog::Model};
+use aegis_domain::{Problem, ProblemCode, catalog::Model, query::check_item};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts};
 use sha2::{Digest, Sha256};
@@ -121,7 +121,7 @@ pub(crate) async fn read(
     let operation = match (&parts.method, id) {
         (&Method::GET | &Method::HEAD, None) => Operation::List { query: query.to_owned() },
         (&Method::GET | &Method::HEAD, Some(id)) => {
-            check_item_query(model, query)?;
+            check_item(model, query)?;
             Operation::Read { id }
         }
         (&Method::DELETE, Some(id)) => Operation::Remove { id },
@@ -164,21 +164,6 @@ pub(crate) fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem>
         if_match: entity_tags(headers, &header::IF_MATCH)?,
         if_none_match: entity_tags(headers, &header::IF_NONE_MATCH)?,
     })
-}
-
-/// Parameters of a read by id: those that start with `__` would be silently ignored, so they are refused.
-fn check_item_query(model: &Model, query: &str) -> Result<(), Problem> {
-    for name in query.split('&').map(|pair| pair.split('=').next().unwrap_or_default()) {
-        if name.starts_with("__") {
-            let detail = format!("parameter {name}: a read by id takes no such parameter");
-            return Err(Problem::new(ProblemCode::BadParameter, detail));
-        }
-        if name == "relation" || name == "command" {
-            let detail = format!("model {} declares no {name}", model.name());
-            return Err(Problem::new(ProblemCode::NoSuchRoute, detail));
-        }
-    }
-    Ok(())
 }
 
 fn idempotency(parts: &Parts, operation: &Operation) -> Result<Option<IdempotencyKey>, Problem> {

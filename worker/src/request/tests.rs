@@ -198,7 +198,8 @@ async fn method_path_and_type_make_the_operation() {
 async fn a_read_by_id_refuses_what_it_would_ignore() {
     let refused = |target: &'static str| async move { read_request("GET", target, Some("a"), &[], "").await };
     assert_eq!(code(refused("/x?__select=a").await), ProblemCode::BadParameter);
-    assert_eq!(code(refused("/x?relation=b").await), ProblemCode::NoSuchRoute);
+    assert_eq!(code(refused("/x?relation=b").await), ProblemCode::NoSuchRelation);
+    assert_eq!(code(refused("/x?a=b&command=c").await), ProblemCode::NoSuchCommand);
     assert!(refused("/x?_=123&utm=1").await.is_ok());
 }
 
