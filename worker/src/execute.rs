@@ -34,6 +34,7 @@ use self::{change::Change, keyed::KeyedTurns};
 use crate::{
     data::{Data, ModelTable},
     operation::{IdempotencyKey, Operation, Reply, Request},
+    response::is_refusal,
 };
 
 /// Carries out requests. Cheap to clone.
@@ -207,18 +208,6 @@ impl Engine {
             table.count(self.inner.cell, counter, amount);
         }
     }
-}
-
-/// Is it the client's doing (a status 4xx)?
-fn is_refusal(code: ProblemCode) -> bool {
-    !matches!(
-        code,
-        ProblemCode::Overloaded
-            | ProblemCode::StoreUnavailable
-            | ProblemCode::WriteOutcomeUnknown
-            | ProblemCode::DeadlineExceeded
-            | ProblemCode::Internal
-    )
 }
 
 /// Milliseconds since 1970, UTC.

@@ -9,7 +9,10 @@ use std::{
 };
 
 use aegis_config::settings::Config;
-use aegis_domain::catalog::{Catalog, Model};
+use aegis_domain::{
+    Problem,
+    catalog::{Catalog, Model},
+};
 use aegis_ipc::board::{Board, Cell, Counter, ModelCounter, bucket_of};
 use http::{HeaderValue, StatusCode};
 use uuid::Uuid;
@@ -23,6 +26,7 @@ use crate::{
     execute::Engine,
     overload::Load,
     reporting::Supervisor,
+    response::is_refusal,
     route::Routes,
 };
 
@@ -160,8 +164,10 @@ impl Host {
     }
 
     /// Counts a request to a model that was refused before it reached the engine, which counts all others.
-    pub(crate) fn count_refused(&self, model: &Model) {
-        if let Some(table) = self.engine.data().table(model.name()) {
+    pub(crate) fn count_refused(&self, model: &Model, problem: &Problem) {
+        if is_refusal(problem.code)
+            && let Some(table) = self.engine.data().table(model.name())
+        {
             table.count(self.cell, ModelCounter::Refused, 1);
         }
     }

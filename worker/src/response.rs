@@ -73,6 +73,11 @@ pub(crate) fn status_of(code: ProblemCode) -> StatusCode {
     }
 }
 
+/// Whether a problem is the client's doing: then it is refused, and not failed.
+pub(crate) fn is_refusal(code: ProblemCode) -> bool {
+    status_of(code).is_client_error()
+}
+
 /// A problem and what HTTP wants to be said with it.
 #[derive(Debug)]
 pub(crate) struct Refusal {

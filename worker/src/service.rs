@@ -235,7 +235,7 @@ impl Service {
             request::accepts(&parts.headers, "application", "json")?;
             request::read(model, id, parts, body, limits, deadline).await
         };
-        let (request, wish) = prepared.await.inspect_err(|_: &Problem| host.count_refused(model))?;
+        let (request, wish) = prepared.await.inspect_err(|problem| host.count_refused(model, problem))?;
         self.count_body(&request.operation);
         let removed = matches!(request.operation, Operation::Remove { .. });
         let reply = self.execute(request, deadline).await?;

@@ -567,3 +567,21 @@ async fn requests_are_counted_for_their_model() {
     ];
     assert_eq!(counts.map(count), [2, 2, 1, 1, 1, 1]);
 }
+
+#[tokio::test]
+async fn only_what_is_answered_with_a_4xx_counts_as_refused() {
+    let scene = Scene::new().await;
+    scene.create(r#"{"id":"a","text":"x"}"#).await.unwrap();
+    scene.store.set_mood(Mood::Silent);
+    let (engine, first) = (scene.engine.clone(), scene.request(merge("a", r#"{"rank":1}"#)));
+    let first = tokio::spawn(async move { engine.execute(first).await });
+    eventually("the write", || scene.store.writes_seen().len() == 2).await;
+    let second = Request { deadline: soon(), ..scene.request(merge("a", r#"{"rank":2}"#)) };
+    assert_eq!(scene.engine.execute(second).await.unwrap_err().code, ProblemCode::Contended);
+    let refused = scene.worker.data.cell().model_counter(0, ModelCounter::Refused);
+    assert_eq!(refused.load(Ordering::Relaxed), 0, "it was failed, not refused");
+    assert!(scene.create("{").await.is_err());
+    assert_eq!(refused.load(Ordering::Relaxed), 1);
+    scene.store.set_mood(Mood::Good);
+    assert!(first.await.unwrap().is_ok());
+}
