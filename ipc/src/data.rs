@@ -177,6 +177,9 @@ pub struct Operation {
     pub revision: u64,
     /// New body, or `None` to remove the document.
     pub body: Option<Bytes>,
+    /// As in [`ChangeKind::Put`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Bytes>,
 }
 
 /// What must hold before an operation is applied.
@@ -273,6 +276,10 @@ pub enum ChangeKind {
         revision: u64,
         /// The whole document.
         body: Bytes,
+        /// What is different from the version before, as whoever wrote the document says it: opaque like the body, and
+        /// for subscribers only. `None` for a new document.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        changes: Option<Bytes>,
     },
     /// A document was removed.
     Remove {
@@ -309,4 +316,27 @@ pub struct Stored {
     pub sequence: u64,
     /// The whole document.
     pub body: Bytes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    /// [`ChangeKind`] before it said what is different.
+    #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+    enum OlderKind {
+        Put { id: String, revision: u64, body: Bytes },
+    }
+
+    #[test]
+    fn a_change_is_understood_by_a_neighbour_that_does_not_say_what_is_different() {
+        let body = Bytes::from_static(b"{}");
+        let older = OlderKind::Put { id: "a".into(), revision: 2, body: body.clone() };
+        let newer = |changes| ChangeKind::Put { id: "a".into(), revision: 2, body: body.clone(), changes };
+        let encoded = codec::encode(&newer(Some(Bytes::from_static(b"{}")))).unwrap();
+        assert_eq!(codec::decode::<OlderKind>(&encoded).unwrap(), older);
+        assert_eq!(codec::decode::<ChangeKind>(&codec::encode(&older).unwrap()).unwrap(), newer(None),);
+        assert_eq!(codec::encode(&newer(None)).unwrap(), codec::encode(&older).unwrap());
+    }
 }

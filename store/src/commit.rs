@@ -26,7 +26,7 @@ use crate::{
     storage::Place,
 };
 
-/// Largest sum of bodies in one write, bytes. Its changes have to fit into one frame with room for their names.
+/// Largest sum of bodies and what is different in them in one write, bytes. Its changes have to fit into one frame with room for their names.
 pub(crate) const WRITE_BYTES_MAX: usize = 48 * 1024 * 1024;
 /// Most operations in one write. With the names of their fields they have to fit into one frame.
 pub(crate) const OPERATIONS_MAX: usize = 65_536;
@@ -227,7 +227,7 @@ impl Planner<'_> {
     }
 
     fn operate(&mut self, at: u32, operation: Operation) -> Result<(), Stop> {
-        let Operation { model, id, expect, revision, body } = operation;
+        let Operation { model, id, expect, revision, body, changes } = operation;
         let Some(rules) = self.rules.model(&model) else {
             return Err(refused(format!("operation {at}: there is no model {model}")));
         };
@@ -262,7 +262,7 @@ impl Planner<'_> {
         let now = body.as_ref().map(|body| (Head { sequence: self.last, revision }, body.clone()));
         self.overlay.put_document(&model, &id, now);
         let kind = match body {
-            Some(body) => ChangeKind::Put { id, revision, body },
+            Some(body) => ChangeKind::Put { id, revision, body, changes },
             None => ChangeKind::Remove { id, revision },
         };
         self.plan.changes.push(Change { sequence: self.last, model, kind, time_ms: self.now_ms });
@@ -331,7 +331,10 @@ fn too_large(write: &Write) -> Option<String> {
     let bytes: usize = write
         .operations
         .iter()
-        .map(|operation| operation.id.len() + operation.body.as_ref().map_or(0, Bytes::len))
+        .map(|operation| {
+            let content = [&operation.body, &operation.changes];
+            operation.id.len() + content.into_iter().flatten().map(Bytes::len).sum::<usize>()
+        })
         .sum();
     (bytes > WRITE_BYTES_MAX)
         .then(|| format!("found {bytes} bytes of documents, expected at most {WRITE_BYTES_MAX}"))

@@ -174,7 +174,12 @@ mod tests {
     use crate::engine::Forget;
 
     fn change(sequence: u64) -> Change {
-        let kind = ChangeKind::Put { id: sequence.to_string(), revision: 1, body: Bytes::from_static(b"{}") };
+        let kind = ChangeKind::Put {
+            id: sequence.to_string(),
+            revision: 1,
+            body: Bytes::from_static(b"{}"),
+            changes: None,
+        };
         Change { sequence, model: "M".into(), kind, time_ms: 0 }
     }
 

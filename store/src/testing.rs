@@ -55,6 +55,7 @@ pub(crate) fn create(model: &str, id: &str, text: &str) -> Operation {
         expect: Expect::Absent,
         revision: 1,
         body: Some(body(text)),
+        changes: None,
     }
 }
 

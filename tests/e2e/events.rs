@@ -57,6 +57,12 @@ fn each_write_makes_exactly_one_event_in_order() {
     assert_eq!(update["modelId"], id.as_str());
     assert_eq!(update["revision"].to_string(), "2");
     assert_eq!(update["model"]["text"], "b");
+    assert_eq!(update["changes"]["text"], "b");
+    assert_eq!(update["changes"]["revision"].to_string(), "2");
+    assert_eq!(update["changes"]["id"], Value::Null, "it did not change");
+    for (_, name, event) in [&seen[0], &seen[2]] {
+        assert!(event.get("changes").is_none(), "{name}");
+    }
     let mut ids: Vec<&str> = seen.iter().map(|(_, _, event)| event["id"].as_str().unwrap()).collect();
     ids.dedup();
     assert_eq!(ids.len(), 3, "event ids are unique");
@@ -73,11 +79,18 @@ fn a_subscriber_resumes_where_it_left_on_any_worker_and_after_a_restart() {
     for n in 1..=20 {
         let _ = client.create("todo", &json!({"text": n.to_string()}));
     }
+    let id = client.create("todo", &json!({"text": "old", "same": true}));
+    assert_eq!(client.patch(&format!("todo/{id}"), &json!({"text": "new"})).status, 200);
     cluster.stop_and_restart();
     let mut events = Events::open(&client, "", Some(&last));
     for n in 1..=20 {
         assert_eq!(events.next().2["model"]["text"], n.to_string().as_str());
     }
+    assert_eq!(events.next().1, "CREATETODO");
+    let update = events.next().2;
+    assert_eq!((&update["model"]["same"], &update["model"]["text"]), (&json!(true), &json!("new")));
+    assert_eq!(update["changes"]["text"], "new");
+    assert!(update["changes"].get("same").is_none(), "{update}");
 }
 
 #[test]

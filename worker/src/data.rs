@@ -50,7 +50,7 @@ pub use self::{
     tables::{ModelTable, Seen},
 };
 
-/// Bodies of one write, bytes: what the store accepts, so that the changes fit into one frame with their names.
+/// Bodies of one write and what is different in them, bytes: what the store accepts, so that the changes fit into one frame with their names.
 const WRITE_BYTES_MAX: usize = 48 * 1024 * 1024;
 /// Pause before a write is offered again to a store that takes none at the moment, doubled up to the longest one.
 const STORE_BUSY_PAUSE_MIN: Duration = Duration::from_millis(5);
@@ -188,8 +188,8 @@ impl Data {
         deadline: Instant,
     ) -> Result<Outcome, Problem> {
         let shared = &*self.shared;
-        let bytes: usize =
-            operations.iter().filter_map(|operation| operation.body.as_ref()).map(Bytes::len).sum();
+        let contents = operations.iter().flat_map(|operation| [&operation.body, &operation.changes]);
+        let bytes: usize = contents.flatten().map(Bytes::len).sum();
         if bytes > WRITE_BYTES_MAX {
             return Err(too_large(bytes as u64, WRITE_BYTES_MAX as u64));
         }

@@ -166,11 +166,11 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 /// Writes a change as it is sent.
 fn tell(change: &Change) -> Told {
     let model = change.model.as_str();
-    let (kind, id, revision, body) = match &change.kind {
-        ChangeKind::Put { id, revision, body } => {
-            (EventKind::of_put(*revision), id, *revision, Some(&body[..]))
+    let (kind, id, revision, body, changes) = match &change.kind {
+        ChangeKind::Put { id, revision, body, changes } => {
+            (EventKind::of_put(*revision), id, *revision, Some(&body[..]), changes.as_deref())
         }
-        ChangeKind::Remove { id, revision } => (EventKind::Delete, id, *revision, None),
+        ChangeKind::Remove { id, revision } => (EventKind::Delete, id, *revision, None, None),
         ChangeKind::Truncate => {
             let data = format!("{{\"modelName\":\"{model}\",\"seq\":{}}}", change.sequence);
             let frame = frame(Some(change.sequence), "gap", data.as_bytes());
@@ -178,10 +178,11 @@ fn tell(change: &Change) -> Told {
             return Told { sequence: change.sequence, subject, frame };
         }
     };
-    let event = Event { sequence: change.sequence, model, kind, id, revision, time_ms: change.time_ms, body };
-    let frame = frame(Some(change.sequence), &event.name(), &event.to_json());
+    let (sequence, time_ms) = (change.sequence, change.time_ms);
+    let event = Event { sequence, model, kind, id, revision, time_ms, body, changes };
+    let frame = frame(Some(sequence), &event.name(), &event.to_json());
     let subject = Subject::Document { model: model.to_owned(), id: id.clone(), kind: kind.as_str() };
-    Told { sequence: change.sequence, subject, frame }
+    Told { sequence, subject, frame }
 }
 
 /// An event that says that those from `from` to `to` are no longer known.

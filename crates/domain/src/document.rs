@@ -52,6 +52,8 @@ pub struct Draft {
     pub revision: u64,
     /// The exact JSON that a GET answers.
     pub body: Bytes,
+    /// The merge patch (RFC 7396) that leads here from the version before; `None` for a first version.
+    pub changes: Option<Bytes>,
 }
 
 /// What became of an update.
@@ -145,8 +147,15 @@ fn evolve(
         return Err(Problem::new(ProblemCode::Internal, "there is no revision after the last one"));
     };
     // A clock that was set back must not make a document older. The texts sort like the times.
-    let update_time = timestamp::format(now_ms).max(stored.update_time);
-    draft(model, Stored { properties, update_time, revision, ..stored }).map(Evolved::Changed)
+    let update_time = timestamp::format(now_ms).max(stored.update_time.clone());
+    let mut changes = merge::difference(&stored.properties, &properties);
+    if update_time != stored.update_time {
+        changes.insert("updateTime".to_owned(), Value::from(update_time.as_str()));
+    }
+    changes.insert("revision".to_owned(), Value::from(revision));
+    let changes = Some(body::write_changes(&changes).into());
+    let draft = draft(model, Stored { properties, update_time, revision, ..stored })?;
+    Ok(Evolved::Changed(Draft { changes, ..draft }))
 }
 
 fn draft(model: &Model, document: Stored) -> Result<Draft, Problem> {
@@ -156,7 +165,7 @@ fn draft(model: &Model, document: Stored) -> Result<Draft, Problem> {
             format!("found a document of {} bytes, expected at most {DOCUMENT_BYTES_MAX}", body.len());
         return Err(Problem::new(ProblemCode::BodyTooLarge, detail));
     }
-    Ok(Draft { id: document.id, revision: document.revision, body: body.into() })
+    Ok(Draft { id: document.id, revision: document.revision, body: body.into(), changes: None })
 }
 
 fn object(value: Value) -> Result<Map<String, Value>, Problem> {

@@ -21,6 +21,8 @@ pub struct Event<'a> {
     pub time_ms: u64,
     /// The document after the change; for a removal the document removed, if it is at hand.
     pub body: Option<&'a [u8]>,
+    /// For an update the merge patch (RFC 7396) from the document before to the document after, if it is known.
+    pub changes: Option<&'a [u8]>,
 }
 
 /// What happened to a document.
@@ -64,7 +66,8 @@ impl Event<'_> {
     #[must_use]
     pub fn to_json(&self) -> Bytes {
         // Names, punctuation and numbers take about 200 bytes.
-        let length = 200 + 4 * self.model.len() + self.id.len() + self.body.map_or(0, <[u8]>::len);
+        let content = [self.body, self.changes].into_iter().flatten().map(<[u8]>::len).sum::<usize>();
+        let length = 200 + 4 * self.model.len() + self.id.len() + content;
         let mut out = Vec::with_capacity(length);
         let mut text = |name: &str, value: &str| {
             out.extend_from_slice(name.as_bytes());
@@ -82,6 +85,10 @@ impl Event<'_> {
         write_text(&mut out, &timestamp::format(self.time_ms));
         out.extend_from_slice(b",\"model\":");
         out.extend_from_slice(self.body.unwrap_or(b"null"));
+        if let Some(changes) = self.changes {
+            out.extend_from_slice(b",\"changes\":");
+            out.extend_from_slice(changes);
+        }
         out.push(b'}');
         out.into()
     }
@@ -91,7 +98,7 @@ impl Event<'_> {
 mod tests {
     use super::*;
 
-    fn event(kind: EventKind, body: Option<&[u8]>) -> String {
+    fn event(kind: EventKind, body: Option<&[u8]>, changes: Option<&[u8]>) -> String {
         let event = Event {
             sequence: 17,
             model: "ORDER",
@@ -100,6 +107,7 @@ mod tests {
             revision: 2,
             time_ms: 1_767_225_599_007,
             body,
+            changes,
         };
         let text = String::from_utf8(event.to_json().to_vec()).unwrap();
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
@@ -107,13 +115,15 @@ mod tests {
     }
 
     #[test]
-    fn an_update_tells_the_whole_document_as_it_is_stored() {
-        insta::assert_snapshot!(event(EventKind::of_put(2), Some(br#"{"n":1E5,"revision":2}"#)), @r#"{"id":"ORDER-17","name":"UPDATEORDER","type":"UPDATE","modelName":"ORDER","modelId":"a\"b","revision":2,"seq":17,"time":"2025-12-31T23:59:59.007Z","model":{"n":1E5,"revision":2}}"#);
+    fn an_update_tells_the_whole_document_as_it_is_stored_and_what_is_new_in_it() {
+        let body = br#"{"m":0,"n":1E5,"revision":2}"#;
+        let changes = br#"{"n":1E5,"revision":2}"#;
+        insta::assert_snapshot!(event(EventKind::of_put(2), Some(body), Some(changes)), @r#"{"id":"ORDER-17","name":"UPDATEORDER","type":"UPDATE","modelName":"ORDER","modelId":"a\"b","revision":2,"seq":17,"time":"2025-12-31T23:59:59.007Z","model":{"m":0,"n":1E5,"revision":2},"changes":{"n":1E5,"revision":2}}"#);
     }
 
     #[test]
     fn a_removal_tells_what_was_removed_if_it_is_at_hand() {
-        insta::assert_snapshot!(event(EventKind::Delete, None), @r#"{"id":"ORDER-17","name":"DELETEORDER","type":"DELETE","modelName":"ORDER","modelId":"a\"b","revision":2,"seq":17,"time":"2025-12-31T23:59:59.007Z","model":null}"#);
+        insta::assert_snapshot!(event(EventKind::Delete, None, None), @r#"{"id":"ORDER-17","name":"DELETEORDER","type":"DELETE","modelName":"ORDER","modelId":"a\"b","revision":2,"seq":17,"time":"2025-12-31T23:59:59.007Z","model":null}"#);
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Committed {
             assert_eq!(change.sequence, self.last + 1, "numbers have no gaps");
             self.last = change.sequence;
             match &change.kind {
-                ChangeKind::Put { id, revision, body } => {
+                ChangeKind::Put { id, revision, body, .. } => {
                     let head = Head { sequence: change.sequence, revision: *revision };
                     self.documents.insert((change.model.clone(), id.clone()), (head, body.clone()));
                 }
@@ -150,7 +150,7 @@ fn operations(attempts: &[Attempt], state: &RefCell<Committed>) -> Vec<Operation
         };
         let body = (!attempt.remove || head.is_none()).then(|| attempt.body.clone());
         let revision = if body.is_some() { revision + 1 } else { revision };
-        operations.push(Operation { model: key.0, id: key.1, expect, revision, body });
+        operations.push(Operation { model: key.0, id: key.1, expect, revision, body, changes: None });
     }
     operations
 }

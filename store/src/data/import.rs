@@ -274,7 +274,7 @@ impl<'a> Importer<'a> {
         }
         self.claim(&model, &id, existing.as_ref().map(|existing| &existing.body[..]), &body)?;
         self.last += 1;
-        let kind = ChangeKind::Put { id, revision, body };
+        let kind = ChangeKind::Put { id, revision, body, changes: None };
         self.changes.push(Change { sequence: self.last, model, kind, time_ms: now_ms() });
         Ok(())
     }

@@ -18,7 +18,7 @@ fn options(folder: &Path) -> Options {
 
 fn put(sequence: u64, id: &str, revision: u64, rest: &str) -> Change {
     let body = Bytes::from(format!("{{{rest}\"id\":\"{id}\",\"revision\":{revision}}}"));
-    let kind = ChangeKind::Put { id: id.into(), revision, body };
+    let kind = ChangeKind::Put { id: id.into(), revision, body, changes: None };
     Change { sequence, model: "TODO".into(), kind, time_ms: 1 }
 }
 

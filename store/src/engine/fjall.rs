@@ -382,7 +382,7 @@ impl Engine for FjallEngine {
 pub(crate) fn into_stored(change: Change) -> Result<Stored, Flaw> {
     let Change { sequence, model, kind, .. } = change;
     match kind {
-        ChangeKind::Put { id, revision, body } => Ok(Stored { model, id, revision, sequence, body }),
+        ChangeKind::Put { id, revision, body, .. } => Ok(Stored { model, id, revision, sequence, body }),
         ChangeKind::Remove { .. } => Err(Flaw::Unknown { field: "kind", found: "a removal".to_owned() }),
         ChangeKind::Truncate => Err(Flaw::Unknown { field: "kind", found: "a truncation".to_owned() }),
     }

@@ -72,7 +72,7 @@ impl Map {
     fn change(&mut self, change: &Change) {
         let key = |id: &String| (change.model.clone(), id.clone());
         match &change.kind {
-            ChangeKind::Put { id, revision, body } => {
+            ChangeKind::Put { id, revision, body, .. } => {
                 let stored = Stored {
                     model: change.model.clone(),
                     id: id.clone(),
@@ -102,6 +102,7 @@ fn changes_of(step: &Step, mut sequence: u64) -> Vec<Change> {
                 id,
                 revision: u64::from(*byte),
                 body: Bytes::from(vec![*byte; usize::from(*byte) * 20]),
+                changes: (*byte > 1).then(|| Bytes::from(vec![*byte; usize::from(*byte)])),
             },
             Kind::Remove => ChangeKind::Remove { id, revision: 1 },
             Kind::Truncate => ChangeKind::Truncate,

@@ -64,7 +64,7 @@ impl State {
 
     fn change(&mut self, change: &Change) {
         match &change.kind {
-            ChangeKind::Put { id, revision, body } => {
+            ChangeKind::Put { id, revision, body, .. } => {
                 let stored = Stored {
                     model: change.model.clone(),
                     id: id.clone(),
@@ -321,7 +321,9 @@ fn shard_of(id: &str) -> usize {
 
 fn change_bytes(change: &Change) -> usize {
     let content = match &change.kind {
-        ChangeKind::Put { id, body, .. } => id.len() + body.len(),
+        ChangeKind::Put { id, body, changes, .. } => {
+            id.len() + body.len() + changes.as_ref().map_or(0, Bytes::len)
+        }
         ChangeKind::Remove { id, .. } => id.len(),
         ChangeKind::Truncate => 0,
     };

@@ -1,4 +1,5 @@
-//! What the rows on disk look like. Format 1; the number is kept in the `meta` partition.
+//! What the rows on disk look like. Format 2; the number is kept in the `meta` partition. Format 1 is the same without
+//! updates that say what is different: their rows are read as they are.
 //!
 //! All integers in keys are big endian, so that the order of bytes is the order of numbers; in values they are
 //! little endian. Every value that is not a plain id or number begins with a CRC-32 over the rest of it.
@@ -21,6 +22,8 @@
 //!                  │     │      │ length│ length │ number   │ ms   │          │       │    │      │
 //!                  │ 4   │ 1    │ 1     │ 2      │ 8        │ 8    │ 8        │       │    │ rest │
 //!                  └─────┴──────┴───────┴────────┴──────────┴──────┴──────────┴───────┴────┴──────┘
+//!                  kind 1 a document, 2 a removal, 3 a truncation; 4 a document that has, between id and body, what
+//!                  is different from the version before: length 4, and that many bytes
 //! response record  CRC 4, time ms 8, sequence number 8, key length 4, fingerprint length 4, key, fingerprint, response
 //! request record   CRC 4, time ms 8, then per write: incarnation 8, request 8, first 8, last 8
 //! ```
@@ -34,7 +37,9 @@ use super::{
 };
 
 /// Format of the rows described above.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
+/// Oldest format whose rows are read.
+pub(crate) const FORMAT_OLDEST: u32 = 1;
 /// Longest id of a document, bytes. An id has to fit into an engine key with room to spare.
 pub(crate) const ID_BYTES_MAX: usize = 4096;
 /// Longest name of a model, bytes (one byte holds the length; the domain allows 64).
@@ -57,6 +62,10 @@ const REQUEST_WRITE_BYTES: usize = 32;
 const KIND_PUT: u8 = 1;
 const KIND_REMOVE: u8 = 2;
 const KIND_TRUNCATE: u8 = 3;
+const KIND_UPDATE: u8 = 4;
+
+/// Bytes of the length of what is different.
+const CHANGES_LENGTH_BYTES: usize = 4;
 
 const TAG_PLAIN: u8 = 0;
 const TAG_HASHED: u8 = 1;
@@ -126,13 +135,17 @@ pub(crate) fn read_number_key(key: &[u8]) -> Result<u64, Flaw> {
 
 /// Writes a change record.
 pub(crate) fn write_change(change: &Change, record: &mut Vec<u8>) {
-    let (kind, id, revision, body): (u8, &str, u64, &[u8]) = match &change.kind {
-        ChangeKind::Put { id, revision, body } => (KIND_PUT, id, *revision, body),
-        ChangeKind::Remove { id, revision } => (KIND_REMOVE, id, *revision, &[]),
-        ChangeKind::Truncate => (KIND_TRUNCATE, "", 0, &[]),
+    let (kind, id, revision, different, body): (u8, &str, u64, Option<&Bytes>, &[u8]) = match &change.kind {
+        ChangeKind::Put { id, revision, body, changes } => {
+            let kind = if changes.is_some() { KIND_UPDATE } else { KIND_PUT };
+            (kind, id, *revision, changes.as_ref(), body)
+        }
+        ChangeKind::Remove { id, revision } => (KIND_REMOVE, id, *revision, None, &[]),
+        ChangeKind::Truncate => (KIND_TRUNCATE, "", 0, None, &[]),
     };
+    let different_bytes = different.map_or(0, |changes| CHANGES_LENGTH_BYTES + changes.len());
     record.clear();
-    record.reserve(CHANGE_HEADER_BYTES + change.model.len() + id.len() + body.len());
+    record.reserve(CHANGE_HEADER_BYTES + change.model.len() + id.len() + different_bytes + body.len());
     record.extend_from_slice(&[0; 4]);
     record.push(kind);
     record.push(
@@ -145,11 +158,16 @@ pub(crate) fn write_change(change: &Change, record: &mut Vec<u8>) {
     record.extend_from_slice(&revision.to_le_bytes());
     record.extend_from_slice(change.model.as_bytes());
     record.extend_from_slice(id.as_bytes());
+    if let Some(changes) = different {
+        let length = u32::try_from(changes.len()).expect("a message is smaller than 4 GiB");
+        record.extend_from_slice(&length.to_le_bytes());
+        record.extend_from_slice(changes);
+    }
     record.extend_from_slice(body);
     seal(record);
 }
 
-/// Reads a change record; the body is a slice of `record`.
+/// Reads a change record; body and what is different in it are slices of `record`.
 pub(crate) fn read_change(record: &Bytes) -> Result<Change, Flaw> {
     check_seal(record, CHANGE_HEADER_BYTES)?;
     let model_end = CHANGE_HEADER_BYTES + usize::from(record[5]);
@@ -161,12 +179,28 @@ pub(crate) fn read_change(record: &Bytes) -> Result<Change, Flaw> {
     let id = text("id", &record[model_end..id_end])?;
     let Head { sequence, revision } = read_head(record)?;
     let kind = match record[4] {
-        KIND_PUT => ChangeKind::Put { id, revision, body: record.slice(id_end..) },
+        KIND_PUT => ChangeKind::Put { id, revision, body: record.slice(id_end..), changes: None },
+        KIND_UPDATE => {
+            let (changes, body) = split_changes(record, id_end)?;
+            ChangeKind::Put { id, revision, body, changes: Some(changes) }
+        }
         KIND_REMOVE => ChangeKind::Remove { id, revision },
         KIND_TRUNCATE => ChangeKind::Truncate,
         found => return Err(Flaw::Unknown { field: "kind", found: found.to_string() }),
     };
     Ok(Change { sequence, model, kind, time_ms: le_u64(record, 16) })
+}
+
+/// What is different, and the body behind it, in a record whose id ends at `at`.
+fn split_changes(record: &Bytes, at: usize) -> Result<(Bytes, Bytes), Flaw> {
+    let flaw = |end: usize| Flaw::Length { found: record.len(), expected: format!("at least {end}") };
+    let begin = at + CHANGES_LENGTH_BYTES;
+    let length = record[at..].first_chunk().ok_or_else(|| flaw(begin))?;
+    let end = begin.saturating_add(u32::from_le_bytes(*length) as usize);
+    if record.len() < end {
+        return Err(flaw(end));
+    }
+    Ok((record.slice(begin..end), record.slice(end..)))
 }
 
 /// Reads the two numbers of a change record that a compare-and-set needs, without looking at the rest.

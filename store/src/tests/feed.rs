@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use aegis_ipc::{
     board::StoreWord,
-    data::{Attach, ChangeKind, FromStore, ToStore, Version},
+    data::{Attach, ChangeKind, Expect, FromStore, Operation, ToStore, Version},
     frame,
 };
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     catalog::Settings,
-    engine::memory::MemoryEngine,
+    engine::{fjall::Options, memory::MemoryEngine},
     testing::{create, settings, write},
 };
 
@@ -253,8 +253,34 @@ proptest! {
 }
 
 #[test]
+fn what_is_different_is_told_live_and_from_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { folder: folder.path().to_owned(), cache_bytes: 1 << 20 };
+    let world = World::start(Box::new(options.open().unwrap().engine));
+    let (mut worker, mut replica) = world.worker();
+    committed(worker.write(create("TODO", "a", "{\"x\":1}"), &mut replica));
+    let update = Operation {
+        expect: Expect::At(1),
+        revision: 2,
+        changes: Some(crate::testing::body("{\"x\":2}")),
+        ..create("TODO", "a", "{\"x\":2,\"y\":3}")
+    };
+    committed(worker.write(update, &mut replica));
+    let body = crate::testing::body("{\"x\":2,\"y\":3}");
+    let changes = Some(crate::testing::body("{\"x\":2}"));
+    let expected = ChangeKind::Put { id: "a".into(), revision: 2, body, changes };
+    assert_eq!(replica.changes[1].kind, expected, "live");
+    worker.send(&ToStore::Changes { request: 7, after: 1, limit: 10 });
+    let told = std::iter::from_fn(|| worker.next()).find_map(|message| match message {
+        FromStore::ChangesRead { changes, .. } => Some(changes),
+        _ => None,
+    });
+    assert_eq!(told.unwrap()[0].kind, expected, "from the log");
+    world.stop();
+}
+
+#[test]
 fn removing_and_truncating_reach_the_workers() {
-    use aegis_ipc::data::{Expect, Operation};
     let world = World::start(memory());
     let (mut worker, mut replica) = world.worker();
     committed(worker.write(create("TODO", "a", "{}"), &mut replica));

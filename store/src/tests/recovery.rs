@@ -14,7 +14,7 @@ use super::{
     world::{NOTE, Replica, TODO, World, committed},
 };
 use crate::{
-    engine::{Batch, Engine, LogBudget, fjall::Options},
+    engine::{Batch, Engine, LogBudget, fjall::Options, records::FORMAT},
     error::{EXIT_CONFIGURATION, EXIT_TRANSIENT},
     testing::{create, generation, idempotency, write},
 };
@@ -104,7 +104,8 @@ fn numbers_of_lost_changes_are_covered_and_never_given_again() {
 fn a_group_that_reached_the_disk_but_was_not_published_counts() {
     let folder = tempfile::tempdir().unwrap();
     let engine = options(folder.path()).open().unwrap().engine;
-    let kind = ChangeKind::Put { id: "a".into(), revision: 1, body: Bytes::from_static(b"{}") };
+    let kind =
+        ChangeKind::Put { id: "a".into(), revision: 1, body: Bytes::from_static(b"{}"), changes: None };
     let change = Change { sequence: 1, model: "TODO".into(), kind, time_ms: 1 };
     engine.apply(&Batch { changes: vec![&change], ..Batch::default() }).unwrap();
     drop(engine);
@@ -122,12 +123,25 @@ fn two_stores_do_not_open_one_folder_and_a_newer_format_is_named() {
     let engine = options(folder.path()).open().unwrap().engine;
     let error = options(folder.path()).open().err().unwrap();
     assert_eq!(error.exit_code(), EXIT_TRANSIENT, "{error}");
-    engine.pretend_format(2);
+    engine.pretend_format(3);
     drop(engine);
     let error = options(folder.path()).open().err().unwrap();
     assert_eq!(error.exit_code(), EXIT_CONFIGURATION);
     let text = error.to_string().replace(&folder.path().display().to_string(), "/data/store");
-    insta::assert_snapshot!(text, @"/data/store/engine has format 2, but this version of aegis reads formats up to 1: start the version that wrote it, or a later one");
+    insta::assert_snapshot!(text, @"/data/store/engine has format 3, but this version of aegis reads formats up to 2: start the version that wrote it, or a later one");
+}
+
+#[test]
+fn an_older_format_is_read_and_becomes_the_newest() {
+    let folder = tempfile::tempdir().unwrap();
+    let ends = fill(folder.path(), &[3]);
+    options(folder.path()).open().unwrap().engine.pretend_format(1);
+    let engine = options(folder.path()).open().unwrap().engine;
+    assert_eq!((engine.last(), engine.format()), (ends[0], Some(FORMAT)));
+    engine.pretend_format(0);
+    drop(engine);
+    let error = options(folder.path()).open().err().unwrap().to_string();
+    assert!(error.contains("its format number: found"), "{error}");
 }
 
 #[test]
@@ -160,7 +174,7 @@ fn fill(folder: &Path, sizes: &[usize]) -> Vec<u64> {
                     "{{\"group\":{group},\"fill\":\"{}\"}}",
                     "x".repeat(sequence as usize * 37 % 6000)
                 ));
-                let kind = ChangeKind::Put { id: format!("{number}"), revision: 1, body };
+                let kind = ChangeKind::Put { id: format!("{number}"), revision: 1, body, changes: None };
                 Change { sequence, model: "TODO".into(), kind, time_ms: 1 }
             })
             .collect();
@@ -253,7 +267,7 @@ proptest! {
             prop_assert_eq!(last, ends[ends.len() - 1], "nothing was lost that was there");
         }
         // What is recovered stays, and can be written on.
-        let kind = ChangeKind::Put { id: "new".into(), revision: 1, body: Bytes::from_static(b"{}") };
+        let kind = ChangeKind::Put { id: "new".into(), revision: 1, body: Bytes::from_static(b"{}"), changes: None };
         let change = Change { sequence: last + 1, model: "TODO".into(), kind, time_ms: 1 };
         engine.apply(&Batch { changes: vec![&change], ..Batch::default() }).unwrap();
         drop(engine);

@@ -27,7 +27,7 @@ use crate::{
 
 /// Bytes of messages after which a group takes no further write.
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
-/// Bodies in one feed frame, bytes; the last one may exceed it. A larger group is cut into several frames.
+/// Bodies and what is different in them in one feed frame, bytes; the last one may exceed it. A larger group is cut into several frames.
 const FEED_FRAME_BYTES: usize = 8 * 1024 * 1024;
 /// Numbers reserved at once for changes that are only in memory, so that a host that starts anew does not give them
 /// again to others.
@@ -242,7 +242,7 @@ fn piece_length(changes: &[Change]) -> usize {
 
 fn body_bytes(change: &Change) -> usize {
     match &change.kind {
-        ChangeKind::Put { body, .. } => body.len(),
+        ChangeKind::Put { body, changes, .. } => body.len() + changes.as_ref().map_or(0, Bytes::len),
         ChangeKind::Remove { .. } | ChangeKind::Truncate => 0,
     }
 }

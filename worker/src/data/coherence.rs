@@ -376,7 +376,9 @@ impl Coherence {
 fn change_bytes(change: &Change) -> usize {
     use aegis_ipc::data::ChangeKind;
     let content = match &change.kind {
-        ChangeKind::Put { id, body, .. } => id.len() + body.len(),
+        ChangeKind::Put { id, body, changes, .. } => {
+            id.len() + body.len() + changes.as_ref().map_or(0, bytes::Bytes::len)
+        }
         ChangeKind::Remove { id, .. } => id.len(),
         ChangeKind::Truncate => 0,
     };

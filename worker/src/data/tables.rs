@@ -120,7 +120,7 @@ impl ModelTable {
         let mut shown = self.shown.write();
         for (_, change) in changes {
             match &change.kind {
-                ChangeKind::Put { id, revision, body } => {
+                ChangeKind::Put { id, revision, body, .. } => {
                     shown.table.put(id, *revision, change.sequence, body.clone());
                 }
                 ChangeKind::Remove { id, .. } => shown.table.remove(id, change.sequence),

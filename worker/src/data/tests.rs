@@ -183,7 +183,14 @@ fn body_of(data: &Data, id: &str) -> Option<String> {
 
 fn put(id: &str, body: &str) -> Vec<Operation> {
     let body = Some(Bytes::copy_from_slice(body.as_bytes()));
-    vec![Operation { model: "TODO".to_owned(), id: id.to_owned(), expect: Expect::Absent, revision: 1, body }]
+    vec![Operation {
+        model: "TODO".to_owned(),
+        id: id.to_owned(),
+        expect: Expect::Absent,
+        revision: 1,
+        body,
+        changes: None,
+    }]
 }
 
 #[tokio::test]

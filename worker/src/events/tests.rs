@@ -7,9 +7,11 @@ fn change(kind: ChangeKind) -> Change {
 #[test]
 fn changes_are_framed_as_server_sent_events() {
     let body = Bytes::from_static(b"{\"n\":\n1,\"id\":\"a\"}");
+    let changes = Some(Bytes::from_static(b"{\"n\":\n1}"));
     let frames = [
-        tell(&change(ChangeKind::Put { id: "a".into(), revision: 1, body: body.clone() })).frame,
-        tell(&change(ChangeKind::Put { id: "a".into(), revision: 2, body })).frame,
+        tell(&change(ChangeKind::Put { id: "a".into(), revision: 1, body: body.clone(), changes: None }))
+            .frame,
+        tell(&change(ChangeKind::Put { id: "a".into(), revision: 2, body, changes })).frame,
         tell(&change(ChangeKind::Remove { id: "a".into(), revision: 2 })).frame,
         tell(&change(ChangeKind::Truncate)).frame,
         gap(3, 9),
@@ -22,7 +24,7 @@ fn changes_are_framed_as_server_sent_events() {
 
     id: 17
     event: UPDATEORDER
-    data: {"id":"ORDER-17","name":"UPDATEORDER","type":"UPDATE","modelName":"ORDER","modelId":"a","revision":2,"seq":17,"time":"2025-12-31T23:59:59.007Z","model":{"n": 1,"id":"a"}}
+    data: {"id":"ORDER-17","name":"UPDATEORDER","type":"UPDATE","modelName":"ORDER","modelId":"a","revision":2,"seq":17,"time":"2025-12-31T23:59:59.007Z","model":{"n": 1,"id":"a"},"changes":{"n": 1}}
 
     id: 17
     event: DELETEORDER

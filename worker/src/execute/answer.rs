@@ -46,7 +46,12 @@ mod tests {
     use super::*;
 
     fn draft(id: &str) -> Draft {
-        Draft { id: id.to_owned(), revision: 1, body: Bytes::from(format!("{{\"id\":\"{id}\"}}")) }
+        Draft {
+            id: id.to_owned(),
+            revision: 1,
+            body: Bytes::from(format!("{{\"id\":\"{id}\"}}")),
+            changes: None,
+        }
     }
 
     #[test]

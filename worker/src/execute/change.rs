@@ -111,7 +111,7 @@ impl Engine {
             Change::Patch(body) => document::patch(model, &current.body, json::parse(body)?, now_ms)?,
             Change::Remove => {
                 let body = answer::one(request.answer, id, &current.body);
-                let operation = operation(request, id, &current, current.revision, None);
+                let operation = operation(request, id, &current, current.revision);
                 let result = Outcome::Found { revision: current.revision };
                 let counter = ModelCounter::Removes;
                 return Ok(Proposal {
@@ -126,7 +126,11 @@ impl Engine {
         let (revision, body, operation) = match evolved {
             Evolved::Unchanged => (current.revision, current.body, None),
             Evolved::Changed(draft) => {
-                let operation = operation(request, id, &current, draft.revision, Some(draft.body.clone()));
+                let operation = Operation {
+                    body: Some(draft.body.clone()),
+                    changes: draft.changes,
+                    ..operation(request, id, &current, draft.revision)
+                };
                 (draft.revision, draft.body, Some(operation))
             }
         };
@@ -159,15 +163,16 @@ fn propose_new(request: &Request, id: &str, change: Change<'_>) -> Result<Propos
     Ok(Proposal { operation, place: Place::Whole, result, body, counter: ModelCounter::Creates })
 }
 
-fn operation(
-    request: &Request,
-    id: &str,
-    current: &Version,
-    revision: u64,
-    body: Option<Bytes>,
-) -> Operation {
-    let expect = Expect::At(current.sequence);
-    Operation { model: request.model.name().to_owned(), id: id.to_owned(), expect, revision, body }
+/// The operation that removes the document.
+fn operation(request: &Request, id: &str, current: &Version, revision: u64) -> Operation {
+    Operation {
+        model: request.model.name().to_owned(),
+        id: id.to_owned(),
+        expect: Expect::At(current.sequence),
+        revision,
+        body: None,
+        changes: None,
+    }
 }
 
 /// The problem of a document that does not exist.

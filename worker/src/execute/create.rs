@@ -89,6 +89,7 @@ pub(super) fn operation(model: &Model, draft: Draft) -> Operation {
         expect: Expect::Absent,
         revision: draft.revision,
         body: Some(draft.body),
+        changes: draft.changes,
     }
 }
 

@@ -63,6 +63,27 @@ async fn every_change_is_told_once_in_commit_order() {
 }
 
 #[tokio::test]
+async fn an_update_is_told_with_what_it_changed_live_and_again() {
+    let house = House::new().await;
+    let mut live = open(&house, "GET /aegis/api/events?type=update").await;
+    create(&house, "a").await;
+    let patched = house.ask(&format!("PATCH {TODOS}/a\n\n{{\"rank\":1}}")).await.json();
+    let replaced = house.ask(&format!("PUT {TODOS}/a\n\n{{\"text\":\"y\"}}")).await.json();
+    let mut again = open(&house, "GET /aegis/api/events?type=update\nlast-event-id: 1").await;
+    for client in [&mut live, &mut again] {
+        let (first, second) = (next(client).await.data, next(client).await.data);
+        assert_eq!(first["model"], patched);
+        let mut expected = serde_json::json!({"rank": 1, "revision": 2});
+        if let Some(time) = first["changes"].get("updateTime") {
+            expected["updateTime"] = time.clone(); // unless it was created in the same millisecond
+        }
+        assert_eq!(first["changes"], expected);
+        assert_eq!(second["model"], replaced);
+        assert_eq!((&second["changes"]["text"], &second["changes"]["rank"]), (&"y".into(), &Value::Null));
+    }
+}
+
+#[tokio::test]
 async fn filters_select_by_document_type_and_name() {
     let house = House::new().await;
     let mut by_id = open(&house, "GET /aegis/api/events?model=todo&id=b").await;

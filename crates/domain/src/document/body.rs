@@ -1,6 +1,6 @@
 //! Writes a document as it is stored and answered.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::host::Stored;
 use crate::{catalog::Model, json};
@@ -37,6 +37,11 @@ pub(super) fn write(model: &Model, document: &Stored) -> Vec<u8> {
     out.extend_from_slice(document.revision.to_string().as_bytes());
     out.push(b'}');
     out
+}
+
+/// Writes a merge patch as it is kept with the version that it leads to.
+pub(super) fn write_changes(changes: &Map<String, Value>) -> Vec<u8> {
+    serde_json::to_vec(changes).expect("a value can be written to memory")
 }
 
 /// Bytes of a value as JSON, exact but for escapes.

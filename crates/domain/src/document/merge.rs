@@ -30,6 +30,27 @@ pub(super) fn merge(target: &mut Map<String, Value>, patch: Map<String, Value>) 
     }
 }
 
+/// The object patch that makes `target` out of `source`. A merge patch cannot say null: what has become null is told as
+/// what was removed.
+pub(super) fn difference(source: &Map<String, Value>, target: &Map<String, Value>) -> Map<String, Value> {
+    let mut patch = Map::new();
+    for (name, value) in target {
+        match (source.get(name), value) {
+            (Some(before), value) if before == value => {}
+            (Some(Value::Object(before)), Value::Object(after)) => {
+                patch.insert(name.clone(), Value::Object(difference(before, after)));
+            }
+            (Some(_) | None, value) => {
+                patch.insert(name.clone(), value.clone());
+            }
+        }
+    }
+    for name in source.keys().filter(|name| !target.contains_key(*name)) {
+        patch.insert(name.clone(), Value::Null);
+    }
+    patch
+}
+
 fn without_nulls(patch: Map<String, Value>) -> Value {
     let mut fresh = Map::new();
     merge(&mut fresh, patch);
@@ -85,6 +106,15 @@ mod tests {
         assert_eq!(Value::Object(target).to_string(), r#"{"b":5,"c":{"y":2,"z":3},"d":4,"e":{}}"#);
     }
 
+    #[test]
+    fn a_difference_tells_what_was_set_and_what_was_removed() {
+        let source = json!({"same": [1], "old": 1, "inner": {"a": 1, "b": 2}, "list": [1, 2], "null": 1});
+        let target = json!({"same": [1], "inner": {"a": 1, "b": 3}, "list": [1], "null": null, "new": {}});
+        let patch = difference(source.as_object().unwrap(), target.as_object().unwrap());
+        let expected = r#"{"inner":{"b":3},"list":[1],"null":null,"new":{},"old":null}"#;
+        assert_eq!(Value::Object(patch).to_string(), expected);
+    }
+
     proptest! {
         #[test]
         fn the_result_is_that_of_the_rfc(target in any_object(), patch in any_object()) {
@@ -92,6 +122,17 @@ mod tests {
             let mut merged = target;
             merge(&mut merged, patch);
             prop_assert_eq!(Value::Object(merged), expected);
+        }
+
+        #[test]
+        fn a_difference_leads_from_one_object_to_the_other(source in any_object(), target in any_object()) {
+            let Value::Object(target) = without_nulls(target) else { unreachable!() };
+            let patch = difference(&source, &target);
+            let unchanged = |name: &String| source.get(name) == target.get(name);
+            prop_assert!(!patch.keys().any(unchanged), "{patch:?}");
+            let mut merged = source;
+            merge(&mut merged, patch);
+            prop_assert_eq!(merged, target);
         }
     }
 }

@@ -514,3 +514,30 @@ proptest! {
         prop_assert_eq!(unique_values(&model, &draft.body), Ok(expected));
     }
 }
+
+#[test]
+fn an_update_says_what_it_changes_and_that_leads_from_the_old_version_to_the_new() {
+    let model = compile("name = \"todo\"\n[fields]\ntext = \"text\"\n");
+    let first = made(&model, r#"{"text":"a","n":{"x":1,"y":2},"gone":true}"#);
+    assert_eq!(first.changes, None);
+    let later = NOW + 1000;
+    let updates = [
+        changed(merge(&model, &first.body, value(r#"{"n":{"x":3},"gone":null}"#), later)),
+        changed(replace(&model, &first.body, value(r#"{"text":"a","m":[1]}"#), later)),
+        changed(patch(&model, &first.body, value(r#"[{"op":"add","path":"/n/z","value":1e2}]"#), NOW)),
+    ];
+    let changes =
+        updates.each_ref().map(|draft| std::str::from_utf8(draft.changes.as_ref().unwrap()).unwrap());
+    insta::assert_snapshot!(changes.join("\n"), @r#"
+    {"n":{"x":3},"gone":null,"updateTime":"2026-01-01T00:00:01.000Z","revision":2}
+    {"m":[1],"n":null,"gone":null,"updateTime":"2026-01-01T00:00:01.000Z","revision":2}
+    {"n":{"z":1e2},"revision":2}
+    "#);
+    for (draft, changes) in updates.iter().zip(changes) {
+        let (Value::Object(mut old), Value::Object(patch)) = (value(text(&first)), value(changes)) else {
+            panic!("documents and merge patches are objects")
+        };
+        super::merge::merge(&mut old, patch);
+        assert_eq!(Value::Object(old), value(text(draft)));
+    }
+}

@@ -12,7 +12,7 @@ use super::{FjallEngine, journal};
 use crate::{
     engine::{
         EngineResult,
-        records::{self, FORMAT, Flaw},
+        records::{self, FORMAT, FORMAT_OLDEST, Flaw},
     },
     error::EngineError,
 };
@@ -167,12 +167,12 @@ impl FjallEngine {
 
     fn check_format(&self) -> EngineResult<()> {
         let bytes = self.get(&self.meta, records::META_FORMAT, "reading the format")?;
-        let found = bytes.as_deref().and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
-        match found {
+        match bytes.as_deref().and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes) {
             Some(found) if found > FORMAT => {
                 Err(EngineError::NewerFormat { path: PathBuf::from(&self.folder), found, supported: FORMAT })
             }
             Some(FORMAT) => Ok(()),
+            Some(FORMAT_OLDEST..FORMAT) => self.raise_format(),
             Some(_) | None => {
                 let found =
                     bytes.map_or_else(|| "nothing".to_owned(), |bytes| bytes.escape_ascii().to_string());
@@ -182,9 +182,23 @@ impl FjallEngine {
         }
     }
 
+    /// From now on there may be rows that older versions do not understand.
+    fn raise_format(&self) -> EngineResult<()> {
+        let mut batch = self.database.batch().durability(Some(fjall::PersistMode::SyncAll));
+        batch.insert(&self.meta, records::META_FORMAT, FORMAT.to_le_bytes());
+        batch.commit().map_err(|error| self.failed("raising the format", error))
+    }
+
     fn meta_number(&self, key: &[u8]) -> EngineResult<Option<u64>> {
         let Some(value) = self.get(&self.meta, key, "reading the meta data")? else { return Ok(None) };
         read_number(&value).map(Some).map_err(|flaw| self.flawed("meta", key, &flaw))
+    }
+
+    /// The format number, for tests of what becomes of it.
+    #[cfg(test)]
+    pub(crate) fn format(&self) -> Option<u32> {
+        let bytes = self.meta.get(records::META_FORMAT).unwrap()?;
+        Some(u32::from_le_bytes((*bytes).try_into().unwrap()))
     }
 
     /// Changes the format number, for tests of what happens then.

@@ -90,7 +90,12 @@ impl Store {
             let kind = match self.made % 7 {
                 0 => ChangeKind::Remove { id, revision: 1 },
                 6 if self.made.is_multiple_of(4) => ChangeKind::Truncate,
-                _ => ChangeKind::Put { id, revision: 1, body: Bytes::from(self.made.to_string()) },
+                _ => ChangeKind::Put {
+                    id,
+                    revision: 1,
+                    body: Bytes::from(self.made.to_string()),
+                    changes: None,
+                },
             };
             let change = Change { sequence: self.next, model: "M".into(), kind, time_ms: 0 };
             self.next += 1;
@@ -376,7 +381,12 @@ proptest! {
 }
 
 fn put(sequence: u64) -> Change {
-    let kind = ChangeKind::Put { id: format!("d{sequence}"), revision: 1, body: Bytes::from_static(b"{}") };
+    let kind = ChangeKind::Put {
+        id: format!("d{sequence}"),
+        revision: 1,
+        body: Bytes::from_static(b"{}"),
+        changes: None,
+    };
     Change { sequence, model: "M".into(), kind, time_ms: 0 }
 }
 

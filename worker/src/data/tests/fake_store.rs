@@ -222,6 +222,7 @@ impl FakeStore {
             expect: Expect::Absent,
             revision,
             body: Some(Bytes::copy_from_slice(body.as_bytes())),
+            changes: None,
         };
         self.commit(&mut self.state.lock(), vec![operation]);
         self.publish();
@@ -345,13 +346,13 @@ impl FakeStore {
     fn commit(&self, state: &mut State, operations: Vec<Operation>) -> (u64, u64) {
         let first = state.next;
         for operation in operations {
-            let Operation { model, id, revision, body, .. } = operation;
+            let Operation { model, id, revision, body, changes, .. } = operation;
             let key = (model.clone(), id.clone());
             let sequence = state.next;
             let kind = match body {
                 Some(body) => {
                     state.heads.insert(key, Head { sequence, revision, body: body.clone() });
-                    ChangeKind::Put { id, revision, body }
+                    ChangeKind::Put { id, revision, body, changes }
                 }
                 None => {
                     state.heads.remove(&key);
@@ -447,7 +448,7 @@ fn fold(log: &[Change]) -> BTreeMap<Key, Head> {
     let mut heads = BTreeMap::new();
     for Change { sequence, model, kind, .. } in log.iter().cloned() {
         match kind {
-            ChangeKind::Put { id, revision, body } => {
+            ChangeKind::Put { id, revision, body, .. } => {
                 heads.insert((model, id), Head { sequence, revision, body });
             }
             ChangeKind::Remove { id, .. } => {
