@@ -23,10 +23,6 @@ fn load(cluster: &Cluster, reuse: Reuse) -> (String, Running) {
     (path, running)
 }
 
-fn revised(n: u32) -> String {
-    format!("{}\n[fields.extra{n}]\nkind = \"integer\"\n", app::TODO)
-}
-
 #[test]
 fn reloads_under_load_lose_no_request_on_kept_connections() {
     reloads_lose_nothing(Reuse::KeepAlive);
@@ -42,7 +38,7 @@ fn reloads_lose_nothing(reuse: Reuse) {
     let before = cluster.await_workers(2);
     let (_, running) = load(&cluster, reuse);
     for n in 1..=5 {
-        app::write_module(cluster.folder(), "todo", &revised(n));
+        app::write_module(cluster.folder(), "todo", &app::revised_todo(n));
         cluster.aegis_ok(&["reload"]);
         assert_eq!(cluster.status().generation, u64::from(n) + 1);
     }
@@ -58,7 +54,7 @@ fn hup_reloads_and_a_storm_of_them_is_joined() {
     let cluster = Cluster::start(App::todo().settings(QUICK), 2);
     let (_, running) = load(&cluster, Reuse::KeepAlive);
     for n in 1..=10 {
-        app::write_module(cluster.folder(), "todo", &revised(n));
+        app::write_module(cluster.folder(), "todo", &app::revised_todo(n));
         cluster.signal(Signal::SIGHUP);
         aegis_harness::eventually("the reload to begin", Duration::from_secs(10), || {
             let status = cluster.status();
@@ -158,7 +154,7 @@ fn limits_of_the_config_come_into_force_with_a_reload() {
 #[test]
 fn operators_reload_over_http_and_ask_for_the_verdict() {
     let cluster = Cluster::start(App::todo().settings(QUICK), 2);
-    app::write_module(cluster.folder(), "todo", &revised(1));
+    app::write_module(cluster.folder(), "todo", &app::revised_todo(1));
     let headers = [("connection", "close")];
     let accepted = cluster.admin().request("POST", "/aegis/api/reload", &headers, b"").unwrap();
     assert_eq!(accepted.status, 202, "{}", accepted.text());
@@ -167,7 +163,7 @@ fn operators_reload_over_http_and_ask_for_the_verdict() {
         let job: Value = serde_json::from_str(&cluster.admin_get(&format!("/aegis/api/jobs/{job}"))).unwrap();
         job["state"] == "done"
     });
-    app::write_module(cluster.folder(), "todo", &revised(2));
+    app::write_module(cluster.folder(), "todo", &app::revised_todo(2));
     let waited = cluster.admin().request("POST", "/reload?wait=true", &headers, b"").unwrap();
     assert_eq!((waited.status, waited.json()["state"].as_str()), (200, Some("done")), "{}", waited.text());
     assert_eq!(cluster.status().generation, 3);
@@ -181,7 +177,7 @@ fn requests_in_flight_finish_on_the_worker_that_began_them() {
     connection.send(head.as_bytes()).unwrap();
     let holds = |cluster: &Cluster| cluster.status().workers.iter().any(|worker| worker.in_flight > 0);
     aegis_harness::eventually("the request to be in flight", Duration::from_secs(10), || holds(&cluster));
-    app::write_module(cluster.folder(), "todo", &revised(1));
+    app::write_module(cluster.folder(), "todo", &app::revised_todo(1));
     cluster.aegis_ok(&["reload"]);
     connection.send(b"{\"text\":\"a\"}").unwrap();
     let response = connection.receive(false).unwrap();
@@ -205,7 +201,7 @@ fn large_bodies_straddle_a_reload() {
     upload.send(head.as_bytes()).unwrap();
     let (first, second) = body.as_bytes().split_at(body.len() / 2);
     upload.send(first).unwrap();
-    app::write_module(cluster.folder(), "todo", &revised(1));
+    app::write_module(cluster.folder(), "todo", &app::revised_todo(1));
     cluster.aegis_ok(&["reload"]);
     upload.send(second).unwrap();
     assert_eq!(upload.receive(false).unwrap().status, 201);
@@ -220,7 +216,7 @@ fn idle_kept_connections_are_closed_only_at_the_deadline() {
     let mut idle = cluster.client().connect().unwrap();
     assert_eq!(idle.request("GET", "/aegis/api/models/todo", &[], b"").unwrap().status, 200);
     let begun = Instant::now();
-    app::write_module(cluster.folder(), "todo", &revised(1));
+    app::write_module(cluster.folder(), "todo", &app::revised_todo(1));
     cluster.aegis_ok(&["reload"]);
     let ended = idle.receive(false).unwrap_err();
     assert_eq!(ended.to_string(), "EndOfFile");
@@ -231,6 +227,6 @@ fn idle_kept_connections_are_closed_only_at_the_deadline() {
 #[test]
 fn changed_files_reload_by_themselves_only_when_asked_to() {
     let cluster = Cluster::start(App::todo().settings(&format!("{QUICK}\nwatch = true")), 1);
-    app::write_module(cluster.folder(), "todo", &revised(1));
+    app::write_module(cluster.folder(), "todo", &app::revised_todo(1));
     aegis_harness::eventually("the reload", Duration::from_secs(20), || cluster.status().generation == 2);
 }

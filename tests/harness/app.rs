@@ -20,6 +20,12 @@ isComplete = "boolean"
 n = { kind = "integer", indexed = true }
 "#;
 
+/// [`TODO`] with one more field: another module text for each number, and so another generation.
+#[must_use]
+pub fn revised_todo(number: u32) -> String {
+    format!("{TODO}\n[fields.extra{number}]\nkind = \"integer\"\n")
+}
+
 impl App {
     /// An app with the one model `todo`.
     #[must_use]
