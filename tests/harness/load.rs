@@ -33,6 +33,9 @@ pub enum Reuse {
 /// Makes the bytes of the request with the given number.
 pub type MakeRequest = Box<dyn FnMut(u64) -> Vec<u8> + Send>;
 
+/// Hears of each request that succeeded, by its number.
+pub type HearSuccess = Box<dyn FnMut(u64) + Send>;
+
 /// What is to be sent.
 pub struct Plan {
     /// Where to.
@@ -49,6 +52,8 @@ pub struct Plan {
     pub wanted: fn(u16) -> bool,
     /// The requests.
     pub request: MakeRequest,
+    /// Who hears which of them succeeded.
+    pub succeeded: HearSuccess,
 }
 
 impl Plan {
@@ -64,6 +69,7 @@ impl Plan {
             timeout: Duration::from_secs(20),
             wanted: |status| (200..300).contains(&status),
             request: Box::new(move |_| bytes.clone()),
+            succeeded: Box::new(|_| ()),
         }
     }
 
@@ -71,6 +77,13 @@ impl Plan {
     #[must_use]
     pub fn requests(mut self, request: impl FnMut(u64) -> Vec<u8> + Send + 'static) -> Self {
         self.request = Box::new(request);
+        self
+    }
+
+    /// The same with somebody who hears which requests succeeded.
+    #[must_use]
+    pub fn on_success(mut self, succeeded: impl FnMut(u64) + Send + 'static) -> Self {
+        self.succeeded = Box::new(succeeded);
         self
     }
 

@@ -36,6 +36,8 @@ pub(super) struct Connection {
     stream: Option<TcpStream>,
     pub(super) waiting: Waiting,
     pub(super) started: Instant,
+    /// Number of the request.
+    pub(super) number: u64,
     request: Vec<u8>,
     written: usize,
     received: Vec<u8>,
@@ -47,6 +49,7 @@ impl Connection {
             stream: None,
             waiting: Waiting::Turn,
             started: now,
+            number: 0,
             request: Vec::new(),
             written: 0,
             received: Vec::new(),
@@ -66,10 +69,12 @@ impl Connection {
     pub(super) fn begin(
         &mut self,
         address: SocketAddr,
+        number: u64,
         request: Vec<u8>,
         now: Instant,
     ) -> Result<bool, Failure> {
         self.started = now;
+        self.number = number;
         self.request = request;
         self.written = 0;
         self.waiting = Waiting::Writable;

@@ -92,10 +92,11 @@ impl Run {
     }
 
     fn start(&mut self, index: usize, now: Instant) {
-        let request = (self.plan.request)(self.issued);
+        let number = self.issued;
+        let request = (self.plan.request)(number);
         self.issued += 1;
         let connection = &mut self.connections[index];
-        match connection.begin(self.plan.address, request, now) {
+        match connection.begin(self.plan.address, number, request, now) {
             Ok(false) => self.advance(index),
             Ok(true) => {
                 self.report.connections += 1;
@@ -129,6 +130,7 @@ impl Run {
         let connection = &mut self.connections[index];
         if (self.plan.wanted)(answer.status) {
             self.report.succeeded += 1;
+            (self.plan.succeeded)(connection.number);
             let latency = connection.started.elapsed().as_micros();
             self.report.latencies_us.push(u32::try_from(latency).unwrap_or(u32::MAX));
             if let Some(worker) = answer.worker {
