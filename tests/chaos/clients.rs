@@ -1,23 +1,23 @@
 //! Clients that read and write a few documents, each in a thread, and write down what they see.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
     time::Instant,
 };
 
-use aegis_harness::{Client, Connection, Failure, Response};
+use aegis_harness::{Connection, Failure, Response};
 use porcupine_rs::Operation;
 
-use crate::history::{Action, Document, Keyed};
+use crate::{
+    history::{Action, Document, Keyed},
+    watch::{Meaning, Tally, Watch},
+};
 
-/// What all clients share.
-pub(crate) struct Shared {
-    pub(crate) client: Client,
+/// What these clients share.
+pub(crate) struct Shared<'a> {
+    pub(crate) watch: &'a Watch,
     pub(crate) keys: usize,
     pub(crate) begun: Instant,
-    pub(crate) stop: AtomicBool,
-    /// Highest log position that any client was answered with.
-    pub(crate) sequence: AtomicU64,
     pub(crate) values: AtomicU64,
 }
 
@@ -25,10 +25,7 @@ pub(crate) struct Shared {
 #[derive(Default)]
 pub(crate) struct Record {
     pub(crate) history: Vec<Operation<Document>>,
-    /// Requests without a usable answer, by kind.
-    pub(crate) failures: Vec<String>,
-    /// Answers that reflected an older log position than an answer that some client had before the request began.
-    pub(crate) stale: Vec<String>,
+    pub(crate) tally: Tally,
     /// Writes followed by a read, and those where another worker answered the read.
     pub(crate) pairs: (u64, u64),
 }
@@ -50,7 +47,7 @@ impl Dice {
 }
 
 struct Runner<'a> {
-    shared: &'a Shared,
+    shared: &'a Shared<'a>,
     number: u32,
     dice: Dice,
     connection: Option<Connection>,
@@ -60,33 +57,17 @@ struct Runner<'a> {
 }
 
 /// Runs one client until it is told to stop.
-pub(crate) fn run(shared: &Shared, number: u32) -> Record {
-    let mut runner = Runner {
-        shared,
-        number,
-        dice: Dice::new(u64::from(number) + 1),
-        connection: None,
-        record: Record::default(),
-        last_write: None,
-        revisions: vec![1; shared.keys],
-    };
-    while !shared.stop.load(Ordering::Relaxed) {
+pub(crate) fn run(shared: &Shared<'_>, number: u32) -> Record {
+    let mut runner = Runner::new(shared, number);
+    while shared.watch.goes_on() {
         runner.step();
     }
     runner.record
 }
 
 /// Reads every document once more: what was acknowledged must still be there.
-pub(crate) fn final_reads(shared: &Shared) -> Record {
-    let mut runner = Runner {
-        shared,
-        number: u32::MAX,
-        dice: Dice::new(99),
-        connection: None,
-        record: Record::default(),
-        last_write: None,
-        revisions: vec![1; shared.keys],
-    };
+pub(crate) fn final_reads(shared: &Shared<'_>) -> Record {
+    let mut runner = Runner::new(shared, u32::MAX);
     for key in 0..shared.keys {
         runner.perform(key, &Wish::Read);
     }
@@ -101,7 +82,30 @@ enum Wish {
     Remove,
 }
 
-impl Runner<'_> {
+impl Wish {
+    /// Statuses that say what became of it.
+    fn statuses(&self) -> &'static [u16] {
+        match self {
+            Self::Read | Self::Replace(_) | Self::Remove => &[200, 404],
+            Self::Create(_) => &[201, 412],
+            Self::Compare(..) => &[200, 404, 412],
+        }
+    }
+}
+
+impl<'a> Runner<'a> {
+    fn new(shared: &'a Shared<'a>, number: u32) -> Self {
+        Self {
+            shared,
+            number,
+            dice: Dice::new(u64::from(number) + 1),
+            connection: None,
+            record: Record::default(),
+            last_write: None,
+            revisions: vec![1; shared.keys],
+        }
+    }
+
     fn step(&mut self) {
         let key = self.dice.below(self.shared.keys as u64) as usize;
         let value = self.shared.values.fetch_add(1, Ordering::Relaxed);
@@ -120,17 +124,17 @@ impl Runner<'_> {
     }
 
     fn perform(&mut self, key: usize, wish: &Wish) {
-        let seen_before = self.shared.sequence.load(Ordering::SeqCst);
+        let asked = self.shared.watch.ask();
         let called = self.now();
         let result = self.send(key, wish);
         let returned = self.now();
-        match result {
-            Ok(response) => self.note(key, wish, &response, seen_before, called, returned),
-            Err(failure) => {
-                self.connection = None;
-                self.record.failures.push(failure.to_string());
-                self.unknown(key, wish, called);
-            }
+        if result.is_err() {
+            self.connection = None;
+        }
+        match self.record.tally.judge(self.shared.watch, asked, wish.statuses(), result) {
+            Meaning::Told(response) => self.note(key, wish, &response, called, returned),
+            Meaning::NotDone => {}
+            Meaning::Unknown => self.unknown(key, wish, called),
         }
     }
 
@@ -155,7 +159,7 @@ impl Runner<'_> {
             headers.push((name, value));
         }
         if self.connection.is_none() {
-            self.connection = Some(self.shared.client.connect()?);
+            self.connection = Some(self.shared.watch.client.connect()?);
         }
         let Some(connection) = &mut self.connection else { return Err(Failure::Refused) };
         let response = connection.request(method, &path, &headers, &body)?;
@@ -165,27 +169,8 @@ impl Runner<'_> {
         Ok(response)
     }
 
-    fn note(
-        &mut self,
-        key: usize,
-        wish: &Wish,
-        response: &Response,
-        before: u64,
-        called: i64,
-        returned: i64,
-    ) {
-        if !matches!(response.status, 200 | 201 | 404 | 412) {
-            self.record.failures.push(format!("status {}: {}", response.status, response.text()));
-            return self.unknown(key, wish, called);
-        }
+    fn note(&mut self, key: usize, wish: &Wish, response: &Response, called: i64, returned: i64) {
         self.watch_workers(wish, response);
-        let sequence = response.sequence();
-        if sequence < before && response.status < 300 {
-            self.record.stale.push(format!("answer at {sequence} after an answer at {before} (key {key})"));
-        }
-        if response.status < 300 {
-            self.shared.sequence.fetch_max(sequence, Ordering::SeqCst);
-        }
         let revision = response.header("etag").and_then(|tag| tag.trim_matches('"').parse::<u64>().ok());
         if let Some(revision) = revision {
             self.revisions[key] = revision;

@@ -1,8 +1,9 @@
 //! Long runs that break things on purpose while clients write down what they see.
 //!
 //! ```text
-//! aegis-chaos linear   histories of HTTP clients over 4 workers are linearizable while workers and the store are
-//!                      killed and stopped, generations roll and the fleet is scaled
+//! aegis-chaos linear   histories of HTTP clients over 4 workers are linearizable and lists show one prefix of the log
+//!                      while workers, the store and the whole host are killed or stopped, generations roll and the
+//!                      fleet is scaled
 //! aegis-chaos storm    workers are killed every 100 ms; nothing acknowledged is lost, the fleet is whole at once
 //! aegis-chaos upgrade  the executable is replaced over and over under load
 //! aegis-chaos all      the three
@@ -13,9 +14,11 @@
 mod clients;
 mod history;
 mod linear;
+mod lists;
 mod nemesis;
 mod storm;
 mod upgrade;
+mod watch;
 
 use std::{env, process::ExitCode};
 
@@ -44,6 +47,11 @@ struct Check {
 impl Check {
     fn new(what: impl Into<String>, held: bool, seen: impl Into<String>) -> Self {
         Self { what: what.into(), held, seen: seen.into() }
+    }
+
+    /// Held when there is no example of the contrary.
+    fn none(what: impl Into<String>, examples: &[String]) -> Self {
+        Self::new(what, examples.is_empty(), format!("{} seen {:?}", examples.len(), examples.first()))
     }
 }
 

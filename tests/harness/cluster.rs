@@ -21,7 +21,10 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::{App, Client, Connection, wait::eventually_some};
+use crate::{
+    App, Client, Connection,
+    wait::{eventually, eventually_some},
+};
 
 /// Time a cluster may take to start or stop in a test; generous, the machine may be busy.
 pub const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -282,15 +285,28 @@ impl Cluster {
 
     /// Kills the whole host, as a power cut would, and starts it again on the same data and address.
     pub fn kill_and_restart(&mut self) {
-        let status = self.status();
+        // Stopped first, so that no child is made after the children were listed.
+        self.signal(Signal::SIGSTOP);
+        let stopped = || fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        eventually("the supervisor to be stopped", START_TIMEOUT, || stopped().contains(") T "));
+        let children = self.children();
         self.signal(Signal::SIGKILL);
-        let _ = self.supervisor.wait();
-        for pid in status.workers.iter().map(|worker| worker.pid).chain([status.store.pid]) {
-            if pid != 0 {
-                let _ = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
-            }
+        for pid in &children {
+            let _ = kill(Pid::from_raw(*pid as i32), Signal::SIGKILL);
         }
+        let _ = self.supervisor.wait();
         self.restart();
+    }
+
+    /// Process ids of all children of the supervisor.
+    ///
+    /// # Panics
+    /// When the system does not tell.
+    #[must_use]
+    pub fn children(&self) -> Vec<u32> {
+        let path = format!("/proc/{0}/task/{0}/children", self.pid());
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        text.split_whitespace().map(|pid| pid.parse().expect("a process id is a number")).collect()
     }
 
     /// Ends the host with SIGTERM and starts it again on the same data and address.
