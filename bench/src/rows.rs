@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aegis_harness::{
-    Cluster, app,
+    Cluster, app, footprint,
     load::{Plan, Reuse},
 };
 use serde_json::{Value, json};
@@ -70,7 +70,7 @@ fn start() -> Vec<Row> {
     for _ in 0..5 {
         let (cluster, ready) = subject::start("");
         times.push(ready.as_secs_f64() * 1000.0);
-        resident = subject::resident_bytes(cluster.pid());
+        resident = footprint::resident_bytes(cluster.pid());
     }
     let time = median(times);
     let megabytes = resident as f64 / 1e6;

@@ -28,9 +28,3 @@ pub(crate) fn start(settings: &str) -> (Cluster, Duration) {
 
 /// Path of the document.
 pub(crate) const PATH: &str = "/aegis/api/models/todo/bench";
-
-/// Resident memory of a process in bytes.
-pub(crate) fn resident_bytes(pid: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-    text.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
-}

@@ -6,13 +6,15 @@
 //!                      fleet is scaled
 //! aegis-chaos storm    workers are killed every 100 ms; nothing acknowledged is lost, the fleet is whole at once
 //! aegis-chaos upgrade  the executable is replaced over and over under load
-//! aegis-chaos all      the three
+//! aegis-chaos leaks    after a thousand reloads, restarts, kills and changes of scale the host holds what it held
+//! aegis-chaos all      the four
 //! ```
 
 #![expect(clippy::print_stdout, reason = "a command that reports")]
 
 mod clients;
 mod history;
+mod leaks;
 mod linear;
 mod lists;
 mod nemesis;
@@ -35,6 +37,8 @@ struct Options {
     workers: u32,
     /// Upgrades in a row.
     upgrades: u32,
+    /// Cycles that have to leave nothing behind.
+    cycles: u32,
 }
 
 /// One thing that was checked.
@@ -56,7 +60,7 @@ impl Check {
 }
 
 fn main() -> ExitCode {
-    let mut options = Options { seconds: 60, clients: 16, keys: 40, workers: 4, upgrades: 20 };
+    let mut options = Options { seconds: 60, clients: 16, keys: 40, workers: 4, upgrades: 20, cycles: 1000 };
     let mut wanted = String::from("all");
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -68,7 +72,8 @@ fn main() -> ExitCode {
             "--keys" => options.keys = number(40) as usize,
             "--workers" => options.workers = number(4) as u32,
             "--upgrades" => options.upgrades = number(20) as u32,
-            name @ ("linear" | "storm" | "upgrade" | "all") => name.clone_into(&mut wanted),
+            "--cycles" => options.cycles = number(1000) as u32,
+            name @ ("linear" | "storm" | "upgrade" | "leaks" | "all") => name.clone_into(&mut wanted),
             other => {
                 println!("unknown argument {other}");
                 return ExitCode::from(64);
@@ -84,6 +89,9 @@ fn main() -> ExitCode {
     }
     if wanted == "upgrade" || wanted == "all" {
         checks.extend(upgrade::run(options));
+    }
+    if wanted == "leaks" || wanted == "all" {
+        checks.extend(leaks::run(options));
     }
     for check in &checks {
         println!("{} {}: {}", if check.held { "ok    " } else { "FAILED" }, check.what, check.seen);

@@ -7,6 +7,7 @@
 pub mod app;
 pub mod client;
 pub mod cluster;
+pub mod footprint;
 pub mod http;
 pub mod load;
 pub mod notify;
@@ -15,5 +16,6 @@ pub mod wait;
 pub use app::App;
 pub use client::Client;
 pub use cluster::{Cluster, Start};
+pub use footprint::Footprint;
 pub use http::{Connection, Failure, Response};
 pub use wait::{eventually, eventually_some};
