@@ -15,7 +15,7 @@ use std::{
 use aegis_config::Config;
 use aegis_ipc::handoff::{Audience, InheritedListener, ListenerAddress};
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::SupervisorError;
 
@@ -89,8 +89,8 @@ impl Listeners {
     }
 
     /// Makes sure that every address of `config` has a socket, and says which ones serve it: sockets of the service
-    /// manager that match by address or fill a port 0, sockets that are open already, new ones. All failures at once;
-    /// what was bound on the way is closed again then.
+    /// manager that match by address, cover it or fill a port 0, sockets that are open already, new ones. All failures
+    /// at once; what was bound on the way is closed again then.
     pub fn prepare(&mut self, config: &Config) -> Result<Vec<Binding>, Vec<BindFailure>> {
         let mut bindings: Vec<Binding> = Vec::new();
         let mut failures = Vec::new();
@@ -100,6 +100,8 @@ impl Listeners {
         for (address, audience) in &wanted {
             let found = self.find(address, *audience, &bindings, named);
             match found.map_or_else(|| self.bind(address, *audience, config), Ok) {
+                // A wildcard socket of the service manager may stand for several addresses.
+                Ok(listener) if bindings.iter().any(|binding| binding.listener == listener) => {}
                 Ok(listener) => bindings.push(Binding { listener, audience: *audience }),
                 Err(failure) => failures.push(failure),
             }
@@ -216,7 +218,8 @@ impl Listeners {
     }
 
     /// An open socket for `address` that `taken` does not use yet. The same request is better than the same address,
-    /// and that is better than a socket of the service manager, `named` nowhere, in place of any free port.
+    /// and that is better than a socket of the service manager, `named` nowhere, in place of any free port. One that
+    /// covers the address may be taken already: nobody else could bind what it covers.
     fn find(
         &self,
         address: &ListenerAddress,
@@ -235,6 +238,11 @@ impl Listeners {
             .find(|(_, listener)| listener.requested.as_ref() == Some(address))
             .or_else(|| free().find(|(_, listener)| listener.address == *address))
             .or_else(|| free().find(|(_, listener)| fills(listener)))
+            .or_else(|| {
+                self.open
+                    .iter()
+                    .find(|(_, listener)| listener.audience == audience && listener.covers(address))
+            })
             .map(|(id, _)| *id)
     }
 
@@ -259,6 +267,18 @@ impl Listeners {
 }
 
 impl Listener {
+    /// Whether this is a wildcard socket of the service manager that takes the clients of `wanted` too. One that we
+    /// bound does not count: a configuration that narrows its addresses must not leave the others open.
+    fn covers(&self, wanted: &ListenerAddress) -> bool {
+        let (ListenerAddress::Tcp(own), ListenerAddress::Tcp(wanted)) = (&self.address, wanted) else {
+            return false;
+        };
+        let takes_family = own.is_ipv4() == wanted.is_ipv4()
+            || (own.is_ipv6() && SockRef::from(&self.socket).only_v6().is_ok_and(|only| !only));
+        let is_wildcard = self.origin == Origin::Activated && own.ip().is_unspecified();
+        is_wildcard && own.port() == wanted.port() && takes_family
+    }
+
     fn remove_file(&self) {
         if let (Origin::Bound, ListenerAddress::Unix(path)) = (self.origin, &self.address)
             && let Err(error) = std::fs::remove_file(path)

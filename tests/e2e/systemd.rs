@@ -1,9 +1,11 @@
 //! What systemd is told, and the socket it gives.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
     net::TcpListener,
     os::fd::AsRawFd,
+    path::Path,
     process::Stdio,
     time::Duration,
 };
@@ -41,7 +43,7 @@ fn the_notify_protocol_is_spoken_exactly() {
     socket.receive_matching("WATCHDOG=1", WAIT, |text| text.contains("WATCHDOG=1"));
 
     for worker in cluster.await_workers(2) {
-        let environment = std::fs::read(format!("/proc/{}/environ", worker.pid)).unwrap();
+        let environment = fs::read(format!("/proc/{}/environ", worker.pid)).unwrap();
         let text = String::from_utf8_lossy(&environment).into_owned();
         assert!(
             !text.contains("NOTIFY_SOCKET") && !text.contains("WATCHDOG_USEC"),
@@ -82,16 +84,52 @@ fn the_watchdog_is_silent_while_too_few_workers_are_alive() {
 
 #[test]
 fn a_socket_of_systemd_is_served_and_queued_connections_are_kept() {
+    serves_received_socket("127.0.0.1", |_, address| address);
+}
+
+#[test]
+fn a_wildcard_socket_of_systemd_serves_the_address_of_the_configuration() {
+    serves_received_socket("0.0.0.0", |port, _| format!("127.0.0.1:{port}"));
+    serves_received_socket("[::]", |port, _| format!("127.0.0.1:{port}"));
+}
+
+#[test]
+fn the_bundled_units_fit_the_default_configuration() {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/systemd");
+    let unit = fs::read_to_string(units.join("aegis.socket")).unwrap();
+    let defaults = fs::read_to_string(units.join("../../config/aegis.toml")).unwrap();
+    let value = |text: &str, key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        line.trim_matches(['[', ']', '"']).to_owned()
+    };
+    let (given, given_port) = split_port(&value(&unit, "ListenStream="));
+    let (asked, asked_port) = split_port(&value(&defaults, "listen = "));
+    assert_eq!(given_port, asked_port);
+    serves_received_socket(&given, |port, _| format!("{asked}:{port}"));
+
+    let unit = fs::read_to_string(units.join("aegis.service")).unwrap();
+    assert_eq!(value(&unit, "StartLimitIntervalSec="), "0");
+}
+
+fn split_port(address: &str) -> (String, String) {
+    let (host, port) = address.rsplit_once(':').unwrap();
+    (host.to_owned(), port.to_owned())
+}
+
+/// Starts a host with a socket bound to `given` on some port, and with what `asked` makes of that port and of the
+/// whole address as `listen`.
+fn serves_received_socket(given: &str, asked: impl Fn(u16, String) -> String) {
     let folder = tempfile::tempdir().unwrap();
     App::todo().write(folder.path());
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind(format!("{given}:0")).unwrap();
     let address = listener.local_addr().unwrap();
-    let early = std::net::TcpStream::connect(address).unwrap();
+    let listen = asked(address.port(), address.to_string());
+    let early = std::net::TcpStream::connect(&listen).unwrap();
 
     // The number 3 is the protocol's first; the shell moves the socket there and says who it is for.
     fcntl(&listener, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
     let script = format!(
-        "exec 3<&{0}; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" run \"$1\" --listen {address} --workers 2",
+        "exec 3<&{0}; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" run \"$1\" --listen {listen} --workers 2",
         listener.as_raw_fd()
     );
     let mut host = std::process::Command::new("bash")
@@ -104,10 +142,11 @@ fn a_socket_of_systemd_is_served_and_queued_connections_are_kept() {
         .unwrap();
     let mut line = String::new();
     BufReader::new(host.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line.trim(), format!("listening on http://{address}"));
+    assert_eq!(line.trim(), format!("listening on http://{address}"), "asked for {listen}");
     drop(listener);
-    let mut early = aegis_harness::Connection::from_stream(early, &address.to_string());
+    let mut early = aegis_harness::Connection::from_stream(early, &listen);
     assert_eq!(early.request("GET", "/livez", &[], b"").unwrap().status, 200, "it waited in the queue");
+    drop(early);
     aegis_harness::cluster::signal_process(host.id(), Signal::SIGTERM);
     assert!(host.wait().unwrap().success());
 }

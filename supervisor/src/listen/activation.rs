@@ -1,8 +1,8 @@
 //! Sockets that the service manager opened for us, in the protocol of `sd_listen_fds(3)`.
 //!
-//! A socket is recognised by its address when the configuration names it, else by its name (`FileDescriptorName=` in
-//! the socket unit): `control` is the operator's socket, `admin` serves operators over HTTP, anything else serves the
-//! API.
+//! A socket is recognised by its address when the configuration names it or an address that a wildcard covers, else by
+//! its name (`FileDescriptorName=` in the socket unit): `control` is the operator's socket, `admin` serves operators
+//! over HTTP, anything else serves the API.
 
 use std::os::fd::{OwnedFd, RawFd};
 

@@ -97,6 +97,40 @@ fn sockets_of_the_service_manager_match_by_address_or_fill_any_port_or_serve_bes
 }
 
 #[test]
+fn a_wildcard_socket_of_the_service_manager_covers_the_addresses_of_its_port() {
+    let folder = tempfile::tempdir().unwrap();
+    for (wildcard, covered) in [("0.0.0.0", ["127.0.0.1", "127.0.0.2"]), ("[::]", ["[::1]", "127.0.0.1"])] {
+        let socket = TcpListener::bind(format!("{wildcard}:0")).unwrap();
+        let bound = socket.local_addr().unwrap();
+        let address = ListenerAddress::Tcp(bound);
+        let mut listeners = Listeners::default();
+        let name = "public".to_owned();
+        let audience = Audience::Public;
+        listeners.add_activated(Activated { address, audience, socket: socket.into(), name });
+        let listen = covered.map(|host| format!("{host}:{}", bound.port()));
+        let config_of = |admin| config(&folder, &[&listen[0], &listen[1]], admin);
+        let bindings = listeners.prepare(&config_of(None)).unwrap();
+        assert_eq!(bindings.len(), 2, "one socket for both addresses and the one for operators");
+        assert_eq!(tcp(&listeners, &bindings[0]), bound);
+        assert_eq!(listeners.prepare(&config_of(None)).unwrap(), bindings, "and after a reload");
+
+        let admin = format!("127.0.0.3:{}", bound.port());
+        let failures = listeners.prepare(&config_of(Some(&admin))).unwrap_err();
+        assert!(failures[0].is_in_use(), "operators are not served where everybody is");
+    }
+}
+
+#[test]
+fn a_wildcard_socket_of_our_own_covers_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut listeners = Listeners::default();
+    let first = listeners.prepare(&config(&folder, &["0.0.0.0:0"], None)).unwrap();
+    let narrowed = format!("127.0.0.1:{}", tcp(&listeners, &first[0]).port());
+    let failures = listeners.prepare(&config(&folder, &[&narrowed], None)).unwrap_err();
+    assert!(failures[0].is_in_use(), "the others would still get in");
+}
+
+#[test]
 fn both_families_can_have_the_same_port() {
     let folder = tempfile::tempdir().unwrap();
     let mut listeners = Listeners::default();
