@@ -7,7 +7,7 @@ use serde_json::json;
 
 const MODELS: &str = "/aegis/api/models";
 
-fn assert_problem(response: &Response, status: u16, code: &str) {
+pub(crate) fn assert_problem(response: &Response, status: u16, code: &str) {
     assert_eq!(response.status, status, "{code}: {}", response.text());
     assert_eq!(response.header("content-type"), Some("application/problem+json"));
     let problem = response.json();

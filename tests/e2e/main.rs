@@ -17,6 +17,7 @@ mod list;
 mod reload;
 mod scale;
 mod shutdown;
+mod store_trouble;
 mod systemd;
 mod upgrade;
 mod validation;
