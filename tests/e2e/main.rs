@@ -14,6 +14,7 @@ mod idempotency;
 mod introspection;
 mod leaks;
 mod list;
+mod logs;
 mod reload;
 mod scale;
 mod shutdown;

@@ -1,0 +1,71 @@
+//! Log lines of requests, and what a rotation does to them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use aegis_harness::{App, Cluster, eventually, http, load::Plan};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+const WAIT: Duration = Duration::from_secs(20);
+/// Requests answered between one rotation and the next.
+const REQUESTS_BETWEEN: u64 = 500;
+
+/// The lines about requests in a log file, which must be nothing but whole lines: request id and process.
+fn request_lines(path: &Path) -> Vec<(String, String)> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let lines = whole.lines().map(|line| {
+        serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error} in line {line:?}"))
+    });
+    let word = |line: &Value, name: &str| line[name].as_str().unwrap().to_owned();
+    lines
+        .filter(|line| line["target"] == "aegis::request")
+        .map(|line| (word(&line, "id"), word(&line, "process")))
+        .collect()
+}
+
+#[test]
+fn rotated_logs_have_every_answered_request_in_one_whole_line() {
+    let settings = "[log]\nfile = \"logs/aegis.log\"\nformat = \"json\"\nrequests = true";
+    let cluster = Cluster::start(App::todo().settings(settings), 2);
+    let id = cluster.client().create("todo", &json!({"text": "read me"}));
+    let (path, host) = (format!("/aegis/api/models/todo/{id}"), cluster.address.to_string());
+    let request = move |n| http::encode("GET", &path, &host, &[("x-request-id", &format!("load-{n}"))], b"");
+    let running = Plan::get(cluster.address, 16, "").requests(request).rate(2000).spawn();
+
+    let log = cluster.folder().join("logs/aegis.log");
+    let mut files: Vec<PathBuf> = Vec::new();
+    let by_command = || drop(cluster.aegis_ok(&["logs", "reopen"]));
+    let by_signal = || cluster.signal(Signal::SIGUSR1);
+    let reopenings: [&dyn Fn(); 4] = [&by_command, &by_signal, &by_command, &by_signal];
+    for (number, reopen) in reopenings.into_iter().enumerate() {
+        let answered = running.completed() + REQUESTS_BETWEEN;
+        eventually("more requests", WAIT, || running.completed() > answered);
+        let rotated = log.with_extension(number.to_string());
+        fs::rename(&log, &rotated).unwrap();
+        files.push(rotated);
+        reopen();
+        eventually("both workers to write to the new file", WAIT, || {
+            let writers: BTreeSet<String> =
+                request_lines(&log).into_iter().map(|(_, process)| process).collect();
+            writers.len() == 2
+        });
+    }
+    files.push(log);
+
+    let report = running.stop();
+    report.assert_clean();
+    let mut lines: BTreeMap<String, u32> = BTreeMap::new();
+    for (id, _) in files.iter().flat_map(|file| request_lines(file)) {
+        *lines.entry(id).or_default() += 1;
+    }
+    let expected = (0..report.succeeded).map(|n| (format!("load-{n}"), 1));
+    let lost: Vec<String> =
+        expected.filter(|(id, times)| lines.get(id) != Some(times)).map(|(id, _)| id).collect();
+    assert!(lost.is_empty(), "{} of {} lines: {lost:?}", lost.len(), report.succeeded);
+}
