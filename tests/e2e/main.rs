@@ -7,6 +7,7 @@ mod coherence;
 mod config;
 mod crash;
 mod crud;
+mod drain;
 mod durability;
 mod errors;
 mod events;

@@ -187,12 +187,7 @@ impl Connection {
         };
         response.body = match length {
             _ if head_only || response.status == 204 || response.status == 304 => Vec::new(),
-            BodyLength::Known(length) => {
-                while self.unread.len() < length {
-                    self.fill()?;
-                }
-                self.unread.drain(..length).collect()
-            }
+            BodyLength::Known(length) => self.receive_bytes(length)?,
             BodyLength::Chunked => self.receive_chunks()?,
         };
         Ok(response)
@@ -226,6 +221,14 @@ impl Connection {
             }
             self.fill()?;
         }
+    }
+
+    /// Reads so many bytes of a body whose head was read before.
+    pub fn receive_bytes(&mut self, length: usize) -> Result<Vec<u8>, Failure> {
+        while self.unread.len() < length {
+            self.fill()?;
+        }
+        Ok(self.unread.drain(..length).collect())
     }
 
     fn receive_chunks(&mut self) -> Result<Vec<u8>, Failure> {
