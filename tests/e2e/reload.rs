@@ -226,7 +226,20 @@ fn idle_kept_connections_are_closed_only_at_the_deadline() {
 
 #[test]
 fn changed_files_reload_by_themselves_only_when_asked_to() {
-    let cluster = Cluster::start(App::todo().settings(&format!("{QUICK}\nwatch = true")), 1);
-    app::write_module(cluster.folder(), "todo", &app::revised_todo(1));
-    aegis_harness::eventually("the reload", Duration::from_secs(20), || cluster.status().generation == 2);
+    let unasked = Cluster::start(App::todo().settings(QUICK), 1);
+    let asked = Cluster::start(App::todo().settings(&format!("{QUICK}\nwatch = true")), 1);
+    app::write_module(unasked.folder(), "todo", &app::revised_todo(1));
+    app::write_module(asked.folder(), "todo", &app::revised_todo(1));
+    aegis_harness::eventually("the reload", Duration::from_secs(20), || asked.status().generation == 2);
+
+    // The other host had as much time; whatever it did would have been a job before this one.
+    unasked.aegis_ok(&["scale", "2"]);
+    let scaled = unasked.status();
+    let first = scaled.last_job.unwrap();
+    assert_eq!((scaled.generation, first.kind.as_str()), (1, "scale"));
+    assert!(unasked.await_workers(2).iter().all(|worker| worker.generation == 1));
+    unasked.aegis_ok(&["reload"]);
+    let reloaded = unasked.status();
+    let second = reloaded.last_job.unwrap();
+    assert_eq!((reloaded.generation, second.kind.as_str(), second.job), (2, "reload", first.job + 1));
 }
