@@ -211,7 +211,7 @@ fn failed_upgrades() {
     let crashes = rejected(host.script("crashes", "#!/bin/sh\nkill -SEGV $$\n"));
     assert!(crashes.ends_with("its rehearsal was ended by SIGSEGV"), "{crashes}");
     let hangs = rejected(host.script("hangs", "#!/bin/sh\nsleep 1000\n"));
-    assert!(hangs.ends_with("it did not report within 10 s"), "{hangs}");
+    assert!(hangs.ends_with("it did not report within 8 s"), "{hangs}");
     let after = host.settled(2);
     assert_eq!(pids(&before), pids(&after), "nothing was touched");
 }
