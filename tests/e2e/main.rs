@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod balance;
+mod canary;
 mod coherence;
 mod config;
 mod crash;
