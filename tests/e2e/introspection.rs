@@ -1,6 +1,16 @@
 //! What the host tells about itself, and to whom.
 
-use aegis_harness::{App, Cluster};
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
+
+use aegis_harness::{
+    App, Cluster,
+    cluster::{executable, signal_process},
+};
+use aegis_ipc::operator::Status;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 #[test]
@@ -90,4 +100,32 @@ fn status_speaks_to_people_and_to_programs() {
     assert_eq!(status.store.state, "ready");
     let text = cluster.aegis_ok(&["status"]);
     assert!(text.contains("2/2 serving"), "{text}");
+}
+
+#[test]
+fn status_as_json_is_the_whole_status_and_can_be_watched() {
+    let cluster = Cluster::start(App::todo(), 2);
+    let once: Status = serde_json::from_str(&cluster.aegis_ok(&["status", "--json"])).unwrap();
+    let now = cluster.status();
+    assert_eq!((once.pid, once.generation, &once.digest), (now.pid, now.generation, &now.digest));
+    let pids = |status: &Status| status.workers.iter().map(|worker| worker.pid).collect::<Vec<_>>();
+    assert_eq!(pids(&once), pids(&now));
+
+    let mut watching = Command::new(executable())
+        .args(["status", "--watch", "--json", "--control"])
+        .arg(cluster.folder().join("data/control.sock"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut states = BufReader::new(watching.stdout.take().unwrap())
+        .lines()
+        .map(|line| serde_json::from_str::<Status>(&line.unwrap()).unwrap());
+    assert_eq!(states.next().unwrap().workers_wanted, 2, "what is, at once");
+    cluster.aegis_ok(&["scale", "3"]);
+    let seen =
+        states.find(|state| state.workers.iter().filter(|worker| worker.state == "serving").count() == 3);
+    assert_eq!(seen.unwrap().workers_wanted, 3, "and every change");
+    signal_process(watching.id(), Signal::SIGINT);
+    assert!(states.all(|state| state.pid == cluster.pid()));
+    watching.wait().unwrap();
 }
