@@ -7,6 +7,7 @@ mod canary;
 mod coherence;
 mod config;
 mod crash;
+mod crash_loop;
 mod crud;
 mod drain;
 mod durability;

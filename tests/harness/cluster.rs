@@ -33,7 +33,7 @@ pub const START_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct Start {
     app: App,
-    workers: u32,
+    workers: Option<u32>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     listen: String,
@@ -76,7 +76,7 @@ impl Start {
     pub fn app(app: App) -> Self {
         Self {
             app,
-            workers: 2,
+            workers: Some(2),
             arguments: Vec::new(),
             environment: Vec::new(),
             listen: "127.0.0.1:0".to_owned(),
@@ -86,7 +86,14 @@ impl Start {
     /// With so many workers.
     #[must_use]
     pub fn workers(mut self, workers: u32) -> Self {
-        self.workers = workers;
+        self.workers = Some(workers);
+        self
+    }
+
+    /// With as many workers as its configuration says.
+    #[must_use]
+    pub fn workers_as_configured(mut self) -> Self {
+        self.workers = None;
         self
     }
 
@@ -122,7 +129,10 @@ impl Start {
     pub fn command(&self, folder: &Path) -> Command {
         let mut command = Command::new(executable());
         command.arg("run").arg(folder).args(["--listen", &self.listen]);
-        command.args(["--workers", &self.workers.to_string()]).args(&self.arguments);
+        if let Some(workers) = self.workers {
+            command.args(["--workers", &workers.to_string()]);
+        }
+        command.args(&self.arguments);
         command.env_clear().env("PATH", env::var_os("PATH").unwrap_or_default());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null());
