@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the app in DIR until it is stopped
-    Run(AppArguments),
+    Run(RunArguments),
     /// Report every mistake in the configuration and modules of the app in DIR, without running it
     Check(AppArguments),
     /// Show the state of the host
@@ -158,6 +158,16 @@ pub(crate) struct AppArguments {
     /// Unix socket for commands
     #[arg(long, value_name = "SOCKET")]
     pub(crate) control: Option<PathBuf>,
+}
+
+/// What is run.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct RunArguments {
+    #[command(flatten)]
+    pub(crate) app: AppArguments,
+    /// The app was found valid just now by an image that had this process before.
+    #[arg(long = "checked", hide = true)]
+    pub(crate) is_checked: bool,
 }
 
 /// Which app's documents.

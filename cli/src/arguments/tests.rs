@@ -214,8 +214,8 @@ fn the_helper_reads_the_app_with_the_same_overrides() {
     let line = "aegis run /app --listen 127.0.0.1:0 --listen [::1]:0 --workers 3 --data -weird --control /c";
     let words: Vec<_> =
         line.replace("--data -weird", "--data=-weird").split_whitespace().map(str::to_owned).collect();
-    let Command::Run(app) = Arguments::try_parse_from(words).unwrap().command else { panic!("not run") };
-    let app = app.absolute();
+    let Command::Run(run) = Arguments::try_parse_from(words).unwrap().command else { panic!("not run") };
+    let app = run.app.absolute();
     let words =
         [OsString::from("aegis"), OsString::from("compile")].into_iter().chain(app.compile_arguments());
     let Command::Compile(again) = Arguments::try_parse_from(words).unwrap().command else {
