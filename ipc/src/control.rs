@@ -58,6 +58,8 @@ pub enum ToChild {
         /// The generation.
         generation: u64,
     },
+    /// Store: another one follows when you end; answer with [`ToSupervisor::Kept`] before you do.
+    Keep,
 }
 
 /// Child to supervisor.
@@ -107,6 +109,9 @@ pub enum ToSupervisor {
         /// Why, all reasons at once.
         reasons: Vec<String>,
     },
+    /// Store: what it had only in memory rides along as a sealed memory file (see [`crate::kept`]), for the store that
+    /// follows. It has taken its last write.
+    Kept,
     /// Compile helper: the bundle rides along.
     Compiled,
     /// Compile helper: the application is not valid.

@@ -288,7 +288,7 @@ pub enum ChangeKind {
         /// Revision that was removed.
         revision: u64,
     },
-    /// All documents of the model are gone (a memory model after its store restarted).
+    /// All documents of the model are gone (a memory model after its store crashed).
     Truncate,
 }
 

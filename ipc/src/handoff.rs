@@ -39,6 +39,9 @@ pub struct Handoff {
     pub store_listener: Option<RawFd>,
     /// Where workers connect to the store.
     pub store_path: PathBuf,
+    /// Store: what its predecessor had only in memory, when that could keep it (see [`crate::kept`]).
+    #[serde(default)]
+    pub kept: Option<RawFd>,
 }
 
 /// One inherited listening socket.

@@ -15,6 +15,7 @@
 //! * [`board`]: the words every process reads without a system call: the durable watermark, the store's epoch,
 //!   heartbeats, gauges and counters.
 //! * [`bundle`]: one generation (resolved configuration and catalog), pinned by digest, in a sealed memory file.
+//! * [`kept`]: what a store has only in memory, on its way to the next store, in a sealed memory file.
 //! * [`handoff`]: which descriptors a child inherits, under which numbers.
 //!
 //! Promises: messages are MessagePack maps with named fields, unknown fields are ignored and new fields have a
@@ -29,6 +30,7 @@ pub mod data;
 pub mod error;
 pub mod frame;
 pub mod handoff;
+pub mod kept;
 pub mod operator;
 
 pub use error::IpcError;

@@ -1,6 +1,7 @@
 //! The life of the store process: what the supervisor and signals tell it, and in which order it starts and ends.
 
 mod accept;
+mod keep;
 mod signals;
 
 use std::{
@@ -26,7 +27,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-use self::{accept::accept_workers, signals::Signals};
+use self::{accept::accept_workers, keep::Succession, signals::Signals};
 use crate::{
     catalog::{Generation, Settings},
     error::{StoreError, chain},
@@ -54,6 +55,7 @@ struct Inheritance {
     board: Board,
     bundle: OwnedFd,
     listener: UnixListener,
+    kept: Option<OwnedFd>,
     epoch: u64,
     generation: u64,
 }
@@ -72,6 +74,7 @@ impl Inheritance {
             board: board.map_err(|error| StoreError::handoff("opening the board", error))?,
             bundle: adopted(bundle, "bundle")?,
             listener: UnixListener::from(adopted(listener, "listening socket")?),
+            kept: handoff.kept.map(|kept| adopted(kept, "memory file of the store before")).transpose()?,
             epoch: handoff.epoch,
             generation: handoff.generation,
         })
@@ -85,11 +88,11 @@ impl Inheritance {
 pub(crate) fn run(handoff: &Handoff) -> Result<(), StoreError> {
     let signals = Signals::install()?;
     let inheritance = Inheritance::take(handoff)?;
-    let Inheritance { control, board, bundle, listener, epoch, generation } = inheritance;
+    let Inheritance { control, board, bundle, listener, kept, epoch, generation } = inheritance;
     let hello = ToSupervisor::Hello { protocol: PROTOCOL_VERSION, pid: std::process::id(), generation };
     tell(&control, &hello);
     board.store(StoreWord::Beat).store(monotonic_ms(), Ordering::Relaxed);
-    let started = start(&bundle, generation, board, epoch);
+    let started = start(&bundle, generation, kept, board, epoch);
     let store = match started {
         Ok(store) => store,
         Err(error) => {
@@ -115,10 +118,17 @@ struct Store {
     commands: Sender<Command>,
     notices: Notices,
     orphan_grace: Duration,
+    succession: Succession,
     _lock: StoreLock,
 }
 
-fn start(bundle: &OwnedFd, number: u64, board: Board, epoch: u64) -> Result<Store, StoreError> {
+fn start(
+    bundle: &OwnedFd,
+    number: u64,
+    kept: Option<OwnedFd>,
+    board: Board,
+    epoch: u64,
+) -> Result<Store, StoreError> {
     let bundle = Bundle::read(bundle).map_err(|error| StoreError::handoff("reading the bundle", error))?;
     let config: aegis_config::Config = aegis_ipc::codec::decode(&bundle.config)
         .map_err(|error| StoreError::handoff("reading the configuration in the bundle", error))?;
@@ -128,7 +138,7 @@ fn start(bundle: &OwnedFd, number: u64, board: Board, epoch: u64) -> Result<Stor
     let lock = StoreLock::take(&folder)?;
     let settings = generation.settings.clone();
     let file = recover::open_engine(&folder, settings.store.engine_cache_bytes)?;
-    let recovery = recover::recover(file, generation, board, epoch)?;
+    let recovery = recover::recover(file, generation, kept.and_then(keep::take_up), board, epoch)?;
     let (notifier, notices) = notice::pair().map_err(|error| StoreError::os("making a pipe", error))?;
     let parts = assemble(recovery, &settings, (board, epoch), notifier.clone());
     lookup::start(&parts.shared, &parts.questions)
@@ -149,7 +159,8 @@ fn start(bundle: &OwnedFd, number: u64, board: Board, epoch: u64) -> Result<Stor
         .name("writer".to_owned())
         .spawn(work)
         .map_err(|error| StoreError::os("starting the writer thread", error))?;
-    Ok(Store { shared, commands, notices, orphan_grace: settings.orphan_grace, _lock: lock })
+    let orphan_grace = settings.orphan_grace;
+    Ok(Store { shared, commands, notices, orphan_grace, succession: Succession::None, _lock: lock })
 }
 
 /// Everything that the threads of a store share or are given.
@@ -230,8 +241,14 @@ impl Store {
                 break Leaving::Orphaned;
             }
         };
-        tracing::info!(?leaving, "the store finishes what is queued");
-        self.end()
+        if leaving == Leaving::Asked && orphaned_since.is_none() {
+            // What was said before the signal was sent.
+            if let Err(error) = self.obey_all(control) {
+                tracing::error!(error = chain(&error), "the last words of the supervisor are lost");
+            }
+        }
+        tracing::info!(?leaving, succession = ?self.succession, "the store finishes what is queued");
+        self.end(control)
     }
 
     fn report(&self, control: Option<&ControlSocket>, message: &ToSupervisor) {
@@ -241,7 +258,7 @@ impl Store {
     }
 
     /// Does everything that the supervisor has said. Returns false when it is gone.
-    fn obey_all(&self, control: &ControlSocket) -> Result<bool, StoreError> {
+    fn obey_all(&mut self, control: &ControlSocket) -> Result<bool, StoreError> {
         loop {
             match control.receive::<ToChild>() {
                 Ok(Received::Message(message, descriptors)) => self.obey(control, &message, descriptors)?,
@@ -256,7 +273,7 @@ impl Store {
     }
 
     fn obey(
-        &self,
+        &mut self,
         control: &ControlSocket,
         message: &ToChild,
         descriptors: Vec<OwnedFd>,
@@ -277,6 +294,7 @@ impl Store {
             }
             &ToChild::Activate { generation } => self.command(Command::Activate(generation))?,
             &ToChild::Discard { generation } => self.command(Command::Discard(generation))?,
+            ToChild::Keep => self.succession = Succession::Announced,
             ToChild::ReopenLogs => match descriptor {
                 Some(file) => match nix::unistd::dup2_stderr(&file) {
                     Ok(()) => tracing::info!("the log file is a new one"),
@@ -302,8 +320,8 @@ impl Store {
         error
     }
 
-    /// Writes what is queued, answers it, and says farewell to the workers.
-    fn end(mut self) -> Result<(), StoreError> {
+    /// Writes what is queued, answers it, says farewell to the workers, and leaves what is in memory to the next store.
+    fn end(mut self, control: &ControlSocket) -> Result<(), StoreError> {
         self.shared.stop();
         let deadline = Instant::now() + EMPTYING_MAX;
         let mut stop = Some(Command::Stop);
@@ -315,7 +333,13 @@ impl Store {
             }
             for notice in self.notices.take() {
                 match notice {
-                    Notice::Stopped => return self.say_farewell(),
+                    Notice::Stopped => {
+                        self.say_farewell();
+                        if self.succession == Succession::Announced {
+                            keep::hand_over(&self.shared.storage, control);
+                        }
+                        return Ok(());
+                    }
                     Notice::Failed(error) => return Err(self.fail(error)),
                     Notice::Prepared { .. } | Notice::Refused { .. } => {}
                 }
@@ -327,14 +351,12 @@ impl Store {
         }
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "the last step of a sequence of steps that can fail")]
-    fn say_farewell(&self) -> Result<(), StoreError> {
+    fn say_farewell(&self) {
         let deadline = Instant::now() + FAREWELL_MAX;
         for link in self.shared.registry.links() {
             link.wait_until_answered(deadline);
             link.close();
         }
-        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ use std::fmt;
 
 use aegis_ipc::data::{Change, Stored, Version};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::error::EngineError;
 
@@ -31,7 +32,7 @@ pub(crate) struct Head {
 }
 
 /// A value of a unique field, in the index with this number.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct UniqueKey {
     /// Number of the index; never given twice.
     pub(crate) index: u32,
@@ -47,7 +48,7 @@ impl UniqueKey {
 }
 
 /// A change of a unique index: who has the value from now on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UniqueEdit {
     /// The value.
     pub(crate) key: UniqueKey,
@@ -56,7 +57,7 @@ pub(crate) struct UniqueEdit {
 }
 
 /// A response kept under an idempotency key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KeptResponse {
     /// The key.
     pub(crate) key: String,

@@ -13,7 +13,11 @@ use aegis_ipc::{
 use crate::{
     catalog::{Generation, Generations, Rules},
     clock::now_ms,
-    engine::{Batch, Engine, EngineResult, MetaEdit, fjall::Options},
+    engine::{
+        Batch, Engine, EngineResult, MetaEdit,
+        fjall::Options,
+        memory::{MemoryEngine, kept::Kept},
+    },
     error::StoreError,
     index::{self, Collisions, Indexes, NewIndex},
     requests::RecentRequests,
@@ -48,7 +52,8 @@ pub(crate) fn open_engine(folder: &Path, cache_bytes: u64) -> Result<Box<dyn Eng
     Ok(Box::new(opened.engine))
 }
 
-/// Finds out where the log ends, forgets what was only in memory, and builds the unique indexes that are missing.
+/// Finds out where the log ends, takes up what the process before kept in memory or else has it forgotten, and builds the
+/// unique indexes that are missing.
 ///
 /// The epoch goes to the board before any number does: workers show changes of one store process only while the board
 /// bears its epoch.
@@ -58,6 +63,7 @@ pub(crate) fn open_engine(folder: &Path, cache_bytes: u64) -> Result<Box<dyn Eng
 pub(crate) fn recover(
     file: Box<dyn Engine>,
     generation: Generation,
+    kept: Option<Kept>,
     board: Board,
     epoch: u64,
 ) -> Result<Recovery, StoreError> {
@@ -67,8 +73,17 @@ pub(crate) fn recover(
     let on_disk = file.last();
     // A host that starts anew must not give numbers again that clients have seen on changes that were never on disk.
     let start = on_disk.max(if published == 0 { recovered.reserved } else { published });
-    let storage = Storage::new(file, start);
-    tracing::info!(on_disk, published, start, epoch, "the log is recovered");
+    // It is the state as of one number. With any other one, a store in between has committed or forgotten something.
+    let kept = kept.filter(|kept| {
+        let fits = kept.committed == published && kept.committed == start;
+        if !fits {
+            tracing::warn!(kept = kept.committed, published, start, "what was kept in memory is outdated");
+        }
+        fits
+    });
+    let is_kept = kept.is_some();
+    let storage = Storage::new(file, kept.map_or_else(MemoryEngine::new, |kept| kept.engine), start);
+    tracing::info!(on_disk, published, start, epoch, is_kept, "the log is recovered");
 
     let mut indexes = Indexes::recovered(&recovered);
     let number = generation.number;
@@ -91,7 +106,7 @@ pub(crate) fn recover(
         write_meta(&storage, indexes.complete(&new)).map_err(failed)?;
     }
     let rules = Arc::new(generations.rules(|name| indexes.find(name)));
-    if published != 0 {
+    if published != 0 && !is_kept {
         truncate(&storage, &rules.memory_models()).map_err(failed)?;
     }
     board.store(StoreWord::Epoch).store(epoch, Ordering::Release);

@@ -6,9 +6,15 @@
 //! memory          ■           ■   ■            a missing number belongs to no change that is kept
 //! ```
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    io::Write,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
-use aegis_ipc::data::{Change, Stored, Version};
+use aegis_ipc::{
+    IpcError,
+    data::{Change, Stored, Version},
+};
 use bytes::Bytes;
 
 use crate::{
@@ -55,9 +61,9 @@ pub(crate) struct Copy {
 }
 
 impl Storage {
-    /// Takes over the engine on disk. Changes up to `committed` count as done.
-    pub(crate) fn new(file: Box<dyn Engine>, committed: u64) -> Self {
-        Self { file, memory: MemoryEngine::new(), committed: AtomicU64::new(committed) }
+    /// Takes over the engines. Changes up to `committed` count as done.
+    pub(crate) fn new(file: Box<dyn Engine>, memory: MemoryEngine, committed: u64) -> Self {
+        Self { file, memory, committed: AtomicU64::new(committed) }
     }
 
     /// The engine of a place.
@@ -79,6 +85,11 @@ impl Storage {
         self.memory.apply(memory)?;
         self.committed.fetch_max(last, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// Writes down what is only in memory. Nobody may commit anything meanwhile.
+    pub(crate) fn keep(&self, output: &mut dyn Write) -> Result<(), IpcError> {
+        self.memory.keep(self.committed(), output)
     }
 
     /// Oldest number from which on the log is complete.
@@ -184,7 +195,7 @@ mod tests {
     }
 
     fn fill(places: &[Option<Place>]) -> Storage {
-        let storage = Storage::new(Box::new(MemoryEngine::new()), 0);
+        let storage = Storage::new(Box::new(MemoryEngine::new()), MemoryEngine::new(), 0);
         for (number, place) in (1..).zip(places) {
             let change = change(number);
             let batch = Batch { changes: vec![&change], ..Batch::default() };

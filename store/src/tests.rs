@@ -3,6 +3,7 @@
 mod feed;
 mod gated;
 mod generations;
+mod keeping;
 mod process;
 mod recovery;
 mod world;

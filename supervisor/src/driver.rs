@@ -106,6 +106,8 @@ pub(crate) struct Driver {
 struct StoreSocket {
     listener: OwnedFd,
     path: PathBuf,
+    /// What the last store process had only in memory, until the next one is ready.
+    kept: Option<OwnedFd>,
 }
 
 /// Panics that were survived lately.

@@ -8,7 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_harness::{App, Cluster, cluster::executable, load::Plan};
+use aegis_harness::{
+    App, Cluster,
+    cluster::{executable, signal_process},
+    load::Plan,
+};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -70,6 +74,43 @@ fn upgrades_under_load_keep_the_process_and_lose_no_request() {
         Duration::from_secs(10),
         || cluster.descriptors() == descriptors[1],
     );
+}
+
+fn await_other_store(cluster: &Cluster, before: u32) {
+    aegis_harness::eventually("another store process", Duration::from_secs(20), || {
+        let now = cluster.status().store;
+        now.pid != before && now.state == "ready"
+    });
+}
+
+#[test]
+fn what_is_only_in_memory_survives_upgrades_and_not_a_crash_of_the_store() {
+    let note = "name = \"note\"\nendpoint = \"notes\"\ndatasource = \"memory\"\n[fields]\ntext = \"text\"\n\
+                code = { unique = true }\n";
+    let cluster = Cluster::start(App::todo().module("note", note).settings(QUICK), 2);
+    let client = cluster.client();
+    let kept = client.create("notes", &json!({"text": "a", "code": 1}));
+    let answer = client.get(&format!("notes/{kept}"));
+    for round in 0..2 {
+        let more = client.create("notes", &json!({"text": format!("round {round}")}));
+        let store = cluster.status().store.pid;
+        cluster.aegis_ok(&["upgrade"]);
+        await_other_store(&cluster, store);
+        assert_eq!(client.get(&format!("notes/{kept}")).json(), answer.json());
+        assert_eq!(client.get(&format!("notes/{more}")).status, 200);
+        assert_eq!(client.post("notes", &json!({"code": 1})).status, 409, "the value is still taken");
+        assert_eq!(client.patch(&format!("notes/{more}"), &json!({"text": "b"})).status, 200);
+    }
+    assert_eq!(client.get("notes?__count=all").json()["total"].to_string(), "3");
+
+    let store = cluster.status().store.pid;
+    signal_process(store, Signal::SIGKILL);
+    await_other_store(&cluster, store);
+    aegis_harness::eventually("the loss to show", Duration::from_secs(20), || {
+        client.get("notes?__count=all").json()["total"].as_u64() == Some(0)
+    });
+    assert_eq!(client.get(&format!("notes/{kept}")).status, 404);
+    assert_eq!(client.post("notes", &json!({"code": 1})).status, 201);
 }
 
 #[test]

@@ -158,7 +158,7 @@ fn obey(message: ToChild, descriptors: Vec<OwnedFd>, host: &Host, doorbell: &Doo
             None => tracing::warn!(target: "aegis::worker", "asked to reopen logs without a new log file"),
         },
         ToChild::Answer { request, reply } => host.supervisor.deliver(request, reply),
-        ToChild::Prepare { .. } | ToChild::Activate { .. } | ToChild::Discard { .. } => {
+        ToChild::Prepare { .. } | ToChild::Activate { .. } | ToChild::Discard { .. } | ToChild::Keep => {
             tracing::warn!(target: "aegis::worker", "ignoring a message that is for the store: {message:?}");
         }
     }

@@ -3,6 +3,8 @@
 //! Used for models that are declared so, and in tests in place of the disk. A snapshot costs a reference per
 //! shard: documents are spread over shards that are copied when they are written while a snapshot holds them.
 
+pub(crate) mod kept;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
@@ -100,6 +102,12 @@ impl State {
             self.log_bytes -= change_bytes(&change);
             self.log_oldest = self.log_oldest.max(change.sequence + 1);
         }
+    }
+
+    fn respond(&mut self, kept: KeptResponse) {
+        let key = records::bounded(kept.key.as_bytes());
+        self.response_ages.insert((kept.time_ms, kept.sequence, key.clone()), ());
+        self.responses.insert(key, kept);
     }
 
     fn meta(&mut self, edit: &MetaEdit) {
@@ -222,9 +230,7 @@ impl Engine for MemoryEngine {
         }
         state.forget(&batch.forget);
         for kept in &batch.responses {
-            let key = records::bounded(kept.key.as_bytes());
-            state.response_ages.insert((kept.time_ms, kept.sequence, key.clone()), ());
-            state.responses.insert(key, kept.clone());
+            state.respond(kept.clone());
         }
         if let Some(group) = &batch.requests {
             state.requests.insert(group.number, group.clone());

@@ -69,6 +69,7 @@ impl Process {
             listeners: Vec::new(),
             store_listener: Some(listener.into_raw_fd()),
             store_path: socket.clone(),
+            kept: None,
         };
         let thread = std::thread::spawn(move || crate::run(handoff));
         Self { control, board, socket, thread }
@@ -219,6 +220,7 @@ fn a_store_that_got_a_broken_handoff_says_what_is_missing() {
         listeners: Vec::new(),
         store_listener: None,
         store_path: "/nowhere".into(),
+        kept: None,
     };
     let error = crate::control::run(&handoff).unwrap_err();
     assert_eq!(error.to_string(), "the handoff of the store names no bundle");

@@ -24,7 +24,10 @@ use crossbeam::channel::Sender;
 use crate::{
     catalog::{Generation, Settings},
     control::assemble,
-    engine::{Engine, memory::MemoryEngine},
+    engine::{
+        Engine,
+        memory::{MemoryEngine, kept::Kept},
+    },
     error::StoreError,
     link, lookup,
     notice::{self, Notices},
@@ -71,7 +74,7 @@ impl World {
         let free_bytes = Arc::clone(free_bytes);
         let probe: Probe = Box::new(move || Ok(free_bytes.load(Ordering::Relaxed)));
         let file = Box::new(MemoryEngine::new());
-        Self::probing(file, generation(1, &[TODO, NOTE]), board, 1, Some(probe)).unwrap()
+        Self::probing(file, generation(1, &[TODO, NOTE]), None, (board, 1), Some(probe)).unwrap()
     }
 
     /// Starts a store of a host that runs already.
@@ -81,19 +84,31 @@ impl World {
         board: Board,
         epoch: u64,
     ) -> Result<Self, StoreError> {
-        Self::probing(file, generation, board, epoch, None)
+        Self::probing(file, generation, None, (board, epoch), None)
+    }
+
+    /// Starts a store that is handed what another one kept in memory.
+    pub(super) fn taking_up(
+        file: Box<dyn Engine>,
+        generation: Generation,
+        kept: &[u8],
+        board: Board,
+        epoch: u64,
+    ) -> Result<Self, StoreError> {
+        let kept = Kept::read(&mut &*kept).unwrap();
+        Self::probing(file, generation, Some(kept), (board, epoch), None)
     }
 
     fn probing(
         file: Box<dyn Engine>,
         generation: Generation,
-        board: Board,
-        epoch: u64,
+        kept: Option<Kept>,
+        (board, epoch): (Board, u64),
         probe: Option<Probe>,
     ) -> Result<Self, StoreError> {
         let settings = generation.settings.clone();
         let (notifier, notices) = notice::pair().unwrap();
-        let recovery = recover(file, generation, board, epoch)?;
+        let recovery = recover(file, generation, kept, board, epoch)?;
         let parts = assemble(recovery, &settings, (board, epoch), notifier.clone());
         lookup::start(&parts.shared, &parts.questions).unwrap();
         let commands = parts.inbox.to_commands.clone();
@@ -120,7 +135,12 @@ impl World {
     }
 
     /// Ends the store in order.
-    pub(super) fn stop(mut self) {
+    pub(super) fn stop(self) {
+        self.stop_and_keep();
+    }
+
+    /// Ends the store in order. Returns what it has in memory, for the next one.
+    pub(super) fn stop_and_keep(mut self) -> Vec<u8> {
         self.shared.stop();
         self.commands.send(Command::Stop).unwrap();
         self.writer.take().unwrap().join().unwrap().unwrap();
@@ -129,6 +149,9 @@ impl World {
             link.close();
         }
         self.wait_until(|world| world.shared.registry.links().is_empty(), "all connections end");
+        let mut kept = Vec::new();
+        self.shared.storage.keep(&mut kept).unwrap();
+        kept
     }
 
     /// The failure that ended the writer.

@@ -21,6 +21,9 @@ impl Driver {
             Action::Poke { child } => {
                 let _ = self.tell(child, &ToChild::Poke, &[]); // may be lost, as the fleet knows
             }
+            Action::Keep { child } => {
+                let _ = self.tell(child, &ToChild::Keep, &[]); // a store that does not hear it ends all the same
+            }
             Action::Terminate { child } => self.signal_child(child, Signal::TERM),
             Action::Kill { child } => self.signal_child(child, Signal::KILL),
 

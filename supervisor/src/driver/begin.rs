@@ -48,7 +48,8 @@ impl Driver {
             None => bind_unix(&config.control_socket, Occupant::Ask)?,
         };
         let path = config.data_dir.join(STORE_SOCKET);
-        let store = StoreSocket { listener: bind_unix(&path, Occupant::Replace)?, path };
+        let listener = bind_unix(&path, Occupant::Replace)?;
+        let store = StoreSocket { listener, path, kept: None };
         let (board, board_memory) = Board::create()?;
         let images = BTreeMap::from([(FIRST_IMAGE, Image::running()?)]);
         let now_ms = monotonic_ms();

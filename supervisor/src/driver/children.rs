@@ -157,12 +157,15 @@ impl Driver {
             listeners: Vec::new(),
             store_listener: None,
             store_path: self.store.path.clone(),
+            kept: None,
         };
         match role {
             Role::Store { epoch } => {
                 handoff.epoch = epoch;
                 handoff.store_listener = Some(self.store.listener.as_raw_fd());
                 keep.push(self.store.listener.as_fd());
+                handoff.kept = self.store.kept.as_ref().map(AsRawFd::as_raw_fd);
+                keep.extend(self.store.kept.as_ref().map(AsFd::as_fd));
             }
             Role::Worker { slot } => {
                 handoff.slot = slot;
@@ -224,7 +227,12 @@ impl Driver {
             ToSupervisor::Hello { protocol, pid, generation } => {
                 Event::Hello { child, protocol, pid, generation }
             }
-            ToSupervisor::Ready => Event::Ready { child },
+            ToSupervisor::Ready => {
+                if self.is_store(child) {
+                    self.store.kept = None; // what it has done since then is not in there
+                }
+                Event::Ready { child }
+            }
             ToSupervisor::Failed { code, reason } => Event::Failed { child, code, reason },
             ToSupervisor::Draining { connections, in_flight } => {
                 Event::Draining { child, connections, in_flight }
@@ -232,11 +240,21 @@ impl Driver {
             ToSupervisor::Ask { request, ask } => return self.relay(child, request, ask),
             ToSupervisor::Prepared { generation } => Event::Prepared { child, generation },
             ToSupervisor::Refused { generation, reasons } => Event::Refused { child, generation, reasons },
+            ToSupervisor::Kept => {
+                if self.is_store(child) {
+                    self.store.kept = descriptors.into_iter().next();
+                }
+                return;
+            }
             ToSupervisor::Compiled => self.compiled(child, descriptors),
             ToSupervisor::Invalid { reasons } => Event::Invalid { child, reasons },
             ToSupervisor::Bye => Event::Bye { child },
         };
         self.events.push_back(event);
+    }
+
+    fn is_store(&self, child: ChildId) -> bool {
+        self.children.get(&child).is_some_and(|child| matches!(child.role, Role::Store { .. }))
     }
 
     fn lose(&mut self, id: ChildId, reason: String) {

@@ -44,6 +44,8 @@ pub(crate) struct State {
     board: RawFd,
     store_listener: RawFd,
     store_path: PathBuf,
+    #[serde(default)]
+    store_kept: Option<RawFd>,
     operator_listener: RawFd,
     identity: Identity,
     compile_arguments: Vec<OsString>,
@@ -103,6 +105,7 @@ impl Driver {
             kept.push(descriptor);
             AsRawFd::as_raw_fd(&descriptor)
         };
+        let store_kept = self.store.kept.as_ref().map(|kept| keep(kept.as_fd()));
         let images = self.images.iter().map(|(number, image)| ImageRecord {
             number: *number,
             descriptor: keep(image.as_fd()),
@@ -137,6 +140,7 @@ impl Driver {
             board: self.board_memory.as_raw_fd(),
             store_listener: self.store.listener.as_raw_fd(),
             store_path: self.store.path.clone(),
+            store_kept,
             operator_listener: self.operators.as_fd().as_raw_fd(),
             identity: self.identity.clone(),
             compile_arguments: self.compile_arguments.clone(),
@@ -175,6 +179,7 @@ impl Driver {
             let connection = adopter.take(record.descriptor, "an operator's connection")?;
             operators.restore(record, connection);
         }
+        let kept = state.store_kept.map(|kept| adopter.take(kept, "what the store kept")).transpose()?;
         let notifier = Notifier::from_environment();
         let driver = Self {
             fleet: state.fleet,
@@ -199,6 +204,7 @@ impl Driver {
             store: StoreSocket {
                 listener: adopter.take(state.store_listener, "the store's socket")?,
                 path: state.store_path,
+                kept,
             },
             operators,
             askers: state.askers,

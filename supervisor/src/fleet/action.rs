@@ -32,6 +32,12 @@ pub enum Action {
         /// Who.
         child: ChildId,
     },
+    /// Store: send `Keep`: another process follows it, which is handed what this one has only in memory. Sent before
+    /// [`Action::Terminate`]; may be lost.
+    Keep {
+        /// The store process.
+        child: ChildId,
+    },
     /// Send SIGTERM. The store finishes queued writes, syncs and exits.
     Terminate {
         /// Who.

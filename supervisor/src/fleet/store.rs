@@ -163,6 +163,15 @@ impl Fleet {
         }
     }
 
+    /// Tells the store to finish and leave, and to hand on what is only in memory: another one follows.
+    pub(super) fn replace_store(&mut self) {
+        if let Some(process) = &self.store.process {
+            let child = process.child;
+            self.actions.push(Action::Keep { child });
+        }
+        self.stop_store();
+    }
+
     /// Tells the store to finish and leave.
     pub(super) fn stop_store(&mut self) {
         let now_ms = self.now_ms;

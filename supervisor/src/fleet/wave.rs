@@ -111,7 +111,7 @@ impl Fleet {
                     rollout.prepared_by = self.store.process.as_ref().map(|process| process.child);
                     rollout.stage = Stage::StoreRestart { deadline_ms };
                 }
-                self.stop_store();
+                self.replace_store();
                 self.turn += 1;
             }
             Kind::Start if serving == 0 => {

@@ -84,6 +84,7 @@ impl Process {
             }],
             store_listener: None,
             store_path: store.path().clone(),
+            kept: None,
         };
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "tests::process::a_worker_process", "--nocapture"])

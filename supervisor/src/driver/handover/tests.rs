@@ -73,6 +73,7 @@ impl Bench {
             hung_up: false,
         };
         driver.serve_operator(id, ready);
+        driver.store.kept = Some(aegis_ipc::kept::create().unwrap().into());
         Self { _folder: folder, driver, child: theirs, client }
     }
 
@@ -97,6 +98,7 @@ fn for_each_descriptor(state: &mut State, mut change: impl FnMut(&mut RawFd)) {
     {
         change(number);
     }
+    state.store_kept.iter_mut().for_each(&mut change);
     state.images.iter_mut().for_each(|record| change(&mut record.descriptor));
     state.listeners.iter_mut().for_each(|record| change(&mut record.descriptor));
     state.generations.iter_mut().for_each(|record| change(&mut record.bundle));

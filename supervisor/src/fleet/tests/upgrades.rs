@@ -46,6 +46,7 @@ fn upgrade_that_works() {
             CloseListeners { generation: 2 }
             to 1: generation 2 is in force
             to 1: starting the store from the new executable
+            keep #2 (Store { epoch: 1 })
             terminate #2 (Store { epoch: 1 })
     23091 #3 exited with 0
     23101 #4 exited with 0

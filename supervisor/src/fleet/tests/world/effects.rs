@@ -44,6 +44,7 @@ impl<F: Fate> World<F> {
             | Action::CopyGeneration { .. }
             | Action::Forget { .. } => self.keep(action, events),
             Action::Poke { .. }
+            | Action::Keep { .. }
             | Action::Activate { .. }
             | Action::Discard { .. }
             | Action::ForgetImage { .. }

@@ -52,6 +52,7 @@ impl<F: Fate> World<F> {
                 Action::Drain { child, deadline_ms } => {
                     format!("drain {} in {deadline_ms:?}", self.name(*child))
                 }
+                Action::Keep { child } => format!("keep {}", self.name(*child)),
                 Action::Terminate { child } => format!("terminate {}", self.name(*child)),
                 Action::Kill { child } => format!("kill {}", self.name(*child)),
                 Action::Progress { asker, step, .. } => format!("to {}: {step}", asker.0),
