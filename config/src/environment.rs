@@ -82,7 +82,7 @@ pub const LIMITS_WRITE_TIMEOUT: &str = "AEGIS_LIMITS_WRITE_TIMEOUT";
 pub const LIMITS_IDLE_TIMEOUT: &str = "AEGIS_LIMITS_IDLE_TIMEOUT";
 /// Open event streams per worker.
 pub const LIMITS_STREAMS_MAX: &str = "AEGIS_LIMITS_STREAMS_MAX";
-/// How changed modules come into force: `rolling` or `swap`.
+/// How changed modules come into force: `rolling`.
 pub const RELOAD_MODE: &str = "AEGIS_RELOAD_MODE";
 /// Whether a changed file of the app reloads it.
 pub const RELOAD_WATCH: &str = "AEGIS_RELOAD_WATCH";

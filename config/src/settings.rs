@@ -104,14 +104,12 @@ pub struct Limits {
 pub enum ReloadMode {
     /// New workers replace old ones.
     Rolling,
-    /// Inside each running worker.
-    Swap,
 }
 
 /// How a new generation comes into force.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reload {
-    /// Rolling or in place.
+    /// The only one there is so far.
     pub mode: ReloadMode,
     /// Reload when a file of the app changes.
     pub watch: bool,

@@ -183,6 +183,17 @@ fn all_mistakes_of_all_sources_are_reported_at_once() {
 }
 
 #[test]
+fn swapping_modules_in_place_is_refused_as_long_as_there_is_no_such_thing() {
+    insta::assert_snapshot!(
+        Case::file("[reload]\nmode = \"swap\"").mistakes(),
+        @r#"aegis.toml:2: reload.mode: found "swap", expected "rolling""#
+    );
+    let variable = Case { variables: vec![("AEGIS_RELOAD_MODE", "swap")], ..Case::file("") };
+    insta::assert_snapshot!(variable.mistakes(), @r#"AEGIS_RELOAD_MODE: found "swap", expected "rolling""#);
+    assert_eq!(Case::file("reload.mode = \"rolling\"").mistakes(), "no mistakes");
+}
+
+#[test]
 fn paths_stay_certain_unless_their_own_setting_is_in_doubt() {
     let certain = |file: &str| Case::file(file).resolve().unwrap_err().certain().clone();
     let both = certain("workers = \"many\"\ndata_dir = \"/srv/x\"\n");
