@@ -1,5 +1,6 @@
 //! The fleet in a pretended world: processes that start late, crash, hang and die, without a single real one.
 
+mod backoffs;
 mod checks;
 mod rules;
 mod simulation;

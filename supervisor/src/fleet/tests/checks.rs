@@ -25,6 +25,10 @@ pub(crate) struct Checks {
     images: BTreeSet<u64>,
     images_made: u64,
     excused_until_ms: u64,
+    /// Generations in the order in which they were committed, the one that has to be in force last. A rollout that fails
+    /// leaves the last one where it is; a crash loop goes back by one, or to what was loaded.
+    committed: Vec<u64>,
+    loaded: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -36,7 +40,14 @@ struct Answers {
 
 impl Default for Checks {
     fn default() -> Self {
-        Self { answers: BTreeMap::new(), images: BTreeSet::from([1]), images_made: 1, excused_until_ms: 0 }
+        Self {
+            answers: BTreeMap::new(),
+            images: BTreeSet::from([1]),
+            images_made: 1,
+            excused_until_ms: 0,
+            committed: Vec::new(),
+            loaded: None,
+        }
     }
 }
 
@@ -63,6 +74,27 @@ impl Checks {
         self.images_made
     }
 
+    /// The generation that was committed last: where every rollback has to end.
+    pub(crate) fn good(&self) -> Option<u64> {
+        self.committed.last().copied()
+    }
+
+    fn commit(&mut self, generation: u64) {
+        if self.good() != Some(generation) {
+            self.committed.push(generation);
+        }
+    }
+
+    /// Judges that a generation is said to be in force without having been committed just now.
+    fn fall_back(&mut self, generation: u64) {
+        if self.good().is_some_and(|good| good != generation) {
+            self.committed.pop();
+            let is_known = self.good() == Some(generation) || self.loaded == Some(generation);
+            assert!(is_known, "generation {generation} is in force, after {:?}", self.committed);
+        }
+        self.commit(generation);
+    }
+
     /// Askers that have not heard the last word yet.
     pub(crate) fn unanswered(&self) -> Vec<Asker> {
         let open = |answers: &Answers| answers.refused.is_none() && answers.verdict.is_none();
@@ -74,7 +106,15 @@ impl<F: Fate> World<F> {
     /// Judges an action before it is carried out.
     pub(crate) fn check_action(&mut self, action: &Action) {
         match action {
-            Action::Spawn(spawn) => self.check_spawn(spawn),
+            Action::Spawn(spawn) => {
+                self.check_spawn(spawn);
+                if self.checks.committed.is_empty() && matches!(spawn.role, Role::Worker { .. }) {
+                    self.checks.commit(spawn.generation); // a host starts with what it finds
+                }
+            }
+            Action::WriteLastGood { generation } => self.checks.commit(*generation),
+            Action::LoadLastGood { generation } => self.checks.loaded = Some(*generation),
+            Action::CloseListeners { generation } => self.checks.fall_back(*generation),
             Action::Serve { child } => {
                 let process = &self.processes[child];
                 assert!(process.ready_ms.is_some(), "{child:?} serves before it is ready");
@@ -170,6 +210,9 @@ impl<F: Fate> World<F> {
         let is_other = |kind: &str| ["scale", "drain", "stop"].contains(&kind);
         let rollouts = self.fleet.jobs.open_jobs().iter().filter(|job| !is_other(&job.kind)).count();
         assert!(rollouts <= 2, "more than one rollout waits");
+        if let Some(good) = self.checks.good() {
+            assert_eq!(self.fleet.in_force, good, "not what was committed last: {}", self.lately());
+        }
         if self.fleet.phase == Phase::Running {
             self.check_capacity(before, wanted_before);
         }
@@ -208,7 +251,7 @@ impl<F: Fate> World<F> {
         let others: Vec<&Process> = self
             .processes
             .values()
-            .filter(|process| process.is_worker() && process.spawn.generation != self.fleet.in_force)
+            .filter(|process| process.is_worker() && Some(process.spawn.generation) != self.checks.good())
             .collect();
         assert!(others.is_empty(), "workers of another generation are left: {others:?}");
         assert_eq!(self.processes.len(), wanted + 1, "the workers and the store, nobody else");

@@ -252,6 +252,96 @@ fn config() -> ProptestConfig {
     ProptestConfig { cases: cases.unwrap_or(64), failure_persistence: None, ..ProptestConfig::default() }
 }
 
+fn long_life(seed: u64, workers: u32, deeds: Vec<(u64, Deed)>) {
+    let mut world = World::new(workers, Dice::new(seed));
+    world.start();
+    world.run(5_000);
+    world.fate.luck = Luck::Bad;
+    live(&mut world, deeds);
+    recover(&mut world);
+}
+
+fn bad_start(seed: u64, deeds: Vec<(u64, Deed)>) {
+    let mut dice = Dice::new(seed);
+    dice.luck = Luck::Bad;
+    let mut world = World::new(3, dice);
+    world.start();
+    live(&mut world, deeds);
+    if world.exit.is_none() {
+        world.run(60_000);
+    }
+    if world.exit.is_none() && world.fleet.phase != Phase::Starting {
+        recover(&mut world);
+    } else {
+        world.run(60_000);
+        world.check_ended();
+    }
+}
+
+fn stopped_life(seed: u64, deeds: Vec<(u64, Deed)>, stops: Vec<(u64, StopMode)>, late: Vec<(u64, Deed)>) {
+    let mut world = World::new(3, Dice::new(seed));
+    world.start();
+    world.run(1_000);
+    world.fate.luck = Luck::Bad;
+    live(&mut world, deeds);
+    let is_patient = stops.len() == 1 && stops[0].1 == StopMode::Patient;
+    for (pause_ms, mode) in stops {
+        world.run(pause_ms);
+        if world.exit.is_none() {
+            world.stop(mode);
+        }
+    }
+    live(&mut world, late);
+    world.run(200_000);
+    if is_patient && world.exit.is_none() {
+        // It waits for as long as it takes, but not when it is asked again.
+        world.stop(StopMode::Immediate);
+        world.run(200_000);
+    }
+    world.check_ended();
+    assert!(world.fleet.on(world.now_ms, Event::Tick).is_empty());
+    assert_eq!(world.fleet.next_deadline(), None);
+}
+
+const RELOAD: Deed = Deed::Ask(Request::Reload { origin: Origin::Operator });
+
+/// Lives that broke a rule once.
+#[test]
+fn lives_that_ended_badly_once_end_well() {
+    long_life(
+        1_276_314_998_046_068_020,
+        1,
+        vec![
+            (0, RELOAD),
+            (0, Deed::SignalWorker(1)),
+            (0, Deed::KillWorker(2, Exit::Signal(9))),
+            (9, Deed::Ask(Request::Drain)),
+            (0, RELOAD),
+            (4, RELOAD),
+            (0, Deed::HangWorker(0)),
+            (2359, RELOAD),
+        ],
+    );
+    bad_start(10_014_156_598_941_152_146, vec![(85, Deed::FreezeSupervisor(20_263)), (6258, RELOAD)]);
+    bad_start(
+        17_858_712_784_416_351_108,
+        vec![(0, RELOAD), (161, RELOAD), (48, Deed::SignalWorker(1)), (0, Deed::HangWorker(2))],
+    );
+    stopped_life(
+        9_163_129_634_725_098_844,
+        vec![
+            (0, Deed::KillStore),
+            (0, Deed::FreezeSupervisor(100)),
+            (5, Deed::HandOver),
+            (61_000, RELOAD),
+            (61_000, Deed::Ask(Request::Upgrade { path: None })),
+            (2091, RELOAD),
+        ],
+        vec![(16, StopMode::Graceful)],
+        Vec::new(),
+    );
+}
+
 proptest! {
     #![proptest_config(config())]
 
@@ -261,12 +351,7 @@ proptest! {
         workers in 1..5_u32,
         deeds in prop::collection::vec((pause(), deed()), 0..25),
     ) {
-        let mut world = World::new(workers, Dice::new(seed));
-        world.start();
-        world.run(5_000);
-        world.fate.luck = Luck::Bad;
-        live(&mut world, deeds);
-        recover(&mut world);
+        long_life(seed, workers, deeds);
     }
 
     #[test]
@@ -274,20 +359,7 @@ proptest! {
         seed in any::<u64>(),
         deeds in prop::collection::vec((pause(), deed()), 0..8),
     ) {
-        let mut dice = Dice::new(seed);
-        dice.luck = Luck::Bad;
-        let mut world = World::new(3, dice);
-        world.start();
-        live(&mut world, deeds);
-        if world.exit.is_none() {
-            world.run(60_000);
-        }
-        if world.exit.is_none() && world.fleet.phase != Phase::Starting {
-            recover(&mut world);
-        } else {
-            world.run(60_000);
-            world.check_ended();
-        }
+        bad_start(seed, deeds);
     }
 
     #[test]
@@ -297,27 +369,6 @@ proptest! {
         stops in prop::collection::vec((pause(), stop_mode()), 1..4),
         late in prop::collection::vec((pause(), deed()), 0..4),
     ) {
-        let mut world = World::new(3, Dice::new(seed));
-        world.start();
-        world.run(1_000);
-        world.fate.luck = Luck::Bad;
-        live(&mut world, deeds);
-        let is_patient = stops.len() == 1 && stops[0].1 == StopMode::Patient;
-        for (pause_ms, mode) in stops {
-            world.run(pause_ms);
-            if world.exit.is_none() {
-                world.stop(mode);
-            }
-        }
-        live(&mut world, late);
-        world.run(200_000);
-        if is_patient && world.exit.is_none() {
-            // It waits for as long as it takes, but not when it is asked again.
-            world.stop(StopMode::Immediate);
-            world.run(200_000);
-        }
-        world.check_ended();
-        prop_assert!(world.fleet.on(world.now_ms, Event::Tick).is_empty());
-        prop_assert_eq!(world.fleet.next_deadline(), None);
+        stopped_life(seed, deeds, stops, late);
     }
 }
