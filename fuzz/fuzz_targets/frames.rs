@@ -2,19 +2,7 @@
 
 #![no_main]
 
-use aegis_ipc::{codec, control, data, frame, operator};
-use bytes::BytesMut;
-use libfuzzer_sys::fuzz_target;
+#[path = "../bodies/frames.rs"]
+mod frames;
 
-fuzz_target!(|bytes: &[u8]| {
-    let mut buffer = BytesMut::from(bytes);
-    while let Ok(Some(payload)) = frame::take(&mut buffer) {
-        let _ = codec::decode::<data::ToStore>(&payload);
-        let _ = codec::decode::<data::FromStore>(&payload);
-    }
-    let _ = codec::decode::<data::ToStore>(bytes);
-    let _ = codec::decode::<data::FromStore>(bytes);
-    let _ = codec::decode::<control::ToChild>(bytes);
-    let _ = codec::decode::<control::ToSupervisor>(bytes);
-    let _ = codec::decode::<operator::Request>(bytes);
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| frames::body(bytes));

@@ -2,29 +2,7 @@
 
 #![no_main]
 
-use std::sync::LazyLock;
+#[path = "../bodies/json.rs"]
+mod json;
 
-use aegis_domain::{
-    catalog::Catalog,
-    document::{self, Stamp},
-    json, module,
-};
-use libfuzzer_sys::fuzz_target;
-
-static CATALOG: LazyLock<Catalog> = LazyLock::new(|| {
-    let text = "name = \"todo\"\n[fields]\ntext = \"text\"\nn = { kind = \"integer\", indexed = true }\nemail = { kind = \"text\", unique = true }\n";
-    let spec = module::parse(text, "fuzz").expect("the module is valid");
-    Catalog::build(vec![spec]).expect("the catalog is valid")
-});
-
-fuzz_target!(|bytes: &[u8]| {
-    let Ok(value) = json::parse(bytes) else { return };
-    let model = &CATALOG.models()[0];
-    let stamp = Stamp { now_ms: 1_700_000_000_000, fresh_id: "fresh".to_owned() };
-    if let Ok(draft) = document::create(model, value.clone(), &stamp) {
-        json::parse(&draft.body).expect("a stored document is JSON");
-        document::unique_values(model, &draft.body).expect("its unique values can be found");
-        let _ = document::merge(model, &draft.body, value.clone(), stamp.now_ms + 1);
-        let _ = document::patch(model, &draft.body, value, stamp.now_ms + 1);
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| json::body(bytes));
