@@ -17,6 +17,7 @@
 //! * [`bundle`]: one generation (resolved configuration and catalog), pinned by digest, in a sealed memory file.
 //! * [`kept`]: what a store has only in memory, on its way to the next store, in a sealed memory file.
 //! * [`handoff`]: which descriptors a child inherits, under which numbers.
+//! * [`residence`]: how a process stays small.
 //!
 //! Promises: messages are MessagePack maps with named fields, unknown fields are ignored and new fields have a
 //! default, so version N understands N−1 during an upgrade. Frames carry a checksum and a hard size limit. This
@@ -32,6 +33,7 @@ pub mod frame;
 pub mod handoff;
 pub mod kept;
 pub mod operator;
+pub mod residence;
 
 pub use error::IpcError;
 

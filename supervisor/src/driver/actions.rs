@@ -2,13 +2,14 @@
 
 use std::{io::Write, os::fd::AsFd};
 
-use aegis_ipc::{board::monotonic_ms, control::ToChild, handoff::Audience, operator::Reply};
+use aegis_ipc::{board::monotonic_ms, control::ToChild, handoff::Audience, operator::Reply, residence};
 use rustix::process::Signal;
 
 use super::{Announcement, Driver, Stage};
 use crate::{
     fleet::{Action, ChildId, Event, Level, Notice},
     relay::Patience,
+    with_causes,
 };
 
 impl Driver {
@@ -150,6 +151,11 @@ impl Driver {
             }
         }
         self.rhythm.stage_changed(self.stage, now_ms);
+        if self.stage == Stage::Serving
+            && let Err(error) = residence::let_go_of_code()
+        {
+            tracing::debug!("the supervisor stays larger than it need be: {}", with_causes(&error));
+        }
     }
 
     /// Tells standard output once where clients connect.

@@ -7,7 +7,7 @@ use super::{
     Fleet,
     action::Action,
     event::{ChildId, Traffic},
-    judge::{Judgement, judge},
+    judge::{Judgement, is_plainly_bad, judge},
     policy::milliseconds,
     rollout::{Rollout, Stage},
     worker::{Purpose, State},
@@ -15,6 +15,9 @@ use super::{
 
 /// Time for the driver to read the counters, milliseconds. Without an answer nothing is held against the canary.
 const READING_MS: u64 = 1_000;
+/// Time between two looks at a canary that serves, milliseconds. One that fails at once has few connections open, so it
+/// is given most of the new ones: it must not keep them until its time is over.
+const LOOK_MS: u64 = 100;
 
 /// The canary of a rollout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,7 +32,12 @@ enum Step {
     /// Not ready yet: nobody sees it.
     Dark { deadline_ms: u64 },
     /// It serves, beside the worker it would replace.
-    Soaking { until_ms: u64, before: Option<Vec<Traffic>> },
+    Soaking {
+        until_ms: u64,
+        #[serde(default)]
+        look_ms: u64,
+        before: Option<Vec<Traffic>>,
+    },
     /// The counters are read once more.
     Judging { deadline_ms: u64, before: Vec<Traffic> },
 }
@@ -48,7 +56,7 @@ impl Canary {
     pub(super) fn deadline_ms(&self) -> u64 {
         match &self.step {
             Step::Dark { deadline_ms } | Step::Judging { deadline_ms, .. } => *deadline_ms,
-            Step::Soaking { until_ms, .. } => *until_ms,
+            Step::Soaking { until_ms, look_ms, .. } => *until_ms.min(look_ms),
         }
     }
 
@@ -122,9 +130,9 @@ impl Fleet {
                 if self.workers.get(&child).is_some_and(|worker| worker.state == State::Ready) =>
             {
                 let soak_ms = milliseconds(self.policy.reload.canary_time);
-                let until_ms = self.now_ms + soak_ms;
+                let (until_ms, look_ms) = (self.now_ms + soak_ms, self.now_ms + LOOK_MS);
                 if let Some(canary) = self.canary_mut() {
-                    canary.step = Step::Soaking { until_ms, before: None };
+                    canary.step = Step::Soaking { until_ms, look_ms, before: None };
                 }
                 self.actions.push(Action::ReadTraffic);
                 self.serve(child);
@@ -138,11 +146,17 @@ impl Fleet {
     }
 
     pub(super) fn traffic(&mut self, traffic: Vec<Traffic>) {
+        let reload = self.policy.reload.clone();
         let Some(canary) = self.canary_mut() else { return };
         match &mut canary.step {
             Step::Dark { .. } => {}
-            Step::Soaking { before, .. } => {
-                before.get_or_insert(traffic);
+            Step::Soaking { before: before @ None, .. } => *before = Some(traffic),
+            Step::Soaking { before: Some(before), .. } => {
+                let child = canary.worker.map(|(child, _)| child);
+                let bad = child.and_then(|child| is_plainly_bad(child, before, &traffic, &reload));
+                if let Some(reason) = bad {
+                    self.roll_back(reason);
+                }
             }
             Step::Judging { before, .. } => {
                 let before = std::mem::take(before);
@@ -160,8 +174,14 @@ impl Fleet {
             Step::Dark { .. } => {
                 self.roll_back("no worker of the new generation became ready in time".to_owned())
             }
+            Step::Soaking { until_ms, look_ms, .. } if now_ms < *until_ms => {
+                *look_ms = now_ms + LOOK_MS;
+                self.actions.push(Action::ReadTraffic);
+            }
             // It will be heard again soon, or be suspected soon; neither is known yet.
-            Step::Soaking { until_ms, .. } if is_hushed => *until_ms = recheck_ms,
+            Step::Soaking { until_ms, look_ms, .. } if is_hushed => {
+                (*until_ms, *look_ms) = (recheck_ms, recheck_ms);
+            }
             Step::Soaking { before, .. } => {
                 let before = before.take().unwrap_or_default();
                 canary.step = Step::Judging { deadline_ms: now_ms + READING_MS, before };

@@ -18,28 +18,34 @@ pub(super) enum Judgement {
     Bad(String),
 }
 
+/// Share of failed answers that is bad whatever the others answered.
+const PLAINLY_BAD_RATE: f64 = 0.5;
+
+/// Why a canary need not be looked at any longer: most of what it answers are errors, and not so with the others.
+pub(super) fn is_plainly_bad(
+    canary: ChildId,
+    before: &[Traffic],
+    now: &[Traffic],
+    reload: &Reload,
+) -> Option<String> {
+    let (own, others) = sums(canary, before, now);
+    let enough = own.requests >= reload.canary_requests_min.max(1);
+    let plainly = own.error_rate() >= PLAINLY_BAD_RATE
+        && own.error_rate() > others.error_rate() + reload.error_rate_margin.max(PLAINLY_BAD_RATE / 2.0);
+    (enough && plainly).then(|| failing(&own, &others))
+}
+
 /// Compares what the canary answered between two readings with what all others answered.
 ///
 /// A worker that is missing in either reading is left out. Less than `canary_requests_min` requests at the canary are not
 /// judged; nor is latency when the others answered less than that.
 pub(super) fn judge(canary: ChildId, before: &[Traffic], after: &[Traffic], reload: &Reload) -> Judgement {
-    let (mut own, mut others) = (Sum::default(), Sum::default());
-    for late in after {
-        if let Some(early) = before.iter().find(|early| early.child == late.child) {
-            if late.child == canary { &mut own } else { &mut others }.add(early, late);
-        }
-    }
+    let (own, others) = sums(canary, before, after);
     if own.requests < reload.canary_requests_min.max(1) {
         return Judgement::Good(format!("{} requests, too few to judge by rate", own.requests));
     }
     if own.error_rate() > others.error_rate() + reload.error_rate_margin {
-        return Judgement::Bad(format!(
-            "the canary answered {:.1} % of {} requests with 5xx, the others {:.1} % of {}",
-            own.error_rate() * 100.0,
-            own.requests,
-            others.error_rate() * 100.0,
-            others.requests,
-        ));
+        return Judgement::Bad(failing(&own, &others));
     }
     if others.requests >= reload.canary_requests_min.max(1) {
         let (own_us, others_us) = (own.p99_us(), others.p99_us());
@@ -52,6 +58,27 @@ pub(super) fn judge(canary: ChildId, before: &[Traffic], after: &[Traffic], relo
         }
     }
     Judgement::Good(format!("{} requests, {:.1} % of them 5xx", own.requests, own.error_rate() * 100.0))
+}
+
+/// What the canary and all others did between two readings.
+fn sums(canary: ChildId, before: &[Traffic], after: &[Traffic]) -> (Sum, Sum) {
+    let (mut own, mut others) = (Sum::default(), Sum::default());
+    for late in after {
+        if let Some(early) = before.iter().find(|early| early.child == late.child) {
+            if late.child == canary { &mut own } else { &mut others }.add(early, late);
+        }
+    }
+    (own, others)
+}
+
+fn failing(own: &Sum, others: &Sum) -> String {
+    format!(
+        "the canary answered {:.1} % of {} requests with 5xx, the others {:.1} % of {}",
+        own.error_rate() * 100.0,
+        own.requests,
+        others.error_rate() * 100.0,
+        others.requests,
+    )
 }
 
 #[derive(Debug)]
@@ -156,6 +183,19 @@ mod tests {
             "the canary answered 1.6 % of 1000 requests with 5xx, the others 0.5 % of 8000",
         )
         "#);
+    }
+
+    #[test]
+    fn most_answers_being_errors_is_plain_after_few_requests_unless_the_others_fail_as_well() {
+        let plainly = |canary: (u64, u64), others: (u64, u64)| {
+            let before = [traffic(1, 0, 0, 1), traffic(9, 0, 0, 1)];
+            let after = [traffic(1, others.0, others.1, 1), traffic(9, canary.0, canary.1, 1)];
+            is_plainly_bad(CANARY, &before, &after, &reload())
+        };
+        assert!(plainly((100, 50), (0, 0)).is_some());
+        assert!(plainly((99, 99), (0, 0)).is_none(), "too few to tell");
+        assert!(plainly((100, 49), (1000, 0)).is_none(), "it gets its time");
+        assert!(plainly((100, 60), (1000, 500)).is_none(), "something fails for all");
     }
 
     #[test]
