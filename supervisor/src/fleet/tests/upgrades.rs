@@ -27,11 +27,8 @@ fn upgrade_that_works() {
             to 1: generation 2: starting one worker
             spawn #5 Worker { slot: 0 } gen 2 image 2
     21041 #5 (slot 0 gen 2) is ready
-            ReadTraffic
             serve #5 (slot 0 gen 2)
             to 1: generation 2: one worker serves, to be judged in 2000 ms
-    23041 …
-            ReadTraffic
     23041 …
             to 1: generation 2: the canary is good (2000 requests, 0.0 % of them 5xx); the others follow
             drain #3 (slot 0 gen 1) in Some(5000)

@@ -164,11 +164,8 @@ fn drain_all_and_resume() {
     22010 #6 (slot 1 gen 1) is ready
             serve #6 (slot 1 gen 1)
     22016 #8 (slot 0 gen 2) is ready
-            ReadTraffic
             serve #8 (slot 0 gen 2)
             to 2: generation 2: one worker serves, to be judged in 2000 ms
-    24016 …
-            ReadTraffic
     24016 …
             to 2: generation 2: the canary is good (2000 requests, 0.0 % of them 5xx); the others follow
             drain #5 (slot 0 gen 1) in Some(5000)

@@ -30,11 +30,8 @@ fn reload_that_works() {
             to 1: generation 2: starting one worker
             spawn #7 Worker { slot: 0 } gen 2 image 1
     21016 #7 (slot 0 gen 2) is ready
-            ReadTraffic
             serve #7 (slot 0 gen 2)
             to 1: generation 2: one worker serves, to be judged in 2000 ms
-    23016 …
-            ReadTraffic
     23016 …
             to 1: generation 2: the canary is good (2000 requests, 0.0 % of them 5xx); the others follow
             drain #3 (slot 0 gen 1) in Some(5000)
@@ -87,11 +84,8 @@ fn reload_that_changes_the_number_of_workers_and_listeners() {
             to 1: generation 2: starting one worker
             spawn #5 Worker { slot: 0 } gen 2 image 1
     21016 #5 (slot 0 gen 2) is ready
-            ReadTraffic
             serve #5 (slot 0 gen 2)
             to 1: generation 2: one worker serves, to be judged in 2000 ms
-    23016 …
-            ReadTraffic
     23016 …
             to 1: generation 2: the canary is good (2000 requests, 0.0 % of them 5xx); the others follow
             drain #3 (slot 0 gen 1) in Some(5000)
@@ -227,6 +221,20 @@ fn reload_whose_canary_never_becomes_ready() {
 }
 
 #[test]
+fn reload_whose_canary_answers_with_nothing_but_errors_is_over_before_its_time() {
+    let mut world = proven(2);
+    offer(&mut world, App::new("second", 2).manner(Manner::Errs(90)));
+    world.reload();
+    world.run(1_000);
+    let story = world.story();
+    let (_, rest) = story.split_once("back to generation 1: the canary answered 90.0 % of ").unwrap();
+    let requests: u64 = rest.split_once(' ').unwrap().0.parse().unwrap();
+    assert!(requests <= 200, "it answered {requests} requests");
+    world.run(10_000);
+    world.check_converged();
+}
+
+#[test]
 fn reload_whose_canary_answers_with_errors() {
     let mut world = proven(2);
     offer(&mut world, App::new("second", 2).manner(Manner::Errs(10)));
@@ -248,11 +256,8 @@ fn reload_whose_canary_answers_with_errors() {
             to 1: generation 2: starting one worker
             spawn #6 Worker { slot: 0 } gen 2 image 1
     21016 #6 (slot 0 gen 2) is ready
-            ReadTraffic
             serve #6 (slot 0 gen 2)
             to 1: generation 2: one worker serves, to be judged in 2000 ms
-    23016 …
-            ReadTraffic
     23016 …
             to 1: back to generation 1: the canary answered 10.0 % of 2000 requests with 5xx, the others 0.0 % of 4000
             drain #6 (slot 0 gen 2) in Some(5000)
@@ -292,11 +297,8 @@ fn crash_in_the_wave_rolls_back_old_ones_first() {
             to 1: generation 2: starting one worker
             spawn #7 Worker { slot: 0 } gen 2 image 1
     21016 #7 (slot 0 gen 2) is ready
-            ReadTraffic
             serve #7 (slot 0 gen 2)
             to 1: generation 2: one worker serves, to be judged in 2000 ms
-    23016 …
-            ReadTraffic
     23016 …
             to 1: generation 2: the canary is good (2000 requests, 0.0 % of them 5xx); the others follow
             drain #3 (slot 0 gen 1) in Some(5000)

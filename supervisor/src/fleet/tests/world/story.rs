@@ -39,7 +39,7 @@ impl<F: Fate> World<F> {
         let mut lines = String::new();
         for action in actions {
             let line = match action {
-                Action::ReadVitals(_) | Action::Poke { .. } => continue,
+                Action::ReadVitals(_) | Action::ReadTraffic | Action::Poke { .. } => continue,
                 Action::Log { level: Level::Info, .. } => continue,
                 Action::Log { level, line } => format!("{level:?}: {line}"),
                 Action::Spawn(spawn) => {
