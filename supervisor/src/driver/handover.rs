@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
 };
 
@@ -248,10 +249,16 @@ impl Driver {
 
     /// Takes up what only a process that really continues may touch, and tells the fleet what became of the upgrade.
     pub(crate) fn take_over(&mut self, event: Event) {
-        if let Some(config) = self.config().cloned() {
-            self.adjust_watch(&config);
-        }
         self.events.push_back(event);
+        // There is no way back from here, so a mistake of ours may cost no more than the watch.
+        let adjusted = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(config) = self.config().cloned() {
+                self.adjust_watch(&config);
+            }
+        }));
+        if adjusted.is_err() {
+            tracing::error!("watching the files of the app panicked; a reload tries again");
+        }
     }
 }
 
