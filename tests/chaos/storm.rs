@@ -19,6 +19,8 @@ use serde_json::json;
 use crate::{Check, Options, clients::Dice, nemesis};
 
 const INTERVAL: Duration = Duration::from_millis(100);
+/// Time between two looks at the fleet. Each look costs the supervisor time that it needs to start the next worker.
+const LOOK_INTERVAL: Duration = Duration::from_millis(3);
 const READERS: usize = 16;
 const WRITERS: usize = 16;
 /// Requests per second of a paced run. A worker that starts copies all documents, so writes are few.
@@ -192,7 +194,7 @@ fn kill_for(cluster: &Cluster, options: Options) -> (Vec<Duration>, u64) {
                 now.len() == options.workers as usize && now.iter().any(|worker| !old.contains(&worker.pid))
             };
             while !whole() && killed.elapsed() < Duration::from_secs(5) {
-                std::thread::sleep(Duration::from_micros(500));
+                std::thread::sleep(LOOK_INTERVAL);
             }
             returns.push(killed.elapsed());
         }
