@@ -16,9 +16,11 @@ use super::{chance::Chance, policy::milliseconds};
 
 /// Share by which a delay varies, so that slots that failed together do not come back together, percent.
 const JITTER_PERCENT: u64 = 20;
-/// Delay after somebody else killed a worker that had served for less than a second, milliseconds. Bounds what a
-/// program that kills every worker on sight can make the machine do.
+/// Delay after somebody else killed a worker that had just come, milliseconds. Bounds what a program that kills every
+/// worker on sight can make the machine do.
 const OUTSIDE_DELAY_MS: u64 = 10;
+/// A worker that has served for less has just come, milliseconds. It is ten times what one takes to start.
+const OUTSIDE_LIFE_MS: u64 = 50;
 
 /// Failures that one announced as hopeless counts for.
 const FAILURES_HOPELESS: u32 = 10;
@@ -58,7 +60,7 @@ impl Backoff {
         }
         let healthy = lived_ms >= milliseconds(restart.healthy_after);
         let delay_ms = match cause {
-            Cause::Outside if lived_ms < 1000 => OUTSIDE_DELAY_MS,
+            Cause::Outside if lived_ms < OUTSIDE_LIFE_MS => OUTSIDE_DELAY_MS,
             Cause::Outside => 0,
             Cause::Fault | Cause::OwnWill if healthy => {
                 self.failures = self.failures.max(1);
@@ -146,6 +148,6 @@ mod tests {
     #[test]
     fn what_is_hopeless_waits_longest_and_what_others_did_waits_least() {
         assert!(delays(&[0; 3], Cause::Hopeless).iter().all(|delay| (24_000..=36_000).contains(delay)));
-        assert_eq!(delays(&[999, 1000, 1000], Cause::Outside), [10, 0, 0]);
+        assert_eq!(delays(&[49, 50, 50], Cause::Outside), [10, 0, 0]);
     }
 }
