@@ -9,10 +9,9 @@ use std::{
     os::{fd::OwnedFd, unix::fs::FileExt},
 };
 
-use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::{IpcError, codec};
+use crate::{IpcError, codec, sealed};
 
 /// Layout of [`Bundle`] itself.
 pub const BUNDLE_FORMAT: u32 = 1;
@@ -38,13 +37,9 @@ impl Bundle {
     /// Writes the bundle into a new sealed memory file.
     pub fn seal(&self) -> Result<OwnedFd, IpcError> {
         let bytes = codec::encode(self)?;
-        let file = rustix::fs::memfd_create("aegis-bundle", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
-            .map_err(|error| IpcError::os("creating the memory file of a bundle", error))?;
-        let mut file = File::from(file);
+        let mut file = sealed::create("aegis-bundle")?;
         file.write_all(&bytes).map_err(|error| IpcError::os("writing a bundle", error))?;
-        let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-        rustix::fs::fcntl_add_seals(&file, seals).map_err(|error| IpcError::os("sealing a bundle", error))?;
-        Ok(file.into())
+        sealed::seal(file)
     }
 
     /// Reads a bundle back. Uses no file position: processes share the one of an inherited descriptor.

@@ -109,7 +109,7 @@ pub enum ToSupervisor {
         /// Why, all reasons at once.
         reasons: Vec<String>,
     },
-    /// Store: what it had only in memory rides along as a sealed memory file (see [`crate::kept`]), for the store that
+    /// Store: what it had only in memory rides along as a sealed memory file (see [`crate::sealed`]), for the store that
     /// follows. It has taken its last write.
     Kept,
     /// Compile helper: the bundle rides along.

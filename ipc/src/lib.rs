@@ -15,7 +15,7 @@
 //! * [`board`]: the words every process reads without a system call: the durable watermark, the store's epoch,
 //!   heartbeats, gauges and counters.
 //! * [`bundle`]: one generation (resolved configuration and catalog), pinned by digest, in a sealed memory file.
-//! * [`kept`]: what a store has only in memory, on its way to the next store, in a sealed memory file.
+//! * [`sealed`]: memory files that nobody can change any more, the carriers of bundles and of what outlives a process.
 //! * [`handoff`]: which descriptors a child inherits, under which numbers.
 //! * [`residence`]: how a process stays small.
 //!
@@ -31,9 +31,9 @@ pub mod data;
 pub mod error;
 pub mod frame;
 pub mod handoff;
-pub mod kept;
 pub mod operator;
 pub mod residence;
+pub mod sealed;
 
 pub use error::IpcError;
 

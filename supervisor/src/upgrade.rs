@@ -30,8 +30,7 @@ use std::{
 };
 
 use aegis_config::Log;
-use aegis_ipc::handoff;
-use rustix::fs::{MemfdFlags, SealFlags};
+use aegis_ipc::{handoff, sealed};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -97,10 +96,7 @@ pub(crate) struct Memory {
 impl Memory {
     /// An empty one; its number is known from here on.
     pub(crate) fn create() -> Result<Self, SupervisorError> {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let file = rustix::fs::memfd_create("aegis-state", flags)
-            .map_err(|error| SupervisorError::os("creating the memory file of the state", error))?;
-        Ok(Self { file: File::from(file) })
+        Ok(Self { file: sealed::create("aegis-state")? })
     }
 
     /// The header that goes with it.
@@ -130,9 +126,7 @@ impl Memory {
         bytes.push(b'\n');
         bytes.extend_from_slice(body);
         self.file.write_all(&bytes).map_err(failed)?;
-        let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-        rustix::fs::fcntl_add_seals(&self.file, seals).map_err(|error| failed(error.into()))?;
-        Ok(self.file.into())
+        Ok(sealed::seal(self.file)?)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use aegis_ipc::{
     IpcError,
     control::{ControlSocket, ToSupervisor},
-    kept,
+    sealed,
 };
 
 use crate::{engine::memory::kept::Kept, error::chain, storage::Storage};
@@ -35,11 +35,11 @@ pub(super) fn hand_over(storage: &Storage, control: &ControlSocket) {
 }
 
 fn write(storage: &Storage) -> Result<OwnedFd, IpcError> {
-    let mut output = BufWriter::new(kept::create()?);
+    let mut output = BufWriter::new(sealed::create("aegis-kept")?);
     storage.keep(&mut output)?;
     let failed = |error| IpcError::os("writing what is in memory for the next store", error);
     output.flush().map_err(failed)?;
-    kept::seal(output.into_inner().map_err(|error| failed(error.into_error()))?)
+    sealed::seal(output.into_inner().map_err(|error| failed(error.into_error()))?)
 }
 
 /// Reads what the store before handed over. What cannot be read is as good as lost.

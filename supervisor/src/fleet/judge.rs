@@ -20,6 +20,8 @@ pub(super) enum Judgement {
 
 /// Share of failed answers that is bad whatever the others answered.
 const PLAINLY_BAD_RATE: f64 = 0.5;
+/// How much of that must be its own: when the others fail as well, the canary is not to blame alone.
+const PLAINLY_WORSE_RATE: f64 = 0.25;
 
 /// Why a canary need not be looked at any longer: most of what it answers are errors, and not so with the others.
 pub(super) fn is_plainly_bad(
@@ -31,7 +33,7 @@ pub(super) fn is_plainly_bad(
     let (own, others) = sums(canary, before, now);
     let enough = own.requests >= reload.canary_requests_min.max(1);
     let plainly = own.error_rate() >= PLAINLY_BAD_RATE
-        && own.error_rate() > others.error_rate() + reload.error_rate_margin.max(PLAINLY_BAD_RATE / 2.0);
+        && own.error_rate() > others.error_rate() + reload.error_rate_margin.max(PLAINLY_WORSE_RATE);
     (enough && plainly).then(|| failing(&own, &others))
 }
 

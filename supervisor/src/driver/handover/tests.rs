@@ -73,7 +73,7 @@ impl Bench {
             hung_up: false,
         };
         driver.serve_operator(id, ready);
-        driver.store.kept = Some(aegis_ipc::kept::create().unwrap().into());
+        driver.store.kept = Some(aegis_ipc::sealed::create("kept").unwrap().into());
         Self { _folder: folder, driver, child: theirs, client }
     }
 
