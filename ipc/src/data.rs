@@ -18,6 +18,9 @@
 //! * A worker applies a fed change only once `board.durable` has reached its number, and serves a read only once it
 //!   has applied everything up to the value of `board.durable` it loaded when the read began.
 //! * `first` of a feed frame is the previous `last` + 1; anything else is a gap and the worker sends `Resync`.
+//! * Feed, writes and their answers go in their [`crate::brief`] form when the side that reads them has said that it
+//!   reads that: the worker in `Attach`, the store in `Attached`. A neighbour of before says nothing of the kind and gets
+//!   MessagePack, as everybody does for all other messages.
 //! * A write is identified by (incarnation, request). After a broken connection the worker sends unanswered writes
 //!   again under the same identity, and the store answers a write it has already committed from its record.
 
@@ -70,6 +73,9 @@ pub enum FromStore {
         epoch: u64,
         /// Durable sequence number at the time of the answer.
         durable: u64,
+        /// The store reads writes in their [`crate::brief`] form.
+        #[serde(default)]
+        brief: bool,
     },
     /// The attach was refused, for good (wrong protocol) or for now (shutting down).
     AttachRefused {
@@ -150,6 +156,9 @@ pub struct Attach {
     pub generation: u64,
     /// Highest number applied, if the worker has a usable copy; the store then sends only what follows.
     pub applied: Option<u64>,
+    /// The worker reads feed and answers in their [`crate::brief`] form.
+    #[serde(default)]
+    pub brief: bool,
 }
 
 /// One atomic group of operations.

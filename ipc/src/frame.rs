@@ -33,6 +33,13 @@ pub fn write_message<T: Serialize>(message: &T, buffer: &mut Vec<u8>) -> Result<
     finish(buffer, start)
 }
 
+/// Appends one frame holding what `payload` appends to `buffer`.
+pub(crate) fn write_with(buffer: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>)) -> Result<(), IpcError> {
+    let start = begin(buffer);
+    payload(buffer);
+    finish(buffer, start)
+}
+
 /// Takes the next complete payload off the front of `buffer`, or `None` when more bytes are needed.
 ///
 /// After an error the stream is out of step and must be closed.

@@ -11,6 +11,7 @@
 //!
 //! * [`control`]: what the supervisor and a child say to each other. Small, never blocked by data.
 //! * [`data`]: what a worker and the store say to each other: writes, the change feed, misses, snapshots.
+//! * [`brief`]: the three messages of `data` that every write causes, in the form that costs least.
 //! * [`operator`]: what a person's command and the supervisor say to each other.
 //! * [`board`]: the words every process reads without a system call: the durable watermark, the store's epoch,
 //!   heartbeats, gauges and counters.
@@ -20,10 +21,12 @@
 //! * [`residence`]: how a process stays small.
 //!
 //! Promises: messages are MessagePack maps with named fields, unknown fields are ignored and new fields have a
-//! default, so version N understands N−1 during an upgrade. Frames carry a checksum and a hard size limit. This
+//! default, so version N understands N−1 during an upgrade; the brief form is used only between two sides that have
+//! told each other that they read it. Frames carry a checksum and a hard size limit. This
 //! crate does not know what a model is: documents are opaque bytes under a model name and an id.
 
 pub mod board;
+pub mod brief;
 pub mod bundle;
 pub mod codec;
 pub mod control;

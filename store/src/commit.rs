@@ -93,6 +93,19 @@ pub(crate) struct Plan {
     pub(crate) conflicts: u64,
 }
 
+impl Plan {
+    /// With room for what most groups of so many writes come to: one change each.
+    fn for_writes(writes: usize) -> Self {
+        Self {
+            outcomes: Vec::with_capacity(writes),
+            changes: Vec::with_capacity(writes),
+            places: Vec::with_capacity(writes),
+            committed: Vec::with_capacity(writes),
+            ..Self::default()
+        }
+    }
+}
+
 /// Decides about `group`, whose first change gets the number after `last`.
 pub(crate) fn plan(
     view: &dyn View,
@@ -106,12 +119,11 @@ pub(crate) fn plan(
         rules,
         last,
         now_ms,
-        overlay: Overlay::default(),
-        requests: HashMap::new(),
+        overlay: Overlay::for_writes(group.len()),
+        requests: HashMap::with_capacity(group.len()),
         keys: HashMap::new(),
-        plan: Plan::default(),
+        plan: Plan::for_writes(group.len()),
     };
-    planner.plan.outcomes.reserve(group.len());
     for requested in group {
         let outcome = planner.decide(requested)?;
         if matches!(outcome, Outcome::Conflict { .. }) {

@@ -1,6 +1,7 @@
 //! The connection of one worker: a thread that reads what it asks, a thread that sends what it is told.
 //!
-//! The writer never waits for a worker: it puts frames into the [`outbox`], which is bounded, and goes on.
+//! The writer never waits for a worker: it puts frames into the [`outbox`], which is bounded, and goes on. While nothing
+//! waits there it puts them into the socket itself, as far as that has room, and nobody has to be woken for it.
 
 mod outbox;
 mod reader;
@@ -9,7 +10,7 @@ mod sender;
 
 use std::{
     net::Shutdown,
-    os::unix::net::UnixStream,
+    os::{fd::AsRawFd, unix::net::UnixStream},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +19,8 @@ use std::{
 };
 
 use aegis_ipc::{data::FromStore, frame};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
+use nix::sys::socket::{self, MsgFlags};
 use parking_lot::{Condvar, Mutex};
 
 pub(crate) use self::{
@@ -26,6 +28,37 @@ pub(crate) use self::{
     registry::Registry,
 };
 use crate::{error::chain, shared::Shared};
+
+/// How a message is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As [`aegis_ipc::brief`] says.
+    Brief,
+    /// In MessagePack, for a worker of before.
+    Plain,
+}
+
+/// Connections up to which the writer sends small frames himself: a sender would have to be woken, which costs as much.
+/// With more of them it is quicker to let the senders do it side by side.
+const AT_ONCE_LINKS_MAX: usize = 4;
+/// Largest frame that the writer sends himself, bytes. The socket has room for as much unless the worker is behind.
+const AT_ONCE_BYTES_MAX: usize = 128 * 1024;
+
+/// Who puts frames into the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handover {
+    /// Whoever has them, if nothing waits before them.
+    AtOnce,
+    /// The sender.
+    ToSender,
+}
+
+impl Handover {
+    /// For frames of which so many connections get one each.
+    pub(crate) fn to(links: usize) -> Self {
+        if links <= AT_ONCE_LINKS_MAX { Self::AtOnce } else { Self::ToSender }
+    }
+}
 
 /// The connection of one worker.
 pub(crate) struct Link {
@@ -39,6 +72,8 @@ pub(crate) struct Link {
     sent: Condvar,
     closed: AtomicBool,
     attached: AtomicBool,
+    /// The worker reads the brief form. Set before anything is fed.
+    brief: AtomicBool,
 }
 
 impl Link {
@@ -51,13 +86,14 @@ impl Link {
             sent: Condvar::new(),
             closed: AtomicBool::new(false),
             attached: AtomicBool::new(false),
+            brief: AtomicBool::new(false),
         }
     }
 
     /// Queues an answer.
     pub(crate) fn answer(&self, message: &FromStore) {
         if let Some(bytes) = self.encode(message) {
-            self.answer_frames(bytes);
+            self.answer_frames(bytes, Handover::ToSender);
         }
     }
 
@@ -69,9 +105,53 @@ impl Link {
         }
     }
 
-    /// Queues answers that are frames already.
-    pub(crate) fn answer_frames(&self, bytes: Bytes) {
-        self.change(|outbox| outbox.answer(bytes));
+    /// Sends or queues answers that are frames already.
+    pub(crate) fn answer_frames(&self, bytes: Bytes, handover: Handover) {
+        let mut outbox = self.outbox.lock();
+        let rest = if handover == Handover::AtOnce && outbox.is_quiet() {
+            self.send_at_once(bytes)
+        } else {
+            Some(bytes)
+        };
+        if let Some(rest) = rest {
+            outbox.answer(rest);
+            drop(outbox);
+            self.to_send.notify_one();
+        }
+    }
+
+    /// Sends or queues a group, whose last number is `last`. Returns false when the worker is too slow for the feed.
+    fn offer(&self, outbox: &mut Outbox, last: u64, frames: &[FeedFrame], handover: Handover) -> bool {
+        let mut kept = true;
+        match frames {
+            [frame] if handover == Handover::AtOnce && outbox.takes_feed_at_once() => {
+                let rest = self.send_at_once(frame.bytes.clone());
+                match rest {
+                    None => {
+                        outbox.offered_at_once(last, None);
+                        return true;
+                    }
+                    Some(rest) if rest.len() < frame.bytes.len() => outbox.offered_at_once(last, Some(rest)),
+                    Some(_) => kept = outbox.offer(last, frames),
+                }
+            }
+            frames => kept = outbox.offer(last, frames),
+        }
+        self.to_send.notify_one();
+        kept
+    }
+
+    /// Puts as much into the socket as it takes without waiting, and returns the rest. The caller holds the lock on the
+    /// outbox, so that nobody sends in between.
+    fn send_at_once(&self, mut bytes: Bytes) -> Option<Bytes> {
+        if bytes.len() > AT_ONCE_BYTES_MAX {
+            return Some(bytes);
+        }
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        // Whatever is wrong with the socket, the sender finds it out.
+        let sent = socket::send(self.socket.as_raw_fd(), &bytes, flags).unwrap_or(0);
+        bytes.advance(sent);
+        (!bytes.is_empty()).then_some(bytes)
     }
 
     /// Waits until every answer was sent, the connection ended, or `deadline` has passed.
@@ -104,6 +184,11 @@ impl Link {
     /// Has the worker introduced itself?
     pub(crate) fn is_attached(&self) -> bool {
         self.attached.load(Ordering::Acquire)
+    }
+
+    /// The form in which the worker is fed and answered.
+    pub(crate) fn form(&self) -> Form {
+        if self.brief.load(Ordering::Acquire) { Form::Brief } else { Form::Plain }
     }
 
     fn encode(&self, message: &FromStore) -> Option<Bytes> {

@@ -10,7 +10,8 @@ mod json;
 mod query;
 
 use aegis_ipc::{
-    data::{Attach, Expect, Operation, ToStore, Write},
+    brief,
+    data::{Attach, Change, ChangeKind, Expect, Operation, Outcome, ToStore, Write},
     frame,
 };
 
@@ -32,7 +33,8 @@ fn bend(seeds: &[&[u8]], body: fn(&[u8])) {
 
 #[test]
 fn bent_frames_and_messages_are_refused_in_order() {
-    let attach = Attach { protocol: 1, incarnation: 2, cell: 3, generation: 4, applied: Some(5) };
+    let attach =
+        Attach { protocol: 1, incarnation: 2, cell: 3, generation: 4, applied: Some(5), brief: true };
     let operation = Operation {
         model: "TODO".to_owned(),
         id: "a".to_owned(),
@@ -44,7 +46,13 @@ fn bent_frames_and_messages_are_refused_in_order() {
     let write = Write { request: 8, operations: vec![operation], idempotency: None };
     let mut wire = Vec::new();
     frame::write_message(&ToStore::Attach(attach), &mut wire).unwrap();
-    frame::write_message(&ToStore::Write(write), &mut wire).unwrap();
+    let write = ToStore::Write(write);
+    frame::write_message(&write, &mut wire).unwrap();
+    brief::write_to_store(&write, &mut wire).unwrap();
+    let kind = ChangeKind::Remove { id: "a".to_owned(), revision: 7 };
+    let change = Change { sequence: 9, model: "TODO".to_owned(), kind, time_ms: 10 };
+    brief::write_feed(9, 9, &[change], &mut wire).unwrap();
+    brief::write_outcome(8, Outcome::Committed { first: 9, last: 9 }, &mut wire).unwrap();
     let bare = &wire[frame::FRAME_HEADER_BYTES..];
     bend(&[&wire, bare], frames::body);
 }

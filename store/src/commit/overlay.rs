@@ -30,6 +30,11 @@ enum Undo {
 }
 
 impl Overlay {
+    /// With room for what most groups of so many writes change: one document each.
+    pub(crate) fn for_writes(writes: usize) -> Self {
+        Self { documents: HashMap::with_capacity(writes), ..Self::default() }
+    }
+
     /// A write begins: what was changed until now stays.
     pub(crate) fn begin(&mut self) {
         self.undo.clear();

@@ -65,7 +65,7 @@ impl FjallEngine {
 
     /// The rows of a document batch: every change goes to the log, the last one of each document to the documents.
     fn put_changes(&self, changes: &[&Change], batch: &mut fjall::OwnedWriteBatch) -> EngineResult<()> {
-        let (mut settled, mut truncated) = (HashSet::new(), HashSet::new());
+        let (mut settled, mut truncated) = (HashSet::with_capacity(changes.len()), HashSet::new());
         let (mut key, mut record) = (Vec::new(), Vec::new());
         // Two rows with one key in one batch are in no order for the engine: newest first, and each key once.
         for change in changes.iter().rev() {

@@ -13,6 +13,9 @@
 //! offers. When little of the log is left it begins to keep them, from the one after `up_to` on, and reads the log up
 //! to exactly `up_to`: nothing is missing between the two and nothing comes twice. A worker that does not read fast
 //! enough loses the waiting offers, not the answers, and is sent the log again from where it was.
+//!
+//! While nothing waits, the writer need not wake the sender: it puts a small frame into the socket itself, as far as
+//! that takes it without waiting, and leaves the rest here.
 
 use std::collections::VecDeque;
 
@@ -160,6 +163,27 @@ impl Outbox {
         self.feed_bytes += bytes;
         self.items.extend(frames.iter().cloned().map(Item::Feed));
         true
+    }
+
+    /// Does nothing wait, and is nothing being sent? Then whoever has an answer may send it himself.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.items.is_empty() && !self.sending
+    }
+
+    /// May the writer send the next group himself?
+    pub(crate) fn takes_feed_at_once(&self) -> bool {
+        self.mode == Mode::Live && self.is_quiet()
+    }
+
+    /// The writer has sent the frame of a group himself, all but this rest of it.
+    pub(crate) fn offered_at_once(&mut self, last: u64, rest: Option<Bytes>) {
+        self.offered = last;
+        self.sent = last;
+        if let Some(rest) = rest {
+            // What is begun has to be finished: like an answer it is never dropped. A worker that asks for everything
+            // from an earlier number on meanwhile is sent this group twice, as when it is just being sent.
+            self.answer(rest);
+        }
     }
 
     /// Everything up to this number is durable.

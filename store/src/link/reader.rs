@@ -7,7 +7,7 @@ use std::{
 };
 
 use aegis_ipc::{
-    PROTOCOL_VERSION, codec,
+    PROTOCOL_VERSION, brief,
     data::{Attach, FromStore, Outcome, ToStore, Write},
     frame,
 };
@@ -67,7 +67,7 @@ fn read(link: &Arc<Link>, shared: &Arc<Shared>) -> Result<(), ReadError> {
     loop {
         while let Some(payload) = frame::take(&mut buffer).map_err(ReadError::Message)? {
             let bytes = payload.len();
-            let message = codec::decode::<ToStore>(&payload).map_err(ReadError::Message)?;
+            let message = brief::read_to_store(&payload).map_err(ReadError::Message)?;
             drop(payload);
             match (incarnation, message) {
                 (None, ToStore::Attach(attach)) => {
@@ -120,7 +120,9 @@ fn attach(link: &Link, shared: &Shared, attach: &Attach) -> bool {
         copy = replayable.is_none(),
         "a worker is attached"
     );
-    link.answer(&FromStore::Attached { epoch: shared.epoch, durable: shared.board.durable() });
+    let (epoch, durable) = (shared.epoch, shared.board.durable());
+    link.answer(&FromStore::Attached { epoch, durable, brief: true });
+    link.brief.store(attach.brief, Ordering::Release);
     link.change(|outbox| outbox.restart(replayable));
     link.attached.store(true, Ordering::Release);
     true

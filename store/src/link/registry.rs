@@ -4,7 +4,7 @@ use std::{os::unix::net::UnixStream, sync::Arc};
 
 use parking_lot::Mutex;
 
-use super::{FeedFrame, Link, Outbox};
+use super::{FeedFrame, Form, Handover, Link, Outbox};
 
 /// Connections at once: each worker has one, and the board has cells for 256 workers.
 const LINKS_MAX: usize = 512;
@@ -52,22 +52,23 @@ impl Registry {
         self.state.lock().feed_bytes_max = feed_bytes_max;
     }
 
-    /// Offers a group, whose last number is `last`, to all workers. `encode` is called when one of them wants it.
-    pub(crate) fn offer(&self, last: u64, encode: impl FnOnce() -> Vec<FeedFrame>) {
+    /// Offers a group, whose last number is `last`, to all workers. `encode` is called once for each form that one of them
+    /// wants.
+    pub(crate) fn offer(&self, last: u64, encode: impl Fn(Form) -> Vec<FeedFrame>) {
         let mut state = self.state.lock();
         state.offered = last;
-        let mut encode = Some(encode);
-        let mut frames = Vec::new();
+        let handover = Handover::to(state.links.len());
+        let (mut brief, mut plain) = (None, None);
         for link in &state.links {
             let mut outbox = link.outbox.lock();
-            if outbox.wants_feed()
-                && let Some(encode) = encode.take()
-            {
-                frames = encode();
-            }
-            let kept = outbox.offer(last, &frames);
+            let kept = if outbox.wants_feed() {
+                let form = link.form();
+                let frames = if form == Form::Brief { &mut brief } else { &mut plain };
+                link.offer(&mut outbox, last, frames.get_or_insert_with(|| encode(form)), handover)
+            } else {
+                link.offer(&mut outbox, last, &[], handover)
+            };
             drop(outbox);
-            link.to_send.notify_one();
             if !kept {
                 tracing::info!(
                     link = link.number,

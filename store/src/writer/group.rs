@@ -8,6 +8,7 @@ use std::{
 
 use aegis_ipc::{
     board::StoreWord,
+    brief,
     data::{Change, ChangeKind, FromStore, Outcome},
     frame,
 };
@@ -19,7 +20,7 @@ use crate::{
     commit::{self, Placed, Plan, Requested, View},
     engine::{Batch, CommittedWrite, EngineResult, Head, KeptResponse, MetaEdit, UniqueEdit, UniqueKey},
     error::{StoreError, chain},
-    link::{FeedFrame, Link},
+    link::{FeedFrame, Form, Handover, Link},
     requests::RecentRequests,
     shared::Intake,
     storage::{Place, Storage},
@@ -29,6 +30,8 @@ use crate::{
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
 /// Bodies and what is different in them in one feed frame, bytes; the last one may exceed it. A larger group is cut into several frames.
 const FEED_FRAME_BYTES: usize = 8 * 1024 * 1024;
+/// Rough bytes of a change in a feed frame beside its body, for the capacity only.
+const CHANGE_OVERHEAD_BYTES: usize = 128;
 /// Numbers reserved at once for changes that are only in memory, so that a host that starts anew does not give them
 /// again to others.
 const RESERVED_AT_ONCE: u64 = 65_536;
@@ -101,7 +104,10 @@ impl Writer {
             return Ok(outcomes);
         }
         let last = before + changes.len() as u64;
-        let changes = self.offer(before, last, changes);
+        if !changes.is_empty() {
+            // Before they are synced: the workers take them in meanwhile.
+            self.shared.registry.offer(last, |form| feed_frames(before, &changes, form));
+        }
         let row = self.requests.row(now_ms, &committed);
         let mut batches = Batches::sort(&changes, &places, unique, responses);
         batches.file.requests.clone_from(&row);
@@ -117,16 +123,6 @@ impl Writer {
         self.requests.committed(now_ms, row.as_ref(), &committed);
         collisions.into_iter().for_each(|collision| self.collided(collision));
         Ok(outcomes)
-    }
-
-    /// Gives the changes to all workers before they are synced.
-    fn offer(&self, before: u64, last: u64, changes: Vec<Change>) -> Vec<Change> {
-        if changes.is_empty() {
-            return changes;
-        }
-        let mut changes = changes;
-        self.shared.registry.offer(last, || feed_frames(before, &mut changes));
-        changes
     }
 
     fn published(&self, last: u64, changes: usize, begun: Instant) {
@@ -202,31 +198,34 @@ impl View for StoredView<'_> {
     }
 }
 
-/// Encodes the changes after `before`, lending them to the messages for the time being.
-fn feed_frames(before: u64, changes: &mut Vec<Change>) -> Vec<FeedFrame> {
+/// Encodes the changes after `before`.
+fn feed_frames(before: u64, changes: &[Change], form: Form) -> Vec<FeedFrame> {
     let total: usize = changes.iter().map(body_bytes).sum();
-    let mut frames = Vec::new();
-    let mut kept = Vec::with_capacity(changes.len());
-    let (mut first, mut rest) = (before + 1, std::mem::take(changes));
+    let mut frames = Vec::with_capacity(1);
+    let (mut first, mut rest) = (before + 1, changes);
     while !rest.is_empty() {
-        let tail = if total <= FEED_FRAME_BYTES { Vec::new() } else { rest.split_off(piece_length(&rest)) };
-        let last = first + rest.len() as u64 - 1;
-        let message = FromStore::Feed { first, last, changes: rest };
-        let mut bytes = Vec::with_capacity(total.min(2 * FEED_FRAME_BYTES) + 256);
-        match frame::write_message(&message, &mut bytes) {
+        let length = if total <= FEED_FRAME_BYTES { rest.len() } else { piece_length(rest) };
+        let (piece, tail) = rest.split_at(length);
+        let last = first + piece.len() as u64 - 1;
+        let capacity = total.min(2 * FEED_FRAME_BYTES) + piece.len() * CHANGE_OVERHEAD_BYTES;
+        let mut bytes = Vec::with_capacity(capacity);
+        let written = match form {
+            Form::Brief => brief::write_feed(first, last, piece, &mut bytes),
+            Form::Plain => {
+                let feed = FromStore::Feed { first, last, changes: piece.to_vec() };
+                frame::write_message(&feed, &mut bytes)
+            }
+        };
+        match written {
             Ok(()) => frames.push(FeedFrame { last, bytes: bytes.into() }),
             // The worker notices the gap and is sent the log. It cannot happen while the bounds of a write hold.
             Err(error) => {
                 tracing::error!(first, last, error = chain(&error), "a group cannot be sent as feed")
             }
         }
-        if let FromStore::Feed { changes, .. } = message {
-            kept.extend(changes);
-        }
         first = last + 1;
         rest = tail;
     }
-    *changes = kept;
     frames
 }
 
@@ -252,12 +251,17 @@ fn answer(askers: Vec<Asker>, outcomes: Vec<Outcome>) {
     let mut pieces: HashMap<u64, (Arc<Link>, Vec<u8>)> = HashMap::new();
     for (Asker { link, request }, outcome) in askers.into_iter().zip(outcomes) {
         let (link, bytes) = pieces.entry(link.number).or_insert_with(|| (link, Vec::with_capacity(256)));
-        if let Err(error) = frame::write_message(&FromStore::Written { request, outcome }, bytes) {
+        let written = match link.form() {
+            Form::Brief => brief::write_outcome(request, outcome, bytes),
+            Form::Plain => frame::write_message(&FromStore::Written { request, outcome }, bytes),
+        };
+        if let Err(error) = written {
             tracing::error!(link = link.number, error = chain(&error), "an answer cannot be sent");
             link.close();
         }
     }
+    let handover = Handover::to(pieces.len());
     for (link, bytes) in pieces.into_values() {
-        link.answer_frames(bytes.into());
+        link.answer_frames(bytes.into(), handover);
     }
 }

@@ -6,8 +6,8 @@ use aegis_domain::{Problem, ProblemCode};
 use aegis_ipc::{
     IpcError,
     board::Counter,
+    brief,
     data::{Outcome, StoredResponse, ToStore},
-    frame,
 };
 use bytes::Bytes;
 use tokio::{sync::oneshot, time::timeout_at};
@@ -50,7 +50,7 @@ impl Shared {
         deadline: Instant,
     ) -> Result<Answer, Problem> {
         let mut encoded = Vec::new();
-        frame::write_message(message, &mut encoded).map_err(|error| unsendable(&error))?;
+        brief::write_to_store(message, &mut encoded).map_err(|error| unsendable(&error))?;
         let (sender, mut receiver) = oneshot::channel();
         let admitted = self.ledger.lock().admit(request, nature, encoded, Instant::now(), sender);
         admitted.map_err(|Full| overloaded())?;

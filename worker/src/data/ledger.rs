@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aegis_ipc::brief;
+
 /// Encoded requests that may wait at once, bytes.
 pub(super) const WAITING_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -43,6 +45,8 @@ pub(super) struct Ledger<A> {
     unsent: BTreeSet<u64>,
     urgent: Vec<u8>,
     open: bool,
+    /// The store reads writes in their brief form.
+    brief: bool,
     bytes: usize,
     writes: usize,
     writes_max: usize,
@@ -71,6 +75,7 @@ impl<A> Ledger<A> {
             unsent: BTreeSet::new(),
             urgent: Vec::new(),
             open: false,
+            brief: true,
             bytes: 0,
             writes: 0,
             writes_max,
@@ -107,6 +112,11 @@ impl<A> Ledger<A> {
         self.urgent.extend_from_slice(frame);
     }
 
+    /// The store said whether it reads writes in the form in which they wait.
+    pub(super) fn attached(&mut self, brief: bool) {
+        self.brief = brief;
+    }
+
     /// The store accepted the connection: requests may be sent.
     pub(super) fn opened(&mut self) {
         self.open = true;
@@ -120,7 +130,16 @@ impl<A> Ledger<A> {
         while self.open && buffer.len() < bytes_max {
             let Some(request) = self.unsent.pop_first() else { break };
             let Some(entry) = self.waiting.get_mut(&request) else { continue };
-            buffer.extend_from_slice(&entry.frame);
+            if self.brief {
+                buffer.extend_from_slice(&entry.frame);
+            } else if let Err(error) = brief::write_plainly(&entry.frame, buffer) {
+                tracing::error!(
+                    request,
+                    error = &error as &dyn std::error::Error,
+                    "a request cannot be sent"
+                );
+                continue;
+            }
             again += u64::from(entry.nature == Nature::Write && entry.sent == Sent::Before);
             entry.sent = Sent::Before;
         }

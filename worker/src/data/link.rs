@@ -10,7 +10,7 @@ use std::{
 use aegis_ipc::{
     IpcError, PROTOCOL_VERSION,
     board::Counter,
-    codec,
+    brief,
     data::{Attach, FromStore, ToStore},
     frame,
 };
@@ -94,6 +94,7 @@ async fn serve(shared: &Shared, mut stream: UnixStream) -> LinkError {
         cell: shared.identity.cell,
         generation: shared.identity.generation,
         applied: shared.core.lock().attach_from(),
+        brief: true,
     };
     if let Err(error) = shared.send_first(&ToStore::Attach(attach)) {
         return LinkError::Message(error);
@@ -137,7 +138,7 @@ fn take_messages(
     answers: &mut Vec<(u64, Answer)>,
 ) -> Result<(), LinkError> {
     while let Some(payload) = frame::take(buffer).map_err(LinkError::Message)? {
-        let message: FromStore = codec::decode(&payload).map_err(LinkError::Message)?;
+        let message = brief::read_from_store(&payload).map_err(LinkError::Message)?;
         take_message(shared, message, answers)?;
     }
     Ok(())
@@ -151,8 +152,9 @@ fn take_message(
     let now = Instant::now();
     let rest = match message {
         FromStore::AttachRefused { reason } => return Err(LinkError::Refused { reason }),
-        FromStore::Attached { epoch, durable } => {
-            tracing::debug!(epoch, durable, "attached to the store");
+        FromStore::Attached { epoch, durable, brief } => {
+            tracing::debug!(epoch, durable, brief, "attached to the store");
+            shared.ledger.lock().attached(brief);
             shared.step(|core, actions| core.attached(epoch, durable, now, actions))
         }
         FromStore::SnapshotBegin { at } => shared.step(|core, actions| core.copy_begun(at, now, actions)),

@@ -6,6 +6,8 @@ use super::*;
 enum Event {
     /// The writer offers this many changes.
     Offer(u64),
+    /// The writer sends this many changes himself, if he may, and the socket takes so many bytes.
+    OfferAtOnce(u64, usize),
     /// The group that was offered becomes durable.
     Publish,
     /// Somebody answers.
@@ -23,6 +25,7 @@ enum Event {
 fn any_event() -> impl Strategy<Value = Event> {
     let simple = prop_oneof![
         4 => (1_u64..4).prop_map(Event::Offer),
+        4 => (1_u64..4, 1_usize..17).prop_map(|(count, bytes)| Event::OfferAtOnce(count, bytes)),
         4 => Just(Event::Publish),
         2 => Just(Event::Answer),
         8 => (1_u64..5).prop_map(Event::Send),
@@ -42,6 +45,10 @@ struct World {
     answers_received: u64,
     /// Frames of the round before a resync may still arrive; a worker skips them.
     skipping: bool,
+    /// Beginning of a frame whose rest is still to come.
+    begun: Vec<u8>,
+    /// A frame was half sent when the worker asked for everything again: it passes over what it has got already.
+    may_repeat: bool,
 }
 
 fn feed(first: u64, last: u64) -> Bytes {
@@ -60,10 +67,14 @@ impl World {
             answers_given: 0,
             answers_received: 0,
             skipping: false,
+            begun: Vec::new(),
+            may_repeat: false,
         }
     }
 
-    fn receive(&mut self, frame: &Bytes) -> Result<(), TestCaseError> {
+    fn receive(&mut self, piece: &Bytes) -> Result<(), TestCaseError> {
+        self.begun.extend_from_slice(piece);
+        let frame = std::mem::take(&mut self.begun);
         if frame.len() == 1 {
             self.answers_received += 1;
             return Ok(());
@@ -75,6 +86,10 @@ impl World {
             return Ok(());
         }
         self.skipping = false;
+        if self.may_repeat && first <= received {
+            self.received = Some(received.max(last));
+            return Ok(());
+        }
         prop_assert_eq!(first, received + 1, "no gap and no repetition");
         self.received = Some(last);
         Ok(())
@@ -90,6 +105,21 @@ impl World {
                 self.offered += count;
                 self.outbox.offer(self.offered, &[frame]);
             }
+            Event::OfferAtOnce(count, bytes)
+                if self.offered == self.committed && self.outbox.takes_feed_at_once() =>
+            {
+                let mut frame = feed(self.offered + 1, self.offered + count);
+                self.offered += count;
+                let rest = frame.split_off(*bytes);
+                let is_sent = rest.is_empty();
+                self.outbox.offered_at_once(self.offered, (!is_sent).then_some(rest));
+                if is_sent {
+                    self.receive(&frame)?;
+                } else {
+                    self.begun = frame.to_vec();
+                }
+            }
+            Event::OfferAtOnce(count, _) => self.happen(&Event::Offer(*count))?,
             Event::Offer(_) => {}
             Event::Publish => {
                 self.committed = self.offered;
@@ -104,6 +134,7 @@ impl World {
             Event::Resync => {
                 if let Some(received) = self.received {
                     self.skipping = true;
+                    self.may_repeat |= !self.begun.is_empty();
                     self.outbox.restart(Some(received));
                 }
             }
@@ -142,7 +173,7 @@ impl World {
                 }
                 if self.outbox.is_current(round) {
                     self.received = Some(at);
-                    self.skipping = false;
+                    (self.skipping, self.may_repeat) = (false, false);
                 }
                 self.outbox.copied(round, at);
             }

@@ -12,8 +12,9 @@ use std::{
 
 use aegis_domain::{catalog::Catalog, document};
 use aegis_ipc::{
+    IpcError,
     board::{Board, StoreWord},
-    codec,
+    brief, codec,
     data::{
         Change, ChangeKind, Expect, FromStore, Operation, Outcome, Stored, StoredResponse, ToStore, Version,
         Write,
@@ -74,6 +75,8 @@ struct State {
     writes_seen: Vec<u64>,
     attaches: Vec<Option<u64>>,
     fetches: u32,
+    /// It reads and writes the plain form only, as a store of before.
+    older: bool,
 }
 
 /// The store.
@@ -110,6 +113,7 @@ impl FakeStore {
             writes_seen: Vec::new(),
             attaches: Vec::new(),
             fetches: 0,
+            older: false,
         };
         let state = Arc::new(Mutex::new(state));
         let (listening, broken) = (Mutex::new(None), watch::Sender::new(0));
@@ -139,6 +143,11 @@ impl FakeStore {
 
     pub(crate) fn lose_bodies(&self, times: u32) {
         self.state.lock().lose_bodies = times;
+    }
+
+    /// From the next connection on it is a store that knows the plain form only.
+    pub(crate) fn become_older(&self) {
+        self.state.lock().older = true;
     }
 
     /// The log now begins after what is durable: whoever is older needs a complete copy.
@@ -256,7 +265,8 @@ impl FakeStore {
         let mut state = self.state.lock();
         state.attaches.push(applied);
         let durable = self.board.durable();
-        let _ = connection.send(FromStore::Attached { epoch: state.epoch, durable });
+        let brief = !state.older;
+        let _ = connection.send(FromStore::Attached { epoch: state.epoch, durable, brief });
         replay(&state, applied, connection);
         state.connections.push(connection.clone());
     }
@@ -460,14 +470,23 @@ fn fold(log: &[Change]) -> BTreeMap<Key, Head> {
     heads
 }
 
+fn write_frame(message: FromStore, older: bool, wire: &mut Vec<u8>) -> Result<(), IpcError> {
+    match message {
+        FromStore::Feed { first, last, changes } if !older => brief::write_feed(first, last, &changes, wire),
+        FromStore::Written { request, outcome } if !older => brief::write_outcome(request, outcome, wire),
+        message => frame::write_message(&message, wire),
+    }
+}
+
 /// One connection. It ends when the worker leaves or the store breaks it.
 async fn serve(store: Arc<FakeStore>, stream: UnixStream, mut broken: watch::Receiver<u64>) {
+    let older = store.state.lock().older;
     let (mut reader, mut writer) = stream.into_split();
     let (connection, mut outgoing) = mpsc::unbounded_channel::<FromStore>();
     let write = async move {
         while let Some(message) = outgoing.recv().await {
             let mut wire = Vec::new();
-            frame::write_message(&message, &mut wire).expect("small enough");
+            write_frame(message, older, &mut wire).expect("small enough");
             if writer.write_all(&wire).await.is_err() {
                 return;
             }
@@ -477,7 +496,8 @@ async fn serve(store: Arc<FakeStore>, stream: UnixStream, mut broken: watch::Rec
         let (mut buffer, mut incarnation) = (BytesMut::new(), 0);
         while reader.read_buf(&mut buffer).await.is_ok_and(|bytes| bytes > 0) {
             while let Some(payload) = frame::take(&mut buffer).expect("a good frame") {
-                let message = codec::decode(&payload).expect("a message");
+                let read = if older { codec::decode } else { brief::read_to_store };
+                let message = read(&payload).expect("a message");
                 store.take_message(message, &mut incarnation, &connection);
             }
         }
