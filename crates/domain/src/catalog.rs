@@ -1,6 +1,7 @@
 //! The compiled form of all models of one generation: what requests are looked up in and checked against.
 
 mod check;
+mod command;
 mod pattern;
 mod rule;
 mod schema;
@@ -15,6 +16,7 @@ use crate::{
     spec::{FieldKind, FieldSpec, ModelSpec},
 };
 pub(crate) use check::key_path;
+pub use command::Command;
 pub(crate) use rule::{Rule, kind_name};
 
 /// All models of one generation. Never changed after it is built.
@@ -89,6 +91,7 @@ pub struct Model {
     schema: Option<Validator>,
     unique_fields: Vec<String>,
     indexed_fields: Vec<IndexedField>,
+    commands: Vec<Command>,
 }
 
 impl Model {
@@ -117,7 +120,8 @@ impl Model {
             .filter(|(_, field)| field.indexed || field.unique)
             .map(|(name, field)| IndexedField { name: name.clone(), kind: field.kind })
             .collect();
-        Self { spec, rules, schema, unique_fields, indexed_fields }
+        let commands = command::compile(&spec, report);
+        Self { spec, rules, schema, unique_fields, indexed_fields, commands }
     }
 
     /// Name, upper case.
@@ -150,6 +154,18 @@ impl Model {
         &self.indexed_fields
     }
 
+    /// Commands, in declared order.
+    #[must_use]
+    pub fn commands(&self) -> &[Command] {
+        &self.commands
+    }
+
+    /// The command of this name.
+    #[must_use]
+    pub fn command(&self, name: &str) -> Option<&Command> {
+        self.commands.iter().find(|command| command.name() == name)
+    }
+
     /// Declared fields with their compiled rules, in declared order.
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &FieldSpec, &Rule)> {
         self.spec.fields.iter().zip(&self.rules).map(|((name, field), rule)| (name.as_str(), field, rule))
@@ -173,7 +189,8 @@ impl fmt::Debug for Model {
 }
 
 /// Every mistake in one specification, as (key path, message).
-pub(crate) fn mistakes(spec: &ModelSpec) -> Vec<(String, String)> {
+#[must_use]
+pub fn mistakes(spec: &ModelSpec) -> Vec<(String, String)> {
     let mut mistakes = Vec::new();
     Model::compile(spec.clone(), &mut |key, message| mistakes.push((key.to_owned(), message)));
     mistakes

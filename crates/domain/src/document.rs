@@ -11,11 +11,13 @@ mod mistakes;
 mod patch;
 mod unique;
 mod validate;
+mod wanted;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
 pub use unique::unique_values;
+pub use wanted::{Form, times, wanted};
 
 use self::{host::Stored, mistakes::Mistakes};
 use crate::{

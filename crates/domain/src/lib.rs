@@ -9,7 +9,8 @@
 //! request body ──json::parse──▶ Value ──document::{create, replace, …}─┴─▶ Draft ──▶ event::Event
 //! ```
 //!
-//! * [`spec`] is what a module says about its model; [`module`] reads it from TOML.
+//! * [`spec`] is what a module says about its model; [`module`] reads it from TOML; [`code`] is what it says about code;
+//!   [`manifest`] what its author says about that code.
 //! * [`catalog`] compiles all models of one generation: names, rules, patterns, schemas.
 //! * [`json`] reads what clients send: strict, bounded, numbers as they were written.
 //! * [`document`] evolves documents; [`event`] tells what became of them.
@@ -17,9 +18,11 @@
 //! * [`problem`] is what can be wrong with a request.
 
 pub mod catalog;
+pub mod code;
 pub mod document;
 pub mod event;
 pub mod json;
+pub mod manifest;
 pub mod module;
 pub mod order;
 pub mod problem;

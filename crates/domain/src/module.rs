@@ -28,6 +28,8 @@ mod fields;
 mod mixins;
 mod reader;
 
+use indexmap::IndexMap;
+
 use self::{
     fields::Fields,
     reader::{Mistakes, describe},
@@ -126,6 +128,8 @@ fn read_model(mut table: toml::Table, mistakes: &mut Mistakes) -> Option<ModelSp
             .choice(table.remove("if-match"), "if-match", &if_match)
             .unwrap_or(IfMatch::Optional),
         cache_documents_max: mistakes.count(table.remove("cache-documents-max"), "cache-documents-max"),
+        commands: IndexMap::new(),
+        code: None,
     })
 }
 

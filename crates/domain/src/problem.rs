@@ -68,6 +68,16 @@ pub enum ProblemCode {
     WriteOutcomeUnknown,
     /// The answer took too long.
     DeadlineExceeded,
+    /// The model's code says that this contradicts what there is.
+    Conflict,
+    /// The model's code says that this may not be done.
+    Denied,
+    /// Something that the model's code needs is not there.
+    Unavailable,
+    /// The model's code says that it has failed.
+    GuestFailed,
+    /// The model's code has a defect.
+    GuestTrap,
     /// Only operators may do this, and only on the admin listener.
     AdminOnly,
     /// A rollout refused the new generation.
@@ -133,6 +143,11 @@ impl ProblemCode {
                 ("write-outcome-unknown", "The write may or may not have been made", After)
             }
             Self::DeadlineExceeded => ("deadline-exceeded", "The answer took too long", After),
+            Self::Conflict => ("conflict", "The model says that this contradicts what there is", Never),
+            Self::Denied => ("denied", "The model says that this may not be done", Never),
+            Self::Unavailable => ("unavailable", "The model needs something that is not there", After),
+            Self::GuestFailed => ("guest-failed", "The model's code has failed", SameRequest),
+            Self::GuestTrap => ("guest-trap", "Defect of the model's code", SameRequest),
             Self::AdminOnly => ("admin-only", "Only for operators", Never),
             Self::ReloadRejected => ("reload-rejected", "The new generation was refused", Never),
             Self::Internal => ("internal", "Defect of the host", SameRequest),

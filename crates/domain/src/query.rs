@@ -30,7 +30,7 @@ use serde_json::Value;
 
 pub use page::Page;
 pub use parameters::with_cursor;
-pub use parse::check_item;
+pub use parse::{Invocation, no_such_command, read_item};
 pub use plan::{Plan, Step, Wanted};
 pub(crate) use {
     candidates::{Body, Candidate, Candidates, Certainty, Order, Snapshot, Spot},

@@ -6,6 +6,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::code::{CodeSpec, CommandSpec};
+
 /// Name of a model: upper case, the registry key and the storage namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -63,6 +65,12 @@ pub struct ModelSpec {
     pub if_match: IfMatch,
     /// Documents whose body each worker keeps; the host's bound when absent.
     pub cache_documents_max: Option<u64>,
+    /// Commands by name; only code has some.
+    #[serde(default)]
+    pub commands: IndexMap<String, CommandSpec>,
+    /// The code behind the model; none for a declarative one.
+    #[serde(default)]
+    pub code: Option<CodeSpec>,
 }
 
 /// One declared field.

@@ -10,6 +10,11 @@ pub(crate) fn format(time_ms: u64) -> String {
     PRINTER.timestamp_to_string(&time.unwrap_or(Timestamp::MAX))
 }
 
+/// Milliseconds since 1970 of a text that [`format`] wrote.
+pub(crate) fn milliseconds(text: &str) -> Option<u64> {
+    u64::try_from(text.parse::<Timestamp>().ok()?.as_millisecond()).ok()
+}
+
 /// Whether a text is a `date-time` of RFC 3339 section 5.6, with a calendar day that exists.
 pub(crate) fn is_valid(text: &str) -> bool {
     read(text.as_bytes()).is_some()

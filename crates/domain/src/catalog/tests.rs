@@ -63,6 +63,6 @@ fn specifications_travel_as_json() {
     ];
     let bytes = encode(&specs);
     assert_eq!(decode(&bytes).as_ref(), Ok(&specs));
-    insta::assert_snapshot!(decode(&bytes[..bytes.len() - 1]).unwrap_err(), @"catalog: EOF while parsing a list at line 1 column 547");
+    insta::assert_snapshot!(decode(&bytes[..bytes.len() - 1]).unwrap_err(), @"catalog: EOF while parsing a list at line 1 column 599");
     insta::assert_snapshot!(decode(b"[{\"name\":\"A\"}]").unwrap_err(), @"catalog: missing field `endpoint` at line 1 column 13");
 }

@@ -8,6 +8,7 @@ use crate::{
     json::{self, describe, pointer, shorten},
     problem::{Problem, ProblemCode},
     spec::FieldKind,
+    timestamp,
 };
 
 /// A document taken apart.
@@ -55,6 +56,24 @@ impl Stored {
         let id = text(take("id"), "id")?;
         let revision = revision.ok_or_else(|| damaged("its revision is no number"))?;
         Ok(Self { properties, id, create_time, update_time, revision })
+    }
+
+    /// When a stored document was created and last changed, milliseconds since 1970.
+    pub(super) fn read_times(model: &Model, body: &[u8]) -> Result<(u64, u64), Problem> {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Times<'a> {
+            create_time: &'a str,
+            update_time: &'a str,
+        }
+        let times: Option<Times<'_>> = serde_json::from_slice(body).ok();
+        let times = times.and_then(|times| {
+            Some((timestamp::milliseconds(times.create_time)?, timestamp::milliseconds(times.update_time)?))
+        });
+        times.ok_or_else(|| {
+            let detail = format!("a stored document of {} is damaged: it has no times", model.name());
+            Problem::new(ProblemCode::Internal, detail)
+        })
     }
 
     /// The document as a client sees it.

@@ -126,27 +126,60 @@ pub(super) fn parse(model: &Model, raw_query: &str, bounds: Bounds) -> Result<Pa
     parts.map_err(|mistakes| parameters::problem(&mistakes))
 }
 
-/// Checks the query string of a request for one document.
+/// A command that a query string asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// Its name, which the model has.
+    pub command: String,
+    /// Its arguments, as they came; `None` without any.
+    pub arguments: Option<String>,
+}
+
+/// Reads the query string of a request for one document: the command that it asks for, if it does.
 ///
 /// # Errors
 /// [`ProblemCode::NoSuchRelation`], [`ProblemCode::NoSuchCommand`], or [`ProblemCode::BadParameter`] for an unknown parameter
-/// that starts with `__`.
-pub fn check_item(model: &Model, raw_query: &str) -> Result<(), Problem> {
+/// that starts with `__` and for one that comes twice.
+pub fn read_item(model: &Model, raw_query: &str) -> Result<Option<Invocation>, Problem> {
     if raw_query.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let pairs = parameters::split(raw_query).map_err(|mistake| parameters::problem(&[mistake]))?;
-    refuse_what_items_have(model, &pairs, &["relation", "command"])?;
+    let asked = command_asked(model, &pairs)?;
+    refuse_what_items_have(model, &pairs, &["relation"])?;
     let unknown = |(name, _): &&(String, String)| name.starts_with("__");
     let mistakes: Vec<_> = pairs
         .iter()
         .filter(unknown)
         .map(|(name, _)| Mistake::saying(name, "it on a single document", "it on lists only"))
         .collect();
-    if mistakes.is_empty() { Ok(()) } else { Err(parameters::problem(&mistakes)) }
+    if mistakes.is_empty() { Ok(asked) } else { Err(parameters::problem(&mistakes)) }
 }
 
-/// No model has relations or commands, so every name of one is unknown. A field of that name comes first.
+fn command_asked(model: &Model, pairs: &[(String, String)]) -> Result<Option<Invocation>, Problem> {
+    let is_field = |name: &str| model.spec().fields.contains_key(name);
+    let only = |name: &str| {
+        let mut values = pairs.iter().filter(|(found, _)| found == name).map(|(_, value)| value);
+        match (values.next(), values.next()) {
+            (_, Some(_)) => Err(parameters::problem(&[Mistake::saying(name, "it twice", "it once")])),
+            (first, None) => Ok(first),
+        }
+    };
+    let Some(command) = only("command")?.filter(|_| !is_field("command")) else { return Ok(None) };
+    if model.command(command).is_none() {
+        return Err(no_such_command(model, command));
+    }
+    Ok(Some(Invocation { command: command.clone(), arguments: only("args")?.cloned() }))
+}
+
+/// The problem of a command that the model does not have.
+#[must_use]
+pub fn no_such_command(model: &Model, name: &str) -> Problem {
+    let detail = format!("no command {:?} on model {}", crate::json::shorten(name), model.name());
+    Problem::new(ProblemCode::NoSuchCommand, detail)
+}
+
+/// Lists have no commands, and no model has relations, so every name of one is unknown. A field of that name comes first.
 fn refuse_what_items_have(
     model: &Model,
     pairs: &[(String, String)],
@@ -157,12 +190,11 @@ fn refuse_what_items_have(
     };
     let Some((parameter, names)) = pairs.iter().find(asks) else { return Ok(()) };
     let name = names.split(',').next().unwrap_or_default();
-    let (code, what) = match parameter.as_str() {
-        "command" => (ProblemCode::NoSuchCommand, "command"),
-        _ => (ProblemCode::NoSuchRelation, "relation"),
-    };
-    let detail = format!("no {what} {:?} on model {}", crate::json::shorten(name), model.name());
-    Err(Problem::new(code, detail))
+    if parameter == "command" {
+        return Err(no_such_command(model, name));
+    }
+    let detail = format!("no relation {:?} on model {}", crate::json::shorten(name), model.name());
+    Err(Problem::new(ProblemCode::NoSuchRelation, detail))
 }
 
 /// The fingerprint covers what decides which rows come in which order, wherever it is written in the query string.

@@ -106,11 +106,11 @@ fn relations_and_commands_are_unknown_unless_they_are_fields() {
 
 #[test]
 fn a_single_document_takes_no_list_parameters() {
-    let refused = |query| check_item(&model(), query).expect_err(query).to_string();
+    let refused = |query| read_item(&model(), query).expect_err(query).to_string();
     insta::assert_snapshot!(refused("__limit=1"), @r#"bad-parameter: parameter "__limit": found it on a single document, expected it on lists only"#);
     insta::assert_snapshot!(refused("relation=customer"), @r#"no-such-relation: no relation "customer" on model ORDER"#);
     insta::assert_snapshot!(refused("command=run&args=1"), @r#"no-such-command: no command "run" on model ORDER"#);
-    assert!(check_item(&model(), "").is_ok() && check_item(&model(), "cachebuster=1").is_ok());
+    assert!(read_item(&model(), "").is_ok() && read_item(&model(), "cachebuster=1").is_ok());
 }
 
 #[test]
@@ -195,7 +195,7 @@ proptest! {
                 let code = problem.code.as_str();
                 prop_assert!(matches!(code, "bad-parameter" | "no-such-relation" | "no-such-command"), "{}", code);
             }
-            let _ = check_item(&model, &query);
+            let _ = read_item(&model, &query);
             let _ = with_cursor(&query, "c");
         }
     }
