@@ -1,10 +1,10 @@
 //! What holds when nothing is written, with the reason for every number that has one.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
 
 use crate::settings::{
     Cache, Config, Datasource, Drain, Hang, Limits, Log, LogFormat, Query, Recycle, Reload, ReloadMode,
-    Restart, Store, Workers,
+    Restart, Store, Wasm, Workers,
 };
 
 const KIB: u64 = 1 << 10;
@@ -14,6 +14,8 @@ const MIB: u64 = 1 << 20;
 pub(crate) const WORKERS_MAX: u32 = 112;
 /// Most runtime threads of a worker: each has one of the board's 16 heartbeats.
 pub(crate) const THREADS_MAX: u32 = 16;
+/// Most threads of a worker for commands that compute for long.
+pub(crate) const CPU_THREADS_MAX: u32 = 256;
 
 /// The defaults on a machine with `cores` processors.
 pub(crate) fn config(app_dir: &Path, cores: u32) -> Config {
@@ -40,6 +42,8 @@ pub(crate) fn config(app_dir: &Path, cores: u32) -> Config {
         cache: Cache { bytes_max: 256 * MIB, documents_max: None },
         store: store(),
         query: Query { scan_max: 200_000, limit_default: 100, limit_max: 1000 },
+        wasm: Wasm { cpu_threads: cpu_threads_auto(cores), cpu_queue_max: 64 },
+        modules: BTreeMap::new(),
         log: Log { level: "info".to_owned(), format: LogFormat::Text, file: None, requests: false },
     }
 }
@@ -52,6 +56,11 @@ pub(crate) fn workers_auto(cores: u32) -> u32 {
 /// `workers.threads = "auto"`: the cores shared out among the workers.
 pub(crate) fn threads_auto(cores: u32, workers: u32) -> u32 {
     (cores / workers.max(1)).clamp(1, THREADS_MAX)
+}
+
+/// `wasm.cpu_threads = "auto"`: one per core. Workers share the cores, and whoever computes for long yields to others.
+pub(crate) fn cpu_threads_auto(cores: u32) -> u32 {
+    cores.clamp(1, CPU_THREADS_MAX)
 }
 
 /// `restart.crash_loop_count = "auto"`: half of the workers, but one worker may crash twice without suspicion.
@@ -100,7 +109,8 @@ fn reload() -> Reload {
         // The p99 of the few requests a canary has answered is nearly their slowest, and its cache is cold: a factor
         // near 1 would refuse good builds by chance. One that makes requests many times slower still fails it.
         latency_factor_max: 3.0,
-        probe_timeout: Duration::from_secs(10),
+        // A component with an interpreter inside takes a slow machine most of a minute.
+        probe_timeout: Duration::from_secs(60),
     }
 }
 

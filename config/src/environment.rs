@@ -142,6 +142,10 @@ pub const QUERY_SCAN_MAX: &str = "AEGIS_QUERY_SCAN_MAX";
 pub const QUERY_LIMIT_DEFAULT: &str = "AEGIS_QUERY_LIMIT_DEFAULT";
 /// Largest length a client may ask for.
 pub const QUERY_LIMIT_MAX: &str = "AEGIS_QUERY_LIMIT_MAX";
+/// Threads of each worker for commands that compute for long, or `auto`.
+pub const WASM_CPU_THREADS: &str = "AEGIS_WASM_CPU_THREADS";
+/// Such commands that wait for a thread.
+pub const WASM_CPU_QUEUE_MAX: &str = "AEGIS_WASM_CPU_QUEUE_MAX";
 /// How much is logged: a level, or levels per target.
 pub const LOG_LEVEL: &str = "AEGIS_LOG_LEVEL";
 /// `text` or `json`.

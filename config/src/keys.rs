@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::{
-    defaults::{THREADS_MAX, WORKERS_MAX},
+    defaults::{CPU_THREADS_MAX, THREADS_MAX, WORKERS_MAX},
     environment,
     kind::{
         Addresses, Auto, BasePath, Choice, Count, Kind, LogFilter, Loopback, Number, Optional, Path, Size,
@@ -72,6 +72,7 @@ pub(crate) fn walk(config: &mut Config, visitor: &mut impl Visit) {
     cache(config, visitor);
     store(config, visitor);
     query(config, visitor);
+    wasm(config, visitor);
     log(config, visitor);
 }
 
@@ -356,6 +357,20 @@ fn query(config: &mut Config, visitor: &mut impl Visit) {
         of("query.limit_max", environment::QUERY_LIMIT_MAX),
         &Count(1..=100_000),
         &mut query.limit_max,
+    );
+}
+
+fn wasm(config: &mut Config, visitor: &mut impl Visit) {
+    let wasm = &mut config.wasm;
+    visitor.visit(
+        of("wasm.cpu_threads", environment::WASM_CPU_THREADS),
+        &Auto(Count(1..=CPU_THREADS_MAX)),
+        &mut wasm.cpu_threads,
+    );
+    visitor.visit(
+        of("wasm.cpu_queue_max", environment::WASM_CPU_QUEUE_MAX),
+        &Count(0..=65_536),
+        &mut wasm.cpu_queue_max,
     );
 }
 

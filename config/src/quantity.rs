@@ -29,7 +29,8 @@ pub(crate) fn parse_size(text: &str) -> Option<u64> {
 }
 
 /// Writes a time in the largest unit that loses nothing. Anything below a millisecond is cut.
-pub(crate) fn format_time(time: Duration) -> String {
+#[must_use]
+pub fn format_time(time: Duration) -> String {
     let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     if milliseconds == 0 {
         return "0s".to_owned();
@@ -38,7 +39,8 @@ pub(crate) fn format_time(time: Duration) -> String {
 }
 
 /// Writes a size in the largest unit that loses nothing.
-pub(crate) fn format_size(bytes: u64) -> String {
+#[must_use]
+pub fn format_size(bytes: u64) -> String {
     if bytes == 0 {
         return "0B".to_owned();
     }

@@ -9,6 +9,7 @@ use toml::de::DeTable;
 use crate::{
     error::{ConfigError, Place},
     found::Found,
+    modules::SECTION,
 };
 
 /// One value of the file.
@@ -22,7 +23,8 @@ pub(crate) struct Written {
     pub(crate) found: Found,
 }
 
-/// The values of the file by key path with `_`, such as `limits.body_bytes_max`. A table that is empty stands for itself.
+/// The values of the file by key path with `_`, such as `limits.body_bytes_max`. A table that is empty stands for itself,
+/// and so do the settings of a module.
 pub(crate) type Raw = BTreeMap<String, Written>;
 
 /// Reads the text of a file, or says everything that makes it no TOML.
@@ -86,16 +88,43 @@ impl Reading {
         for (key, value) in table {
             let path = join(parent, &key);
             match value {
+                toml::Value::Table(table) if path == SECTION => self.modules(table),
                 toml::Value::Table(table) if !table.is_empty() => self.flatten(&path, table),
-                value => self.insert(path, value),
+                value => self.insert(path.replace('-', "_"), path, value),
             }
         }
     }
 
-    fn insert(&mut self, key: String, value: toml::Value) {
+    /// Names of modules and their settings are not ours: they are kept to the letter, and settings in one piece.
+    fn modules(&mut self, modules: toml::Table) {
+        for (name, value) in modules {
+            let path = join(SECTION, &name);
+            let toml::Value::Table(terms) = value else {
+                self.insert(path.clone(), path, value);
+                continue;
+            };
+            if terms.is_empty() {
+                self.insert(path.clone(), path.clone(), toml::Value::Table(terms.clone()));
+            }
+            for (key, value) in terms {
+                let whole = join(&path, &key);
+                match value {
+                    toml::Value::Table(limits) if key == "limits" && !limits.is_empty() => {
+                        for (limit, value) in limits {
+                            let known_as = join(&whole, &limit.replace('-', "_"));
+                            self.insert(known_as, join(&whole, &limit), value);
+                        }
+                    }
+                    value => self.insert(whole.clone(), whole, value),
+                }
+            }
+        }
+    }
+
+    fn insert(&mut self, known_as: String, key: String, value: toml::Value) {
         let line = self.lines.get(&key).copied().unwrap_or(1);
         let written = Written { key, line, found: Found::Typed(value) };
-        if let Some(first) = self.raw.insert(written.key.replace('-', "_"), written.clone()) {
+        if let Some(first) = self.raw.insert(known_as, written.clone()) {
             self.twice.push(ConfigError::Value {
                 place: Place::File { line, key: written.key },
                 found: "the key a second time".to_owned(),

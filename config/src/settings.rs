@@ -1,6 +1,6 @@
 //! What the configuration means: resolved, validated, immutable. Every other crate sees only these types.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,8 +47,67 @@ pub struct Config {
     pub store: Store,
     /// Bounds on queries.
     pub query: Query,
+    /// How the code of modules runs.
+    pub wasm: Wasm,
     /// Log output.
     pub log: Log,
+    /// What the operator says about single modules, by the name of their folder.
+    #[serde(default)]
+    pub modules: BTreeMap<String, ModuleTerms>,
+}
+
+/// How the code of modules runs in each worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Wasm {
+    /// Threads for commands that compute for long. At least 1.
+    pub cpu_threads: u32,
+    /// Such commands that wait for a thread (503 beyond).
+    pub cpu_queue_max: u32,
+}
+
+/// What the operator says about one module. It goes before what the module says itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModuleTerms {
+    /// Settings of the module; those that are not here have the module's defaults.
+    pub settings: toml::Table,
+    /// What its code may use.
+    pub limits: ModuleLimits,
+    /// What its code may reach beyond its own model.
+    #[serde(default)]
+    pub grants: ModuleGrants,
+}
+
+/// What the code of a module may reach beyond its own model; nothing where the operator says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleGrants {
+    /// Models by name, upper case.
+    pub models: BTreeMap<String, ModelGrant>,
+}
+
+/// What may be done with the documents of a model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelGrant {
+    /// Find and list them.
+    pub read: bool,
+    /// Create, change and remove them.
+    pub write: bool,
+}
+
+/// What the code of a module may use; nothing where the operator says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleLimits {
+    /// Linear memory of one instance, bytes.
+    pub memory: Option<u64>,
+    /// Time of one call.
+    pub deadline: Option<Duration>,
+    /// Time of one call of a command that computes for long.
+    pub cpu_deadline: Option<Duration>,
+    /// Bytes that one call may return or hand to the host.
+    pub payload: Option<u64>,
+    /// Instances in one worker.
+    pub instances: Option<u32>,
+    /// Calls after which an instance is replaced by a fresh one.
+    pub invocations: Option<u64>,
 }
 
 /// Worker processes.

@@ -1,0 +1,285 @@
+//! `[modules.NAME]`: what the operator says about single modules.
+//!
+//! Names and settings are whatever the modules make of them, so they are read apart from the table of settings and are
+//! kept to the letter; limits have kinds and bounds like all other settings.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use toml::Value;
+
+use crate::{
+    error::{ConfigError, Place},
+    found::Found,
+    kind::{Count, Kind, Reading, Size, Time},
+    raw::{Raw, Written},
+    settings::{ModelGrant, ModuleGrants, ModuleLimits, ModuleTerms},
+};
+
+/// Key of the outermost table.
+pub(crate) const SECTION: &str = "modules";
+/// Keys of `limits`.
+pub(crate) const LIMIT_KEYS: [&str; 6] =
+    ["memory", "deadline", "cpu-deadline", "payload", "instances", "invocations"];
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const MEMORY: Size = Size(64 * KIB..=256 * MIB);
+const DEADLINE: Time = Time(Duration::from_millis(1)..=Duration::from_secs(60));
+const CPU_DEADLINE: Time = Time(Duration::from_millis(1)..=Duration::from_secs(3600));
+const PAYLOAD: Size = Size(KIB..=64 * MIB);
+const INSTANCES: Count<u32> = Count(1..=512);
+const INVOCATIONS: Count<u64> = Count(1..=1_000_000_000);
+
+/// Takes what is written about modules out of the file.
+pub(crate) fn take(raw: &mut Raw, mistakes: &mut Vec<ConfigError>) -> BTreeMap<String, ModuleTerms> {
+    let mut modules = BTreeMap::<String, ModuleTerms>::new();
+    let prefix = format!("{SECTION}.");
+    for (key, written) in raw.extract_if(.., |key, _| key == SECTION || key.starts_with(&prefix)) {
+        let path = key.strip_prefix(&prefix).unwrap_or_default();
+        if let Some(name) = path.strip_suffix(".settings") {
+            read_settings(written, &mut modules.entry(name.to_owned()).or_default().settings, mistakes);
+        } else if let Some(name) = path.strip_suffix(".grants") {
+            read_grants(written, &mut modules.entry(name.to_owned()).or_default().grants, mistakes);
+        } else if let Some((name, limit)) = path.rsplit_once(".limits.") {
+            let limits = &mut modules.entry(name.to_owned()).or_default().limits;
+            read_limit(limit, written, limits, mistakes);
+        } else if !is_empty_table(&written.found) {
+            let place = Place::File { line: written.line, key: written.key };
+            let expected = format!("a table [{SECTION}.NAME] with settings, limits or grants");
+            mistakes.push(ConfigError::Value { place, found: written.found.to_string(), expected });
+        }
+    }
+    modules
+}
+
+fn is_empty_table(found: &Found) -> bool {
+    matches!(found, Found::Typed(Value::Table(table)) if table.is_empty())
+}
+
+fn read_settings(written: Written, settings: &mut toml::Table, mistakes: &mut Vec<ConfigError>) {
+    let Written { key, line, found } = written;
+    let refusal = match found {
+        Found::Typed(Value::Table(table)) => match table.values().find_map(foreign_to_json) {
+            None => {
+                *settings = table;
+                return;
+            }
+            Some(foreign) => {
+                (foreign, "texts, numbers, booleans, lists and tables, as JSON has them".to_owned())
+            }
+        },
+        other => (other.to_string(), "a table of settings".to_owned()),
+    };
+    let (found, expected) = refusal;
+    mistakes.push(ConfigError::Value { place: Place::File { line, key }, found, expected });
+}
+
+/// `grants = { models = { customer = ["read", "write"] } }`.
+fn read_grants(written: Written, grants: &mut ModuleGrants, mistakes: &mut Vec<ConfigError>) {
+    const EXPECTED: &str = "a table { models = { NAME = [\"read\", \"write\"] } }";
+    let Written { key, line, found } = written;
+    let mut refuse = |key: String, found: String, expected: &str| {
+        let place = Place::File { line, key };
+        mistakes.push(ConfigError::Value { place, found, expected: expected.to_owned() });
+    };
+    let Found::Typed(Value::Table(table)) = found else { return refuse(key, found.to_string(), EXPECTED) };
+    for (capability, value) in table {
+        let key = format!("{key}.{capability}");
+        let Value::Table(models) = value else {
+            refuse(key, Found::Typed(value).to_string(), EXPECTED);
+            continue;
+        };
+        if capability != "models" {
+            refuse(key, "a capability that cannot be granted".to_owned(), "models");
+            continue;
+        }
+        for (model, access) in models {
+            let mut grant = ModelGrant::default();
+            let known = Found::Typed(access.clone()).list().iter().all(|one| match one.text() {
+                Some("read") => {
+                    grant.read = true;
+                    true
+                }
+                Some("write") => {
+                    grant.write = true;
+                    true
+                }
+                _ => false,
+            });
+            if known && grant != ModelGrant::default() {
+                grants.models.insert(model.to_ascii_uppercase(), grant);
+            } else {
+                let found = Found::Typed(access).to_string();
+                refuse(format!("{key}.{model}"), found, "a list of \"read\" and \"write\"");
+            }
+        }
+    }
+}
+
+/// What JSON cannot say, if anything.
+fn foreign_to_json(value: &Value) -> Option<String> {
+    match value {
+        Value::Datetime(_) => Some("the date or time ".to_owned() + &value.to_string()),
+        Value::Float(number) if !number.is_finite() => Some(format!("the number {number}")),
+        Value::Array(items) => items.iter().find_map(foreign_to_json),
+        Value::Table(table) => table.values().find_map(foreign_to_json),
+        Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => None,
+    }
+}
+
+fn read_limit(key: &str, written: Written, limits: &mut ModuleLimits, mistakes: &mut Vec<ConfigError>) {
+    let Written { key: written_key, line, found } = written;
+    let place = Place::File { line, key: written_key };
+    let refusal = match key {
+        "memory" => read(&MEMORY, &found, &mut limits.memory),
+        "deadline" => read(&DEADLINE, &found, &mut limits.deadline),
+        "cpu_deadline" => read(&CPU_DEADLINE, &found, &mut limits.cpu_deadline),
+        "payload" => read(&PAYLOAD, &found, &mut limits.payload),
+        "instances" => read(&INSTANCES, &found, &mut limits.instances),
+        "invocations" => read(&INVOCATIONS, &found, &mut limits.invocations),
+        _ => Some(("an unknown key".to_owned(), format!("one of {}", LIMIT_KEYS.join(", ")))),
+    };
+    if let Some((found, expected)) = refusal {
+        mistakes.push(ConfigError::Value { place, found, expected });
+    }
+}
+
+/// What was found and what is expected, unless it is right.
+fn read<K: Kind>(kind: &K, found: &Found, value: &mut Option<K::Value>) -> Option<(String, String)> {
+    match kind.read(found) {
+        Ok(Reading::Value(read)) => {
+            *value = Some(read);
+            None
+        }
+        Ok(Reading::Auto) => None,
+        Err(refusal) => Some((refusal.found, refusal.expected)),
+    }
+}
+
+/// One limit as a manifest has it: text, or a number for counts. The key is one of [`LIMIT_KEYS`].
+///
+/// # Errors
+/// What was found and what is expected.
+pub fn read_module_limit(key: &str, text: &str, limits: &mut ModuleLimits) -> Result<(), String> {
+    let mut mistakes = Vec::new();
+    let found = Found::Word(text.to_owned());
+    let written = Written { key: key.to_owned(), line: 0, found };
+    read_limit(&key.replace('-', "_"), written, limits, &mut mistakes);
+    match mistakes.pop() {
+        None => Ok(()),
+        Some(ConfigError::Value { found, expected, .. }) => {
+            Err(format!("found {found}, expected {expected}"))
+        }
+        Some(other) => Err(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raw;
+
+    fn modules(text: &str) -> (BTreeMap<String, ModuleTerms>, String) {
+        let mut raw = raw::parse(text).unwrap();
+        let mut mistakes = Vec::new();
+        let modules = take(&mut raw, &mut mistakes);
+        assert!(raw.is_empty(), "{raw:?}");
+        (modules, mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+
+    #[test]
+    fn settings_and_names_are_kept_to_the_letter() {
+        let (modules, mistakes) = modules(
+            "[modules.my-order]\nsettings = { base-url = \"x\", deep = { a_b = [1, 2.5, true] } }\n\
+             [modules.my_order.settings]\nempty = {}\n[modules.\"a.b\".limits]\nmemory = \"1MiB\"\n[modules.none]\n",
+        );
+        assert_eq!(mistakes, "");
+        let names: Vec<_> = modules.keys().map(String::as_str).collect();
+        assert_eq!(names, ["a.b", "my-order", "my_order"]);
+        assert_eq!(modules["my-order"].settings["base-url"].as_str(), Some("x"));
+        assert_eq!(modules["my-order"].settings["deep"]["a_b"].as_array().unwrap().len(), 3);
+        assert_eq!(modules["a.b"].limits.memory, Some(1 << 20));
+    }
+
+    #[test]
+    fn limits_have_kinds_and_bounds() {
+        let (modules, mistakes) = modules(
+            "[modules.a.limits]\nmemory = \"64MiB\"\ndeadline = \"250ms\"\ncpu-deadline = \"5s\"\npayload = \"1MiB\"\n\
+             instances = 8\ninvocations = 10_000\n",
+        );
+        assert_eq!(mistakes, "");
+        insta::assert_debug_snapshot!(modules["a"].limits, @"
+        ModuleLimits {
+            memory: Some(
+                67108864,
+            ),
+            deadline: Some(
+                250ms,
+            ),
+            cpu_deadline: Some(
+                5s,
+            ),
+            payload: Some(
+                1048576,
+            ),
+            instances: Some(
+                8,
+            ),
+            invocations: Some(
+                10000,
+            ),
+        }
+        ");
+    }
+
+    #[test]
+    fn mistakes_come_all_at_once_with_their_lines() {
+        let (_, mistakes) = modules(
+            "[modules.a]\nsetings = 1\nsettings = { at = 2020-01-01, }\n[modules.a.limits]\nmemory = \"1GiB\"\n\
+             deadline = 5\ncpu-dedline = \"1s\"\n[modules]\nb = true\nc.settings = [1]\nd.settings.x = nan\n",
+        );
+        insta::assert_snapshot!(mistakes, @r#"
+        aegis.toml:7: modules.a.limits.cpu-dedline: found an unknown key, expected one of memory, deadline, cpu-deadline, payload, instances, invocations
+        aegis.toml:6: modules.a.limits.deadline: found 5, expected a time from 1ms to 1m, such as "250ms" or "30s"
+        aegis.toml:5: modules.a.limits.memory: found "1GiB", expected a size from 64KiB to 256MiB, such as "64KiB" or "2MiB"
+        aegis.toml:2: modules.a.setings: found 1, expected a table [modules.NAME] with settings, limits or grants
+        aegis.toml:3: modules.a.settings: found the date or time 2020-01-01, expected texts, numbers, booleans, lists and tables, as JSON has them
+        aegis.toml:9: modules.b: found true, expected a table [modules.NAME] with settings, limits or grants
+        aegis.toml:10: modules.c.settings: found a list, expected a table of settings
+        aegis.toml:11: modules.d.settings: found the number NaN, expected texts, numbers, booleans, lists and tables, as JSON has them
+        "#);
+    }
+
+    #[test]
+    fn a_manifest_has_the_same_limits() {
+        let mut limits = ModuleLimits::default();
+        for (key, text) in [("memory", "1MiB"), ("cpu-deadline", "2s"), ("instances", "3")] {
+            read_module_limit(key, text, &mut limits).unwrap();
+        }
+        assert_eq!(limits.memory, Some(1 << 20));
+        assert_eq!(limits.cpu_deadline, Some(Duration::from_secs(2)));
+        assert_eq!(limits.instances, Some(3));
+        let message = read_module_limit("deadline", "soon", &mut limits).unwrap_err();
+        insta::assert_snapshot!(message, @r#"found "soon", expected a time from 1ms to 1m, such as "250ms" or "30s""#);
+        assert!(read_module_limit("other", "1", &mut limits).is_err());
+    }
+
+    #[test]
+    fn grants_name_models_and_what_may_be_done_with_their_documents() {
+        let (modules, mistakes) = modules(
+            "[modules.order]\ngrants = { models = { Customer = [\"read\"], inventory = [\"read\", \"write\"] } }\n\
+             [modules.a]\ngrants = { models = { x = [\"own\"], y = [] }, http = {}, secrets = 7 }\n\
+             [modules.b]\ngrants = true\n",
+        );
+        let models = &modules["order"].grants.models;
+        assert_eq!(models["CUSTOMER"], ModelGrant { read: true, write: false });
+        assert_eq!(models["INVENTORY"], ModelGrant { read: true, write: true });
+        insta::assert_snapshot!(mistakes, @r#"
+        aegis.toml:4: modules.a.grants.models.x: found a list, expected a list of "read" and "write"
+        aegis.toml:4: modules.a.grants.models.y: found a list, expected a list of "read" and "write"
+        aegis.toml:4: modules.a.grants.http: found a capability that cannot be granted, expected models
+        aegis.toml:4: modules.a.grants.secrets: found 7, expected a table { models = { NAME = ["read", "write"] } }
+        aegis.toml:6: modules.b.grants: found true, expected a table { models = { NAME = ["read", "write"] } }
+        "#);
+    }
+}
