@@ -1,0 +1,258 @@
+//! One call of a module's code: who asks, until when, and what became of it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{contract::types, failure::told};
+
+/// Why the code is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A client's request.
+    Api,
+    /// A command.
+    Command,
+    /// The host's own doing: an instance begins or ends.
+    Lifecycle,
+}
+
+/// One call.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The request that it belongs to.
+    pub request_id: String,
+    /// Why.
+    pub origin: Origin,
+    /// When the answer is not wanted any more, whatever the module's own limit is.
+    pub deadline: Instant,
+    /// How often the same was tried before, from 1.
+    pub attempt: u32,
+    /// The key under which the client may repeat the request.
+    pub idempotency_key: Option<String>,
+    /// How many calls of modules, each made by the one before, led to this one: 0 for a client's request.
+    pub depth: u32,
+}
+
+/// Most calls of modules that lead from one to the next.
+pub const DEPTH_MAX: u32 = 16;
+
+/// What the code said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What kind of no.
+    pub code: RefusalCode,
+    /// In words.
+    pub message: String,
+    /// Anything more, JSON.
+    pub details: Option<String>,
+    /// Worth another attempt.
+    pub transient: bool,
+}
+
+impl Refusal {
+    /// A no of one sentence.
+    #[must_use]
+    pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), details: None, transient: false }
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(RefusalCode::Unavailable, message)
+    }
+}
+
+/// Kinds of no, as the contract names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalCode {
+    /// The input is not acceptable.
+    Invalid,
+    /// What it is about does not exist.
+    NotFound,
+    /// It contradicts what is stored.
+    Conflict,
+    /// The caller may not.
+    Denied,
+    /// Something the code asked did not answer in time.
+    Timeout,
+    /// Something the code needs is not there.
+    Unavailable,
+    /// Something the code needs has failed too often of late.
+    CircuitOpen,
+    /// The input is too large.
+    TooLarge,
+    /// The caller went away.
+    Cancelled,
+    /// The code cannot do this.
+    Unsupported,
+    /// The code has failed.
+    Internal,
+}
+
+/// What becomes of a call that has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The code answered no. Its instance is well.
+    #[error("the module refused: {}", .0.message)]
+    Refused(Refusal),
+    /// The code did not end in time. Its instance is gone.
+    #[error("{entry} of module {module} took longer than {} ms", allowed.as_millis())]
+    Deadline {
+        /// The module.
+        module: String,
+        /// What was called.
+        entry: &'static str,
+        /// What it had.
+        allowed: Duration,
+    },
+    /// The code has a defect. Its instance is gone.
+    #[error("{entry} of module {module} failed: {reason}")]
+    Trapped {
+        /// The module.
+        module: String,
+        /// What was called.
+        entry: &'static str,
+        /// What happened and where, for the operator's log; clients are not told.
+        reason: String,
+    },
+    /// All instances were busy until the deadline, or the queue of the CPU pool is full.
+    #[error("module {module} is busy")]
+    Busy {
+        /// The module.
+        module: String,
+    },
+}
+
+impl CallError {
+    pub(crate) fn trapped(module: &str, entry: &'static str, error: &wasmtime::Error) -> Self {
+        Self::Trapped { module: module.to_owned(), entry, reason: told(error) }
+    }
+}
+
+impl From<types::Fault> for Refusal {
+    fn from(fault: types::Fault) -> Self {
+        use types::FaultCode as Theirs;
+        let code = match fault.code {
+            Theirs::Invalid => RefusalCode::Invalid,
+            Theirs::NotFound => RefusalCode::NotFound,
+            Theirs::Conflict => RefusalCode::Conflict,
+            Theirs::Denied => RefusalCode::Denied,
+            Theirs::Timeout => RefusalCode::Timeout,
+            Theirs::Unavailable => RefusalCode::Unavailable,
+            Theirs::CircuitOpen => RefusalCode::CircuitOpen,
+            Theirs::TooLarge => RefusalCode::TooLarge,
+            Theirs::Cancelled => RefusalCode::Cancelled,
+            Theirs::Unsupported => RefusalCode::Unsupported,
+            Theirs::Internal => RefusalCode::Internal,
+        };
+        Self { code, message: fault.message, details: fault.details, transient: fault.transient }
+    }
+}
+
+/// What the one who waits for a call and the code that runs for it tell each other.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Signals {
+    shared: Arc<Flags>,
+}
+
+#[derive(Debug, Default)]
+struct Flags {
+    cancelled: AtomicBool,
+    slice_used_up: AtomicBool,
+}
+
+impl Signals {
+    /// Whether nobody waits any longer, so that the code stops.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.shared.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Cancels when it is dropped.
+    pub(crate) fn cancel_on_drop(&self) -> CancelOnDrop {
+        CancelOnDrop(self.clone())
+    }
+
+    /// The code has run for a whole slice and lets others run.
+    pub(crate) fn use_up_slice(&self) {
+        self.shared.slice_used_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the code has used a slice up since this was asked before.
+    pub(crate) fn slice_was_used_up(&self) -> bool {
+        self.shared.slice_used_up.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// The end of a call that the caller holds.
+#[derive(Debug)]
+pub(crate) struct CancelOnDrop(Signals);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.shared.cancelled.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What running code can learn about the call it serves, and what ends it.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    pub(crate) until: Instant,
+    /// How long that was when it began.
+    pub(crate) allowed: Duration,
+    pub(crate) signals: Signals,
+}
+
+impl Budget {
+    pub(crate) fn new(allowed: Duration) -> Self {
+        Self { until: Instant::now() + allowed, allowed, signals: Signals::default() }
+    }
+
+    /// The caller does not wait beyond `deadline`.
+    pub(crate) fn end_by(&mut self, deadline: Instant) {
+        if deadline < self.until {
+            self.until = deadline;
+            self.allowed = self.remaining();
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.signals.is_cancelled() || Instant::now() >= self.until
+    }
+
+    pub(crate) fn remaining(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+}
+
+/// Ends code whose time is up.
+#[derive(Debug, thiserror::Error)]
+#[error("its time is up")]
+pub(crate) struct TimeIsUp;
+
+pub(crate) fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+impl Call {
+    /// As the code sees it.
+    pub(crate) fn context(&self, budget: &Budget) -> types::Context {
+        types::Context {
+            request_id: self.request_id.clone(),
+            traceparent: None,
+            tenant: None,
+            principal: None,
+            origin: match self.origin {
+                Origin::Api => types::Origin::Api,
+                Origin::Command => types::Origin::Command,
+                Origin::Lifecycle => types::Origin::Lifecycle,
+            },
+            budget_ms: milliseconds(budget.remaining()),
+            attempt: self.attempt,
+            idempotency_key: self.idempotency_key.clone(),
+        }
+    }
+}

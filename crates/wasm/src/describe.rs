@@ -1,0 +1,195 @@
+//! From the bytes of a component to code that workers can map, and what the component says about itself. The work of
+//! the compile helper.
+//!
+//! ```text
+//! bytes ─▶ digest ─▶ inspect ─▶ compile ─▶ link ─▶ describe in a throw-away instance ─▶ specification
+//! ```
+
+use std::{sync::Arc, time::Duration};
+
+use aegis_domain::{
+    code::{CodeLimits, Grants},
+    spec::ModelSpec,
+};
+use sha2::{Digest, Sha256};
+use wasmtime::{
+    Engine,
+    component::{Component, Linker},
+};
+
+use crate::{
+    cache::CodeCache,
+    call::Budget,
+    contract::{WitModelSpec, base, describing},
+    diagnostic::{Code, Diagnostic},
+    engine::{self, EngineError},
+    failure::told,
+    imports, inspect,
+    output::LogBudget,
+    services::Nothing,
+    specification,
+    state::{Owner, State},
+    ticker::Ticker,
+};
+
+/// Time a component has to say who it is.
+const DESCRIBE_TIME: Duration = Duration::from_millis(500);
+/// Memory it has for that, bytes: interpreters need most of it to begin.
+const DESCRIBE_MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Longest specification, bytes.
+const DESCRIPTION_BYTES_MAX: u64 = 1024 * 1024;
+
+/// A component that can be run.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The model that it is, with its code.
+    pub spec: ModelSpec,
+    /// Code for workers of this image. It is trusted because we made it.
+    pub code: Vec<u8>,
+}
+
+/// What the operator says about a module.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// Non-secret settings, a JSON object.
+    pub settings: serde_json::Value,
+    /// What it may use.
+    pub limits: CodeLimits,
+    /// What it may reach.
+    pub grants: Grants,
+}
+
+/// Why a component was not prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// It is the component's doing.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Refused(Vec<Diagnostic>),
+    /// It is this machine's doing.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// Compiles components, one after the other.
+pub struct Compiler {
+    engine: Engine,
+    linker: Linker<State>,
+    ticker: Ticker,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Compiler {
+    /// A compiler of this process.
+    ///
+    /// # Errors
+    /// When this machine cannot run one.
+    pub fn new() -> Result<Self, EngineError> {
+        let failed = |reason: String| EngineError { reason };
+        let engine = engine::compiler()?;
+        let mut linker = Linker::new(&engine);
+        imports::link(&mut linker).map_err(|error| failed(format!("{error:#}")))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.map_err(|error| failed(error.to_string()))?;
+        let ticker = Ticker::start(&engine).map_err(|error| failed(error.to_string()))?;
+        Ok(Self { engine, linker, ticker, runtime })
+    }
+
+    /// Prepares a component.
+    ///
+    /// # Errors
+    /// All that speaks against it at once, as far as it can be told.
+    pub fn prepare(&self, bytes: &[u8], terms: Terms) -> Result<Prepared, PrepareError> {
+        self.prepare_cached(bytes, terms, None)
+    }
+
+    /// Prepares a component whose code may be in a cache; if not, it is put there.
+    ///
+    /// # Errors
+    /// As of [`Self::prepare`]. Trouble with the cache is none: the component is compiled.
+    pub fn prepare_cached(
+        &self,
+        bytes: &[u8],
+        terms: Terms,
+        cache: Option<&CodeCache>,
+    ) -> Result<Prepared, PrepareError> {
+        inspect::inspect(bytes).map_err(PrepareError::Refused)?;
+        let refused = |diagnostic| PrepareError::Refused(vec![diagnostic]);
+        let failed = |code, error: &wasmtime::Error| refused(Diagnostic::new(code, told(error)));
+        let digest = format!("{:x}", Sha256::digest(bytes));
+        let (component, code) =
+            self.compile(bytes, &digest, cache).map_err(|error| failed(Code::CompileFailed, &error))?;
+        let (info, described) = self.describe(&component, &terms).map_err(refused)?;
+        let exports = specification::Exports::of(&self.engine, &component, &self.linker)
+            .map_err(|error| failed(Code::LinkFailed, &error))?;
+        let identity = specification::Identity { info, digest, exports };
+        let spec = specification::read(described, identity, terms).map_err(|mistakes| {
+            let told = mistakes.into_iter().map(|mistake| Diagnostic::new(Code::BadSpecification, mistake));
+            PrepareError::Refused(told.collect())
+        })?;
+        Ok(Prepared { spec, code })
+    }
+
+    /// Compiles a component, or takes the code that was compiled before.
+    fn compile(
+        &self,
+        bytes: &[u8],
+        digest: &str,
+        cache: Option<&CodeCache>,
+    ) -> wasmtime::Result<(Component, Vec<u8>)> {
+        if let Some(found) = cache.and_then(|cache| cache.component(&self.engine, digest)) {
+            return Ok(found);
+        }
+        let component = Component::from_binary(&self.engine, bytes)?;
+        let code = component.serialize()?;
+        if let Some(cache) = cache {
+            cache.keep(&self.engine, digest, &code);
+        }
+        Ok((component, code))
+    }
+
+    /// Asks the component who it is, in an instance that is thrown away.
+    fn describe(
+        &self,
+        component: &Component,
+        terms: &Terms,
+    ) -> Result<(base::exports::aegis::module::identity::ModuleInfo, WitModelSpec), Diagnostic> {
+        let failed = |code, error: &wasmtime::Error, output: &str| {
+            let tail = if output.is_empty() { String::new() } else { format!("; it wrote: {output}") };
+            Diagnostic::new(code, format!("{}{tail}", told(error)))
+        };
+        let linked =
+            self.linker.instantiate_pre(component).map_err(|error| failed(Code::LinkFailed, &error, ""))?;
+        let link = |error: wasmtime::Error| failed(Code::LinkFailed, &error, "");
+        let identity = base::BaseIndices::new(&linked).map_err(link)?;
+        let describing = describing::DescribingIndices::new(&linked).map_err(link)?;
+        let limits = CodeLimits {
+            memory_bytes_max: DESCRIBE_MEMORY_BYTES_MAX.max(terms.limits.memory_bytes_max),
+            payload_bytes_max: DESCRIPTION_BYTES_MAX,
+            ..terms.limits
+        };
+        let owner = Owner {
+            module: "a component".to_owned(),
+            model: String::new(),
+            settings: terms.settings.clone(),
+            limits,
+            log_budget: LogBudget::default(),
+        };
+        let state = State::new(Arc::new(owner), Arc::new(Nothing), Budget::new(DESCRIBE_TIME));
+        let output = state.output.clone();
+        let mut store = state.into_store(&self.engine);
+        let _running = self.ticker.running();
+        let described = self.runtime.block_on(async {
+            let instance = linked.instantiate_async(&mut store).await?;
+            specification::Exports::check(&linked, &mut store, &instance)?;
+            let module = identity.load(&mut store, &instance)?;
+            let info = module.aegis_module_identity().call_info(&mut store).await?;
+            let module = describing.load(&mut store, &instance)?;
+            let spec = module.aegis_module_describe_model().call_describe(&mut store).await?;
+            wasmtime::Result::Ok((info, spec))
+        });
+        described.map_err(|error: wasmtime::Error| match error.is::<specification::OtherSignature>() {
+            true => failed(Code::LinkFailed, &error, ""),
+            false => failed(Code::DescribeFailed, &error, &output.take()),
+        })
+    }
+}

@@ -1,0 +1,113 @@
+//! Why a component cannot be used, in words for its author.
+
+use std::fmt;
+
+/// What refused a component. The numbers are stable; they stand in front of the message as `AEGIS-M…`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// Its manifest is not acceptable.
+    BadManifest,
+    /// There is no file with it, several, or one that cannot be read.
+    NoFile,
+    /// More bytes than a component may have.
+    TooLarge,
+    /// Another size than its manifest says.
+    SizeDiffers,
+    /// Another SHA-256 than its manifest says.
+    DigestDiffers,
+    /// Text, a core module, a precompiled artifact, or no Wasm at all.
+    NotAComponent,
+    /// Not valid Wasm.
+    Malformed,
+    /// It declares more than a component may.
+    DeclaresTooMuch,
+    /// It imports what this host does not offer.
+    UnknownImport,
+    /// It speaks another version of the contract.
+    OtherVersion,
+    /// It does not export what makes it a module.
+    MissingExport,
+    /// It cannot be compiled.
+    CompileFailed,
+    /// Its imports and ours do not fit.
+    LinkFailed,
+    /// It failed while it described itself.
+    DescribeFailed,
+    /// What it says about itself is not acceptable.
+    BadSpecification,
+}
+
+impl Code {
+    /// The stable number.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        match self {
+            Self::BadManifest => 100,
+            Self::NoFile => 101,
+            Self::TooLarge => 110,
+            Self::SizeDiffers => 120,
+            Self::DigestDiffers => 121,
+            Self::NotAComponent => 130,
+            Self::Malformed => 131,
+            Self::DeclaresTooMuch => 140,
+            Self::UnknownImport => 150,
+            Self::OtherVersion => 151,
+            Self::MissingExport => 160,
+            Self::CompileFailed => 170,
+            Self::LinkFailed => 171,
+            Self::DescribeFailed => 180,
+            Self::BadSpecification => 190,
+        }
+    }
+
+    /// The step of loading at which it is found.
+    #[must_use]
+    pub fn step(self) -> &'static str {
+        match self {
+            Self::BadManifest => "reading the manifest of",
+            Self::NoFile | Self::TooLarge => "reading",
+            Self::SizeDiffers | Self::DigestDiffers => "verifying",
+            Self::NotAComponent
+            | Self::Malformed
+            | Self::DeclaresTooMuch
+            | Self::UnknownImport
+            | Self::OtherVersion
+            | Self::MissingExport => "inspecting",
+            Self::CompileFailed => "compiling",
+            Self::LinkFailed => "linking",
+            Self::DescribeFailed => "describing",
+            Self::BadSpecification => "checking",
+        }
+    }
+}
+
+/// One reason why a component is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// What kind of reason.
+    pub code: Code,
+    /// What was found and what was expected.
+    pub message: String,
+}
+
+impl Diagnostic {
+    /// A reason.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "AEGIS-M{} {} the component: {}",
+            self.code.number(),
+            self.code.step(),
+            self.message
+        )
+    }
+}
+
+impl std::error::Error for Diagnostic {}

@@ -1,0 +1,33 @@
+//! The host's side of the contract: what a module can call.
+//!
+//! What the operator has not granted, and what this host does not offer yet, is there and answers no: components of
+//! some languages import all that their world lists, whether they use it or not.
+
+mod basics;
+mod denied;
+mod models;
+
+use wasmtime::component::{HasSelf, Linker};
+
+use crate::{
+    contract::{base::Base, types},
+    state::State,
+};
+
+/// The text behind a handle. Its text enters the guest only through a grant, and there is none yet.
+#[derive(Debug)]
+#[expect(unreachable_pub, reason = "the generated bindings name it in public")]
+pub struct Secret;
+
+/// Everything that a component may import.
+pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    Base::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+}
+
+impl types::Host for State {}
+
+/// A no that has one sentence.
+pub(super) fn fault(code: types::FaultCode, message: impl Into<String>) -> types::Fault {
+    types::Fault { code, message: message.into(), details: None, transient: false }
+}

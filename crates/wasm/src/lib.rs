@@ -1,0 +1,49 @@
+//! Components: how they are compiled, described, instantiated, limited and called.
+//!
+//! ```text
+//!   compile helper:  bytes ─▶ Compiler::prepare ─▶ specification + code ─▶ sealed into the generation
+//!   worker:          sealed code ─▶ Runtime::load ─▶ Module ─▶ Runtime::call ─▶ JSON or a CallError
+//! ```
+//!
+//! What always holds: code runs only under a deadline, a memory limit and a bound on what it hands over; an instance
+//! that trapped is never called again; code that we did not compile ourselves is never loaded; what is not granted
+//! answers no. This is the only crate that names `wasmtime` and `rayon`.
+
+mod cache;
+mod call;
+mod compatibility;
+mod contract;
+mod cpu;
+mod describe;
+mod diagnostic;
+mod engine;
+mod entry;
+mod failure;
+mod imports;
+mod inspect;
+mod mapping;
+mod memory;
+mod module;
+mod output;
+mod pool;
+mod runtime;
+mod services;
+mod specification;
+mod state;
+#[cfg(test)]
+mod tests;
+mod ticker;
+
+pub use cache::{CacheError, CodeCache};
+pub use call::{Call, CallError, DEPTH_MAX, Origin, Refusal, RefusalCode};
+pub use compatibility::compatibility;
+pub use cpu::CpuPool;
+pub use describe::{Compiler, PrepareError, Prepared, Terms};
+pub use diagnostic::{Code, Diagnostic};
+pub use engine::{EngineError, MEMORY_BYTES_MAX};
+pub use entry::Entry;
+pub use inspect::COMPONENT_BYTES_MAX;
+pub use mapping::{CODE_ALIGNMENT, MappingError, SealedFile};
+pub use module::{CodePlace, Module};
+pub use runtime::Runtime;
+pub use services::{Asker, Entity, Page, Search, Served, Services, Write};

@@ -1,0 +1,131 @@
+//! What a module may ask of its host beyond its own instance. The worker answers; this crate only passes on.
+
+use std::{future::Future, pin::Pin, time::Instant};
+
+use crate::call::Refusal;
+
+/// Who asks: code of a model in the course of a call.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// The model, upper case: what its code may reach is decided by it.
+    pub model: &'a str,
+    /// The request that the call belongs to.
+    pub request_id: &'a str,
+    /// When the answer is not wanted any more.
+    pub deadline: Instant,
+    /// Depth of the call ([`crate::Call::depth`]).
+    pub depth: u32,
+}
+
+/// A document as a module sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entity {
+    /// Its id.
+    pub id: String,
+    /// Name of its model, upper case.
+    pub model: String,
+    /// Its revision.
+    pub revision: u64,
+    /// When it was created, milliseconds since 1970.
+    pub created_ms: u64,
+    /// When it was last changed, milliseconds since 1970.
+    pub updated_ms: u64,
+    /// The document, JSON.
+    pub data: String,
+}
+
+/// A list that a module asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Search {
+    /// Filters: a JSON object of values, or of operators with values.
+    pub filter: String,
+    /// Fields to sort by, `-` in front for descending.
+    pub sort: Vec<String>,
+    /// Most documents.
+    pub limit: u32,
+    /// Where to go on.
+    pub cursor: Option<String>,
+    /// Properties wanted; all when empty.
+    pub fields: Vec<String>,
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The documents.
+    pub items: Vec<Entity>,
+    /// Where to go on.
+    pub cursor: Option<String>,
+}
+
+/// A write that a module asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// A new document.
+    Create {
+        /// JSON.
+        data: String,
+    },
+    /// A merge patch (RFC 7396).
+    Patch {
+        /// Of which document.
+        id: String,
+        /// JSON.
+        changes: String,
+        /// The revision that it must have.
+        revision: Option<u64>,
+    },
+    /// A whole new content.
+    Replace {
+        /// Of which document.
+        id: String,
+        /// JSON.
+        data: String,
+        /// The revision that it must have.
+        revision: Option<u64>,
+    },
+    /// A removal.
+    Delete {
+        /// Of which document.
+        id: String,
+        /// The revision that it must have.
+        revision: Option<u64>,
+    },
+}
+
+/// What a service comes to.
+pub type Served<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send + 'a>>;
+
+/// The host's services to modules.
+pub trait Services: Send + Sync {
+    /// One document of `model`.
+    fn find<'a>(&'a self, asker: Asker<'a>, model: &'a str, id: &'a str) -> Served<'a, Option<Entity>>;
+
+    /// A list of documents of `model`.
+    fn search<'a>(&'a self, asker: Asker<'a>, model: &'a str, search: Search) -> Served<'a, Page>;
+
+    /// Writes one document of `model`.
+    fn write<'a>(&'a self, asker: Asker<'a>, model: &'a str, write: Write) -> Served<'a, Entity>;
+}
+
+/// Services of a host that has none: while a component describes itself, nobody is there to be asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Nothing;
+
+impl Services for Nothing {
+    fn find<'a>(&'a self, _: Asker<'a>, _: &'a str, _: &'a str) -> Served<'a, Option<Entity>> {
+        nothing()
+    }
+
+    fn search<'a>(&'a self, _: Asker<'a>, _: &'a str, _: Search) -> Served<'a, Page> {
+        nothing()
+    }
+
+    fn write<'a>(&'a self, _: Asker<'a>, _: &'a str, _: Write) -> Served<'a, Entity> {
+        nothing()
+    }
+}
+
+fn nothing<'a, T: Send + 'a>() -> Served<'a, T> {
+    Box::pin(std::future::ready(Err(Refusal::unavailable("a module that is being loaded can reach nothing"))))
+}

@@ -1,0 +1,111 @@
+//! What belongs to one instance while it lives.
+
+use std::{sync::Arc, time::Instant};
+
+use aegis_domain::code::CodeLimits;
+use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::{
+    call::{Budget, TimeIsUp},
+    memory::MemoryLimiter,
+    output::{GuestOutput, LogBudget},
+    services::{Asker, Services},
+};
+
+/// Most resources (handles) that one instance may hold.
+const RESOURCES_MAX: usize = 10_000;
+/// Most random bytes that a guest gets at once through WASI.
+const WASI_RANDOM_BYTES_MAX: u64 = 64 * 1024;
+
+/// Whose instance it is.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    /// Name of the module.
+    pub(crate) module: String,
+    /// Name of its model, upper case.
+    pub(crate) model: String,
+    /// Non-secret settings.
+    pub(crate) settings: serde_json::Value,
+    pub(crate) limits: CodeLimits,
+    pub(crate) log_budget: LogBudget,
+}
+
+/// The host's side of an instance.
+pub(crate) struct State {
+    pub(crate) owner: Arc<Owner>,
+    pub(crate) services: Arc<dyn Services>,
+    /// When the instance was made.
+    pub(crate) born: Instant,
+    pub(crate) budget: Budget,
+    /// Request that the present call belongs to.
+    pub(crate) request_id: String,
+    /// Depth of the present call.
+    pub(crate) depth: u32,
+    pub(crate) limiter: MemoryLimiter,
+    /// What the guest wrote to its standard output and error of late.
+    pub(crate) output: GuestOutput,
+    pub(crate) table: ResourceTable,
+    wasi: WasiCtx,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl State {
+    /// No environment, no files, no network: what a language's runtime wants of WASI, and nothing else.
+    pub(crate) fn new(owner: Arc<Owner>, services: Arc<dyn Services>, budget: Budget) -> Self {
+        let output = GuestOutput::default();
+        let wasi = WasiCtx::builder()
+            .stdout(output.clone())
+            .stderr(output.clone())
+            .max_random_size(WASI_RANDOM_BYTES_MAX)
+            .build();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES_MAX);
+        let limiter = MemoryLimiter::new(owner.limits.memory_bytes_max);
+        Self {
+            owner,
+            services,
+            born: Instant::now(),
+            budget,
+            request_id: String::new(),
+            depth: 0,
+            limiter,
+            output,
+            table,
+            wasi,
+        }
+    }
+
+    /// Who asks for a service of the host.
+    pub(crate) fn asker(&self) -> Asker<'_> {
+        Asker {
+            model: &self.owner.model,
+            request_id: &self.request_id,
+            deadline: self.budget.until,
+            depth: self.depth,
+        }
+    }
+
+    /// A store around it, with every limit in force.
+    pub(crate) fn into_store(self, engine: &Engine) -> Store<Self> {
+        let payload_bytes_max = usize::try_from(self.owner.limits.payload_bytes_max).unwrap_or(usize::MAX);
+        let mut store = Store::new(engine, self);
+        store.limiter(|state| &mut state.limiter);
+        store.set_hostcall_fuel(payload_bytes_max);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|store| {
+            if store.data().budget.is_over() {
+                return Err(TimeIsUp.into());
+            }
+            store.data().budget.signals.use_up_slice();
+            // Not the plain yield: the runtime's last-in-first-out slot would run this task again at once.
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        });
+        store
+    }
+}

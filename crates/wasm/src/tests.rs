@@ -1,0 +1,140 @@
+//! Components from their bytes to their answers, in one process: what the compile helper and a worker do.
+
+mod calls;
+mod javascript;
+mod limits;
+mod pool;
+mod refused;
+mod services;
+
+use std::{
+    os::fd::AsFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use aegis_domain::code::{CodeLimits, CommandPlace, Grants};
+use aegis_guests::Guest;
+use rustix::fs::{MemfdFlags, SealFlags};
+use serde_json::json;
+
+use crate::{
+    Call, CallError, CodePlace, Compiler, Entity, Entry, Module, Origin, PrepareError, Prepared, Runtime,
+    SealedFile, Services, Terms, services::Nothing,
+};
+
+/// Time in which anything here has to be over, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn prepare(bytes: &[u8], limits: CodeLimits) -> Result<Prepared, PrepareError> {
+    let terms = Terms {
+        settings: json!({ "greeting": "hello", "depth": { "of": [1, 2] } }),
+        limits,
+        grants: Grants::default(),
+    };
+    Compiler::new().unwrap().prepare(bytes, terms)
+}
+
+/// Bytes behind others, at the place where code has to begin, in a file that nobody can change.
+fn seal(code: &[u8]) -> (SealedFile, CodePlace) {
+    let offset = crate::CODE_ALIGNMENT;
+    let file = rustix::fs::memfd_create("code", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    rustix::fs::ftruncate(&file, offset).unwrap();
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(offset)).unwrap();
+    let mut rest = code;
+    while !rest.is_empty() {
+        let written = rustix::io::write(&file, rest).unwrap();
+        rest = &rest[written..];
+    }
+    rustix::fs::fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW).unwrap();
+    (SealedFile::new(file.as_fd()).unwrap(), CodePlace { offset, length: code.len() as u64 })
+}
+
+/// A worker with one module.
+struct Worker {
+    runtime: Arc<Runtime>,
+    module: Arc<Module>,
+    tokio: tokio::runtime::Runtime,
+}
+
+impl Worker {
+    fn of(guest: &Guest) -> Self {
+        Self::with(guest, CodeLimits::default(), Arc::new(Nothing))
+    }
+
+    fn limited(guest: &Guest, limits: CodeLimits) -> Self {
+        Self::with(guest, limits, Arc::new(Nothing))
+    }
+
+    fn of_bytes(bytes: &[u8], limits: CodeLimits) -> Self {
+        Self::made(bytes, limits, Arc::new(Nothing))
+    }
+
+    fn with(guest: &Guest, limits: CodeLimits, services: Arc<dyn Services>) -> Self {
+        Self::made(&guest.build(), limits, services)
+    }
+
+    fn made(bytes: &[u8], limits: CodeLimits, services: Arc<dyn Services>) -> Self {
+        let prepared = prepare(bytes, limits).unwrap_or_else(|error| panic!("{error}"));
+        let (file, place) = seal(&prepared.code);
+        let runtime = Arc::new(Runtime::new(1, 1).unwrap());
+        let name = prepared.spec.name.to_string();
+        let module = runtime.load(&name, &prepared.spec.code.unwrap(), (&file, place), services).unwrap();
+        let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        Self { runtime, module: Arc::new(module), tokio: tokio.unwrap() }
+    }
+
+    fn call(&self, entry: Entry) -> Result<Option<String>, CallError> {
+        self.tokio.block_on(self.enter(call(), entry))
+    }
+
+    async fn enter(&self, call: Call, entry: Entry) -> Result<Option<String>, CallError> {
+        self.runtime.call(&self.module, CommandPlace::Io, call, entry).await
+    }
+
+    async fn compute(&self, entry: Entry) -> Result<Option<String>, CallError> {
+        self.runtime.call(&self.module, CommandPlace::Cpu, call(), entry).await
+    }
+
+    fn command(&self, name: &str, arguments: &str) -> Result<Option<String>, CallError> {
+        self.call(command(name, arguments))
+    }
+}
+
+fn call() -> Call {
+    Call {
+        request_id: "r1".to_owned(),
+        origin: Origin::Api,
+        deadline: Instant::now() + PATIENCE,
+        attempt: 1,
+        idempotency_key: None,
+        depth: 0,
+    }
+}
+
+fn command(name: &str, arguments: &str) -> Entry {
+    Entry::Command { name: name.to_owned(), target: None, arguments: arguments.to_owned() }
+}
+
+fn entity(data: &str) -> Entity {
+    Entity {
+        id: "7".to_owned(),
+        model: "TODO".to_owned(),
+        revision: 3,
+        created_ms: 1,
+        updated_ms: 2,
+        data: data.to_owned(),
+    }
+}
+
+fn answer(text: &str) -> Result<Option<String>, CallError> {
+    Ok(Some(text.to_owned()))
+}
+
+/// What went wrong, in words.
+fn trapped(result: Result<Option<String>, CallError>) -> String {
+    match result {
+        Err(CallError::Trapped { reason, .. }) => reason,
+        other => panic!("found {other:?}, expected that it failed"),
+    }
+}

@@ -1,0 +1,103 @@
+//! Many calls at once, and who is told that it is too many.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use aegis_domain::code::{CodeLimits, CommandPlace};
+
+use super::{PATIENCE, Worker, answer, call, command};
+use crate::{Call, CallError};
+
+/// Calls at once.
+const CALLS: usize = 2000;
+/// Instances for them.
+const INSTANCES: u32 = 100;
+
+#[test]
+fn two_thousand_calls_share_a_hundred_instances() {
+    let limits = CodeLimits { instances_max: INSTANCES, call_ms_max: 10_000, ..CodeLimits::default() };
+    let worker = Worker::limited(&aegis_guests::todo(), limits);
+    worker.tokio.block_on(async {
+        let mut calls = tokio::task::JoinSet::new();
+        for number in 0..CALLS {
+            let (runtime, module) = (Arc::clone(&worker.runtime), Arc::clone(&worker.module));
+            calls.spawn(async move {
+                let entry = command("echo", &number.to_string());
+                let echoed = runtime.call(&module, CommandPlace::Io, call(), entry).await;
+                (echoed, number, module.instances())
+            });
+        }
+        while let Some(ended) = calls.join_next().await {
+            let (echoed, number, instances) = ended.unwrap();
+            assert_eq!(echoed, answer(&number.to_string()));
+            assert!(instances <= INSTANCES as usize);
+        }
+    });
+}
+
+#[test]
+fn who_waits_past_the_deadline_is_told_that_it_is_busy() {
+    let limits = CodeLimits { instances_max: 1, call_ms_max: 400, ..CodeLimits::default() };
+    let worker = Worker::limited(&aegis_guests::unruly(), limits);
+    worker.tokio.block_on(async {
+        let (runtime, module) = (Arc::clone(&worker.runtime), Arc::clone(&worker.module));
+        let spins = tokio::spawn(async move {
+            runtime.call(&module, CommandPlace::Io, call(), command("spin", "{}")).await
+        });
+        let taken = Instant::now();
+        while worker.module.instances() == 0 {
+            assert!(taken.elapsed() < PATIENCE, "the call that spins did not begin");
+            tokio::task::yield_now().await;
+        }
+        let hurried = Call { deadline: Instant::now() + Duration::from_millis(50), ..call() };
+        let refused = worker.enter(hurried, command("fine", "{}")).await;
+        assert!(matches!(refused, Err(CallError::Busy { .. })), "{refused:?}");
+        assert!(matches!(spins.await.unwrap(), Err(CallError::Deadline { .. })));
+        assert_eq!(worker.enter(call(), command("fine", "{}")).await, answer("{\"fine\":true}"));
+    });
+}
+
+#[test]
+fn the_queue_for_long_computations_has_an_end() {
+    let limits = CodeLimits { cpu_call_ms_max: 500, ..CodeLimits::default() };
+    let worker = Worker::limited(&aegis_guests::unruly(), limits);
+    worker.tokio.block_on(async {
+        let cpu = worker.runtime.cpu();
+        // One thread and one place in the queue.
+        let one = worker.compute(command("spin", "{}"));
+        let two = worker.compute(command("fine", "{}"));
+        let three = worker.compute(command("fine", "{}"));
+        let (one, two, three) = tokio::join!(one, two, three);
+        assert!(matches!(one, Err(CallError::Deadline { .. })), "{one:?}");
+        assert!(matches!(three, Err(CallError::Busy { .. })), "{three:?}");
+        // The second waited for the first and has its own time from when it was asked.
+        assert!(matches!(two, Ok(_) | Err(CallError::Busy { .. } | CallError::Deadline { .. })), "{two:?}");
+        assert_eq!(cpu.taken(), 0);
+    });
+}
+
+#[test]
+fn a_caller_who_goes_away_frees_the_thread() {
+    let limits = CodeLimits { cpu_call_ms_max: 60_000, ..CodeLimits::default() };
+    let worker = Worker::limited(&aegis_guests::unruly(), limits);
+    worker.tokio.block_on(async {
+        let cpu = worker.runtime.cpu();
+        let spins = worker.compute(command("spin", "{}"));
+        assert!(tokio::time::timeout(Duration::from_millis(50), spins).await.is_err());
+        let begun = Instant::now();
+        while cpu.taken() > 0 {
+            assert!(begun.elapsed() < Duration::from_secs(2), "the thread is still taken");
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn an_instance_is_replaced_after_its_calls() {
+    let limits = CodeLimits { calls_per_instance_max: 3, ..CodeLimits::default() };
+    let worker = Worker::limited(&aegis_guests::counter(), limits);
+    let answers: Vec<String> = (0..7).map(|_| worker.command("next", "{}").unwrap().unwrap()).collect();
+    assert_eq!(answers, ["1", "2", "3", "1", "2", "3", "1"]);
+}

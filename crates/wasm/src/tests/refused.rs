@@ -1,0 +1,94 @@
+//! Components that never reach a worker, and why.
+
+use aegis_domain::code::CodeLimits;
+use std::{fmt::Write, time::Instant};
+
+use super::{Worker, prepare};
+use crate::{Code, Diagnostic, PrepareError};
+
+/// Time in which any component has to be refused: its description may spin for half a second.
+const REFUSAL_TIME: std::time::Duration = std::time::Duration::from_secs(5);
+
+fn diagnostics(bytes: &[u8]) -> Vec<Diagnostic> {
+    match prepare(bytes, CodeLimits::default()) {
+        Err(PrepareError::Refused(diagnostics)) => diagnostics,
+        Err(PrepareError::Engine(error)) => panic!("{error}"),
+        Ok(_) => vec![],
+    }
+}
+
+/// Each without the frames of a trap, whose places are those of the fixture.
+fn told(bytes: &[u8]) -> String {
+    diagnostics(bytes).iter().fold(String::new(), |mut told, diagnostic| {
+        let text = diagnostic.to_string();
+        let _ = writeln!(told, "  {}", text.split("; in ").next().unwrap_or_default());
+        told
+    })
+}
+
+#[test]
+fn a_part_of_a_component_is_refused() {
+    let whole = aegis_guests::todo().build();
+    for length in [0, 4, 7, 8, 100, whole.len() / 2, whole.len() - 1] {
+        let found = diagnostics(&whole[..length]);
+        let expected = match length {
+            8 => Code::MissingExport, // the smallest component there is
+            0..8 => Code::NotAComponent,
+            _ => Code::Malformed,
+        };
+        assert!(found.iter().any(|diagnostic| diagnostic.code == expected), "{length}: {found:?}");
+    }
+}
+
+#[test]
+fn what_is_no_component_is_told_apart() {
+    let artifact = prepare(&aegis_guests::plain().build(), CodeLimits::default()).unwrap().code;
+    let kinds: [(&str, &[u8]); 5] = [
+        ("text", b"(component)"),
+        ("a core module", &aegis_guests::core_module()),
+        ("our own code", &artifact),
+        ("an executable", b"\x7fELF\x02\x01\x01\0\0\0\0\0"),
+        ("noise", b"\x93\x11\x07\xff\x00\x00\x00\x00\x00\x01"),
+    ];
+    let all = kinds.iter().fold(String::new(), |all, (name, bytes)| format!("{all}{name}\n{}", told(bytes)));
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn every_hostile_component_is_refused_with_its_reason_in_time() {
+    let mut all = String::new();
+    for hostile in aegis_guests::refused() {
+        let begun = Instant::now();
+        let _ = write!(all, "{}\n{}", hostile.name, told(&hostile.bytes));
+        assert!(begun.elapsed() < REFUSAL_TIME, "{}: {:?}", hostile.name, begun.elapsed());
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn a_trap_in_describe_tells_where() {
+    let guest = aegis_guests::plain()
+        .item("(func $deep_inside unreachable)")
+        .describe("(call $deep_inside) (i32.const 0)");
+    let found = diagnostics(&guest.build());
+    assert_eq!(found[0].code, Code::DescribeFailed);
+    assert!(found[0].message.contains("; in deep_inside ("), "{}", found[0].message);
+}
+
+#[test]
+fn any_changed_byte_is_refused_or_harmless() {
+    let whole = aegis_guests::plain().build();
+    for place in (8..whole.len()).step_by(151) {
+        let mut changed = whole.clone();
+        changed[place] ^= 1 << (place % 8);
+        let _ = prepare(&changed, CodeLimits::default()); // it does not panic and it comes back
+    }
+}
+
+#[test]
+fn an_older_host_function_set_and_more_exports_are_fine() {
+    let older = aegis_guests::plain().import("log", "enabled").export("lifecycle").export("routes");
+    assert_eq!(Worker::of(&older).module.name(), "plain");
+    let newer_patch = aegis_guests::plain().contract_version("1.0.3").import("log", "write");
+    assert_eq!(Worker::of(&newer_patch).module.name(), "plain");
+}

@@ -1,0 +1,95 @@
+//! What a module asks of its host.
+
+use std::sync::Arc;
+
+use aegis_domain::code::CodeLimits;
+use parking_lot::Mutex;
+
+use super::{Worker, answer, call, command, entity};
+use crate::{
+    Call, CallError, Entity, Page, Refusal, RefusalCode, Search, Served, Services, Write, services::Asker,
+};
+
+/// A host with one customer that takes note of what it is asked.
+#[derive(Default)]
+struct Host {
+    asked: Mutex<Vec<String>>,
+}
+
+impl Host {
+    fn note(&self, asker: Asker<'_>, what: &str) {
+        self.asked.lock().push(format!("{} in {} at {}: {what}", asker.model, asker.request_id, asker.depth));
+    }
+}
+
+impl Services for Host {
+    fn find<'a>(&'a self, asker: Asker<'a>, model: &'a str, id: &'a str) -> Served<'a, Option<Entity>> {
+        self.note(asker, &format!("find {model} {id}"));
+        Box::pin(async move {
+            match id {
+                "stuck" => std::future::pending().await,
+                "secret" => Err(Refusal::new(RefusalCode::Denied, "not yours")),
+                "7" => Ok(Some(entity(r#"{"name":"Ada"}"#))),
+                _ => Ok(None),
+            }
+        })
+    }
+
+    fn search<'a>(&'a self, _: Asker<'a>, _: &'a str, _: Search) -> Served<'a, Page> {
+        Box::pin(async { Ok(Page { items: Vec::new(), cursor: None }) })
+    }
+
+    fn write<'a>(&'a self, asker: Asker<'a>, model: &'a str, write: Write) -> Served<'a, Entity> {
+        self.note(asker, &format!("write {model} {write:?}"));
+        let Write::Create { data } = write else { panic!("{write:?}") };
+        Box::pin(async move { Ok(entity(&data)) })
+    }
+}
+
+fn with_host() -> (Worker, Arc<Host>) {
+    let host = Arc::new(Host::default());
+    let limits = CodeLimits { call_ms_max: 200, ..CodeLimits::default() };
+    (Worker::with(&aegis_guests::order(), limits, Arc::<Host>::clone(&host)), host)
+}
+
+#[test]
+fn documents_of_other_models_are_found() {
+    let (worker, host) = with_host();
+    assert_eq!(worker.command("customer", "\"7\""), answer(r#"{"name":"Ada"}"#));
+    assert_eq!(worker.command("customer", "\"8\""), answer("null"));
+    assert_eq!(
+        host.asked.lock().join("\n"),
+        "ORDER in r1 at 0: find customer 7\nORDER in r1 at 0: find customer 8"
+    );
+}
+
+#[test]
+fn documents_of_other_models_are_written() {
+    let (worker, host) = with_host();
+    let deep = Call { depth: 2, ..call() };
+    let written = worker.tokio.block_on(worker.enter(deep, command("remind", r#"{"title":"a"}"#)));
+    assert_eq!(written, answer(r#"{"title":"a"}"#));
+    let asked = host.asked.lock().join("\n");
+    assert_eq!(asked, r#"ORDER in r1 at 2: write todo Create { data: "{\"title\":\"a\"}" }"#);
+}
+
+#[test]
+fn a_no_of_the_host_is_an_answer_that_the_module_can_pass_on() {
+    let (worker, _) = with_host();
+    match worker.command("customer", "\"secret\"") {
+        Err(CallError::Refused(refusal)) => {
+            assert_eq!((refusal.code, refusal.message.as_str()), (RefusalCode::Denied, "not yours"));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(worker.module.instances(), 1);
+}
+
+#[test]
+fn a_host_that_does_not_answer_costs_the_instance_and_no_more_time() {
+    let (worker, _) = with_host();
+    let stuck = worker.command("customer", "\"stuck\"");
+    assert!(matches!(stuck, Err(CallError::Deadline { .. })), "{stuck:?}");
+    assert_eq!(worker.module.instances(), 0);
+    assert_eq!(worker.command("customer", "\"8\""), answer("null"));
+}

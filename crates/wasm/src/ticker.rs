@@ -1,0 +1,83 @@
+//! What makes running code look at its deadline: a thread that counts epochs while any code runs, and sleeps otherwise.
+//!
+//! It is a thread of the operating system, because a task would starve with the runtime that it is there to save.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::{self, Thread},
+    time::Duration,
+};
+
+use wasmtime::Engine;
+
+/// Time between two looks of running code at its deadline. It is also the longest that code keeps a thread from others.
+pub(crate) const EPOCH: Duration = Duration::from_millis(1);
+
+/// Counts the epochs of one engine until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Ticker {
+    shared: Arc<Shared>,
+    thread: Thread,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Calls that run.
+    running: AtomicUsize,
+    ended: AtomicBool,
+}
+
+/// Code runs as long as this is held.
+#[derive(Debug)]
+pub(crate) struct Running {
+    shared: Arc<Shared>,
+}
+
+impl Ticker {
+    /// Begins to count.
+    ///
+    /// # Errors
+    /// When there can be no further thread.
+    pub(crate) fn start(engine: &Engine) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let (engine, counted) = (engine.weak(), Arc::clone(&shared));
+        let count = move || {
+            while !counted.ended.load(Ordering::Acquire) {
+                if counted.running.load(Ordering::Acquire) == 0 {
+                    thread::park();
+                    continue;
+                }
+                thread::sleep(EPOCH);
+                let Some(engine) = engine.upgrade() else { return };
+                engine.increment_epoch();
+            }
+        };
+        let thread = thread::Builder::new().name("epoch".to_owned()).spawn(count)?.thread().clone();
+        Ok(Self { shared, thread })
+    }
+
+    /// Code begins to run.
+    pub(crate) fn running(&self) -> Running {
+        if self.shared.running.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.thread.unpark();
+        }
+        Running { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared.running.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}

@@ -1,0 +1,129 @@
+//! Modules that behave.
+
+use serde_json::json;
+
+use crate::{
+    body::{Body, agree, answer, burn, create, echo, find, grow, log, merge, refuse, setting, splice},
+    guest::Guest,
+};
+
+/// A model that only says what it is: the host does the rest. Endpoint `plains`, any properties.
+#[must_use]
+pub fn plain() -> Guest {
+    Guest::model(json!({ "name": "plain", "endpoint": "plains", "version": "1.0.0" }))
+}
+
+/// A model with everything that a usual one has. Endpoint `todos`, fields `title` (required), `done` and `priority`
+/// (1 to 5), and any others.
+///
+/// - `on-create` adds `"stamped":true` in front.
+/// - `validate` refuses (`invalid`) a document with the text `forbidden` anywhere.
+/// - `on-update` merges the changes and adds `"touched":true` in front.
+/// - `on-delete` refuses (`conflict`) a document with the text `"protected":true`.
+/// - Commands: `echo` answers its arguments; `approve` answers the document with `"approved":true`, which is saved;
+///   `burn` computes on the CPU pool as many steps as the first number in its arguments says and answers a number;
+///   `refuse` answers a fault (`denied`); `greeting` answers the setting `greeting`, after a line in the log.
+///
+/// Documents and changes have to come without spaces between their parts, as the host writes them.
+#[must_use]
+pub fn todo() -> Guest {
+    let spec = json!({
+        "name": "todo", "endpoint": "todos", "version": "1.0.0",
+        "description": "Things to do.",
+        "fields": [
+            { "name": "title", "kind": "text", "rules": ["required"] },
+            { "name": "done", "kind": "boolean", "default-value": "false" },
+            { "name": "priority", "kind": "integer" },
+        ],
+        "mixins": [{ "name": "range", "options": r#"{"fields":["priority"],"min":1,"max":5}"# }],
+        "commands": [
+            { "name": "echo" },
+            { "name": "approve", "saves": true, "description": "Marks it as approved." },
+            { "name": "burn", "cpu-bound": true },
+            { "name": "refuse" },
+            { "name": "greeting" },
+        ],
+    });
+    let approved = merge_text("target_data", r#"{"approved":true}"#);
+    Guest::model(spec)
+        .info("todo", "1.2.0")
+        .hook("on-create", splice("input", r#""stamped":true"#))
+        .hook("validate", refuse("invalid", "it is forbidden").when_holds("after", "forbidden").then(agree()))
+        .hook("on-update", touched())
+        .hook(
+            "on-delete",
+            refuse("conflict", "it is protected")
+                .when_holds("current_data", "\"protected\":true")
+                .then(agree()),
+        )
+        .command("echo", echo("args"))
+        .command("approve", approved)
+        .command("burn", burn("args"))
+        .command("refuse", refuse("denied", "nobody may do that"))
+        .command("greeting", log("greeted").then(setting("/greeting")))
+}
+
+/// A model whose commands use the documents of others. Endpoint `orders`.
+///
+/// - `customer` answers the document of the model `customer` whose id is its argument, a JSON text, or `null`.
+/// - `remind` creates a document of the model `todo` from its arguments and answers what it became.
+#[must_use]
+pub fn order() -> Guest {
+    let spec = json!({
+        "name": "order", "endpoint": "orders", "version": "2.0.0",
+        "fields": [
+            { "name": "item", "kind": "text", "rules": ["required", "immutable"] },
+            { "name": "count", "kind": "integer", "default-value": "1" },
+        ],
+        "strict": true,
+        "datasource": { "name": "memory", "cache-entries": 1000 },
+    });
+    Guest::model(spec)
+        .info("order", "2.1.3")
+        .command("customer", find("customer", "args"))
+        .command("remind", create("todo", "args"))
+}
+
+/// A model whose instances remember: `next` answers how often the same instance was called, from 1; `init` begins at
+/// 100 when the setting `from` is there. Endpoint `counters`.
+#[must_use]
+pub fn counter() -> Guest {
+    let next = "(global.set $count (i64.add (global.get $count) (i64.const 1)))
+                (call $answer (call $digits (global.get $count)))";
+    let begin = "(global.set $count (i64.const 100)) (call $agree)";
+    let begin = Body::from(begin).when_holds("config", "\"from\"");
+    Guest::model(json!({ "name": "counter", "endpoint": "counters", "version": "1.0.0" }))
+        .item("(global $count (mut i64) (i64.const 0))")
+        .lifecycle("init", begin.then(agree()))
+        .command("next", next)
+}
+
+/// A model that takes one mebibyte more with every call of `eat` and answers `true`. Endpoint `greedies`.
+#[must_use]
+pub fn greedy() -> Guest {
+    Guest::model(json!({ "name": "greedy", "endpoint": "greedies", "version": "1.0.0" }))
+        .command("eat", grow().then(answer("true")))
+}
+
+/// The hook `on-update` of [`todo`].
+fn touched() -> Body {
+    let mut body = merge("current_data", "changes");
+    let mark = body.text(r#"{"touched":true}"#);
+    body.wat = format!(
+        "(call $merge (local.get $current_data) (local.get $current_data_length)
+           (local.get $changes) (local.get $changes_length))
+         (local.set $j) (local.set $i)
+         (call $answer (call $merge {mark} (local.get $i) (local.get $j)))"
+    );
+    body
+}
+
+/// Answers a parameter with a constant merge patch applied.
+fn merge_text(parameter: &str, changes: &str) -> Body {
+    let mut body = Body::default();
+    let changes = body.text(changes);
+    body.wat = format!(
+        "(call $answer (call $merge (local.get ${parameter}) (local.get ${parameter}_length) {changes}))"
+    );
+    body
+}
