@@ -1,17 +1,23 @@
-//! `aegis check`: every mistake of an app, or what it is.
+//! `aegis check`: every mistake of an app, or of a single component, or what it is.
 
-use std::fmt::Write;
+use std::{fmt::Write, path::Path, time::Duration};
 
-use aegis_config::Environment;
-use aegis_domain::spec::{Datasource, ModelSpec};
+use aegis_config::{Environment, format_size, format_time};
+use aegis_domain::{
+    code::{CodeSpec, CommandPlace},
+    spec::{Datasource, ModelSpec},
+};
 use aegis_supervisor::exit;
 use serde::Serialize;
 
 use crate::{
-    app::{App, Blame, Mistakes, load_app},
+    app::{App, Blame, Compilation, Component, Keep, Mistakes, load_app, load_component},
     arguments::AppArguments,
     output::{self, Form, counted, listed},
 };
+
+/// Characters of a digest that people are shown.
+const DIGEST_SHOWN_CHARACTERS: usize = 12;
 
 /// What a program reads.
 #[derive(Serialize)]
@@ -19,28 +25,85 @@ struct Report<'a> {
     valid: bool,
     digest: Option<&'a str>,
     models: Vec<&'a str>,
+    components: Vec<ComponentReport<'a>>,
     mistakes: &'a [String],
     warnings: &'a [String],
 }
 
-/// Checks the app and prints what there is to say.
+/// A component as a program reads it.
+#[derive(Serialize)]
+struct ComponentReport<'a> {
+    model: &'a str,
+    bytes: u64,
+    needs: &'a [String],
+    commands: Vec<&'a str>,
+    #[serde(flatten)]
+    code: &'a CodeSpec,
+}
+
+/// Checks the app, or the component, and prints what there is to say.
 pub(crate) fn check(arguments: &AppArguments, environment: &Environment, form: Form) -> u8 {
-    match load_app(&arguments.folder, &arguments.overrides(), environment) {
+    let path = &arguments.folder;
+    if path.extension().is_some_and(|extension| extension == "wasm") && !path.is_dir() {
+        return check_component(path, form);
+    }
+    let loaded = Compilation::quiet(Keep::WhereThereIsSome, |compilation| {
+        load_app(path, &arguments.overrides(), environment, compilation)
+    });
+    match loaded {
         Ok(app) => {
             match form {
                 Form::Text => output::result(&summary(&app)),
+                Form::Json => {
+                    let with_code = app.models.iter().filter(|model| model.code.is_some());
+                    output::json(&Report {
+                        valid: true,
+                        digest: Some(&app.bundle.digest),
+                        models: app.models.iter().map(|model| model.name.as_str()).collect(),
+                        components: with_code
+                            .zip(&app.components)
+                            .filter_map(|(model, component)| report(model, component))
+                            .collect(),
+                        mistakes: &[],
+                        warnings: &app.warnings,
+                    });
+                }
+            }
+            exit::FINE
+        }
+        Err(mistakes) => refuse(&mistakes, form),
+    }
+}
+
+/// Checks a component that is in no app.
+fn check_component(path: &Path, form: Form) -> u8 {
+    match load_component(path) {
+        Ok((model, component)) => {
+            match form {
+                Form::Text => output::result(&describe(&model, &component)),
                 Form::Json => output::json(&Report {
                     valid: true,
-                    digest: Some(&app.bundle.digest),
-                    models: app.models.iter().map(|model| model.name.as_str()).collect(),
+                    digest: model.code.as_ref().map(|code| code.digest.as_str()),
+                    models: vec![model.name.as_str()],
+                    components: report(&model, &component).into_iter().collect(),
                     mistakes: &[],
-                    warnings: &app.warnings,
+                    warnings: &[],
                 }),
             }
             exit::FINE
         }
         Err(mistakes) => refuse(&mistakes, form),
     }
+}
+
+fn report<'a>(model: &'a ModelSpec, component: &'a Component) -> Option<ComponentReport<'a>> {
+    Some(ComponentReport {
+        model: &component.model,
+        bytes: component.bytes,
+        needs: &component.needs,
+        commands: model.commands.keys().map(String::as_str).collect(),
+        code: model.code.as_ref()?,
+    })
 }
 
 /// Tells the mistakes of an app; the exit status that goes with them.
@@ -54,6 +117,7 @@ pub(crate) fn refuse(mistakes: &Mistakes, form: Form) -> u8 {
             valid: false,
             digest: None,
             models: Vec::new(),
+            components: Vec::new(),
             mistakes: &mistakes.lines,
             warnings: &[],
         }),
@@ -83,6 +147,12 @@ pub(crate) fn summary(app: &App) -> String {
     let _ = writeln!(text, "models   {}", app.models.len());
     for model in &app.models {
         let _ = writeln!(text, "  {}", line(model, app));
+        let component = app.components.iter().find(|component| component.model == model.name.as_str());
+        if let Some(component) = component {
+            for line in describe(model, component).lines() {
+                let _ = writeln!(text, "    {line}");
+            }
+        }
     }
     for warning in &app.warnings {
         let _ = writeln!(text, "warning: {warning}");
@@ -97,4 +167,60 @@ fn line(model: &ModelSpec, app: &App) -> String {
     };
     let fields = counted(model.fields.len(), "field");
     format!("{}  {}/models/{}  {datasource}, {fields}", model.name, app.config.api_root, model.endpoint)
+}
+
+/// What a person reads about a component.
+pub(crate) fn describe(model: &ModelSpec, component: &Component) -> String {
+    let Some(code) = &model.code else { return String::new() };
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let built =
+        if code.built_with.is_empty() { String::new() } else { format!(", built with {}", code.built_with) };
+    let _ = writeln!(text, "component  {} {}{built}", code.module, code.version);
+    let digest = code.digest.get(..DIGEST_SHOWN_CHARACTERS).unwrap_or(&code.digest);
+    let _ = writeln!(text, "file       {}, SHA-256 {digest}…", rounded(component.bytes));
+    let _ = writeln!(text, "model      {} at {}", model.name, model.endpoint);
+    let hooks = code.hooks;
+    let hooks = [
+        ("create", hooks.create),
+        ("validate", hooks.validate),
+        ("update", hooks.update),
+        ("delete", hooks.delete),
+    ];
+    let hooks = hooks.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name.to_owned());
+    let _ = writeln!(text, "hooks      {}", or_none(&hooks.collect::<Vec<_>>()));
+    let commands = model.commands.iter().map(|(name, command)| match command.place {
+        CommandPlace::Cpu => format!("{name} (CPU pool)"),
+        CommandPlace::Io => name.clone(),
+    });
+    let _ = writeln!(text, "commands   {}", or_none(&commands.collect::<Vec<_>>()));
+    if !component.needs.is_empty() {
+        let _ = writeln!(text, "needs      {}", component.needs.join(", "));
+    }
+    let limits = &code.limits;
+    let time = |milliseconds: u32| format_time(Duration::from_millis(milliseconds.into()));
+    let _ = writeln!(
+        text,
+        "limits     memory {}, deadline {}, cpu-deadline {}, payload {}, {} with {} each",
+        format_size(limits.memory_bytes_max),
+        time(limits.call_ms_max),
+        time(limits.cpu_call_ms_max),
+        format_size(limits.payload_bytes_max),
+        counted(limits.instances_max as usize, "instance"),
+        counted(usize::try_from(limits.calls_per_instance_max).unwrap_or(usize::MAX), "call"),
+    );
+    text
+}
+
+fn or_none(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// A size for people, with one digit behind the point.
+fn rounded(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 2] = [("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match UNITS.iter().find(|(_, unit)| bytes >= *unit) {
+        Some((name, unit)) => format!("{}.{}{name}", bytes / unit, bytes % unit * 10 / unit),
+        None => format_size(bytes),
+    }
 }

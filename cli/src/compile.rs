@@ -1,23 +1,49 @@
 //! The process that makes a generation: reads the app exactly as `aegis run` did, and hands the result to the
 //! supervisor, or everything that is wrong with it.
+//!
+//! Compilers and interpreters of what strangers wrote work here, so the process is bounded: in memory, in computing time
+//! per component, and by the supervisor in time. If it does not survive a component, the supervisor knows which one.
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::{Duration, Instant},
 };
 
 use aegis_config::Environment;
 use aegis_ipc::{
     IpcError, PROTOCOL_VERSION,
+    bundle::Bundle,
     control::{CONTROL_BYTES_MAX, ControlSocket, ToSupervisor},
     handoff::{self, Handoff},
 };
 use aegis_supervisor::exit;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::resource::{Resource, UsageWho, getrusage, setrlimit},
+};
 
-use crate::{app::load_app, arguments::AppArguments, output::counted, roles};
+use crate::{
+    app::{App, Compilation, Keep, Mistakes, load_app},
+    arguments::AppArguments,
+    output::counted,
+    roles,
+};
 
+/// What stands in front of mistakes after an upgrade.
+const CANNOT_FOLLOW: &str = "the supervisor runs the new executable, but the workers go on with the old one: the code of \
+    their modules has to be compiled anew, and the app has mistakes by now; mend them and upgrade again";
 /// Bytes of reasons that fit a control message beside its other fields.
 const REASONS_BYTES_MAX: usize = CONTROL_BYTES_MAX - 16 * 1024;
+/// Time in which the supervisor takes a message.
+const DELIVERY_TIME: Duration = Duration::from_secs(10);
+/// Memory that this process may write to, bytes. What is reserved and never touched does not count.
+const DATA_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Address space of this process, bytes: the engine reserves some gigabytes for each linear memory of a component that
+/// describes itself.
+const ADDRESS_SPACE_BYTES_MAX: u64 = 128 * 1024 * 1024 * 1024;
+/// Computing time for one component, over all threads, seconds.
+const COMPONENT_SECONDS_MAX: u64 = 300;
 
 /// Makes a generation.
 pub(crate) fn compile(arguments: &AppArguments, environment: &Environment) -> u8 {
@@ -27,6 +53,7 @@ pub(crate) fn compile(arguments: &AppArguments, environment: &Environment) -> u8
 fn make(arguments: &AppArguments, environment: &Environment) -> Result<u8, IpcError> {
     roles::name_process("compile");
     roles::become_helper()?;
+    limit_memory()?;
     let handoff = Handoff::from_environment()?;
     let control = ControlSocket::from_descriptor(handoff::adopt(handoff.control, "control socket")?);
     let hello = ToSupervisor::Hello {
@@ -35,31 +62,99 @@ fn make(arguments: &AppArguments, environment: &Environment) -> Result<u8, IpcEr
         generation: handoff.generation,
     };
     deliver(&control, &hello, &[])?;
-    match load_app(&arguments.folder, &arguments.overrides(), environment) {
-        Ok(app) => {
-            let bundle = app.bundle.seal()?;
+    let held = handoff.bundle.map(|held| handoff::adopt(held, "the bundle of the generation in force"));
+    let held = held.transpose()?;
+    if let Some(held) = &held
+        && still_fits(held)?
+    {
+        deliver(&control, &ToSupervisor::Compiled, &[held.as_fd()])?;
+        return Ok(exit::FINE);
+    }
+    match read_app(arguments, environment, &control) {
+        Ok(App { bundle, code, .. }) => {
+            let bundle = bundle.seal_with(code)?;
             deliver(&control, &ToSupervisor::Compiled, &[bundle.as_fd()])?;
             Ok(exit::FINE)
         }
         Err(mistakes) => {
-            let reasons = within(mistakes.lines, REASONS_BYTES_MAX);
+            let why = held.map(|_| CANNOT_FOLLOW.to_owned());
+            let reasons = why.into_iter().chain(mistakes.lines).collect();
+            let reasons = within(reasons, REASONS_BYTES_MAX);
             deliver(&control, &ToSupervisor::Invalid { reasons }, &[])?;
             Ok(exit::CONFIGURATION)
         }
     }
 }
 
-/// Sends a message that must arrive: the socket is empty when we start, so it has room for our two.
+/// Reads the app; tells the supervisor before each component, because it may be the last thing that is heard of us.
+fn read_app(
+    arguments: &AppArguments,
+    environment: &Environment,
+    control: &ControlSocket,
+) -> Result<App, Mistakes> {
+    let mut begins = |origin: &str, engine: &str| {
+        let working = ToSupervisor::Working { on: origin.to_owned(), engine: engine.to_owned() };
+        // Without these words the work is the same.
+        let _ = control.send(&working, &[]);
+        renew_computing_time();
+    };
+    let compilation = Compilation { keep: Keep::InDataFolder, begins: &mut begins };
+    load_app(&arguments.folder, &arguments.overrides(), environment, compilation)
+}
+
+/// Whether this image can run the code of a generation that another one made.
+fn still_fits(bundle: &OwnedFd) -> Result<bool, IpcError> {
+    let bundle = Bundle::read(bundle)?;
+    Ok(bundle.engine.is_empty() || aegis_wasm::compatibility().is_ok_and(|ours| ours == bundle.engine))
+}
+
+fn limit_memory() -> Result<(), IpcError> {
+    for (resource, bytes_max) in
+        [(Resource::RLIMIT_DATA, DATA_BYTES_MAX), (Resource::RLIMIT_AS, ADDRESS_SPACE_BYTES_MAX)]
+    {
+        let (_, hard) = nix::sys::resource::getrlimit(resource)
+            .map_err(|error| IpcError::os("reading the limits of the helper", error))?;
+        setrlimit(resource, bytes_max.min(hard), hard)
+            .map_err(|error| IpcError::os("limiting the memory of the helper", error))?;
+    }
+    Ok(())
+}
+
+/// Counts computing time anew: beyond it, the kernel ends this process.
+fn renew_computing_time() {
+    let renew = || -> nix::Result<()> {
+        let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+        let used = usage.user_time().tv_sec() + usage.system_time().tv_sec();
+        let (_, hard) = nix::sys::resource::getrlimit(Resource::RLIMIT_CPU)?;
+        let seconds_max = u64::try_from(used).unwrap_or(0) + COMPONENT_SECONDS_MAX;
+        setrlimit(Resource::RLIMIT_CPU, seconds_max.min(hard), hard)
+    };
+    if let Err(error) = renew() {
+        tracing::debug!(%error, "the computing time of the helper is not limited"); // the supervisor limits its time
+    }
+}
+
+/// Sends a message that must arrive.
 fn deliver(
     control: &ControlSocket,
     message: &ToSupervisor,
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<(), IpcError> {
-    if control.send(message, descriptors)? {
-        return Ok(());
+    let deadline = Instant::now() + DELIVERY_TIME;
+    while !control.send(message, descriptors)? {
+        let mut polled = [PollFd::new(control.as_fd(), PollFlags::POLLOUT)];
+        let wait = PollTimeout::try_from(deadline.saturating_duration_since(Instant::now()))
+            .unwrap_or(PollTimeout::ZERO);
+        let is_ready = poll(&mut polled, wait).is_ok_and(|ready| ready > 0);
+        let is_gone = polled[0]
+            .revents()
+            .is_some_and(|events| events.intersects(PollFlags::POLLERR | PollFlags::POLLHUP));
+        if !is_ready || is_gone {
+            let source = io::Error::from(io::ErrorKind::BrokenPipe);
+            return Err(IpcError::os("telling the supervisor, which is gone or does not read,", source));
+        }
     }
-    let source = io::Error::from(io::ErrorKind::BrokenPipe);
-    Err(IpcError::os("telling the supervisor, which is gone or does not read,", source))
+    Ok(())
 }
 
 /// As many reasons as fit, and how many do not.

@@ -6,7 +6,7 @@ use aegis_config::{Config, Environment};
 use aegis_supervisor::exit;
 
 use crate::{
-    app::load_app,
+    app::{Compilation, Keep, load_app},
     arguments::{AppArguments, RunArguments},
     check, logging,
     output::{self, Form},
@@ -20,7 +20,10 @@ pub(crate) fn run(arguments: RunArguments, environment: &Environment, form: Form
     let RunArguments { app: arguments, is_checked } = arguments;
     let arguments = arguments.absolute();
     if !is_checked {
-        return match load_app(&arguments.folder, &arguments.overrides(), environment) {
+        let loaded = Compilation::quiet(Keep::InDataFolder, |compilation| {
+            load_app(&arguments.folder, &arguments.overrides(), environment, compilation)
+        });
+        return match loaded {
             Ok(app) => {
                 logging::start(&app.config.log, "supervisor");
                 for warning in &app.warnings {

@@ -164,6 +164,18 @@ pub enum Counter {
     Streams,
     /// Requests that a panic ended.
     Defects,
+    /// Calls of modules.
+    GuestCalls,
+    /// Calls of modules that were answered no.
+    GuestRefusals,
+    /// Calls of modules that ended their instance with a defect.
+    GuestTraps,
+    /// Calls of modules that took too long.
+    GuestTimeouts,
+    /// Calls of modules that found no instance or no place on the CPU pool in time.
+    GuestBusy,
+    /// Microseconds spent in calls of modules, waiting included.
+    GuestMicroseconds,
 }
 
 /// Totals of one model in a cell.
@@ -182,6 +194,8 @@ pub enum ModelCounter {
     Removes,
     /// Requests refused with a 4xx.
     Refused,
+    /// Commands carried out.
+    Commands,
 }
 
 /// The mapped board. Cheap to clone; the mapping lives as long as the process.

@@ -112,6 +112,14 @@ pub enum ToSupervisor {
     /// Store: what it had only in memory rides along as a sealed memory file (see [`crate::sealed`]), for the store that
     /// follows. It has taken its last write.
     Kept,
+    /// Compile helper: a component is being compiled now. It has the whole time of a helper again, and if the helper does
+    /// not survive it, this is known to be why.
+    Working {
+        /// The file of the component.
+        on: String,
+        /// Compatibility tag of the code that this image makes.
+        engine: String,
+    },
     /// Compile helper: the bundle rides along.
     Compiled,
     /// Compile helper: the application is not valid.

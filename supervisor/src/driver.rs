@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Nothing in a pass may block: sockets are non-blocking, descriptors are opened, and only the last good generation is
-//! written and synced (once per generation in force). The longest pass is measured and shown in the status.
+//! written and synced (once per generation in force, a few megabytes per pass). The longest pass is measured and shown in
+//! the status.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -25,6 +26,7 @@ use aegis_ipc::{board::Board, board::monotonic_ms};
 use crate::{
     control, exit,
     fleet::{Action, ChildId, Event, Fleet},
+    last_good::Writing,
     listen::Listeners,
     lock::{DataLock, Predecessor},
     notify::Notifier,
@@ -93,6 +95,10 @@ pub(crate) struct Driver {
     compile_arguments: Vec<OsString>,
     watch: Option<Watch>,
     upgrading: Option<Upgrading>,
+    /// The last good generation on its way to the disk, and its number.
+    keeping: Option<(u64, Writing)>,
+    /// Compatibility tag of the code that images of today make, as far as a helper has told.
+    engine: Option<String>,
     log_file: Option<PathBuf>,
     stage: Stage,
     announcement: Announcement,
@@ -173,6 +179,9 @@ impl Driver {
         self.settle_events();
         self.answer_operators();
         if let Some(code) = self.exit {
+            while self.keeping.is_some() {
+                self.keep_last_good();
+            }
             self.leave();
             return Some(code);
         }

@@ -241,6 +241,7 @@ impl Fleet {
             Event::Bye { child } => self.doom(child, "left by its own will".to_owned(), None),
             Event::Unreachable { child, reason } => self.doom(child, reason, None),
             Event::Exited { child, exit } => self.exited(child, exit),
+            Event::Working { child, on } => self.working(child, on),
             Event::Compiled { child, digest, policy } => self.compiled(child, &digest, *policy),
             Event::Invalid { child, reasons } => self.invalid(child, reasons),
             Event::ListenersBound { generation } => self.listeners_bound(generation),
@@ -259,7 +260,7 @@ impl Fleet {
             }
             Event::Vitals(vitals) => self.vitals(&vitals),
             Event::Traffic(traffic) => self.traffic(traffic),
-            Event::Upgraded { image } => self.upgraded(image),
+            Event::Upgraded { image, has_code } => self.upgraded(image, has_code),
             Event::UpgradeFailed { reasons } => self.upgrade_failed(reasons),
             Event::UpgradeReturned { reason } => self.upgrade_returned(reason),
             Event::Request { asker, request } => self.request(asker, request),

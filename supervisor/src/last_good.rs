@@ -1,8 +1,11 @@
 //! The last generation that was in force, kept on disk so that it survives everything: a generation that cannot serve
 //! after a cold start is rolled back to it.
 //!
-//! One file, `generations/last-good` in the data directory: a checksummed frame around the bytes of the bundle. It is
-//! replaced as a whole (written beside, synced, renamed, directory synced), so a reader finds the old one or the new.
+//! One file, `generations/last-good` in the data directory: the bytes of the bundle, its code included, so that a host
+//! can serve from it without compiling anything, between their length and their checksum. It is replaced as a whole
+//! (written beside, synced, renamed, directory synced), so a reader finds the old one or the new.
+//!
+//! A bundle with code may be large. It is copied a piece at a time, and the loop of the supervisor turns in between.
 
 use std::{
     fs::File,
@@ -11,14 +14,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aegis_ipc::{IpcError, bundle::Bundle, codec, frame};
-use bytes::BytesMut;
+use aegis_ipc::{IpcError, bundle::BUNDLE_BYTES_MAX, sealed};
 
 use crate::SupervisorError;
 
 const FOLDER: &str = "generations";
 const FILE: &str = "last-good";
 const FILE_BEING_WRITTEN: &str = "last-good.new";
+/// What the file begins with.
+const MAGIC: [u8; 8] = *b"AEGISLG2";
+/// Bytes in front of the bundle: the magic and the bundle's length.
+const HEADER_BYTES: u64 = 16;
+/// Bytes behind the bundle: the checksum of all before.
+const TRAILER_BYTES: u64 = 4;
+/// Bytes that are in memory at once.
+const PIECE_BYTES: usize = 256 * 1024;
+/// Bytes that are written and synced in one pass of the loop. Most bundles without code fit.
+const STEP_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Where the last good generation of a data directory is.
 #[derive(Debug, Clone)]
@@ -42,6 +54,26 @@ pub enum Missing {
     },
 }
 
+/// A bundle on its way to the disk.
+#[derive(Debug)]
+pub struct Writing {
+    last_good: LastGood,
+    bundle: File,
+    file: File,
+    length: u64,
+    written: u64,
+    checksum: crc32fast::Hasher,
+}
+
+/// How far a bundle is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Some of it is written.
+    Some,
+    /// All of it is on disk, in place of what was there before.
+    Done,
+}
+
 impl LastGood {
     /// The one of this data directory.
     #[must_use]
@@ -49,61 +81,140 @@ impl LastGood {
         Self { folder: data_directory.join(FOLDER) }
     }
 
-    /// Writes the bundle behind `bundle`.
-    pub fn write(&self, bundle: &OwnedFd) -> Result<(), SupervisorError> {
-        let bytes =
-            bytes_of(bundle).map_err(|error| SupervisorError::os("reading the bundle in force", error))?;
-        let mut framed = Vec::with_capacity(frame::FRAME_HEADER_BYTES + bytes.len());
-        frame::write(&bytes, &mut framed)?;
-        self.replace(&framed).map_err(|error| {
-            SupervisorError::os(format!("writing {}", self.folder.join(FILE).display()), error)
-        })
+    /// Begins to write the bundle behind `bundle`. Nothing is replaced before all of it is there.
+    pub fn begin(&self, bundle: &OwnedFd) -> Result<Writing, SupervisorError> {
+        let bundle = bundle
+            .try_clone()
+            .map(File::from)
+            .and_then(|bundle| Ok((bundle.metadata()?.len(), bundle)))
+            .map_err(|error| SupervisorError::os("reading the bundle in force", error));
+        let (length, bundle) = bundle?;
+        let mut header = [0; HEADER_BYTES as usize];
+        header[..MAGIC.len()].copy_from_slice(&MAGIC);
+        header[MAGIC.len()..].copy_from_slice(&length.to_le_bytes());
+        let mut checksum = crc32fast::Hasher::new();
+        checksum.update(&header);
+        let create = || {
+            std::fs::create_dir_all(&self.folder)?;
+            let mut file = File::create(self.folder.join(FILE_BEING_WRITTEN))?;
+            file.write_all(&header)?;
+            Ok(file)
+        };
+        let file = create().map_err(|error| self.failed(error))?;
+        Ok(Writing { last_good: self.clone(), bundle, file, length, written: 0, checksum })
     }
 
     /// Reads it into a new sealed memory file.
     pub fn read(&self) -> Result<OwnedFd, Missing> {
         let path = self.folder.join(FILE);
-        let damaged = |reason: String| Missing::Damaged { path: path.clone(), reason };
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
+        let file = match File::open(&path) {
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Missing::Never),
-            Err(error) => return Err(damaged(error.to_string())),
+            Err(error) => return Err(Missing::Damaged { path, reason: error.to_string() }),
         };
-        open(&bytes).map_err(|error| damaged(crate::with_causes(&error)))
+        open(&file).map_err(|error| Missing::Damaged { path, reason: crate::with_causes(&error) })
     }
 
-    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
-        std::fs::create_dir_all(&self.folder)?;
-        let new = self.folder.join(FILE_BEING_WRITTEN);
-        let mut file = File::create(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&new, self.folder.join(FILE))?;
-        File::open(&self.folder)?.sync_all()
+    fn failed(&self, error: io::Error) -> SupervisorError {
+        SupervisorError::os(format!("writing {}", self.folder.join(FILE).display()), error)
     }
 }
 
-fn open(bytes: &[u8]) -> Result<OwnedFd, IpcError> {
-    let mut buffer = BytesMut::from(bytes);
-    let incomplete = || IpcError::Unexpected {
+impl Writing {
+    /// Writes the next part.
+    pub fn advance(&mut self) -> Result<Progress, SupervisorError> {
+        let until = self.length.min(self.written.saturating_add(STEP_BYTES));
+        self.copy_until(until).map_err(|error| self.last_good.failed(error))?;
+        if self.written < self.length {
+            // Each step waits for its own part, so that none waits for the whole.
+            self.file.sync_data().map_err(|error| self.last_good.failed(error))?;
+            return Ok(Progress::Some);
+        }
+        self.replace().map_err(|error| self.last_good.failed(error))?;
+        Ok(Progress::Done)
+    }
+
+    fn copy_until(&mut self, until: u64) -> io::Result<()> {
+        let Self { bundle, file, written, checksum, .. } = self;
+        for_pieces(bundle, *written, until - *written, |piece| {
+            checksum.update(piece);
+            file.write_all(piece)?;
+            *written += piece.len() as u64;
+            Ok(())
+        })
+    }
+
+    fn replace(&mut self) -> io::Result<()> {
+        let folder = &self.last_good.folder;
+        self.file.write_all(&self.checksum.clone().finalize().to_le_bytes())?;
+        self.file.sync_all()?;
+        std::fs::rename(folder.join(FILE_BEING_WRITTEN), folder.join(FILE))?;
+        File::open(folder)?.sync_all()
+    }
+}
+
+/// Copies what the file holds into a sealed memory file, if it is whole.
+fn open(file: &File) -> Result<OwnedFd, IpcError> {
+    let failed = |error: io::Error| IpcError::os("reading it", error);
+    let unexpected = |found: String, expected: String| IpcError::Unexpected {
         object: "the file".to_owned(),
-        found: format!("{} bytes", bytes.len()),
-        expected: "one whole frame".to_owned(),
+        found,
+        expected,
     };
-    let payload = frame::take(&mut buffer)?.ok_or_else(incomplete)?;
-    codec::decode::<Bundle>(&payload)?.seal()
+    let length = file.metadata().map_err(failed)?.len();
+    if length < HEADER_BYTES + TRAILER_BYTES {
+        return Err(unexpected(format!("{length} bytes"), "a whole generation".to_owned()));
+    }
+    let mut header = [0; HEADER_BYTES as usize];
+    file.read_exact_at(&mut header, 0).map_err(failed)?;
+    let (magic, announced) = header.split_at(MAGIC.len());
+    if magic != MAGIC {
+        let expected = "what this version of aegis writes; another one may have written it".to_owned();
+        return Err(unexpected("another beginning".to_owned(), expected));
+    }
+    let announced = announced.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    if announced > BUNDLE_BYTES_MAX || announced != length - HEADER_BYTES - TRAILER_BYTES {
+        let expected = format!("{announced} of a generation and {} around it", HEADER_BYTES + TRAILER_BYTES);
+        return Err(unexpected(format!("{length} bytes"), expected));
+    }
+    let mut checksum = crc32fast::Hasher::new();
+    checksum.update(&header);
+    let mut memory = sealed::create("aegis-bundle")?;
+    for_pieces(file, HEADER_BYTES, announced, |piece| {
+        checksum.update(piece);
+        memory.write_all(piece)
+    })
+    .map_err(failed)?;
+    let mut trailer = [0; TRAILER_BYTES as usize];
+    file.read_exact_at(&mut trailer, HEADER_BYTES + announced).map_err(failed)?;
+    let (found, expected) = (checksum.finalize(), u32::from_le_bytes(trailer));
+    if found != expected {
+        return Err(unexpected(format!("checksum {found:08x}"), format!("{expected:08x}")));
+    }
+    sealed::seal(memory)
 }
 
-fn bytes_of(bundle: &OwnedFd) -> io::Result<Vec<u8>> {
-    let file = File::from(bundle.try_clone()?);
-    let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes)
+/// Hands `length` bytes of `file` from `start` on to `take`, a piece at a time.
+fn for_pieces(
+    file: &File,
+    start: u64,
+    length: u64,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut piece = vec![0; PIECE_BYTES.min(usize::try_from(length).unwrap_or(PIECE_BYTES))];
+    let (mut at, end) = (start, start + length);
+    while at < end {
+        let bytes = piece.len().min(usize::try_from(end - at).unwrap_or(PIECE_BYTES));
+        file.read_exact_at(&mut piece[..bytes], at)?;
+        take(&piece[..bytes])?;
+        at += bytes as u64;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use aegis_ipc::bundle::BUNDLE_FORMAT;
+    use aegis_ipc::bundle::{BUNDLE_FORMAT, Bundle, Code};
 
     use super::*;
 
@@ -111,9 +222,27 @@ mod tests {
         Bundle {
             format: BUNDLE_FORMAT,
             digest: digest.to_owned(),
+            engine: "e".to_owned(),
             config: vec![1; 100],
             catalog: vec![2; 5000],
+            code: Vec::new(),
         }
+    }
+
+    fn write(last_good: &LastGood, bundle: &OwnedFd) -> usize {
+        let mut writing = last_good.begin(bundle).unwrap();
+        let mut steps = 1;
+        while writing.advance().unwrap() == Progress::Some {
+            steps += 1;
+        }
+        steps
+    }
+
+    fn bytes_of(bundle: OwnedFd) -> Vec<u8> {
+        let file = File::from(bundle);
+        let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
     }
 
     #[test]
@@ -122,7 +251,11 @@ mod tests {
         let last_good = LastGood::of(directory.path());
         assert!(matches!(last_good.read(), Err(Missing::Never)));
         for digest in ["first", "second"] {
-            last_good.write(&bundle(digest).seal().unwrap()).unwrap();
+            assert_eq!(
+                write(&last_good, &bundle(digest).seal().unwrap()),
+                1,
+                "small ones are written at once"
+            );
             assert_eq!(Bundle::read(&last_good.read().unwrap()).unwrap(), bundle(digest));
         }
         let files: Vec<_> = std::fs::read_dir(directory.path().join(FOLDER)).unwrap().collect();
@@ -130,13 +263,28 @@ mod tests {
     }
 
     #[test]
+    fn code_is_kept_as_well_and_written_step_by_step() {
+        let directory = tempfile::tempdir().unwrap();
+        let last_good = LastGood::of(directory.path());
+        write(&last_good, &bundle("before").seal().unwrap());
+        let bytes = (0..10_000_000_u32).map(|at| (at % 251) as u8).collect();
+        let sealed = bundle("large").seal_with(vec![Code { digest: "c".to_owned(), bytes }]).unwrap();
+        let mut writing = last_good.begin(&sealed).unwrap();
+        assert_eq!(writing.advance().unwrap(), Progress::Some);
+        assert_eq!(Bundle::read(&last_good.read().unwrap()).unwrap().digest, "before");
+        assert_eq!(writing.advance().unwrap(), Progress::Some);
+        assert_eq!(writing.advance().unwrap(), Progress::Done);
+        assert!(bytes_of(last_good.read().unwrap()) == bytes_of(sealed));
+    }
+
+    #[test]
     fn every_truncation_and_every_flipped_byte_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
         let last_good = LastGood::of(directory.path());
-        last_good.write(&bundle("x").seal().unwrap()).unwrap();
+        write(&last_good, &bundle("x").seal().unwrap());
         let path = directory.path().join(FOLDER).join(FILE);
         let whole = std::fs::read(&path).unwrap();
-        for position in (0..whole.len()).step_by(97) {
+        for position in (0..whole.len()).step_by(97).chain([whole.len() - 1]) {
             std::fs::write(&path, &whole[..position]).unwrap();
             assert!(matches!(last_good.read(), Err(Missing::Damaged { .. })), "cut at {position}");
             let mut flipped = whole.clone();
@@ -147,10 +295,23 @@ mod tests {
     }
 
     #[test]
+    fn the_file_of_another_version_is_told_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = directory.path().join(FOLDER);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join(FILE), [7; 100]).unwrap();
+        let message = LastGood::of(directory.path()).read().unwrap_err().to_string();
+        assert!(
+            message.ends_with("expected what this version of aegis writes; another one may have written it"),
+            "{message}"
+        );
+    }
+
+    #[test]
     fn a_folder_that_cannot_be_written_is_an_error_with_the_path() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(FOLDER), "a file").unwrap();
-        let error = LastGood::of(directory.path()).write(&bundle("x").seal().unwrap()).unwrap_err();
+        let error = LastGood::of(directory.path()).begin(&bundle("x").seal().unwrap()).unwrap_err();
         assert!(error.to_string().ends_with("generations/last-good failed"), "{error}");
     }
 }

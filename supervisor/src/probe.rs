@@ -18,6 +18,8 @@ pub struct Generation {
     pub bundle: OwnedFd,
     /// Equal digests mean nothing to do.
     pub digest: String,
+    /// Who can run its code; empty without code.
+    pub engine: String,
     /// Its configuration.
     pub config: Config,
     /// The sockets that serve it, once they are bound.
@@ -61,13 +63,13 @@ impl Identity {
 impl Generation {
     /// Opens the bundle of a generation. All that speaks against it at once.
     pub fn open(bundle: OwnedFd, identity: &Identity) -> Result<Self, Vec<String>> {
-        let Bundle { format: _, digest, config, catalog: _ } =
+        let Bundle { format: _, digest, engine, config, catalog: _, code: _ } =
             Bundle::read(&bundle).map_err(|error| vec![with_causes(&error)])?;
         let config: Config = codec::decode(&config)
             .map_err(|error| vec![format!("the configuration in the bundle: {}", with_causes(&error))])?;
         let contradictions = identity.contradictions(&config);
         if contradictions.is_empty() {
-            Ok(Self { bundle, digest, config, bindings: Vec::new() })
+            Ok(Self { bundle, digest, engine, config, bindings: Vec::new() })
         } else {
             Err(contradictions)
         }
@@ -75,9 +77,32 @@ impl Generation {
 
     /// The same generation, to be held under another number.
     pub fn duplicate(&self) -> std::io::Result<Self> {
-        let Self { bundle, digest, config, bindings } = self;
-        let bundle = bundle.try_clone()?;
-        Ok(Self { bundle, digest: digest.clone(), config: config.clone(), bindings: bindings.clone() })
+        let Self { bundle, digest, engine, config, bindings } = self;
+        Ok(Self {
+            bundle: bundle.try_clone()?,
+            digest: digest.clone(),
+            engine: engine.clone(),
+            config: config.clone(),
+            bindings: bindings.clone(),
+        })
+    }
+
+    /// Refuses code that another version of this program compiled. When it is not known which code fits, workers find
+    /// out: the engine refuses to load what it did not make.
+    pub fn fits(&self, engine: Option<&str>) -> Result<(), String> {
+        match engine {
+            Some(expected) if self.has_code() && self.engine != expected => Err(format!(
+                "the code of its modules was compiled by another version of aegis (found {}, expected {expected})",
+                self.engine
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it has code, which only images with the same engine can run.
+    #[must_use]
+    pub fn has_code(&self) -> bool {
+        !self.engine.is_empty()
     }
 }
 
@@ -88,8 +113,14 @@ mod tests {
     use super::*;
 
     fn bundle(config: Vec<u8>) -> OwnedFd {
-        let bundle =
-            Bundle { format: BUNDLE_FORMAT, digest: "abc".to_owned(), config, catalog: vec![0xff; 10] };
+        let bundle = Bundle {
+            format: BUNDLE_FORMAT,
+            digest: "abc".to_owned(),
+            engine: String::new(),
+            config,
+            catalog: vec![0xff; 10],
+            code: Vec::new(),
+        };
         bundle.seal().unwrap()
     }
 
@@ -101,6 +132,20 @@ mod tests {
         let generation = Generation::open(bundle, &Identity::of(&config)).unwrap();
         assert_eq!((generation.digest.as_str(), &generation.config), ("abc", &config));
         assert_eq!(generation.duplicate().unwrap().config, config);
+    }
+
+    #[test]
+    fn code_fits_only_the_engine_that_it_was_compiled_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = crate::test_config(folder.path());
+        let bundle = bundle(codec::encode(&config).unwrap());
+        let without = Generation::open(bundle, &Identity::of(&config)).unwrap();
+        assert!(without.fits(Some("new")).is_ok(), "what has no code fits all");
+        let with = Generation { engine: "old".to_owned(), ..without };
+        assert!(with.fits(Some("old")).is_ok());
+        assert!(with.fits(None).is_ok());
+        let reason = with.fits(Some("new")).unwrap_err();
+        insta::assert_snapshot!(reason, @"the code of its modules was compiled by another version of aegis (found old, expected new)");
     }
 
     #[test]
@@ -120,7 +165,7 @@ mod tests {
         let identity = Identity::of(&crate::test_config(folder.path()));
         let file = tempfile::tempfile().unwrap();
         let reasons = Generation::open(file.into(), &identity).unwrap_err();
-        assert!(reasons[0].starts_with("cannot decode aegis_ipc::bundle::Bundle: "), "{reasons:?}");
+        assert!(reasons[0].starts_with("a generation bundle: found 0 bytes, expected "), "{reasons:?}");
         let reasons = Generation::open(bundle(vec![1, 2]), &identity).unwrap_err();
         assert!(reasons[0].starts_with("the configuration in the bundle: cannot decode"), "{reasons:?}");
     }

@@ -83,7 +83,10 @@ fn take_over(header: &Header, body: &[u8], mut adopter: Adopter) -> u8 {
     }
     let restored = restore(body, &mut adopter).and_then(|mut driver| {
         let event = match &returned {
-            None => Event::Upgraded { image: driver.add_own_image().map_err(|error| with_causes(&error))? },
+            None => {
+                let image = driver.add_own_image().map_err(|error| with_causes(&error))?;
+                Event::Upgraded { image, has_code: driver.has_code() }
+            }
             Some(reason) => Event::UpgradeReturned { reason: reason.clone() },
         };
         Ok((driver, event))

@@ -1,9 +1,21 @@
-use std::os::unix::{ffi::OsStrExt, fs::symlink};
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::{ffi::OsStrExt, fs::symlink},
+};
 
-use aegis_domain::spec::ModelName;
+use aegis_domain::{module, spec::ModelName};
 
-use super::*;
+use super::{modules::MODULES_MAX, *};
 use crate::check;
+
+mod components;
+
+fn load(folder: &Path, overrides: &Overrides) -> Result<App, Mistakes> {
+    Compilation::quiet(Keep::InDataFolder, |compilation| {
+        load_app(folder, overrides, &Environment::new(), compilation)
+    })
+}
 
 struct Folder(tempfile::TempDir);
 
@@ -26,7 +38,7 @@ impl Folder {
     }
 
     fn load(&self) -> Result<App, Mistakes> {
-        load_app(self.path(), &Overrides::default(), &Environment::new())
+        load(self.path(), &Overrides::default())
     }
 
     fn mistakes(&self) -> String {
@@ -42,7 +54,7 @@ const NOTE: &str = "name = \"note\"\n[fields]\ntext = \"text\"\n";
 #[test]
 fn the_example_app_is_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/todo");
-    let app = load_app(&folder, &Overrides::default(), &Environment::new()).unwrap();
+    let app = load(&folder, &Overrides::default()).unwrap();
     assert_eq!(app.models[0].name, ModelName::new("todo").unwrap());
     assert_eq!(app.models[0].endpoint, "todo");
     assert_eq!(app.warnings, [] as [&str; 0]);
@@ -188,7 +200,7 @@ fn a_wrong_flag_alone_is_a_mistake_of_the_command_line() {
     let folder = Folder::new();
     folder.write("modules/a/module.toml", TODO);
     let overrides = Overrides { workers: Some("many".to_owned()), ..Overrides::default() };
-    let blame = || load_app(folder.path(), &overrides, &Environment::new()).unwrap_err().blame;
+    let blame = || load(folder.path(), &overrides).unwrap_err().blame;
     assert_eq!(blame(), Blame::CommandLine);
     folder.write("modules/a/module.toml", "name = ");
     assert_eq!(blame(), Blame::App);

@@ -171,6 +171,23 @@ fn exact_versions_and_the_log_can_be_read() {
 }
 
 #[test]
+fn a_worker_of_before_is_fed_and_answered_in_the_plain_form_beside_one_that_is_not() {
+    let world = World::start(memory());
+    let mut older = world.connect();
+    older.brief = false;
+    older.attach(None);
+    let mut older_replica = older.receive_copy();
+    let (mut newer, mut newer_replica) = world.worker();
+    world.wait_until(|world| world.shared.registry.is_live(), "both are sent the feed");
+    committed(older.write(create("TODO", "a", "{\"x\":1}"), &mut older_replica));
+    committed(newer.write(create("TODO", "b", "{\"x\":2}"), &mut newer_replica));
+    older.follow(2, &mut older_replica);
+    assert_eq!(older_replica.changes.len(), 2);
+    assert_eq!(older_replica.changes, newer_replica.changes);
+    world.stop();
+}
+
+#[test]
 fn workers_of_another_protocol_are_refused_with_a_reason() {
     let world = World::start(memory());
     let mut worker = world.connect();
@@ -180,6 +197,7 @@ fn workers_of_another_protocol_are_refused_with_a_reason() {
         cell: 1,
         generation: 1,
         applied: None,
+        brief: true,
     }));
     let FromStore::AttachRefused { reason } = worker.receive() else { panic!("not refused") };
     insta::assert_snapshot!(reason, @"found protocol 99, expected 1");
@@ -192,7 +210,7 @@ fn a_store_that_stops_refuses_workers() {
     let world = World::start(memory());
     world.shared.stop();
     let mut worker = world.connect();
-    let attach = Attach { protocol: 1, incarnation: 1, cell: 1, generation: 1, applied: None };
+    let attach = Attach { protocol: 1, incarnation: 1, cell: 1, generation: 1, applied: None, brief: true };
     worker.send(&ToStore::Attach(attach));
     assert_eq!(worker.receive(), FromStore::AttachRefused { reason: "the store is stopping".into() });
     world.stop();
@@ -211,6 +229,7 @@ fn a_worker_that_breaks_the_protocol_is_cut_off() {
         cell: 1,
         generation: 1,
         applied: None,
+        brief: true,
     }));
     assert_eq!(twice.next(), None);
     world.stop();

@@ -46,8 +46,10 @@ fn bundle(folder: &Path, modules: &[&str]) -> Bundle {
     Bundle {
         format: BUNDLE_FORMAT,
         digest: "digest".into(),
+        engine: String::new(),
         config: codec::encode(&config).unwrap(),
         catalog: catalog::encode(&specs(modules)),
+        code: Vec::new(),
     }
 }
 
@@ -100,7 +102,8 @@ impl Process {
     fn worker(&self) -> (UnixStream, BytesMut) {
         let mut socket = UnixStream::connect(&self.socket).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let attach = Attach { protocol: 1, incarnation: 1, cell: 1, generation: 1, applied: Some(0) };
+        let attach =
+            Attach { protocol: 1, incarnation: 1, cell: 1, generation: 1, applied: Some(0), brief: false };
         let mut bytes = Vec::new();
         frame::write_message(&ToStore::Attach(attach), &mut bytes).unwrap();
         frame::write_message(&ToStore::Write(write(1, create("TODO", "a", "{}"))), &mut bytes).unwrap();

@@ -14,7 +14,7 @@ use std::{
 use aegis_ipc::{
     PROTOCOL_VERSION,
     board::Board,
-    codec,
+    brief, codec,
     data::{Attach, Change, ChangeKind, FromStore, Operation, Outcome, Stored, ToStore, Write},
     frame,
 };
@@ -123,7 +123,7 @@ impl World {
         ours.set_read_timeout(Some(PATIENCE)).unwrap();
         link::serve(theirs, &self.shared);
         let incarnation = INCARNATIONS.fetch_add(1, Ordering::Relaxed);
-        Worker { socket: ours, buffer: BytesMut::new(), incarnation, requests: 0 }
+        Worker { socket: ours, buffer: BytesMut::new(), incarnation, requests: 0, brief: true }
     }
 
     /// Connects a worker that has nothing, and hands over the complete copy it is sent.
@@ -175,12 +175,15 @@ pub(super) struct Worker {
     buffer: BytesMut,
     pub(super) incarnation: u64,
     requests: u64,
+    /// It speaks the brief form, other than a worker of before.
+    pub(super) brief: bool,
 }
 
 impl Worker {
     pub(super) fn send(&mut self, message: &ToStore) {
         let mut bytes = Vec::new();
-        frame::write_message(message, &mut bytes).unwrap();
+        let write = if self.brief { brief::write_to_store } else { frame::write_message };
+        write(message, &mut bytes).unwrap();
         self.socket.write_all(&bytes).unwrap();
     }
 
@@ -188,7 +191,8 @@ impl Worker {
     pub(super) fn next(&mut self) -> Option<FromStore> {
         loop {
             if let Some(payload) = frame::take(&mut self.buffer).unwrap() {
-                return Some(codec::decode(&payload).unwrap());
+                let read = if self.brief { brief::read_from_store } else { codec::decode };
+                return Some(read(&payload).unwrap());
             }
             let mut piece = [0; 65_536];
             match self.socket.read(&mut piece) {
@@ -206,10 +210,10 @@ impl Worker {
 
     /// Introduces the worker; returns epoch and durable number.
     pub(super) fn attach(&mut self, applied: Option<u64>) -> (u64, u64) {
-        let (protocol, incarnation) = (PROTOCOL_VERSION, self.incarnation);
-        self.send(&ToStore::Attach(Attach { protocol, incarnation, cell: 1, generation: 1, applied }));
+        let (protocol, incarnation, brief) = (PROTOCOL_VERSION, self.incarnation, self.brief);
+        self.send(&ToStore::Attach(Attach { protocol, incarnation, cell: 1, generation: 1, applied, brief }));
         match self.receive() {
-            FromStore::Attached { epoch, durable } => (epoch, durable),
+            FromStore::Attached { epoch, durable, brief: true } => (epoch, durable),
             other => panic!("{other:?}"),
         }
     }

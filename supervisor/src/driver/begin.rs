@@ -82,6 +82,8 @@ impl Driver {
             compile_arguments,
             watch: None,
             upgrading: None,
+            keeping: None,
+            engine: None,
             log_file: config.log.file,
             stage: Stage::Starting,
             announcement: Announcement::Due,

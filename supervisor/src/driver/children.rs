@@ -116,7 +116,8 @@ impl Driver {
         let missing = |what: String| SupervisorError::State { found: "nothing".to_owned(), expected: what };
         let image = self.images.get(&image).ok_or_else(|| missing(format!("image {image}")))?;
         let held = match role {
-            Role::Compile => None,
+            // Held already when it is only its code that may have to be made anew.
+            Role::Compile => self.generations.get(&generation),
             Role::Store { .. } | Role::Worker { .. } => {
                 let held = self.generations.get(&generation);
                 Some(held.ok_or_else(|| missing(format!("the bundle of generation {generation}")))?)
@@ -245,6 +246,10 @@ impl Driver {
                     self.store.kept = descriptors.into_iter().next();
                 }
                 return;
+            }
+            ToSupervisor::Working { on, engine } => {
+                self.engine = Some(engine);
+                Event::Working { child, on }
             }
             ToSupervisor::Compiled => self.compiled(child, descriptors),
             ToSupervisor::Invalid { reasons } => Event::Invalid { child, reasons },

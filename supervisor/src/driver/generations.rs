@@ -12,7 +12,7 @@ use super::{Driver, Interest, Source};
 use crate::{
     SupervisorError,
     fleet::{ChildId, Event, Policy},
-    last_good::LastGood,
+    last_good::{LastGood, Progress},
     listen::BindFailure,
     lock::Predecessor,
     logs,
@@ -47,6 +47,9 @@ impl Driver {
         }
         match Generation::open(descriptors.remove(0), &self.identity) {
             Ok(generation) => {
+                if generation.has_code() {
+                    self.engine = Some(generation.engine.clone());
+                }
                 let policy = Box::new(Policy::new(&generation.config));
                 let digest = generation.digest.clone();
                 self.generations.insert(number, generation);
@@ -59,9 +62,9 @@ impl Driver {
     /// Reads the generation that was in force last, as a new one.
     pub(super) fn load_last_good(&mut self, generation: u64) {
         let bundle = LastGood::of(&self.identity.data_dir).read().map_err(|error| error.to_string());
-        let opened = bundle.and_then(|bundle| {
-            Generation::open(bundle, &self.identity).map_err(|reasons| reasons.join("; "))
-        });
+        let opened = bundle
+            .and_then(|bundle| Generation::open(bundle, &self.identity).map_err(|reasons| reasons.join("; ")))
+            .and_then(|held| held.fits(self.engine.as_deref()).map(|()| held));
         let event = match opened {
             Ok(held) => {
                 let policy = Box::new(Policy::new(&held.config));
@@ -74,16 +77,33 @@ impl Driver {
         self.events.push_back(event);
     }
 
-    /// Writes a generation as the one that was in force last.
+    /// Begins to write a generation as the one that was in force last; without much code, it is done at once.
     pub(super) fn write_last_good(&mut self, generation: u64) {
-        let written = match self.generations.get(&generation) {
+        let begun = match self.generations.get(&generation) {
             Some(held) => {
-                LastGood::of(&self.identity.data_dir).write(&held.bundle).map_err(|error| with_causes(&error))
+                LastGood::of(&self.identity.data_dir).begin(&held.bundle).map_err(|error| with_causes(&error))
             }
             None => Err(format!("generation {generation} is not held")),
         };
-        if let Err(reason) = written {
-            self.events.push_back(Event::LastGoodNotWritten { generation, reason });
+        match begun {
+            Ok(writing) => {
+                self.keeping = Some((generation, writing));
+                self.keep_last_good();
+            }
+            Err(reason) => self.events.push_back(Event::LastGoodNotWritten { generation, reason }),
+        }
+    }
+
+    /// Writes the next part of the last good generation.
+    pub(super) fn keep_last_good(&mut self) {
+        let Some((generation, mut writing)) = self.keeping.take() else { return };
+        match writing.advance() {
+            Ok(Progress::Some) => self.keeping = Some((generation, writing)),
+            Ok(Progress::Done) => {}
+            Err(error) => {
+                let reason = with_causes(&error);
+                self.events.push_back(Event::LastGoodNotWritten { generation, reason });
+            }
         }
     }
 

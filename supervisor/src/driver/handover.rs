@@ -213,6 +213,8 @@ impl Driver {
             compile_arguments: state.compile_arguments,
             watch: None,
             upgrading: None,
+            keeping: None,
+            engine: None,
             log_file: state.log_file,
             stage: state.stage,
             announcement: state.announcement,
@@ -245,6 +247,12 @@ impl Driver {
         let number = self.images.keys().next_back().map_or(1, |newest| newest + 1);
         self.images.insert(number, Image::running()?);
         Ok(number)
+    }
+
+    /// Whether the generation in force has code.
+    pub(crate) fn has_code(&self) -> bool {
+        let in_force = self.fleet.status(monotonic_ms()).generation;
+        self.generations.get(&in_force).is_some_and(Generation::has_code)
     }
 
     /// Takes up what only a process that really continues may touch, and tells the fleet what became of the upgrade.

@@ -97,6 +97,13 @@ pub enum Event {
         exit: Exit,
     },
 
+    /// Compile helper: it compiles a component now.
+    Working {
+        /// The helper.
+        child: ChildId,
+        /// The file of the component.
+        on: String,
+    },
     /// Compile helper: the bundle is there. The driver keeps it under the generation the helper was spawned for until
     /// [`Action::Forget`](super::Action::Forget).
     Compiled {
@@ -179,6 +186,8 @@ pub enum Event {
     Upgraded {
         /// Number of the new image, greater than all before.
         image: u64,
+        /// Whether the generation in force has code, which the new image may have to compile anew.
+        has_code: bool,
     },
     /// Outcome of [`Action::Upgrade`](super::Action::Upgrade): the old image runs on.
     UpgradeFailed {

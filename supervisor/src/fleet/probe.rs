@@ -29,6 +29,9 @@ pub(super) struct Helper {
     pub(super) pid: u32,
     /// When it is killed.
     pub(super) kill_at_ms: u64,
+    /// The component that it compiles.
+    #[serde(default)]
+    working_on: Option<String>,
     state: State,
 }
 
@@ -59,10 +62,40 @@ impl Fleet {
     pub(super) fn spawn_helper(&mut self, generation: u64) {
         let child = self.new_child();
         let kill_at_ms = self.now_ms + milliseconds(self.policy.reload.probe_timeout);
-        self.helpers.insert(child, Helper { generation, pid: 0, kill_at_ms, state: State::Working });
-        // The helper's bundle must be understood by the workers that will read it.
-        let image = self.image_of(self.in_force);
+        let helper = Helper { generation, pid: 0, kill_at_ms, working_on: None, state: State::Working };
+        self.helpers.insert(child, helper);
+        let image = self.image_for(generation);
         self.actions.push(Action::Spawn(Spawn { child, role: Role::Compile, generation, image, cell: 0 }));
+    }
+
+    /// Image that makes a generation: the helper's bundle must be understood by the workers that will read it.
+    fn image_for(&self, generation: u64) -> u64 {
+        let is_known = self.generations.contains_key(&generation);
+        self.image_of(if is_known { generation } else { self.in_force })
+    }
+
+    /// After an upgrade: the helper of the new image is given the bundle of the generation in force, and makes it anew
+    /// from the files of the app if its code does not fit any more.
+    pub(super) fn compile_anew(&mut self, generation: u64) {
+        let Some(rollout) = &mut self.rollout else { return };
+        rollout.stage = Stage::Probing { failures: 0 };
+        let job = rollout.job;
+        self.step(
+            job,
+            &format!("generation {generation}: compiling what the new executable cannot run as it is"),
+        );
+        self.spawn_helper(generation);
+    }
+
+    /// A helper has come to the next component: it has all its time again.
+    pub(super) fn working(&mut self, child: ChildId, on: String) {
+        let kill_at_ms = self.now_ms + milliseconds(self.policy.reload.probe_timeout);
+        if let Some(helper) = self.helpers.get_mut(&child)
+            && helper.state == State::Working
+        {
+            helper.kill_at_ms = kill_at_ms;
+            helper.working_on = Some(on);
+        }
     }
 
     pub(super) fn doom_helper(&mut self, child: ChildId, doom: Doom) {
@@ -115,13 +148,13 @@ impl Fleet {
     pub(super) fn compiled(&mut self, child: ChildId, digest: &str, policy: Policy) {
         let Some(helper) = self.helpers.get(&child) else { return };
         // Whatever becomes of it, the driver holds the bundle until it is told to let go.
-        let (generation, image) = (helper.generation, self.image_of(self.in_force));
+        let (generation, image) = (helper.generation, self.image_for(helper.generation));
         self.generations.insert(generation, Generation::new(digest.to_owned(), policy, image));
         if self.answered(child).is_none() {
             return;
         }
         let Some(rollout) = &self.rollout else { return };
-        if rollout.kind != Kind::Start && digest == self.digest() {
+        if rollout.kind == Kind::Reload && digest == self.digest() {
             return self.end_rollout(&Verdict::Unchanged);
         }
         if let Some(reason) = self.found_bad(digest).filter(|_| rollout.origin == Origin::Automatic) {
@@ -145,6 +178,10 @@ impl Fleet {
             State::Finished => return,
             State::Doomed(words) => format!("{reason} ({words})"),
             State::Working => reason.to_owned(),
+        };
+        let reason = match helper.working_on {
+            Some(on) => format!("{reason} while it compiled {on}"),
+            None => reason,
         };
         self.tally("compile".to_owned(), helper.pid, helper.generation, reason.clone());
         if !self.is_probing(helper.generation) {

@@ -1,7 +1,7 @@
 //! From one generation to the next.
 //!
 //! ```text
-//!  upgrade: Preflight ─┐                                                      (store last)
+//!  upgrade: Preflight ─ (Probing, with code) ─┐                               (store last)
 //!  reload:  Probing ─ Binding ─ Preparing ─ Canary ─ Wave ─ commit ─ Settling ─ StoreRestart ─ done
 //!  rollback: Loading ─┘    │         │         │       │
 //!                          └─rejected┘         └───────┴─► RollingBack ─► rolled back

@@ -136,7 +136,7 @@ impl Fleet {
     }
 
     /// The new image runs: the workers follow, canary first.
-    pub(super) fn upgraded(&mut self, image: u64) {
+    pub(super) fn upgraded(&mut self, image: u64, has_code: bool) {
         self.image = self.image.max(image);
         self.images.insert(image);
         let is_awaited =
@@ -144,7 +144,8 @@ impl Fleet {
         if !is_awaited {
             // The request was called off while the driver was already on its way: whatever starts next is new.
             self.log(Level::Warn, "the new executable runs, though nobody waits for it any more".to_owned());
-            if let Some(generation) = self.generations.get_mut(&self.in_force) {
+            // Code runs only in the image that compiled it.
+            if let Some(generation) = self.generations.get_mut(&self.in_force).filter(|_| !has_code) {
                 generation.image = image;
             }
             return;
@@ -162,7 +163,11 @@ impl Fleet {
             job,
             &format!("the supervisor runs the new executable; the workers follow as generation {to}"),
         );
-        self.prepare();
+        if has_code {
+            self.compile_anew(to);
+        } else {
+            self.prepare();
+        }
     }
 
     pub(super) fn upgrade_failed(&mut self, reasons: Vec<String>) {

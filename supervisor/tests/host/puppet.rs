@@ -64,8 +64,10 @@ fn compile(folder: &Path) -> u8 {
     let bundle = Bundle {
         format: BUNDLE_FORMAT,
         digest,
+        engine: String::new(),
         config: codec::encode(&config).unwrap(),
         catalog: catalog.into_bytes(),
+        code: Vec::new(),
     };
     let sealed = bundle.seal().unwrap();
     assert!(control.send(&ToSupervisor::Compiled, &[sealed.as_fd()]).unwrap());

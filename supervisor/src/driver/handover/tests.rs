@@ -36,8 +36,14 @@ impl Bench {
         let start = Start { config: config.clone(), compile_arguments: vec!["/srv/app".into()] };
         let mut driver = Driver::begin(start).unwrap();
         let encoded = codec::encode(&config).unwrap();
-        let bundle =
-            Bundle { format: BUNDLE_FORMAT, digest: "d".to_owned(), config: encoded, catalog: vec![1] };
+        let bundle = Bundle {
+            format: BUNDLE_FORMAT,
+            digest: "d".to_owned(),
+            engine: String::new(),
+            config: encoded,
+            catalog: vec![1],
+            code: Vec::new(),
+        };
         let held = Generation::open(bundle.seal().unwrap(), &driver.identity).unwrap();
         driver.generations.insert(3, held);
         driver.bind_listeners(3);

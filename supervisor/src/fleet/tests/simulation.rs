@@ -254,6 +254,7 @@ fn config() -> ProptestConfig {
 
 fn long_life(seed: u64, workers: u32, deeds: Vec<(u64, Deed)>) {
     let mut world = World::new(workers, Dice::new(seed));
+    world.has_code = seed & 2 == 0;
     world.start();
     world.run(5_000);
     world.fate.luck = Luck::Bad;

@@ -5,7 +5,7 @@ use aegis_ipc::operator::{StopMode, Verdict};
 use super::{
     super::{Event, Request},
     stories::{proven, serving},
-    world::{Manner, NewImage},
+    world::{Manner, NewImage, Probe},
 };
 
 #[test]
@@ -19,7 +19,7 @@ fn upgrade_that_works() {
             Notify(Reloading)
             to 1: trying the new executable
             Upgrade { path: Some("/opt/aegis/new") }
-    21030 Upgraded { image: 2 }
+    21030 Upgraded { image: 2, has_code: false }
             CopyGeneration { from: 1, to: 2 }
             to 1: the supervisor runs the new executable; the workers follow as generation 2
             Prepare { child: ChildId(2), generation: 2 }
@@ -61,6 +61,93 @@ fn upgrade_that_works() {
              Forget { generation: 1 }
              ForgetImage { image: 1 }
     ");
+}
+
+#[test]
+fn code_is_compiled_anew_by_the_new_image_before_its_workers_start() {
+    let mut world = proven(1);
+    world.has_code = true;
+    let asker = world.ask(Request::Upgrade { path: None });
+    world.run(2_000);
+    insta::assert_snapshot!(world.story(), @r#"
+    21000 Upgrade { path: None } by Some(1)
+            Accepted { asker: Asker(1), job: 2 }
+            Notify(Reloading)
+            to 1: trying the new executable
+            Upgrade { path: None }
+    21030 Upgraded { image: 2, has_code: true }
+            CopyGeneration { from: 1, to: 2 }
+            to 1: the supervisor runs the new executable; the workers follow as generation 2
+            to 1: generation 2: compiling what the new executable cannot run as it is
+            spawn #4 Compile gen 2 image 2
+    21032 Working { child: ChildId(4), on: "modules/order/order.wasm" }
+    21035 compiled first
+            BindListeners { generation: 2 }
+    21035 ListenersBound { generation: 2 }
+            to 1: generation 2: preparing the store
+            Prepare { child: ChildId(2), generation: 2 }
+    21036 #4 exited with 0
+    21036 Prepared { child: ChildId(2), generation: 2 }
+            to 1: generation 2: starting one worker
+            spawn #5 Worker { slot: 0 } gen 2 image 2
+    21046 #5 (slot 0 gen 2) is ready
+            serve #5 (slot 0 gen 2)
+            to 1: generation 2: one worker serves, to be judged in 2000 ms
+    "#);
+    world.run(10_000);
+    assert_eq!(world.verdict(asker), Some(&Verdict::Done));
+    world.check_converged();
+}
+
+#[test]
+fn an_app_that_the_new_image_cannot_compile_leaves_the_workers_as_they_are() {
+    let mut world = proven(1);
+    world.has_code = true;
+    world.fate.probes.push_back(Probe::Dies);
+    let asker = world.ask(Request::Upgrade { path: None });
+    world.run(1_000);
+    insta::assert_snapshot!(world.story(), @r#"
+    21000 Upgrade { path: None } by Some(1)
+            Accepted { asker: Asker(1), job: 2 }
+            Notify(Reloading)
+            to 1: trying the new executable
+            Upgrade { path: None }
+    21030 Upgraded { image: 2, has_code: true }
+            CopyGeneration { from: 1, to: 2 }
+            to 1: the supervisor runs the new executable; the workers follow as generation 2
+            to 1: generation 2: compiling what the new executable cannot run as it is
+            spawn #4 Compile gen 2 image 2
+    21032 Working { child: ChildId(4), on: "modules/order/order.wasm" }
+    21035 #4 crashed by SIGSEGV
+            Error: upgrade (job 2): rejected: the compile helper gave no answer: crashed by SIGSEGV while it compiled modules/order/order.wasm
+            to 1: Rejected { reasons: ["the compile helper gave no answer: crashed by SIGSEGV while it compiled modules/order/order.wasm"] }
+            Notify(Ready)
+            Forget { generation: 2 }
+    "#);
+    assert!(matches!(world.verdict(asker), Some(Verdict::Rejected { .. })));
+    world.check_converged();
+}
+
+#[test]
+fn code_stays_with_the_image_that_compiled_it_when_an_upgrade_is_called_off_too_late() {
+    let mut world = serving(1);
+    world.has_code = true;
+    world.ask(Request::Upgrade { path: None });
+    world.ask(Request::Drain);
+    world.run(1_000);
+    world.story();
+    world.scale(1);
+    world.run(1_000);
+    insta::assert_snapshot!(world.story(), @"
+    2000 Scale(To(1)) by Some(3)
+           Accepted { asker: Asker(3), job: 4 }
+           to 3: from 1 to 1 workers
+           spawn #4 Worker { slot: 0 } gen 1 image 1
+    2010 #4 (slot 0 gen 1) is ready
+           serve #4 (slot 0 gen 1)
+           to 3: Done
+    ");
+    world.check_converged();
 }
 
 #[test]
@@ -115,7 +202,7 @@ fn workers_that_fail_with_the_new_image_go_back_to_the_old_one() {
             Notify(Reloading)
             to 1: trying the new executable
             Upgrade { path: None }
-    21030 Upgraded { image: 2 }
+    21030 Upgraded { image: 2, has_code: false }
             CopyGeneration { from: 1, to: 2 }
             to 1: the supervisor runs the new executable; the workers follow as generation 2
             Prepare { child: ChildId(2), generation: 2 }
@@ -161,7 +248,7 @@ fn upgrade_that_was_called_off_too_late_changes_the_image_of_later_workers() {
            Notify(Ready)
            to 2: draining all workers
            drain #3 (slot 0 gen 1) in Some(5000)
-    1030 Upgraded { image: 2 }
+    1030 Upgraded { image: 2, has_code: false }
            Warn: the new executable runs, though nobody waits for it any more
            ForgetImage { image: 1 }
     1050 #3 exited with 0
@@ -200,7 +287,7 @@ fn stop_during_an_upgrade_stops_the_new_image() {
            Notify(Stopping)
            to 2: stopping: Graceful
            drain #3 (slot 0 gen 1) in Some(5000)
-    1030 Upgraded { image: 2 }
+    1030 Upgraded { image: 2, has_code: false }
            Warn: the new executable runs, though nobody waits for it any more
            ForgetImage { image: 1 }
     1060 #3 exited with 0

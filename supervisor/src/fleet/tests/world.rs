@@ -42,6 +42,8 @@ pub(crate) struct World<F> {
     pub(crate) last_good: Option<App>,
     pub(crate) bound: BTreeSet<u16>,
     pub(crate) exit: Option<u8>,
+    /// Whether generations have code.
+    pub(crate) has_code: bool,
     pub(crate) checks: Checks,
     asked: u64,
     /// The present millisecond, and how many events it has seen.
@@ -63,6 +65,7 @@ impl<F: Fate> World<F> {
             last_good: None,
             bound: BTreeSet::new(),
             exit: None,
+            has_code: false,
             checks: Checks::default(),
             asked: 0,
             instant: (0, 0),
@@ -243,7 +246,9 @@ impl<F: Fate> World<F> {
             Due::Exec(outcome) => {
                 self.check_handover();
                 let event = match outcome {
-                    NewImage::Works => Event::Upgraded { image: self.checks.next_image() },
+                    NewImage::Works => {
+                        Event::Upgraded { image: self.checks.next_image(), has_code: self.has_code }
+                    }
                     NewImage::Fails => Event::UpgradeFailed { reasons: vec!["not an executable".to_owned()] },
                     NewImage::Returns => {
                         Event::UpgradeReturned { reason: "it cannot read the state".to_owned() }

@@ -162,6 +162,10 @@ impl<F: Fate> World<F> {
 
     fn probe(&mut self, child: ChildId) {
         let delay_ms = 5 + self.fate.delay(50);
+        if self.has_code {
+            let on = "modules/order/order.wasm".to_owned();
+            self.after(2, Due::Report(Event::Working { child, on }));
+        }
         let answer = match self.fate.probe() {
             Probe::Valid(app) => {
                 let (digest, policy) = (app.digest.clone(), Box::new(app.policy.clone()));

@@ -1,0 +1,225 @@
+//! A module folder with a component: the manifest, the file, and what both say together.
+//!
+//! The order matters: nothing looks at the bytes of a component before its size and digest are those of the manifest.
+
+use std::path::Path;
+
+use aegis_config::{ModelGrant, ModuleLimits, ModuleTerms, read_module_limit};
+use aegis_domain::{
+    catalog,
+    code::{Access, CodeLimits, Grants},
+    manifest::{self, ComponentClaim, MANIFEST_BYTES_MAX, Manifest},
+    spec::ModelSpec,
+};
+use aegis_wasm::{COMPONENT_BYTES_MAX, Code, Diagnostic, Terms};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::{
+    files::{length_of, read_bytes},
+    workshop::Workshop,
+};
+
+/// Name of a manifest.
+pub(super) const MANIFEST_FILE: &str = "aegis.module.json";
+
+/// A component that is part of an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Component {
+    /// Name of its model.
+    pub(crate) model: String,
+    /// Bytes of its file.
+    pub(crate) bytes: u64,
+    /// What it asks for.
+    pub(crate) needs: Vec<String>,
+}
+
+/// A folder as it was found.
+pub(super) struct Found<'a> {
+    pub(super) folder: &'a Path,
+    /// The folder's path for people.
+    pub(super) shown: &'a str,
+    /// Names of the `*.wasm` files.
+    pub(super) files: Vec<String>,
+    pub(super) has_manifest: bool,
+    /// What the operator says.
+    pub(super) terms: &'a ModuleTerms,
+}
+
+/// A component that was read, and what there is to say about it.
+pub(super) type Read = (ModelSpec, Component);
+
+impl Found<'_> {
+    /// Reads, verifies and compiles the component. All mistakes at once, with the place.
+    pub(super) fn read(
+        &self,
+        workshop: &mut Workshop<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Read, Vec<String>> {
+        let origin = format!("{}/{MANIFEST_FILE}", self.shown);
+        let told = |mistakes: Vec<Diagnostic>| located(&origin, &mistakes);
+        let manifest = self.read_manifest().map_err(told)?;
+        let limits = self.limits(&manifest).map_err(told)?;
+        warnings.extend(manifest.warnings.iter().map(|warning| format!("{origin}: {warning}")));
+        let name = self.choose(manifest.component.path.as_deref())?;
+        let origin = format!("{}/{name}", self.shown);
+        let bytes = verified(&self.folder.join(&name), &manifest.component)
+            .map_err(|mistakes| located(&origin, &mistakes))?;
+        let settings = settings(manifest.defaults, self.terms)
+            .map_err(|message| located(&origin, &[Diagnostic::new(Code::BadManifest, message)]))?;
+        let spec =
+            prepare(&origin, &bytes, Terms { settings, limits, grants: grants(self.terms) }, workshop)?;
+        if let Some(code) = &spec.code {
+            for (key, said, found) in
+                [("name", &manifest.name, &code.module), ("version", &manifest.version, &code.version)]
+            {
+                if let Some(said) = said.as_ref().filter(|said| *said != found) {
+                    warnings.push(format!("{origin}: {key}: it says {found:?}, its manifest {said:?}"));
+                }
+            }
+        }
+        let model = spec.name.to_string();
+        Ok((spec, Component { model, bytes: bytes.len() as u64, needs: manifest.needs }))
+    }
+
+    fn read_manifest(&self) -> Result<Manifest, Vec<Diagnostic>> {
+        if !self.has_manifest {
+            return Ok(Manifest::default());
+        }
+        let wrong = |message| Diagnostic::new(Code::BadManifest, message);
+        let path = self.folder.join(MANIFEST_FILE);
+        let bytes = length_of(&path, "a JSON file")
+            .and_then(|_| read_bytes(&path, MANIFEST_BYTES_MAX))
+            .map_err(|message| vec![wrong(message)])?;
+        manifest::parse(&bytes).map_err(|mistakes| mistakes.into_iter().map(wrong).collect())
+    }
+
+    /// Those of the manifest, then those of the operator.
+    fn limits(&self, manifest: &Manifest) -> Result<CodeLimits, Vec<Diagnostic>> {
+        let mut limits = ModuleLimits::default();
+        let read = manifest.limits.iter().filter_map(|limit| {
+            let read = read_module_limit(limit.limit, &limit.text, &mut limits);
+            read.err().map(|message| Diagnostic::new(Code::BadManifest, format!("{}: {message}", limit.key)))
+        });
+        let mistakes: Vec<_> = read.collect();
+        if mistakes.is_empty() {
+            Ok(overlaid(overlaid(CodeLimits::default(), &limits), &self.terms.limits))
+        } else {
+            Err(mistakes)
+        }
+    }
+
+    /// The file that the manifest names, or the only one.
+    fn choose(&self, named: Option<&str>) -> Result<String, Vec<String>> {
+        let wrong = |message: String| located(self.shown, &[Diagnostic::new(Code::NoFile, message)]);
+        match (named, self.files.as_slice()) {
+            (Some(named), files) if files.iter().any(|file| file == named) => Ok(named.to_owned()),
+            (Some(named), _) => {
+                Err(wrong(format!("found no {named}, expected the file that {MANIFEST_FILE} names")))
+            }
+            (None, [file]) => Ok(file.clone()),
+            (None, []) => Err(wrong("found no *.wasm file, expected one with the component".to_owned())),
+            (None, files) => Err(wrong(format!(
+                "found {}, expected one *.wasm file, or the manifest {MANIFEST_FILE} that names one",
+                files.join(", ")
+            ))),
+        }
+    }
+}
+
+/// Makes a model of the bytes of a component.
+pub(super) fn prepare(
+    origin: &str,
+    bytes: &[u8],
+    terms: Terms,
+    workshop: &mut Workshop<'_>,
+) -> Result<ModelSpec, Vec<String>> {
+    let spec = workshop.prepare(origin, bytes, terms).map_err(|mistakes| {
+        mistakes.iter().map(|mistake| format!("{origin}: {mistake}")).collect::<Vec<_>>()
+    })?;
+    let mistakes = catalog::mistakes(&spec);
+    if mistakes.is_empty() {
+        return Ok(spec);
+    }
+    let told = mistakes
+        .into_iter()
+        .map(|(key, message)| Diagnostic::new(Code::BadSpecification, format!("{key}: {message}")));
+    Err(located(origin, &told.collect::<Vec<_>>()))
+}
+
+/// Reads the file of a component, unless its size or digest is not what its manifest says.
+pub(super) fn verified(path: &Path, claim: &ComponentClaim) -> Result<Vec<u8>, Vec<Diagnostic>> {
+    let no_file = |message| vec![Diagnostic::new(Code::NoFile, message)];
+    let length = length_of(path, "a Wasm component").map_err(no_file)?;
+    let mut mistakes = Vec::new();
+    if length > COMPONENT_BYTES_MAX as u64 {
+        let message = format!("found {length} bytes, expected at most {COMPONENT_BYTES_MAX}");
+        mistakes.push(Diagnostic::new(Code::TooLarge, message));
+    }
+    if let Some(size) = claim.size.filter(|size| *size != length) {
+        let message = format!("found {length} bytes, expected {size} as its manifest says");
+        mistakes.push(Diagnostic::new(Code::SizeDiffers, message));
+    }
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    let bytes = read_bytes(path, COMPONENT_BYTES_MAX).map_err(no_file)?;
+    match &claim.sha256 {
+        Some(expected) => {
+            let found = format!("{:x}", Sha256::digest(&bytes));
+            if found == *expected {
+                return Ok(bytes);
+            }
+            let message = format!("found the SHA-256 {found}, expected {expected} as its manifest says");
+            Err(vec![Diagnostic::new(Code::DigestDiffers, message)])
+        }
+        None => Ok(bytes),
+    }
+}
+
+/// The module's defaults under what the operator says; tables are joined key by key.
+fn settings(defaults: Map<String, Value>, terms: &ModuleTerms) -> Result<Value, String> {
+    let said = serde_json::to_value(&terms.settings).map_err(|error| format!("settings: {error}"))?;
+    let mut settings = Value::Object(defaults);
+    lay_over(&mut settings, said);
+    Ok(settings)
+}
+
+fn lay_over(below: &mut Value, above: Value) {
+    match (below, above) {
+        (Value::Object(below), Value::Object(above)) => {
+            for (key, value) in above {
+                match below.get_mut(&key) {
+                    Some(known) => lay_over(known, value),
+                    None => {
+                        below.insert(key, value);
+                    }
+                }
+            }
+        }
+        (below, above) => *below = above,
+    }
+}
+
+fn grants(terms: &ModuleTerms) -> Grants {
+    let one = |(name, grant): (&String, &ModelGrant)| {
+        (name.clone(), Access { read: grant.read, write: grant.write })
+    };
+    Grants { models: terms.grants.models.iter().map(one).collect() }
+}
+
+fn overlaid(limits: CodeLimits, said: &ModuleLimits) -> CodeLimits {
+    let milliseconds = |time: std::time::Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+    CodeLimits {
+        memory_bytes_max: said.memory.unwrap_or(limits.memory_bytes_max),
+        call_ms_max: said.deadline.map_or(limits.call_ms_max, milliseconds),
+        cpu_call_ms_max: said.cpu_deadline.map_or(limits.cpu_call_ms_max, milliseconds),
+        payload_bytes_max: said.payload.unwrap_or(limits.payload_bytes_max),
+        instances_max: said.instances.unwrap_or(limits.instances_max),
+        calls_per_instance_max: said.invocations.unwrap_or(limits.calls_per_instance_max),
+    }
+}
+
+pub(super) fn located(origin: &str, mistakes: &[Diagnostic]) -> Vec<String> {
+    mistakes.iter().map(|mistake| format!("{origin}: {mistake}")).collect()
+}

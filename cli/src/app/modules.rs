@@ -1,0 +1,177 @@
+//! The modules of an app: folders with a `module.toml` or a component.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
+    fs, io,
+    path::Path,
+};
+
+use aegis_config::{CONFIG_FILE, MODULES_FOLDER, ModuleTerms};
+use aegis_domain::{catalog::Catalog, module, spec::ModelSpec};
+
+use super::{
+    component::{Component, Found, MANIFEST_FILE},
+    files::{entries, has_extension, read_text, unreadable},
+    workshop::Workshop,
+};
+
+/// Name of a module's specification in its folder.
+const MODULE_FILE: &str = "module.toml";
+/// Most modules of an app.
+pub(super) const MODULES_MAX: usize = 1000;
+/// Bytes of all module files together: a quarter of what a front of a bundle may have, because the encoded form may be
+/// larger.
+const MODULES_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// All modules that were found.
+#[derive(Debug, Default)]
+pub(super) struct Modules {
+    pub(super) specs: Vec<ModelSpec>,
+    pub(super) components: Vec<Component>,
+    pub(super) mistakes: Vec<String>,
+    pub(super) warnings: Vec<String>,
+    /// Names of folders with components.
+    with_code: BTreeSet<String>,
+    bytes: usize,
+}
+
+/// What module folders are read with.
+pub(super) struct Reading<'a, 'b> {
+    pub(super) app_dir: &'a Path,
+    pub(super) modules_dir: &'a Path,
+    /// What the operator says about modules.
+    pub(super) terms: &'a BTreeMap<String, ModuleTerms>,
+    pub(super) workshop: &'a mut Workshop<'b>,
+}
+
+impl Modules {
+    pub(super) fn read(mut reading: Reading<'_, '_>) -> Self {
+        let mut modules = Self::default();
+        let (app_dir, modules_dir) = (reading.app_dir, reading.modules_dir);
+        let shown = |path: &Path| path.strip_prefix(app_dir).unwrap_or(path).display().to_string();
+        match entries(modules_dir) {
+            Ok(entries) => {
+                if entries.len() > MODULES_MAX {
+                    let expected = format!(
+                        "{}: found {} entries, expected at most {MODULES_MAX}",
+                        shown(modules_dir),
+                        entries.len()
+                    );
+                    modules.mistakes.push(expected);
+                } else {
+                    for entry in &entries {
+                        modules.read_entry(entry, &shown(entry), &mut reading);
+                    }
+                    modules.refuse_terms_of_nobody(reading.terms);
+                }
+            }
+            Err(error) => modules.read_failed(app_dir, modules_dir, &shown(modules_dir), &error),
+        }
+        if modules.mistakes.is_empty() {
+            if let Err(mistakes) = Catalog::build(modules.specs.clone()) {
+                modules.mistakes.extend(mistakes);
+            }
+            if modules.specs.is_empty() && modules.warnings.is_empty() {
+                modules
+                    .warnings
+                    .push(format!("{}: no modules in it, so no models are served", shown(modules_dir)));
+            }
+        }
+        modules
+    }
+
+    /// What is said about a module that is not there is a mistake in its name.
+    fn refuse_terms_of_nobody(&mut self, terms: &BTreeMap<String, ModuleTerms>) {
+        for name in terms.keys().filter(|name| !self.with_code.contains(*name)) {
+            self.mistakes.push(format!(
+                "{CONFIG_FILE}: modules.{name}: found settings or limits, expected them for a folder of modules with a component"
+            ));
+        }
+    }
+
+    /// A missing folder is fine unless somebody named it.
+    fn read_failed(&mut self, app_dir: &Path, modules_dir: &Path, shown: &str, error: &io::Error) {
+        let is_missing =
+            error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(modules_dir).is_err();
+        match (is_missing, modules_dir == app_dir.join(MODULES_FOLDER)) {
+            (true, true) => self.warnings.push(format!("{shown}: no such folder, so no models are served")),
+            (true, false) => {
+                self.mistakes.push(format!("{shown}: found nothing, expected a folder with modules"))
+            }
+            (false, _) => self.mistakes.push(format!("{shown}: {}", unreadable(modules_dir, error))),
+        }
+    }
+
+    fn read_entry(&mut self, path: &Path, shown: &str, reading: &mut Reading<'_, '_>) {
+        let Some(name) = path.file_name().and_then(OsStr::to_str) else {
+            self.mistakes.push(format!("{shown}: found a name that is not UTF-8, expected one that is"));
+            return;
+        };
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => self.read_module(path, name, shown, reading),
+            Ok(_) if has_extension(name, "toml") => {
+                let folder = name.trim_end_matches(".toml");
+                self.mistakes.push(format!(
+                    "{shown}: found a file, expected a folder: a module is {MODULES_FOLDER}/{folder}/{MODULE_FILE}"
+                ));
+            }
+            Ok(_) if has_extension(name, "wasm") => {
+                let folder = name.trim_end_matches(".wasm");
+                self.mistakes.push(format!(
+                    "{shown}: found a file, expected a folder: a module is {MODULES_FOLDER}/{folder}/{name}"
+                ));
+            }
+            Ok(_) => self.warnings.push(format!("{shown}: not a folder, so no module; ignored")),
+            Err(error) => self.mistakes.push(format!("{shown}: {}", unreadable(path, &error))),
+        }
+    }
+
+    /// A folder is a component when there is one in it, or at least its manifest.
+    fn read_module(&mut self, folder: &Path, name: &str, shown: &str, reading: &mut Reading<'_, '_>) {
+        let files = match entries(folder) {
+            Ok(files) => files,
+            Err(error) => return self.mistakes.push(format!("{shown}: {}", unreadable(folder, &error))),
+        };
+        let names: Vec<_> = files.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+        let components: Vec<_> =
+            names.iter().filter(|name| has_extension(name, "wasm")).map(|name| (*name).to_owned()).collect();
+        let has_manifest = names.contains(&MANIFEST_FILE);
+        if components.is_empty() && !has_manifest {
+            return self.read_declaration(folder, shown);
+        }
+        if names.contains(&MODULE_FILE) {
+            let other = components.first().map_or(MANIFEST_FILE, String::as_str);
+            return self
+                .mistakes
+                .push(format!("{shown}: found both {MODULE_FILE} and {other}, expected one of them"));
+        }
+        self.with_code.insert(name.to_owned());
+        let nothing = ModuleTerms::default();
+        let terms = reading.terms.get(name).unwrap_or(&nothing);
+        let found = Found { folder, shown, files: components, has_manifest, terms };
+        match found.read(reading.workshop, &mut self.warnings) {
+            Ok((spec, component)) => {
+                self.specs.push(spec);
+                self.components.push(component);
+            }
+            Err(mistakes) => self.mistakes.extend(mistakes),
+        }
+    }
+
+    fn read_declaration(&mut self, folder: &Path, shown: &str) {
+        let origin = format!("{shown}/{MODULE_FILE}");
+        let text = match read_text(&folder.join(MODULE_FILE), module::MODULE_BYTES_MAX) {
+            Ok(text) => text,
+            Err(mistake) => return self.mistakes.push(format!("{origin}: {mistake}")),
+        };
+        self.bytes += text.len();
+        if self.bytes > MODULES_BYTES_MAX {
+            return self.mistakes.push(format!("{origin}: with this file, modules have more than {MODULES_BYTES_MAX} bytes together, expected at most that"));
+        }
+        match module::parse(&text, &origin) {
+            Ok(spec) => self.specs.push(spec),
+            Err(mistakes) => self.mistakes.extend(mistakes),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Where components are compiled: the compiler, made when the first one comes, and the code that was compiled before.
+
+use std::path::{Path, PathBuf};
+
+use aegis_domain::spec::ModelSpec;
+use aegis_ipc::bundle::{BUNDLE_BYTES_MAX, Code, FRONT_BYTES_MAX};
+use aegis_wasm::{CodeCache, Compiler, PrepareError, Terms};
+
+/// Folder with compiled code, inside the data folder.
+const CACHE_FOLDER: &str = "code-cache";
+/// Bytes of compiled code that are kept for later.
+const CACHE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+/// Bytes of the code of one generation: what a bundle has room for.
+const CODE_BYTES_MAX: u64 = BUNDLE_BYTES_MAX - FRONT_BYTES_MAX;
+
+/// How an app is compiled.
+pub(crate) struct Compilation<'a> {
+    /// What becomes of compiled code.
+    pub(crate) keep: Keep,
+    /// Called before each component, with its file and the tag of the code that is about to be made.
+    pub(crate) begins: &'a mut dyn FnMut(&str, &str),
+}
+
+/// What becomes of compiled code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// It is kept in the data folder.
+    InDataFolder,
+    /// It is kept there if something is kept there already: looking at an app makes no folder.
+    WhereThereIsSome,
+}
+
+impl Compilation<'_> {
+    /// Nobody wants to know when a component begins.
+    pub(crate) fn quiet<T>(keep: Keep, work: impl FnOnce(Compilation<'_>) -> T) -> T {
+        work(Compilation { keep, begins: &mut |_, _| {} })
+    }
+}
+
+/// Compiles components one after the other.
+pub(super) struct Workshop<'a> {
+    compilation: Compilation<'a>,
+    cache_folder: Option<PathBuf>,
+    tools: Option<Tools>,
+    code: Vec<Code>,
+    code_bytes: u64,
+    warnings: Vec<String>,
+}
+
+struct Tools {
+    compiler: Compiler,
+    engine: String,
+    cache: Option<CodeCache>,
+}
+
+/// What a workshop leaves behind.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    /// The tag of the code; empty when there is none.
+    pub(super) engine: String,
+    pub(super) code: Vec<Code>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl<'a> Workshop<'a> {
+    /// One that keeps code in this data folder, if it is known.
+    pub(super) fn new(compilation: Compilation<'a>, data_dir: Option<&Path>) -> Self {
+        let cache_folder = data_dir.map(|data_dir| data_dir.join(CACHE_FOLDER));
+        let (code, warnings) = (Vec::new(), Vec::new());
+        Self { compilation, cache_folder, tools: None, code, code_bytes: 0, warnings }
+    }
+
+    /// Makes code of a component. All that speaks against it at once, one sentence each.
+    pub(super) fn prepare(
+        &mut self,
+        origin: &str,
+        bytes: &[u8],
+        terms: Terms,
+    ) -> Result<ModelSpec, Vec<String>> {
+        let tools = match &mut self.tools {
+            Some(tools) => tools,
+            none => none.insert(Tools::new(
+                self.compilation.keep,
+                self.cache_folder.as_deref(),
+                &mut self.warnings,
+            )?),
+        };
+        (self.compilation.begins)(origin, &tools.engine);
+        let prepared = tools.compiler.prepare_cached(bytes, terms, tools.cache.as_ref());
+        let prepared = prepared.map_err(|error| match error {
+            PrepareError::Refused(diagnostics) => diagnostics.iter().map(ToString::to_string).collect(),
+            PrepareError::Engine(error) => vec![error.to_string()],
+        })?;
+        let digest = prepared.spec.code.as_ref().map(|code| code.digest.clone()).unwrap_or_default();
+        if self.code.iter().all(|code| code.digest != digest) {
+            self.code_bytes += prepared.code.len() as u64;
+            if self.code_bytes > CODE_BYTES_MAX {
+                return Err(vec![format!(
+                    "with this component, compiled code has {} bytes together, expected at most {CODE_BYTES_MAX}",
+                    self.code_bytes
+                )]);
+            }
+            self.code.push(Code { digest, bytes: prepared.code });
+        }
+        Ok(prepared.spec)
+    }
+
+    pub(super) fn finish(self) -> Output {
+        let engine = self.tools.filter(|_| !self.code.is_empty()).map(|tools| tools.engine);
+        Output { engine: engine.unwrap_or_default(), code: self.code, warnings: self.warnings }
+    }
+}
+
+impl Tools {
+    fn new(keep: Keep, cache_folder: Option<&Path>, warnings: &mut Vec<String>) -> Result<Self, Vec<String>> {
+        let failed = |error: aegis_wasm::EngineError| vec![error.to_string()];
+        let compiler = Compiler::new().map_err(failed)?;
+        let engine = aegis_wasm::compatibility().map_err(failed)?;
+        let folder = cache_folder.filter(|folder| keep == Keep::InDataFolder || folder.is_dir());
+        let opened = folder.map(|folder| CodeCache::open(folder, CACHE_BYTES_MAX));
+        let cache = opened.and_then(|opened| {
+            opened
+                .map_err(|error| {
+                    let error = aegis_supervisor::with_causes(&error);
+                    warnings.push(format!("{error}; so components are compiled anew each time"));
+                })
+                .ok()
+        });
+        Ok(Self { compiler, engine, cache })
+    }
+}
