@@ -47,7 +47,7 @@ pub(crate) async fn answer(
         Place::Details => details::answer(host, query, envelope),
         Place::Reload => jobs::reload(host, query, envelope).await,
         Place::Job(job) => jobs::state(host, job, envelope).await,
-        Place::Collection(_) | Place::Document(..) | Place::Events => {
+        Place::Collection(_) | Place::Document(..) | Place::Command(..) | Place::Events => {
             Err(Problem::new(ProblemCode::Internal, "a place of models was routed to the operators' side"))
         }
     }

@@ -7,6 +7,7 @@
 
 use std::{
     io,
+    os::fd::AsFd,
     path::PathBuf,
     pin::pin,
     sync::{Arc, atomic::Ordering},
@@ -33,6 +34,7 @@ use crate::{
     drain::Verdict,
     host::{Founding, Host, Identity},
     metronome,
+    modules::{LoadError, Modules},
     reporting::{self, Supervisor},
     runtime::{self, Intake, Shared},
     service,
@@ -59,6 +61,8 @@ enum BootError {
     Ipc(String),
     #[error("the generation's models are not valid: {}", .0.join("; "))]
     Catalog(Vec<String>),
+    #[error("the code of the generation cannot be loaded: {0}")]
+    Code(#[from] LoadError),
     #[error("{operation}: {reason}")]
     Os { operation: &'static str, reason: io::Error },
     #[error("the self-test was answered with status {0}")]
@@ -74,7 +78,7 @@ impl BootError {
 
     fn exit_code(&self) -> u8 {
         match self {
-            Self::NoGeneration | Self::Catalog(_) => EXIT_CONFIGURATION,
+            Self::NoGeneration | Self::Catalog(_) | Self::Code(_) => EXIT_CONFIGURATION,
             Self::Ipc(_) | Self::Os { .. } => EXIT_OS,
             Self::SelfTest(_) => EXIT_TRANSIENT,
             Self::Ended(_) => EXIT_BUG,
@@ -141,8 +145,8 @@ fn assemble(handoff: &Handoff, control: Arc<ControlSocket>) -> Result<Parts, Boo
     control.send(&hello, &[])?;
     let board = Board::open(&adopt(handoff.board, "board")?)?;
     let cell_index = handoff.cell as usize;
-    let bundle = adopt(handoff.bundle.ok_or(BootError::NoGeneration)?, "generation bundle")?;
-    let bundle = Bundle::read(&bundle)?;
+    let generation = adopt(handoff.bundle.ok_or(BootError::NoGeneration)?, "generation bundle")?;
+    let bundle = Bundle::read(&generation)?;
     let config: Config = codec::decode(&bundle.config)?;
     let specs = catalog::decode(&bundle.catalog).map_err(|reason| BootError::Catalog(vec![reason]))?;
     let catalog = Arc::new(Catalog::build(specs).map_err(BootError::Catalog)?);
@@ -157,6 +161,12 @@ fn assemble(handoff: &Handoff, control: Arc<ControlSocket>) -> Result<Parts, Boo
     let founding =
         Founding { digest: bundle.digest, config, catalog, data, board, cell, identity, supervisor };
     let host = Host::new(founding, Arc::clone(&doorbell));
+    let engine = host.engine.downgrade();
+    let modules =
+        Modules::load(&host.config, &host.catalog, generation.as_fd(), &bundle.code, &engine, cell)?;
+    if let Some(modules) = modules {
+        host.engine.adopt_modules(modules);
+    }
 
     let threads = host.config.workers.threads.max(1) as usize;
     let (lanes, intakes) = runtime::lanes(threads, &host);

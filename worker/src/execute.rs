@@ -4,7 +4,8 @@
 //!             ┌─ read ────▶ wait for the watermark ─▶ table ─▶ (body from the store) ─▶ reply
 //!   Request ──┼─ list ────▶ wait for the watermark ─▶ plan ──▶ (bodies) ─▶ page ──────▶ reply
 //!             ├─ create ──▶ draft ──────────────────────────▶ commit ─────────────────▶ reply
-//!             └─ change ──▶ read ─▶ conditions ─▶ evolve ───▶ commit ─▶ conflict? again ▶ reply
+//!             ├─ change ──▶ read ─▶ conditions ─▶ evolve ───▶ commit ─▶ conflict? again ▶ reply
+//!             └─ command ─▶ read ─▶ conditions ─▶ code ─────▶ (commit ─▶ conflict? again) ▶ reply
 //! ```
 //!
 //! With an idempotency key a write first asks whether the key is known. Equal keys inside this worker go one after the
@@ -12,8 +13,10 @@
 
 mod answer;
 mod change;
+mod command;
 mod commit;
 mod create;
+mod hooks;
 mod keyed;
 mod list;
 mod precondition;
@@ -21,7 +24,7 @@ mod read;
 mod replay;
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, OnceLock, Weak, atomic::Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -30,9 +33,10 @@ use aegis_domain::{Problem, ProblemCode, catalog::Model, query::Bounds, table::L
 use aegis_ipc::board::{Cell, Counter, ModelCounter};
 use bytes::Bytes;
 
-use self::{change::Change, keyed::KeyedTurns};
+use self::{change::Change, command::Order, keyed::KeyedTurns};
 use crate::{
     data::{Data, ModelTable},
+    modules::Modules,
     operation::{IdempotencyKey, Operation, Reply, Request},
     response::is_refusal,
 };
@@ -43,8 +47,21 @@ pub struct Engine {
     inner: Arc<Inner>,
 }
 
+/// An engine, as long as somebody else holds it.
+#[derive(Clone)]
+pub struct WeakEngine {
+    inner: Weak<Inner>,
+}
+
+impl WeakEngine {
+    pub(crate) fn upgrade(&self) -> Option<Engine> {
+        self.inner.upgrade().map(|inner| Engine { inner })
+    }
+}
+
 struct Inner {
     data: Data,
+    modules: OnceLock<Modules>,
     cell: Cell,
     limits: Limits,
     bounds: Bounds,
@@ -82,6 +99,7 @@ impl Engine {
         let inner = Inner {
             cell: data.cell(),
             data,
+            modules: OnceLock::new(),
             limits: config.limits.clone(),
             bounds,
             document_turns: KeyedTurns::default(),
@@ -94,6 +112,32 @@ impl Engine {
     #[must_use]
     pub fn data(&self) -> &Data {
         &self.inner.data
+    }
+
+    /// The same engine, held weakly: for what the engine itself holds.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakEngine {
+        WeakEngine { inner: Arc::downgrade(&self.inner) }
+    }
+
+    /// Gives the engine the code of its models, once, before the first request.
+    pub fn adopt_modules(&self, modules: Modules) {
+        let adopted = self.inner.modules.set(modules);
+        debug_assert!(adopted.is_ok(), "an engine has one set of modules");
+    }
+
+    /// Instances that the code of a model has in this worker.
+    pub(crate) fn instances(&self, model: &Model) -> usize {
+        self.modules().and_then(|modules| modules.of(model)).map_or(0, |module| module.instances())
+    }
+
+    /// Calls that run or wait on the CPU pool, if there is one.
+    pub(crate) fn cpu_calls(&self) -> Option<usize> {
+        self.modules().map(Modules::cpu_calls)
+    }
+
+    fn modules(&self) -> Option<&Modules> {
+        self.inner.modules.get()
     }
 
     /// Reads one document without waiting for anything. `None` when that takes a wait, for the feed or for a body that
@@ -141,10 +185,14 @@ impl Engine {
         match &request.operation {
             Operation::Read { id } => self.read(request, id).await,
             Operation::List { query } => self.list(request, query).await,
+            Operation::Ask { id, command, arguments } => {
+                self.ask(request, id, Order { name: command, arguments }).await
+            }
             Operation::Create { .. }
             | Operation::Replace { .. }
             | Operation::Merge { .. }
             | Operation::Patch { .. }
+            | Operation::Command { .. }
             | Operation::Remove { .. } => match &request.idempotency {
                 Some(key) => self.write_once(request, key).await,
                 None => self.write(request).await,
@@ -175,7 +223,10 @@ impl Engine {
             Operation::Merge { id, body } => self.change(request, id, Change::Merge(body)).await,
             Operation::Patch { id, body } => self.change(request, id, Change::Patch(body)).await,
             Operation::Remove { id } => self.change(request, id, Change::Remove).await,
-            Operation::Read { .. } | Operation::List { .. } => {
+            Operation::Command { id, command, arguments } => {
+                self.change(request, id, Change::Command(Order { name: command, arguments })).await
+            }
+            Operation::Read { .. } | Operation::List { .. } | Operation::Ask { .. } => {
                 Err(Problem::new(ProblemCode::Internal, "a read does not write"))
             }
         }

@@ -20,6 +20,10 @@ pub struct Request {
     pub deadline: Instant,
     /// What a write answers with.
     pub answer: Answer,
+    /// What the client calls the request: for the code of the model and for the log. Empty when the model has no code.
+    pub request_id: String,
+    /// How many calls of modules led to the request: 0 for a client's.
+    pub depth: u32,
 }
 
 /// What to do.
@@ -66,6 +70,45 @@ pub enum Operation {
         /// Its id.
         id: String,
     },
+    /// Run a command on a document, which may change it.
+    Command {
+        /// Its id.
+        id: String,
+        /// Name of the command.
+        command: String,
+        /// The raw arguments; empty without any.
+        arguments: Bytes,
+    },
+    /// Ask a command about a document, without changing it.
+    Ask {
+        /// Its id.
+        id: String,
+        /// Name of the command.
+        command: String,
+        /// The raw arguments; empty without any.
+        arguments: Bytes,
+    },
+}
+
+impl Operation {
+    /// Whether it can change something.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        !matches!(self, Self::Read { .. } | Self::List { .. } | Self::Ask { .. })
+    }
+
+    /// The raw body that it came with; empty without one.
+    #[must_use]
+    pub fn body(&self) -> Bytes {
+        match self {
+            Self::Create { body }
+            | Self::Replace { body, .. }
+            | Self::Merge { body, .. }
+            | Self::Patch { body, .. }
+            | Self::Command { arguments: body, .. } => body.clone(),
+            Self::Read { .. } | Self::List { .. } | Self::Remove { .. } | Self::Ask { .. } => Bytes::new(),
+        }
+    }
 }
 
 /// `If-Match` and `If-None-Match` (RFC 9110 section 13.1).
@@ -139,6 +182,8 @@ pub enum Outcome {
     },
     /// Several documents were created.
     CreatedMany,
+    /// A command answered, and nothing was stored.
+    Answered,
     /// A list, a count, a page or an aggregate.
     Listed {
         /// Cursor of the next page.

@@ -9,7 +9,7 @@ mod tests;
 use std::{sync::Arc, time::Instant};
 
 use aegis_config::settings::Limits;
-use aegis_domain::{Problem, ProblemCode, catalog::Model, query::check_item};
+use aegis_domain::{Problem, ProblemCode, catalog::Model, query::read_item};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts};
 use sha2::{Digest, Sha256};
@@ -51,6 +51,16 @@ pub(crate) struct Glance<'r> {
 pub(crate) struct Wish {
     /// Value of `Preference-Applied`.
     pub(crate) applied: Option<&'static str>,
+}
+
+/// What a request to a model is about.
+#[derive(Debug)]
+pub(crate) struct Target<'m> {
+    pub(crate) model: &'m Arc<Model>,
+    /// One document of it.
+    pub(crate) id: Option<String>,
+    /// A command on that document.
+    pub(crate) command: Option<String>,
 }
 
 impl<'r> Glance<'r> {
@@ -107,27 +117,34 @@ pub(crate) fn check_sizes(
 
 /// A request to a model as it is carried out. The method is one that the place allows.
 pub(crate) async fn read(
-    model: &Arc<Model>,
-    id: Option<String>,
+    target: Target<'_>,
     parts: &Parts,
     body: &mut RequestBody,
     limits: &Limits,
     deadline: Instant,
 ) -> Result<(Request, Wish), Problem> {
+    let Target { model, id, command } = target;
     let headers = &parts.headers;
     let precondition = precondition(headers)?;
     let preference = fields::preference(headers);
     let query = parts.uri.query().unwrap_or_default();
     let operation = match (&parts.method, id) {
         (&Method::GET | &Method::HEAD, None) => Operation::List { query: query.to_owned() },
-        (&Method::GET | &Method::HEAD, Some(id)) => {
-            check_item(model, query)?;
-            Operation::Read { id }
+        (_, Some(id)) if let Some(command) = command => {
+            let arguments = arguments(headers, body, limits, deadline).await?;
+            Operation::Command { id, command, arguments }
         }
+        (&Method::GET | &Method::HEAD, Some(id)) => match read_item(model, query)? {
+            Some(asked) => {
+                let arguments = asked.arguments.unwrap_or_default().into();
+                Operation::Ask { id, command: asked.command, arguments }
+            }
+            None => Operation::Read { id },
+        },
         (&Method::DELETE, Some(id)) => Operation::Remove { id },
         (method, id) => with_body(method, id, headers, body, limits, deadline).await?,
     };
-    let writes = !matches!(operation, Operation::Read { .. } | Operation::List { .. });
+    let writes = operation.writes();
     let idempotency = if writes { idempotency(parts, &operation)? } else { None };
     let answer = if writes && preference == Some(Preference::Minimal) {
         Answer::Minimal
@@ -135,8 +152,35 @@ pub(crate) async fn read(
         Answer::Representation
     };
     let wish = Wish { applied: preference.filter(|_| writes).map(Preference::as_str) };
-    let model = Arc::clone(model);
-    Ok((Request { model, operation, precondition, idempotency, deadline, answer }, wish))
+    let request = Request {
+        model: Arc::clone(model),
+        operation,
+        precondition,
+        idempotency,
+        deadline,
+        answer,
+        request_id: String::new(),
+        depth: 0,
+    };
+    Ok((request, wish))
+}
+
+/// The arguments of a command. Without a body there are none, and no type either.
+async fn arguments(
+    headers: &HeaderMap,
+    body: &mut RequestBody,
+    limits: &Limits,
+    deadline: Instant,
+) -> Result<Bytes, Problem> {
+    if headers.contains_key(header::CONTENT_TYPE) {
+        fields::media_type(headers, false)?;
+        return body.read(limits.body_bytes_max, deadline).await;
+    }
+    let arguments = body.read(limits.body_bytes_max, deadline).await?;
+    if !arguments.is_empty() {
+        fields::media_type(headers, false)?;
+    }
+    Ok(arguments)
 }
 
 async fn with_body(
@@ -185,13 +229,7 @@ fn idempotency(parts: &Parts, operation: &Operation) -> Result<Option<Idempotenc
     let Some(key) = value.to_str().ok().filter(|_| bytes.iter().all(u8::is_ascii_graphic)) else {
         return Err(refused("characters of another kind"));
     };
-    let body = match operation {
-        Operation::Create { body }
-        | Operation::Replace { body, .. }
-        | Operation::Merge { body, .. }
-        | Operation::Patch { body, .. } => body.clone(),
-        Operation::Read { .. } | Operation::List { .. } | Operation::Remove { .. } => Bytes::new(),
-    };
+    let body = operation.body();
     let mut digest = Sha256::new();
     digest.update(parts.method.as_str());
     digest.update([0]);

@@ -43,7 +43,7 @@ pub(crate) fn status_of(code: ProblemCode) -> StatusCode {
         | ProblemCode::BadParameter
         | ProblemCode::BadHeader
         | ProblemCode::QueryTooExpensive => StatusCode::BAD_REQUEST,
-        ProblemCode::AdminOnly => StatusCode::FORBIDDEN,
+        ProblemCode::AdminOnly | ProblemCode::Denied => StatusCode::FORBIDDEN,
         ProblemCode::NoSuchRoute
         | ProblemCode::NoSuchModel
         | ProblemCode::NoSuchRelation
@@ -53,6 +53,7 @@ pub(crate) fn status_of(code: ProblemCode) -> StatusCode {
         ProblemCode::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
         ProblemCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         ProblemCode::AlreadyExists
+        | ProblemCode::Conflict
         | ProblemCode::UniqueTaken
         | ProblemCode::PatchTestFailed
         | ProblemCode::IdempotencyKeyInUse
@@ -64,10 +65,13 @@ pub(crate) fn status_of(code: ProblemCode) -> StatusCode {
         ProblemCode::Invalid | ProblemCode::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         ProblemCode::RevisionRequired => StatusCode::PRECONDITION_REQUIRED,
         ProblemCode::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        ProblemCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ProblemCode::Internal | ProblemCode::GuestFailed | ProblemCode::GuestTrap => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
         ProblemCode::Contended
         | ProblemCode::Overloaded
         | ProblemCode::StoreUnavailable
+        | ProblemCode::Unavailable
         | ProblemCode::WriteOutcomeUnknown => StatusCode::SERVICE_UNAVAILABLE,
         ProblemCode::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
     }
@@ -151,7 +155,7 @@ impl Envelope<'_> {
         let status = match &result {
             Outcome::NotModified { revision } => return self.not_modified(*revision, sequence),
             Outcome::Created { .. } | Outcome::CreatedMany => StatusCode::CREATED,
-            Outcome::Found { .. } | Outcome::Listed { .. } => StatusCode::OK,
+            Outcome::Found { .. } | Outcome::Listed { .. } | Outcome::Answered => StatusCode::OK,
         };
         let mut response = self.whole(status, JSON, body, sequence);
         let headers = response.headers_mut();
@@ -167,6 +171,7 @@ impl Envelope<'_> {
             Outcome::Listed { next_cursor: None }
             | Outcome::Found { .. }
             | Outcome::CreatedMany
+            | Outcome::Answered
             | Outcome::NotModified { .. } => {}
         }
         if let Some(applied) = about.wish.applied {

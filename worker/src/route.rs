@@ -7,6 +7,7 @@ use std::{borrow::Cow, sync::Arc};
 use aegis_domain::{
     Problem, ProblemCode,
     catalog::{Catalog, Model},
+    query::no_such_command,
 };
 use http::Method;
 use percent_encoding::percent_decode_str;
@@ -23,6 +24,8 @@ pub(crate) enum Place<'r, 'p> {
     Collection(&'r Arc<Model>),
     /// `{api_root}/models/{endpoint}/{id}`
     Document(&'r Arc<Model>, Cow<'p, str>),
+    /// `{api_root}/models/{endpoint}/{id}/{command}`
+    Command(&'r Arc<Model>, Cow<'p, str>, Cow<'p, str>),
     /// `{api_root}/events`
     Events,
     /// `{api_root}/config`
@@ -63,6 +66,7 @@ impl Place<'_, '_> {
                 &[Method::GET, Method::HEAD, Method::PUT, Method::PATCH, Method::DELETE],
                 "GET, HEAD, PUT, PATCH, DELETE, OPTIONS",
             ),
+            Self::Command(..) => (&[Method::PATCH, Method::POST], "PATCH, POST, OPTIONS"),
             Self::Reload => (&[Method::POST], "POST, OPTIONS"),
             Self::Events => (&[Method::GET], "GET, OPTIONS"),
             Self::Details | Self::Job(_) | Self::PublicConfig | Self::Alive | Self::Ready | Self::Metrics => {
@@ -77,6 +81,7 @@ impl Place<'_, '_> {
             Self::Details | Self::Reload | Self::Job(_) | Self::Metrics => true,
             Self::Collection(_)
             | Self::Document(..)
+            | Self::Command(..)
             | Self::Events
             | Self::PublicConfig
             | Self::Alive
@@ -118,17 +123,28 @@ impl Routes {
         }
         let below = path.strip_prefix(self.api_root.as_str()).and_then(|rest| rest.strip_prefix('/'));
         let mut segments = below.unwrap_or_default().split('/');
-        let four = [segments.next(), segments.next(), segments.next(), segments.next()];
-        Ok(match four {
+        let five: [Option<&str>; 5] = std::array::from_fn(|_| segments.next());
+        Ok(match five {
             [Some("events"), None, ..] => Place::Events,
             [Some("config"), None, ..] => Place::Details,
             [Some("reload"), None, ..] => Place::Reload,
-            [Some("jobs"), Some(job), None, _] if !job.is_empty() => Place::Job(decode(job)?),
-            [Some("models"), Some(endpoint), None, _] if !endpoint.is_empty() => {
+            [Some("jobs"), Some(job), None, ..] if !job.is_empty() => Place::Job(decode(job)?),
+            [Some("models"), Some(endpoint), None, ..] if !endpoint.is_empty() => {
                 Place::Collection(self.model(&decode(endpoint)?)?)
             }
-            [Some("models"), Some(endpoint), Some(id), None] if !endpoint.is_empty() && !id.is_empty() => {
+            [Some("models"), Some(endpoint), Some(id), None, ..]
+                if !endpoint.is_empty() && !id.is_empty() =>
+            {
                 Place::Document(self.model(&decode(endpoint)?)?, decode(id)?)
+            }
+            [Some("models"), Some(endpoint), Some(id), Some(command), None]
+                if ![endpoint, id, command].contains(&"") =>
+            {
+                let (model, command) = (self.model(&decode(endpoint)?)?, decode(command)?);
+                if model.command(&command).is_none() {
+                    return Err(no_such_command(model, &command));
+                }
+                Place::Command(model, decode(id)?, command)
             }
             _ => {
                 let quoted: String = path.chars().take(QUOTED_PATH_MAX).collect();
@@ -235,7 +251,7 @@ mod tests {
     /aegis/api/models/todos/a%2Fb%20c → TODO a/b c
     /aegis/api/models/todos/%zz → bad-parameter: path segment "%zz": found a percent sign without two hexadecimal digits, expected %25
     /aegis/api/models/todos/%ff → bad-parameter: path segment "%ff": found bytes that are not UTF-8, expected percent-encoded UTF-8
-    /aegis/api/models/todos/a/b → no-such-route: there is nothing at /aegis/api/models/todos/a/b
+    /aegis/api/models/todos/a/b → no-such-command: no command "b" on model TODO
     /aegis/api/models/tod%6Fs/a → TODO a
     /aegis/api/models/others → no-such-model: no model has the endpoint "others"
     /aegis/api/models → no-such-route: there is nothing at /aegis/api/models

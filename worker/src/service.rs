@@ -26,7 +26,7 @@ use crate::{
     events,
     host::Host,
     operation::{self, Operation},
-    request::{self, Glance, RequestBody},
+    request::{self, Glance, RequestBody, Target},
     response::{About, Envelope, Extent, Next, Outgoing, Refusal},
     route::Place,
 };
@@ -205,9 +205,17 @@ impl Service {
             return Err(Problem::new(ProblemCode::AdminOnly, detail).into());
         }
         match place {
-            Place::Collection(model) => self.model(model, None, parts, body, envelope, begun).await,
+            Place::Collection(model) => {
+                let target = Target { model, id: None, command: None };
+                self.model(target, parts, body, envelope, begun).await
+            }
             Place::Document(model, id) => {
-                self.model(model, Some(id.into_owned()), parts, body, envelope, begun).await
+                let target = Target { model, id: Some(id.into_owned()), command: None };
+                self.model(target, parts, body, envelope, begun).await
+            }
+            Place::Command(model, id, command) => {
+                let (id, command) = (Some(id.into_owned()), Some(command.into_owned()));
+                self.model(Target { model, id, command }, parts, body, envelope, begun).await
             }
             Place::Events => {
                 events::open(&self.host, &self.link, parts, envelope).await.map_err(Refusal::from)
@@ -220,23 +228,25 @@ impl Service {
 
     async fn model(
         &self,
-        model: &Arc<Model>,
-        id: Option<String>,
+        target: Target<'_>,
         parts: &Parts,
         body: &mut RequestBody,
         envelope: &Envelope<'_>,
         begun: Instant,
     ) -> Result<Response<Outgoing>, Refusal> {
         let host = &*self.host;
-        let limits = &host.config.limits;
+        let (model, limits) = (target.model, &host.config.limits);
         let deadline = begun + limits.request_timeout;
         let _admitted = host.load.admit()?;
         let prepared = async {
             request::accepts(&parts.headers, "application", "json")?;
-            request::read(model, id, parts, body, limits, deadline).await
+            request::read(target, parts, body, limits, deadline).await
         };
-        let (request, wish) = prepared.await.inspect_err(|problem| host.count_refused(model, problem))?;
+        let (mut request, wish) = prepared.await.inspect_err(|problem| host.count_refused(model, problem))?;
         self.count_body(&request.operation);
+        if model.spec().code.is_some() {
+            envelope.request_id.to_str().unwrap_or_default().clone_into(&mut request.request_id);
+        }
         let removed = matches!(request.operation, Operation::Remove { .. });
         let reply = self.execute(request, deadline).await?;
         let query = parts.uri.query().unwrap_or_default();
@@ -250,7 +260,7 @@ impl Service {
         request: operation::Request,
         deadline: Instant,
     ) -> Result<operation::Reply, Problem> {
-        let reads = matches!(request.operation, Operation::Read { .. } | Operation::List { .. });
+        let reads = !request.operation.writes();
         let answer = self.host.engine.execute(request);
         match tokio::time::timeout_at((deadline + DEADLINE_SLACK).into(), answer).await {
             Ok(outcome) => outcome,
@@ -266,13 +276,7 @@ impl Service {
     }
 
     fn count_body(&self, operation: &Operation) {
-        let bytes = match operation {
-            Operation::Create { body }
-            | Operation::Replace { body, .. }
-            | Operation::Merge { body, .. }
-            | Operation::Patch { body, .. } => body.len() as u64,
-            Operation::Read { .. } | Operation::List { .. } | Operation::Remove { .. } => return,
-        };
+        let bytes = operation.body().len() as u64;
         self.host.cell.counter(Counter::BytesIn).fetch_add(bytes, Ordering::Relaxed);
     }
 

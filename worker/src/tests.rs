@@ -3,6 +3,7 @@
 mod defects;
 mod house;
 mod leaving;
+mod modules;
 mod operators;
 mod process;
 mod requests;

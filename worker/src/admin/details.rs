@@ -2,7 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use aegis_domain::{Problem, ProblemCode, catalog::Model, event::EventKind};
+use aegis_domain::{
+    Problem, ProblemCode,
+    catalog::{Command, Model},
+    event::EventKind,
+};
 use aegis_ipc::board::{BEATS, Cell, Counter, Gauge, monotonic_ms};
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -59,8 +63,9 @@ fn rows(host: &Host, kind: &str, models: &[&Model]) -> Result<Vec<Value>, Proble
         "data" => data(host, models),
         "events" => models.iter().flat_map(|model| events(host, model)).collect(),
         "threads" => threads(host),
-        // Declarative modules declare none of them.
-        "relations" | "commands" | "ports" => {
+        "commands" => models.iter().map(|model| describe_commands(host, model)).collect(),
+        // No module declares any of them yet.
+        "relations" | "ports" => {
             models.iter().map(|model| json!({"modelName": model.name(), kind: []})).collect()
         }
         "modules" => models.iter().map(|model| describe_module(host, model)).collect(),
@@ -84,14 +89,40 @@ fn describe_model(host: &Host, model: &Model) -> Value {
     value
 }
 
+/// What a model is made from: lines of a specification, or code.
 fn describe_module(host: &Host, model: &Model) -> Value {
-    json!({
+    let mut row = json!({
         "modelName": model.name(),
         "kind": "model",
-        "form": "declarative",
+        "form": if model.spec().code.is_some() { "component" } else { "declarative" },
         "generation": host.identity.generation,
         "digest": host.digest,
-    })
+    });
+    if let (Some(code), Value::Object(row)) = (&model.spec().code, &mut row) {
+        row.insert("digest".to_owned(), json!(code.digest));
+        row.insert("module".to_owned(), json!(code.module));
+        row.insert("version".to_owned(), json!(code.version));
+        row.insert("builtWith".to_owned(), json!(code.built_with));
+        row.insert("hooks".to_owned(), json!(code.hooks));
+        row.insert("limits".to_owned(), json!(code.limits));
+        row.insert("instances".to_owned(), json!(host.engine.instances(model)));
+    }
+    row
+}
+
+fn describe_commands(host: &Host, model: &Model) -> Value {
+    let one = |command: &Command| {
+        let spec = command.spec();
+        json!({
+            "name": command.name(),
+            "description": spec.description,
+            "path": format!("{}/models/{}/{{id}}/{}", host.config.api_root, model.endpoint(), command.name()),
+            "effect": spec.effect,
+            "place": spec.place,
+            "arguments": spec.arguments,
+        })
+    };
+    json!({"modelName": model.name(), "commands": model.commands().iter().map(one).collect::<Vec<_>>()})
 }
 
 /// Documents of each model, in all and in this worker's cache.
@@ -137,6 +168,9 @@ fn threads(host: &Host) -> Vec<Value> {
         .collect();
     let beat_ms = gauge(&host.cell, Gauge::AcceptorBeat);
     rows.push(json!({"worker": worker(&host.cell), "thread": "acceptor", "beatAgeMs": age(beat_ms)}));
+    if let Some(calls) = host.engine.cpu_calls() {
+        rows.push(json!({"worker": worker(&host.cell), "thread": "cpu pool", "calls": calls}));
+    }
     rows
 }
 

@@ -31,6 +31,20 @@ const COUNTERS: &[(&str, Counter, &str)] = &[
     ("aegis_scanned_total", Counter::Scanned, "Documents looked at by scans."),
     ("aegis_event_streams_total", Counter::Streams, "Event streams opened."),
     ("aegis_defects_total", Counter::Defects, "Requests ended by a panic; the log tells which."),
+    ("aegis_guest_calls_total", Counter::GuestCalls, "Calls of modules."),
+    ("aegis_guest_refusals_total", Counter::GuestRefusals, "Calls of modules that were answered no."),
+    (
+        "aegis_guest_traps_total",
+        Counter::GuestTraps,
+        "Calls of modules that met a defect; the log tells which.",
+    ),
+    ("aegis_guest_timeouts_total", Counter::GuestTimeouts, "Calls of modules that took too long."),
+    ("aegis_guest_busy_total", Counter::GuestBusy, "Calls of modules that found no room in time."),
+    (
+        "aegis_guest_microseconds_total",
+        Counter::GuestMicroseconds,
+        "Microseconds spent in calls of modules, waiting included.",
+    ),
 ];
 
 const CLASSES: &[(&str, Counter)] = &[
@@ -48,6 +62,7 @@ const OPERATIONS: &[(&str, ModelCounter)] = &[
     ("update", ModelCounter::Updates),
     ("remove", ModelCounter::Removes),
     ("refused", ModelCounter::Refused),
+    ("command", ModelCounter::Commands),
 ];
 
 /// Present values, summed over all workers.
@@ -287,6 +302,24 @@ mod tests {
     # HELP aegis_defects_total Requests ended by a panic; the log tells which.
     # TYPE aegis_defects_total counter
     aegis_defects_total 0
+    # HELP aegis_guest_calls_total Calls of modules.
+    # TYPE aegis_guest_calls_total counter
+    aegis_guest_calls_total 0
+    # HELP aegis_guest_refusals_total Calls of modules that were answered no.
+    # TYPE aegis_guest_refusals_total counter
+    aegis_guest_refusals_total 0
+    # HELP aegis_guest_traps_total Calls of modules that met a defect; the log tells which.
+    # TYPE aegis_guest_traps_total counter
+    aegis_guest_traps_total 0
+    # HELP aegis_guest_timeouts_total Calls of modules that took too long.
+    # TYPE aegis_guest_timeouts_total counter
+    aegis_guest_timeouts_total 0
+    # HELP aegis_guest_busy_total Calls of modules that found no room in time.
+    # TYPE aegis_guest_busy_total counter
+    aegis_guest_busy_total 0
+    # HELP aegis_guest_microseconds_total Microseconds spent in calls of modules, waiting included.
+    # TYPE aegis_guest_microseconds_total counter
+    aegis_guest_microseconds_total 0
     # HELP aegis_responses_total Requests answered, by class of status.
     # TYPE aegis_responses_total counter
     aegis_responses_total{class="1xx"} 0
@@ -316,6 +349,7 @@ mod tests {
     aegis_model_operations_total{model="TODO",operation="update"} 0
     aegis_model_operations_total{model="TODO",operation="remove"} 0
     aegis_model_operations_total{model="TODO",operation="refused"} 0
+    aegis_model_operations_total{model="TODO",operation="command"} 0
     # HELP aegis_connections Open client connections.
     # TYPE aegis_connections gauge
     aegis_connections 7

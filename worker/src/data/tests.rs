@@ -3,6 +3,7 @@
 pub(crate) mod fake_store;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64},
     thread,
@@ -10,7 +11,7 @@ use std::{
 
 use aegis_config::{
     Cache, Datasource, Drain, Hang, Limits, Log, LogFormat, Query, Recycle, Reload, ReloadMode, Restart,
-    Store, Workers,
+    Store, Wasm, Workers,
 };
 use aegis_domain::{module, table::Lookup};
 use aegis_ipc::{
@@ -87,6 +88,8 @@ pub(crate) fn config() -> Config {
             engine_cache_bytes: 1 << 20,
         },
         query: Query { scan_max: 10_000, limit_default: 100, limit_max: 1000 },
+        wasm: Wasm { cpu_threads: 1, cpu_queue_max: 1 },
+        modules: BTreeMap::new(),
         log: Log { level: "info".into(), format: LogFormat::Text, file: None, requests: false },
     }
 }
@@ -280,6 +283,21 @@ async fn an_unanswered_write_is_sent_again_and_made_once() {
     assert_eq!(outcome, Outcome::Committed { first: 1, last: 1 });
     assert_eq!(scene.store.writes_seen(), [1, 1]);
     assert_eq!(worker.counted(Counter::WriteResends), 1);
+}
+
+#[tokio::test]
+async fn a_write_that_waits_is_sent_to_a_store_of_before_in_the_form_that_it_reads() {
+    let scene = Scene::new();
+    let worker = scene.worker().await;
+    scene.store.set_mood(Mood::Silent);
+    let writer = worker.data.clone();
+    let write = tokio::spawn(async move { writer.commit(put("a", "{}"), None, later()).await });
+    eventually("the write", || scene.store.writes_seen() == [1]).await;
+    scene.store.become_older();
+    scene.store.set_mood(Mood::BreaksBeforeAnswer);
+    assert_eq!(write.await.unwrap().unwrap(), Outcome::Committed { first: 1, last: 1 });
+    assert_eq!(scene.store.writes_seen(), [1, 1, 1], "the second one broke the connection");
+    assert_eq!(body_of(&worker.data, "a").as_deref(), Some("{}"));
 }
 
 #[tokio::test]

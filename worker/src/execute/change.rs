@@ -1,4 +1,4 @@
-//! Changes of one existing document: replace, merge, patch, remove.
+//! Changes of one existing document: replace, merge, patch, remove, and commands that may change it.
 //!
 //! The document is evolved from the version that this worker shows, and the store accepts it only if that is still
 //! the last one. Otherwise the worker waits for the winner to become visible, looks at the conditions again and
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use aegis_domain::{
     FieldError, Problem, ProblemCode,
-    document::{self, Evolved, Stamp},
+    document::{Evolved, Form, Stamp},
     json,
 };
 use aegis_ipc::{
@@ -20,6 +20,7 @@ use bytes::Bytes;
 
 use super::{
     Engine, answer,
+    command::{self, Carried, Order},
     commit::{Attempt, Place},
     create, precondition,
     read::Version,
@@ -36,6 +37,7 @@ pub(super) enum Change<'a> {
     Merge(&'a Bytes),
     Patch(&'a Bytes),
     Remove,
+    Command(Order<'a>),
 }
 
 /// What to commit and what to answer then.
@@ -55,7 +57,11 @@ impl Engine {
         id: &str,
         change: Change<'_>,
     ) -> Result<Reply, Problem> {
-        let _turn = if precondition::is_conditional(&request.precondition) {
+        let stores = match change {
+            Change::Command(order) => command::stores(request, order)?,
+            Change::Replace(_) | Change::Merge(_) | Change::Patch(_) | Change::Remove => true,
+        };
+        let _turn = if !stores || precondition::is_conditional(&request.precondition) {
             None
         } else {
             let key = format!("{}\0{id}", request.model.name());
@@ -64,8 +70,8 @@ impl Engine {
         loop {
             let (current, shown) = self.current(&request.model, id, request.deadline).await?;
             let proposal = match current {
-                Some(current) => self.evolve(request, id, change, current)?,
-                None => propose_new(request, id, change)?,
+                Some(current) => self.propose(request, id, change, current).await?,
+                None => self.propose_new(request, id, change).await?,
             };
             let (operation, counter) = (proposal.operation, proposal.counter);
             if operation.is_none() && request.idempotency.is_none() {
@@ -95,72 +101,101 @@ impl Engine {
         }
     }
 
-    fn evolve(
+    async fn propose(
         &self,
         request: &Request,
         id: &str,
         change: Change<'_>,
         current: Version,
     ) -> Result<Proposal, Problem> {
-        let model = &*request.model;
-        precondition::check_write(&request.precondition, model, current.revision)?;
-        let now_ms = super::now_ms();
-        let evolved = match change {
-            Change::Replace(body) => document::replace(model, &current.body, json::parse(body)?, now_ms)?,
-            Change::Merge(body) => document::merge(model, &current.body, json::parse(body)?, now_ms)?,
-            Change::Patch(body) => document::patch(model, &current.body, json::parse(body)?, now_ms)?,
+        precondition::check_write(&request.precondition, &request.model, current.revision)?;
+        let (form, input) = match change {
+            Change::Replace(body) => (Form::Replacement, body),
+            Change::Merge(body) => (Form::MergePatch, body),
+            Change::Patch(body) => (Form::JsonPatch, body),
             Change::Remove => {
-                let body = answer::one(request.answer, id, &current.body);
-                let operation = operation(request, id, &current, current.revision);
-                let result = Outcome::Found { revision: current.revision };
-                let counter = ModelCounter::Removes;
-                return Ok(Proposal {
-                    operation: Some(operation),
-                    place: Place::Whole,
-                    result,
-                    body,
-                    counter,
-                });
+                self.may_remove(request, id, &current).await?;
+                return Ok(removal(request, id, &current));
             }
-        };
-        let (revision, body, operation) = match evolved {
-            Evolved::Unchanged => (current.revision, current.body, None),
-            Evolved::Changed(draft) => {
-                let operation = Operation {
-                    body: Some(draft.body.clone()),
-                    changes: draft.changes,
-                    ..operation(request, id, &current, draft.revision)
+            Change::Command(order) => {
+                return match self.carry_out_command(request, (id, &current), order).await? {
+                    Carried::Answered(body) => Ok(Proposal {
+                        operation: None,
+                        place: Place::Whole,
+                        result: Outcome::Answered,
+                        body,
+                        counter: ModelCounter::Commands,
+                    }),
+                    Carried::Saved(evolved) => {
+                        Ok(proposal(request, id, current, evolved, ModelCounter::Commands))
+                    }
                 };
-                (draft.revision, draft.body, Some(operation))
             }
         };
-        let body = answer::one(request.answer, id, &body);
-        let result = Outcome::Found { revision };
-        Ok(Proposal { operation, place: Place::Whole, result, body, counter: ModelCounter::Updates })
+        let evolved = self.evolved(request, (id, &current), form, input).await?;
+        Ok(proposal(request, id, current, evolved, ModelCounter::Updates))
+    }
+
+    /// A document that does not exist is made only by a replacement that says it must not exist.
+    async fn propose_new(
+        &self,
+        request: &Request,
+        id: &str,
+        change: Change<'_>,
+    ) -> Result<Proposal, Problem> {
+        let model = &*request.model;
+        let Change::Replace(body) = change else { return Err(not_found(request, id)) };
+        if !precondition::wants_absent(&request.precondition) {
+            let mut problem = not_found(request, id);
+            problem.detail.push_str("; a replacement creates it only with If-None-Match: *");
+            return Err(problem);
+        }
+        let stamp = Stamp { now_ms: super::now_ms(), fresh_id: id.to_owned() };
+        let draft = self.draft(request, json::parse(body)?, &stamp).await?;
+        if draft.id != id {
+            let field = model.spec().id_field.as_deref().unwrap_or("id");
+            let message = format!("found the id {:?}, expected {id:?} as in the path", draft.id);
+            let error = FieldError { path: format!("/{field}"), message: message.clone() };
+            return Err(Problem::new(ProblemCode::Invalid, message).with_errors(vec![error]));
+        }
+        let result = Outcome::Created { id: draft.id.clone(), revision: draft.revision };
+        let body = answer::one(request.answer, id, &draft.body);
+        let operation = Some(create::operation(model, draft));
+        Ok(Proposal { operation, place: Place::Whole, result, body, counter: ModelCounter::Creates })
     }
 }
 
-/// A document that does not exist is made only by a replacement that says it must not exist.
-fn propose_new(request: &Request, id: &str, change: Change<'_>) -> Result<Proposal, Problem> {
-    let model = &*request.model;
-    let Change::Replace(body) = change else { return Err(not_found(request, id)) };
-    if !precondition::wants_absent(&request.precondition) {
-        let mut problem = not_found(request, id);
-        problem.detail.push_str("; a replacement creates it only with If-None-Match: *");
-        return Err(problem);
+/// The next version of a document.
+fn proposal(
+    request: &Request,
+    id: &str,
+    current: Version,
+    evolved: Evolved,
+    counter: ModelCounter,
+) -> Proposal {
+    let (revision, body, operation) = match evolved {
+        Evolved::Unchanged => (current.revision, current.body, None),
+        Evolved::Changed(draft) => {
+            let operation = Operation {
+                body: Some(draft.body.clone()),
+                changes: draft.changes,
+                ..operation(request, id, &current, draft.revision)
+            };
+            (draft.revision, draft.body, Some(operation))
+        }
+    };
+    let body = answer::one(request.answer, id, &body);
+    Proposal { operation, place: Place::Whole, result: Outcome::Found { revision }, body, counter }
+}
+
+fn removal(request: &Request, id: &str, current: &Version) -> Proposal {
+    Proposal {
+        operation: Some(operation(request, id, current, current.revision)),
+        place: Place::Whole,
+        result: Outcome::Found { revision: current.revision },
+        body: answer::one(request.answer, id, &current.body),
+        counter: ModelCounter::Removes,
     }
-    let stamp = Stamp { now_ms: super::now_ms(), fresh_id: id.to_owned() };
-    let draft = document::create(model, json::parse(body)?, &stamp)?;
-    if draft.id != id {
-        let field = model.spec().id_field.as_deref().unwrap_or("id");
-        let message = format!("found the id {:?}, expected {id:?} as in the path", draft.id);
-        let error = FieldError { path: format!("/{field}"), message: message.clone() };
-        return Err(Problem::new(ProblemCode::Invalid, message).with_errors(vec![error]));
-    }
-    let result = Outcome::Created { id: draft.id.clone(), revision: draft.revision };
-    let body = answer::one(request.answer, id, &draft.body);
-    let operation = Some(create::operation(model, draft));
-    Ok(Proposal { operation, place: Place::Whole, result, body, counter: ModelCounter::Creates })
 }
 
 /// The operation that removes the document.

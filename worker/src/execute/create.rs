@@ -3,7 +3,7 @@
 use aegis_domain::{
     FieldError, Problem, ProblemCode,
     catalog::Model,
-    document::{self, Draft, Stamp},
+    document::{Draft, Stamp},
     json,
 };
 use aegis_ipc::{
@@ -25,9 +25,11 @@ impl Engine {
         let model = &*request.model;
         let now_ms = super::now_ms();
         let (drafts, result, place) = match json::parse(body)? {
-            Value::Array(items) => (self.drafts(model, items, now_ms)?, Outcome::CreatedMany, Place::Item),
+            Value::Array(items) => {
+                (self.drafts(request, items, now_ms).await?, Outcome::CreatedMany, Place::Item)
+            }
             one => {
-                let draft = document::create(model, one, &stamp(now_ms))?;
+                let draft = self.draft(request, one, &stamp(now_ms)).await?;
                 let result = Outcome::Created { id: draft.id.clone(), revision: draft.revision };
                 (vec![draft], result, Place::Whole)
             }
@@ -45,7 +47,7 @@ impl Engine {
         Ok(reply)
     }
 
-    fn drafts(&self, model: &Model, items: Vec<Value>, now_ms: u64) -> Result<Vec<Draft>, Problem> {
+    async fn drafts(&self, request: &Request, items: Vec<Value>, now_ms: u64) -> Result<Vec<Draft>, Problem> {
         let (found, most) = (items.len(), self.limits().batch_documents_max as usize);
         if items.is_empty() {
             let detail = "found an empty array, expected at least one document";
@@ -60,7 +62,7 @@ impl Engine {
         let mut refused = 0;
         let mut errors = Vec::new();
         for (index, item) in items.into_iter().enumerate() {
-            match document::create(model, item, &stamp(now_ms)) {
+            match self.draft(request, item, &stamp(now_ms)).await {
                 Ok(draft) => drafts.push(draft),
                 Err(problem) => {
                     let problem = at_item(problem, index);

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::operation::{IdempotencyKey, Outcome, Reply};
 
 /// Layout of [`Kept`]. A reader knows its own and older ones.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// The layout before commands: what it can say is still written so, for neighbours of the version before.
+const FORMAT_WITHOUT_COMMANDS: u32 = 1;
 
 /// A successful response without its sequence number, which the store knows.
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,6 +25,7 @@ enum KeptResult {
     Found { revision: u64 },
     Created { id: String, revision: u64 },
     CreatedMany,
+    Answered,
 }
 
 /// The bytes that the store keeps for a response of a write.
@@ -31,11 +34,13 @@ pub(super) fn encode(result: &Outcome, body: &Bytes) -> Result<Bytes, Problem> {
         Outcome::Found { revision } => KeptResult::Found { revision: *revision },
         Outcome::Created { id, revision } => KeptResult::Created { id: id.clone(), revision: *revision },
         Outcome::CreatedMany => KeptResult::CreatedMany,
+        Outcome::Answered => KeptResult::Answered,
         Outcome::NotModified { .. } | Outcome::Listed { .. } => {
             return Err(Problem::new(ProblemCode::Internal, "a write does not answer like a read"));
         }
     };
-    let kept = Kept { format: FORMAT, result, body: body.clone() };
+    let format = if matches!(result, KeptResult::Answered) { FORMAT } else { FORMAT_WITHOUT_COMMANDS };
+    let kept = Kept { format, result, body: body.clone() };
     codec::encode(&kept)
         .map(Bytes::from)
         .map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))
@@ -52,14 +57,15 @@ pub(super) fn replay(key: &IdempotencyKey, stored: &StoredResponse) -> Result<Re
     }
     let kept: Kept = codec::decode(&stored.response)
         .map_err(|error| Problem::new(ProblemCode::Internal, format!("a kept response: {error}")))?;
-    if kept.format != FORMAT {
-        let detail = format!("a kept response: found format {}, expected {FORMAT}", kept.format);
+    if !(FORMAT_WITHOUT_COMMANDS..=FORMAT).contains(&kept.format) {
+        let detail = format!("a kept response: found format {}, expected at most {FORMAT}", kept.format);
         return Err(Problem::new(ProblemCode::Internal, detail));
     }
     let result = match kept.result {
         KeptResult::Found { revision } => Outcome::Found { revision },
         KeptResult::Created { id, revision } => Outcome::Created { id, revision },
         KeptResult::CreatedMany => Outcome::CreatedMany,
+        KeptResult::Answered => Outcome::Answered,
     };
     Ok(Reply { result, body: kept.body, sequence: stored.sequence, replayed: true })
 }
@@ -83,6 +89,7 @@ mod tests {
             Outcome::Found { revision: 4 },
             Outcome::Created { id: "a".to_owned(), revision: 1 },
             Outcome::CreatedMany,
+            Outcome::Answered,
         ] {
             let stored = stored(encode(&result, &body).unwrap());
             let reply = Reply { result, body: body.clone(), sequence: 9, replayed: true };

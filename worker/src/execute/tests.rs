@@ -65,6 +65,8 @@ impl Scene {
             idempotency: None,
             deadline: later(),
             answer: Answer::Representation,
+            request_id: String::new(),
+            depth: 0,
         }
     }
 
@@ -256,6 +258,8 @@ async fn writes_without_a_revision_all_succeed_and_none_is_lost() {
         idempotency: None,
         deadline: later(),
         answer: Answer::Representation,
+        request_id: String::new(),
+        depth: 0,
     };
     engines[0].execute(request(Operation::Create { body: text(r#"{"id":"a","text":"x"}"#) })).await.unwrap();
     let mut tasks = Vec::new();
@@ -501,6 +505,8 @@ async fn a_list_never_shows_half_a_batch() {
         idempotency: None,
         deadline: later(),
         answer: Answer::Representation,
+        request_id: String::new(),
+        depth: 0,
     };
     let create = request(Operation::Create { body: text(r#"[{"text":"a"},{"text":"b"},{"text":"c"}]"#) });
     let writer = engine.clone();

@@ -155,7 +155,8 @@ async fn read_request(
     parts.headers = headers(fields);
     let mut body = RequestBody::given(Bytes::from_static(body.as_bytes()));
     let deadline = Instant::now() + Duration::from_secs(5);
-    read(&model(), id.map(str::to_owned), &parts, &mut body, &limits(), deadline).await
+    let target = Target { model: &model(), id: id.map(str::to_owned), command: None };
+    read(target, &parts, &mut body, &limits(), deadline).await
 }
 
 #[tokio::test]

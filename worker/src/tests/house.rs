@@ -2,18 +2,21 @@
 
 use std::{
     net::SocketAddr,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use aegis_config::Config;
+use aegis_domain::{catalog::Catalog, spec::ModelSpec};
 use aegis_ipc::{
     board::{Board, Gauge},
+    bundle::{BUNDLE_FORMAT, Bundle, Code},
     control::{ControlSocket, Received, ToChild, ToSupervisor},
     handoff::{Audience, ListenerAddress},
     operator,
 };
+use aegis_wasm::{Compiler, Prepared, Terms};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -28,6 +31,7 @@ use crate::{
         tests::{catalog, config, fake_store::FakeStore},
     },
     host::{Founding, Host, Identity},
+    modules::Modules,
     reporting::{self, Supervisor},
     runtime::{self, Shared},
 };
@@ -60,12 +64,27 @@ impl House {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::serving(catalog(&[MODULE]), Vec::new(), change).await
+    }
+
+    /// A house whose models have code, each of one component.
+    pub(crate) async fn of_components(
+        components: &[&[u8]],
+        terms: &Terms,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        // Elsewhere, because the compiler waits for what it runs, which a thread that serves must not.
+        let (specs, code) =
+            std::thread::scope(|scope| scope.spawn(|| compiled(components, terms)).join().unwrap());
+        Self::serving(Arc::new(Catalog::build(specs).unwrap()), code, change).await
+    }
+
+    async fn serving(catalog: Arc<Catalog>, code: Vec<Code>, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config();
         config.limits.header_timeout = Duration::from_secs(10);
         config.limits.idle_timeout = Duration::from_secs(60);
         change(&mut config);
         let (board, _descriptor) = Board::create().unwrap();
-        let catalog = catalog(&[MODULE]);
         let store = FakeStore::start(board, Arc::clone(&catalog));
         let (ours, supervisor) = ControlSocket::pair().unwrap();
         let control = Arc::new(ours);
@@ -83,6 +102,20 @@ impl House {
         board.cell(0).gauge(Gauge::Pid).store(1, Ordering::Relaxed);
         let doorbell = Arc::new(Doorbell::new().unwrap());
         let host = Host::new(founding, Arc::clone(&doorbell));
+        let generation = Bundle {
+            format: BUNDLE_FORMAT,
+            digest: String::new(),
+            engine: String::new(),
+            config: Vec::new(),
+            catalog: Vec::new(),
+            code: Vec::new(),
+        };
+        let generation = generation.seal_with(code).unwrap();
+        let places = Bundle::read(&generation).unwrap().code;
+        let (engine, cell) = (host.engine.downgrade(), board.cell(0));
+        let modules =
+            Modules::load(&host.config, &host.catalog, generation.as_fd(), &places, &engine, cell).unwrap();
+        modules.into_iter().for_each(|modules| host.engine.adopt_modules(modules));
         let (lanes, mut intakes) = runtime::lanes(1, &host);
         let (public, admin) = (listener(Audience::Public), listener(Audience::Admin));
         let listeners = vec![public.1, admin.1];
@@ -154,6 +187,17 @@ impl Drop for House {
             task.abort();
         }
     }
+}
+
+/// What the compile helper makes of components.
+fn compiled(components: &[&[u8]], terms: &Terms) -> (Vec<ModelSpec>, Vec<Code>) {
+    let compiler = Compiler::new().unwrap();
+    let prepared = components.iter().map(|component| {
+        let Prepared { spec, code: bytes } = compiler.prepare(component, terms.clone()).unwrap();
+        let digest = spec.code.as_ref().unwrap().digest.clone();
+        (spec, Code { digest, bytes })
+    });
+    prepared.unzip()
 }
 
 fn listener(audience: Audience) -> (SocketAddr, Listener) {

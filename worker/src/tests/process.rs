@@ -60,8 +60,10 @@ impl Process {
         let mut bundle = Bundle {
             format: BUNDLE_FORMAT,
             digest: "d".repeat(64),
+            engine: String::new(),
             config: codec::encode(&config).unwrap(),
             catalog: aegis_domain::catalog::encode(&specs),
+            code: Vec::new(),
         };
         break_bundle(&mut bundle);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

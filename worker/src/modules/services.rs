@@ -1,0 +1,304 @@
+//! What modules may ask of this worker: documents of their own model and of those they are granted, on the same way as a
+//! client's requests, hooks included.
+
+use std::sync::Arc;
+
+use aegis_domain::{
+    Problem, ProblemCode,
+    catalog::{Catalog, Model},
+    code::Access,
+    document,
+};
+use aegis_wasm::{Asker, DEPTH_MAX, Entity, Page, Refusal, RefusalCode, Search, Served, Services, Write};
+use bytes::Bytes;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, value::RawValue};
+
+use crate::{
+    execute::WeakEngine,
+    operation::{Answer, Operation, Outcome, Precondition, Reply, Request, Revisions},
+};
+
+/// Answers the modules of one worker. The engine is held weakly, because it holds the modules that hold this.
+pub(super) struct HostServices {
+    catalog: Arc<Catalog>,
+    engine: WeakEngine,
+}
+
+impl HostServices {
+    pub(super) fn new(catalog: Arc<Catalog>, engine: WeakEngine) -> Self {
+        Self { catalog, engine }
+    }
+
+    /// The model that the code behind `asker` means, if it may do `what` there.
+    fn model(&self, asker: Asker<'_>, name: &str, what: fn(&Access) -> bool) -> Result<&Arc<Model>, Refusal> {
+        let name = name.to_ascii_uppercase();
+        let own = self.catalog.by_name(asker.model).and_then(|model| model.spec().code.as_ref());
+        let granted = || own.and_then(|code| code.grants.models.get(&name)).is_some_and(what);
+        if name != asker.model && !granted() {
+            let message =
+                format!("model {} may not do this to model {name:?}: it is not granted", asker.model);
+            return Err(Refusal::new(RefusalCode::Denied, message));
+        }
+        self.catalog
+            .by_name(&name)
+            .ok_or_else(|| Refusal::new(RefusalCode::NotFound, format!("there is no model {name}")))
+    }
+
+    async fn ask(&self, asker: Asker<'_>, request: Request) -> Result<Reply, Refusal> {
+        if asker.depth >= DEPTH_MAX {
+            let message = format!("modules call each other more than {DEPTH_MAX} deep");
+            return Err(Refusal::new(RefusalCode::Unsupported, message));
+        }
+        let engine = self
+            .engine
+            .upgrade()
+            .ok_or_else(|| Refusal::new(RefusalCode::Unavailable, "this worker is leaving"))?;
+        engine.execute(request).await.map_err(|problem| refusal(&problem))
+    }
+
+    async fn find_one(&self, asker: Asker<'_>, model: &str, id: &str) -> Result<Option<Entity>, Refusal> {
+        let model = self.model(asker, model, |access| access.read)?;
+        let read = request(asker, model, Operation::Read { id: id.to_owned() });
+        match self.ask(asker, read).await {
+            Ok(reply) => entity(model, id, &reply).map(Some),
+            Err(refusal) if refusal.code == RefusalCode::NotFound => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    async fn search_many(&self, asker: Asker<'_>, model: &str, search: Search) -> Result<Page, Refusal> {
+        let model = self.model(asker, model, |access| access.read)?;
+        let query = query(&search)?;
+        let reply = self.ask(asker, request(asker, model, Operation::List { query })).await?;
+        let items: Vec<&RawValue> = serde_json::from_slice(&reply.body).map_err(|error| damaged(&error))?;
+        let items = items.into_iter().map(|item| listed(model, item)).collect::<Result<_, _>>()?;
+        let cursor = match reply.result {
+            Outcome::Listed { next_cursor } => next_cursor,
+            _ => None,
+        };
+        Ok(Page { items, cursor })
+    }
+
+    async fn write_one(&self, asker: Asker<'_>, model: &str, write: Write) -> Result<Entity, Refusal> {
+        let model = self.model(asker, model, |access| access.write)?;
+        let (id, operation, revision) = match write {
+            Write::Create { data } => (None, Operation::Create { body: data.into() }, None),
+            Write::Patch { id, changes, revision } => {
+                (Some(id.clone()), Operation::Merge { id, body: changes.into() }, revision)
+            }
+            Write::Replace { id, data, revision } => {
+                (Some(id.clone()), Operation::Replace { id, body: data.into() }, revision)
+            }
+            Write::Delete { id, revision } => (Some(id.clone()), Operation::Remove { id }, revision),
+        };
+        let mut request = request(asker, model, operation);
+        if let Some(revision) = revision {
+            request.precondition.if_match = Some(Revisions::Of(vec![revision]));
+        }
+        let reply = self.ask(asker, request).await?;
+        let id = match (&reply.result, id) {
+            (Outcome::Created { id, .. }, _) => id.clone(),
+            (_, Some(id)) => id,
+            (_, None) => {
+                return Err(Refusal::new(
+                    RefusalCode::Invalid,
+                    "found several documents, expected one object",
+                ));
+            }
+        };
+        entity(model, &id, &reply)
+    }
+}
+
+impl Services for HostServices {
+    fn find<'a>(&'a self, asker: Asker<'a>, model: &'a str, id: &'a str) -> Served<'a, Option<Entity>> {
+        Box::pin(self.find_one(asker, model, id))
+    }
+
+    fn search<'a>(&'a self, asker: Asker<'a>, model: &'a str, search: Search) -> Served<'a, Page> {
+        Box::pin(self.search_many(asker, model, search))
+    }
+
+    fn write<'a>(&'a self, asker: Asker<'a>, model: &'a str, write: Write) -> Served<'a, Entity> {
+        Box::pin(self.write_one(asker, model, write))
+    }
+}
+
+fn request(asker: Asker<'_>, model: &Arc<Model>, operation: Operation) -> Request {
+    Request {
+        model: Arc::clone(model),
+        operation,
+        precondition: Precondition::default(),
+        idempotency: None,
+        deadline: asker.deadline,
+        answer: Answer::Representation,
+        request_id: asker.request_id.to_owned(),
+        depth: asker.depth + 1,
+    }
+}
+
+/// A document that was answered alone.
+fn entity(model: &Model, id: &str, reply: &Reply) -> Result<Entity, Refusal> {
+    let (Outcome::Found { revision } | Outcome::Created { revision, .. }) = reply.result else {
+        return Err(Refusal::new(RefusalCode::Internal, "the host answered without a revision"));
+    };
+    to_entity(model, id, revision, &reply.body).map_err(|problem| refusal(&problem))
+}
+
+/// A document as modules see it.
+pub(crate) fn to_entity(model: &Model, id: &str, revision: u64, body: &Bytes) -> Result<Entity, Problem> {
+    let (created_ms, updated_ms) = document::times(model, body)?;
+    Ok(Entity {
+        id: id.to_owned(),
+        model: model.name().to_owned(),
+        revision,
+        created_ms,
+        updated_ms,
+        data: text(model, body)?,
+    })
+}
+
+/// A stored document as text.
+pub(crate) fn text(model: &Model, body: &Bytes) -> Result<String, Problem> {
+    String::from_utf8(body.to_vec()).map_err(|error| {
+        let detail = format!("a stored document of {} is damaged: {error}", model.name());
+        Problem::new(ProblemCode::Internal, detail)
+    })
+}
+
+/// A document of a list, which may have only some of its properties.
+fn listed(model: &Model, item: &RawValue) -> Result<Entity, Refusal> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Host {
+        id: String,
+        #[serde(default)]
+        revision: u64,
+    }
+    let host: Host = serde_json::from_str(item.get()).map_err(|error| damaged(&error))?;
+    let (created_ms, updated_ms) = document::times(model, item.get().as_bytes()).unwrap_or_default();
+    Ok(Entity {
+        id: host.id,
+        model: model.name().to_owned(),
+        revision: host.revision,
+        created_ms,
+        updated_ms,
+        data: item.get().to_owned(),
+    })
+}
+
+fn damaged(error: &serde_json::Error) -> Refusal {
+    Refusal::new(RefusalCode::Internal, format!("the host answered what is no document: {error}"))
+}
+
+/// The search as a query string: `{"status":"open","total":{"gt":100}}` is `status=open&total__gt=100`.
+fn query(search: &Search) -> Result<String, Refusal> {
+    let wrong = |message: String| Refusal::new(RefusalCode::Invalid, message);
+    let mut pairs = Vec::new();
+    if !search.filter.trim().is_empty() {
+        let filter: Value = serde_json::from_str(&search.filter)
+            .map_err(|error| wrong(format!("filter: found no JSON ({error}), expected an object")))?;
+        let Value::Object(fields) = filter else {
+            return Err(wrong("filter: found no object, expected one from fields to values".to_owned()));
+        };
+        for (field, value) in &fields {
+            match value {
+                Value::Object(operators) => {
+                    for (operator, operand) in operators {
+                        pairs.push((format!("{field}__{operator}"), operand_text(operand)));
+                    }
+                }
+                plain => pairs.push((field.clone(), operand_text(plain))),
+            }
+        }
+    }
+    if !search.sort.is_empty() {
+        pairs.push(("__sort".to_owned(), search.sort.join(",")));
+    }
+    if !search.fields.is_empty() {
+        pairs.push(("__select".to_owned(), search.fields.join(",")));
+    }
+    if search.limit > 0 {
+        pairs.push(("__limit".to_owned(), search.limit.to_string()));
+    }
+    if let Some(cursor) = &search.cursor {
+        pairs.push(("__cursor".to_owned(), cursor.clone()));
+    }
+    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let pairs: Vec<String> =
+        pairs.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect();
+    Ok(pairs.join("&"))
+}
+
+fn operand_text(operand: &Value) -> String {
+    match operand {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(operand_text).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+/// A problem of the host as a module reads it.
+fn refusal(problem: &Problem) -> Refusal {
+    let code = match problem.code {
+        ProblemCode::NotFound | ProblemCode::NoSuchModel => RefusalCode::NotFound,
+        ProblemCode::AlreadyExists
+        | ProblemCode::UniqueTaken
+        | ProblemCode::Contended
+        | ProblemCode::RevisionMismatch
+        | ProblemCode::RevisionRequired
+        | ProblemCode::Conflict => RefusalCode::Conflict,
+        ProblemCode::Denied => RefusalCode::Denied,
+        ProblemCode::BodyTooLarge => RefusalCode::TooLarge,
+        ProblemCode::DeadlineExceeded => RefusalCode::Timeout,
+        ProblemCode::Overloaded
+        | ProblemCode::StoreUnavailable
+        | ProblemCode::WriteOutcomeUnknown
+        | ProblemCode::Unavailable => RefusalCode::Unavailable,
+        ProblemCode::Internal | ProblemCode::GuestTrap | ProblemCode::GuestFailed => RefusalCode::Internal,
+        _ => RefusalCode::Invalid,
+    };
+    let mut refusal = Refusal::new(code, problem.detail.clone());
+    refusal.transient = problem.code.retry() != aegis_domain::Retry::Never;
+    if !problem.errors.is_empty() {
+        let details: serde_json::Map<String, Value> = problem
+            .errors
+            .iter()
+            .map(|error| (error.path.clone(), Value::from(error.message.as_str())))
+            .collect();
+        refusal.details = Some(Value::Object(details).to_string());
+    }
+    refusal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn search(filter: &str) -> Search {
+        Search { filter: filter.to_owned(), sort: Vec::new(), limit: 0, cursor: None, fields: Vec::new() }
+    }
+
+    #[test]
+    fn a_search_becomes_the_query_that_a_client_would_send() {
+        let whole = Search {
+            sort: vec!["-total".to_owned(), "id".to_owned()],
+            limit: 10,
+            cursor: Some("c+1".to_owned()),
+            fields: vec!["total".to_owned()],
+            ..search(
+                r#"{"status":"in & out","total":{"gt":100,"lt":1e3},"tag":{"in":["a","b"]},"gone":null}"#,
+            )
+        };
+        insta::assert_snapshot!(query(&whole).unwrap(), @"status=in%20%26%20out&total%5F%5Fgt=100&total%5F%5Flt=1e%2B3&tag%5F%5Fin=a%2Cb&gone=null&%5F%5Fsort=%2Dtotal%2Cid&%5F%5Fselect=total&%5F%5Flimit=10&%5F%5Fcursor=c%2B1");
+        assert_eq!(query(&search("")).unwrap(), "");
+    }
+
+    #[test]
+    fn a_filter_that_is_none_is_the_modules_mistake() {
+        for filter in ["[]", "{", "7"] {
+            assert_eq!(query(&search(filter)).unwrap_err().code, RefusalCode::Invalid, "{filter}");
+        }
+    }
+}
