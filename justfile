@@ -10,6 +10,10 @@ demo *ARGS:
 test *ARGS:
     scripts/test {{ARGS}}
 
+# Build the example modules that are written in JavaScript.
+guests:
+    scripts/guests
+
 # What has to pass before anything lands.
 check:
     .ci/run

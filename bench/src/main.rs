@@ -8,6 +8,7 @@
 
 mod bare;
 mod engine;
+mod modules;
 mod nginx;
 mod rows;
 mod subject;

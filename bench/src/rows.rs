@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     Options,
     bare::Bare,
-    engine, keep_running, median,
+    engine, keep_running, median, modules,
     nginx::Nginx,
     subject, told,
     wrk::{self, Load, Measured},
@@ -48,18 +48,19 @@ pub(crate) fn all(options: &Options) -> Vec<Row> {
             rows.extend(reloads(options, reuse));
         }
     }
+    rows.extend(modules::all(options));
     rows
 }
 
-fn row(name: &str, ours: String, beside: String, ratio: String, must: &str, held: bool) -> Row {
+pub(crate) fn row(name: &str, ours: String, beside: String, ratio: String, must: &str, held: bool) -> Row {
     Row { name: name.to_owned(), ours, beside, ratio, must: must.to_owned(), held }
 }
 
-fn rate(value: f64) -> String {
+pub(crate) fn rate(value: f64) -> String {
     format!("{value:.0}/s")
 }
 
-fn milliseconds(value: f64) -> String {
+pub(crate) fn milliseconds(value: f64) -> String {
     format!("{value:.2} ms")
 }
 
@@ -119,7 +120,7 @@ fn reads(options: &Options) -> Vec<Row> {
     rows
 }
 
-fn clean(measured: Measured) -> Measured {
+pub(crate) fn clean(measured: Measured) -> Measured {
     assert_eq!(measured.errors, 0, "wrk saw errors");
     measured
 }
