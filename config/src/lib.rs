@@ -26,6 +26,7 @@ mod raw;
 mod resolve;
 mod rules;
 pub mod settings;
+mod sources;
 mod view;
 
 pub mod aliases;

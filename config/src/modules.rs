@@ -3,7 +3,7 @@
 //! Names and settings are whatever the modules make of them, so they are read apart from the table of settings and are
 //! kept to the letter; limits have kinds and bounds like all other settings.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use toml::Value;
 
@@ -13,6 +13,7 @@ use crate::{
     kind::{Count, Kind, Reading, Size, Time},
     raw::{Raw, Written},
     settings::{ModelGrant, ModuleGrants, ModuleLimits, ModuleTerms},
+    sources::{self, Sources},
 };
 
 /// Key of the outermost table.
@@ -31,8 +32,13 @@ const INSTANCES: Count<u32> = Count(1..=512);
 const INVOCATIONS: Count<u64> = Count(1..=1_000_000_000);
 
 /// Takes what is written about modules out of the file.
-pub(crate) fn take(raw: &mut Raw, mistakes: &mut Vec<ConfigError>) -> BTreeMap<String, ModuleTerms> {
+pub(crate) fn take(
+    raw: &mut Raw,
+    app_dir: &Path,
+    mistakes: &mut Vec<ConfigError>,
+) -> BTreeMap<String, ModuleTerms> {
     let mut modules = BTreeMap::<String, ModuleTerms>::new();
+    let mut sources = Sources::default();
     let prefix = format!("{SECTION}.");
     for (key, written) in raw.extract_if(.., |key, _| key == SECTION || key.starts_with(&prefix)) {
         let path = key.strip_prefix(&prefix).unwrap_or_default();
@@ -43,11 +49,16 @@ pub(crate) fn take(raw: &mut Raw, mistakes: &mut Vec<ConfigError>) -> BTreeMap<S
         } else if let Some((name, limit)) = path.rsplit_once(".limits.") {
             let limits = &mut modules.entry(name.to_owned()).or_default().limits;
             read_limit(limit, written, limits, mistakes);
+        } else if let Some((name, part)) = sources::part_of(path) {
+            sources.add(name, part, written, mistakes);
         } else if !is_empty_table(&written.found) {
             let place = Place::File { line: written.line, key: written.key };
-            let expected = format!("a table [{SECTION}.NAME] with settings, limits or grants");
+            let expected = format!("a table [{SECTION}.NAME] with a source, settings, limits or grants");
             mistakes.push(ConfigError::Value { place, found: written.found.to_string(), expected });
         }
+    }
+    for (name, source) in sources.finish(app_dir, mistakes) {
+        modules.entry(name).or_default().source = Some(source);
     }
     modules
 }
@@ -182,7 +193,7 @@ mod tests {
     fn modules(text: &str) -> (BTreeMap<String, ModuleTerms>, String) {
         let mut raw = raw::parse(text).unwrap();
         let mut mistakes = Vec::new();
-        let modules = take(&mut raw, &mut mistakes);
+        let modules = take(&mut raw, Path::new("/app"), &mut mistakes);
         assert!(raw.is_empty(), "{raw:?}");
         (modules, mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     }
@@ -242,9 +253,9 @@ mod tests {
         aegis.toml:7: modules.a.limits.cpu-dedline: found an unknown key, expected one of memory, deadline, cpu-deadline, payload, instances, invocations
         aegis.toml:6: modules.a.limits.deadline: found 5, expected a time from 1ms to 1m, such as "250ms" or "30s"
         aegis.toml:5: modules.a.limits.memory: found "1GiB", expected a size from 64KiB to 256MiB, such as "64KiB" or "2MiB"
-        aegis.toml:2: modules.a.setings: found 1, expected a table [modules.NAME] with settings, limits or grants
+        aegis.toml:2: modules.a.setings: found 1, expected a table [modules.NAME] with a source, settings, limits or grants
         aegis.toml:3: modules.a.settings: found the date or time 2020-01-01, expected texts, numbers, booleans, lists and tables, as JSON has them
-        aegis.toml:9: modules.b: found true, expected a table [modules.NAME] with settings, limits or grants
+        aegis.toml:9: modules.b: found true, expected a table [modules.NAME] with a source, settings, limits or grants
         aegis.toml:10: modules.c.settings: found a list, expected a table of settings
         aegis.toml:11: modules.d.settings: found the number NaN, expected texts, numbers, booleans, lists and tables, as JSON has them
         "#);

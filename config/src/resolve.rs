@@ -49,7 +49,7 @@ pub(crate) fn resolve(inputs: Inputs<'_>) -> Result<Loaded, ConfigErrors> {
     let file_is_known = inputs.file.is_some();
     let mut reader = Reader::new(inputs.overrides, inputs.environment, inputs.file, inputs.mistakes);
     keys::walk(&mut config, &mut reader);
-    config.modules = modules::take(&mut reader.raw, &mut reader.mistakes);
+    config.modules = modules::take(&mut reader.raw, inputs.app_dir, &mut reader.mistakes);
     reader.refuse_unknown_keys();
     let mut warnings = std::mem::take(&mut reader.warnings);
     warnings.extend(aliases::unavailable_features(inputs.environment));

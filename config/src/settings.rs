@@ -51,7 +51,7 @@ pub struct Config {
     pub wasm: Wasm,
     /// Log output.
     pub log: Log,
-    /// What the operator says about single modules, by the name of their folder.
+    /// What the operator says about single modules, by the name of their folder or source.
     #[serde(default)]
     pub modules: BTreeMap<String, ModuleTerms>,
 }
@@ -75,6 +75,23 @@ pub struct ModuleTerms {
     /// What its code may reach beyond its own model.
     #[serde(default)]
     pub grants: ModuleGrants,
+    /// Where its team publishes it; otherwise it is in the folder of modules.
+    #[serde(default)]
+    pub source: Option<ModuleSource>,
+}
+
+/// Where a module is published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleSource {
+    /// `https:`, or `http:` to a loopback address. Ends in `/` (a folder with a manifest and the component beside it) or
+    /// in `.wasm` (the component; then the digest is known).
+    pub url: String,
+    /// Branch, tag or commit, when the address is one of the contents API of a git host.
+    pub reference: Option<String>,
+    /// SHA-256 of the component, hexadecimal, lower case.
+    pub sha256: Option<String>,
+    /// File with the token that the source asks for, absolute.
+    pub token_file: Option<PathBuf>,
 }
 
 /// What the code of a module may reach beyond its own model; nothing where the operator says nothing.

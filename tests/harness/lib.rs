@@ -11,6 +11,7 @@ pub mod footprint;
 pub mod http;
 pub mod load;
 pub mod notify;
+pub mod publisher;
 pub mod wait;
 
 pub use app::App;
@@ -18,4 +19,5 @@ pub use client::Client;
 pub use cluster::{Cluster, Start};
 pub use footprint::Footprint;
 pub use http::{Connection, Failure, Response};
+pub use publisher::Publisher;
 pub use wait::{eventually, eventually_some};

@@ -1,0 +1,316 @@
+//! `[modules.NAME]` `source`: where a module is published, instead of a folder with it.
+//!
+//! What is fetched becomes code of this host, so it comes over TLS, or from this machine; and it is known by its digest,
+//! which either the operator names or the manifest beside the component. A folder in a repository is one more address: that
+//! of the contents API of the git host.
+
+use std::{collections::BTreeMap, net::IpAddr, path::Path};
+
+use crate::{
+    error::{ConfigError, Place},
+    raw::Written,
+    settings::ModuleSource,
+};
+
+/// Keys of a source within the table of its module.
+const PARTS: [(&str, Part); 5] = [
+    ("source", Part::Address),
+    ("api", Part::Api),
+    ("sha256", Part::Digest),
+    ("token-file", Part::TokenFile),
+    ("token_file", Part::TokenFile),
+];
+/// What stands in front of a place in a repository.
+const GITHUB: &str = "github:";
+/// The API of the git host when no other is named.
+const GITHUB_API: &str = "https://api.github.com/";
+/// Longest address, bytes.
+const URL_BYTES_MAX: usize = 2048;
+/// Characters of a SHA-256 in hexadecimal.
+const DIGEST_CHARACTERS: usize = 64;
+
+/// One of the keys that make a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Part {
+    Address,
+    Api,
+    Digest,
+    TokenFile,
+}
+
+/// Module and key, if a path within `modules` leads to a part of a source.
+pub(crate) fn part_of(path: &str) -> Option<(&str, Part)> {
+    let (name, key) = path.rsplit_once('.')?;
+    PARTS.iter().find(|(known, _)| *known == key).map(|(_, part)| (name, *part))
+}
+
+/// What is written about sources, until all of it is known.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    parts: BTreeMap<String, BTreeMap<Part, (Place, String)>>,
+}
+
+impl Sources {
+    /// Notes one part.
+    pub(crate) fn add(&mut self, name: &str, part: Part, written: Written, mistakes: &mut Vec<ConfigError>) {
+        let place = Place::File { line: written.line, key: written.key };
+        let expected = match part {
+            Part::Address => address_expected(),
+            Part::Api => {
+                "the address of a git host's API that ends in /, such as https://HOST/api/v3/".to_owned()
+            }
+            Part::Digest => format!("{DIGEST_CHARACTERS} hexadecimal digits"),
+            Part::TokenFile => "the path of a file with a token".to_owned(),
+        };
+        let value = written.found.text().and_then(|text| match part {
+            Part::Address => {
+                let is_right = is_address(text) || in_repository(text, GITHUB_API).is_some();
+                is_right.then(|| text.to_owned())
+            }
+            Part::Api => (is_address(text) && text.ends_with('/')).then(|| text.to_owned()),
+            Part::Digest => digest(text),
+            Part::TokenFile => (!text.is_empty()).then(|| text.to_owned()),
+        });
+        let Some(value) = value else {
+            let found = written.found.to_string();
+            return mistakes.push(ConfigError::Value { place, found, expected });
+        };
+        let parts = self.parts.entry(name.to_owned()).or_default();
+        if let Some((_, first)) = parts.insert(part, (place.clone(), value)) {
+            let (found, expected) =
+                ("the key a second time".to_owned(), format!("it once: it is {first:?} already"));
+            mistakes.push(ConfigError::Value { place, found, expected });
+        }
+    }
+
+    /// The sources, by module.
+    pub(crate) fn finish(
+        self,
+        app_dir: &Path,
+        mistakes: &mut Vec<ConfigError>,
+    ) -> BTreeMap<String, ModuleSource> {
+        let mut sources = BTreeMap::new();
+        for (name, mut parts) in self.parts {
+            let Some((place, address)) = parts.remove(&Part::Address) else {
+                // A source that was refused already explains itself.
+                let is_told =
+                    mistakes.iter().any(|mistake| is_about(mistake, &format!("modules.{name}.source")));
+                for (place, _) in parts.into_values().filter(|_| !is_told) {
+                    let (found, expected) = ("no source beside it".to_owned(), address_expected());
+                    mistakes.push(ConfigError::Value { place, found, expected });
+                }
+                continue;
+            };
+            let api = parts.remove(&Part::Api);
+            let asked = api.as_ref().map_or(GITHUB_API, |(_, api)| api.as_str());
+            let (url, reference) = match (in_repository(&address, asked), &api) {
+                (Some((url, reference)), _) => (url, Some(reference)),
+                (None, None) => (address, None),
+                (None, Some((place, _))) => {
+                    let (place, found) = (place.clone(), format!("the source {address:?} beside it"));
+                    let expected = format!("one that begins with {GITHUB}");
+                    mistakes.push(ConfigError::Value { place, found, expected });
+                    continue;
+                }
+            };
+            let sha256 = parts.remove(&Part::Digest).map(|(_, digest)| digest);
+            if url.ends_with(".wasm") && sha256.is_none() {
+                let expected =
+                    "sha256 beside it, or the folder with its aegis.module.json, which has one".to_owned();
+                mistakes.push(ConfigError::Value { place, found: format!("{url:?} alone"), expected });
+                continue;
+            }
+            let token_file =
+                parts.remove(&Part::TokenFile).map(|(_, path)| app_dir.join(path).components().collect());
+            sources.insert(name, ModuleSource { url, reference, sha256, token_file });
+        }
+        sources
+    }
+}
+
+fn is_about(mistake: &ConfigError, key: &str) -> bool {
+    matches!(mistake, ConfigError::Value { place: Place::File { key: found, .. }, .. } if found == key)
+}
+
+fn address_expected() -> String {
+    "https://HOST/PATH/ (a folder), https://HOST/PATH.wasm or github:OWNER/REPOSITORY/PATH@BRANCH, without user, query and fragment; http: only with a loopback address such as 127.0.0.1"
+        .to_owned()
+}
+
+fn digest(text: &str) -> Option<String> {
+    let text = text.to_ascii_lowercase();
+    let is_digest = text.len() == DIGEST_CHARACTERS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_digest.then_some(text)
+}
+
+/// Address and reference of `github:OWNER/REPOSITORY/PATH@BRANCH`.
+fn in_repository(text: &str, api: &str) -> Option<(String, String)> {
+    let (place, reference) = text.strip_prefix(GITHUB)?.rsplit_once('@')?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_path =
+        |path: &str| path.split('/').all(|part| !matches!(part, "" | "." | "..") && part.bytes().all(plain));
+    let mut parts = place.trim_end_matches('/').splitn(3, '/');
+    let (owner, repository, path) = (parts.next()?, parts.next()?, parts.next());
+    let is_right = is_path(owner) && is_path(repository) && path.is_none_or(is_path) && is_path(reference);
+    let end = match path {
+        Some(path) if path.ends_with(".wasm") => path.to_owned(),
+        Some(path) => format!("{path}/"),
+        None => String::new(),
+    };
+    let url = format!("{api}repos/{owner}/{repository}/contents/{end}");
+    (is_right && text.len() <= URL_BYTES_MAX).then(|| (url, reference.to_owned()))
+}
+
+/// Nothing clever: an address that is read in two ways by two readers is none.
+fn is_address(text: &str) -> bool {
+    let (is_private, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+        (Some(rest), _) => (true, rest),
+        (None, Some(rest)) => (false, rest),
+        (None, None) => return false,
+    };
+    let Some((authority, path)) = rest.split_once('/') else { return false };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@/".contains(&byte);
+    let is_path = path.bytes().all(plain)
+        && !path.contains('@')
+        && path.split('/').all(|segment| !matches!(segment, "." | ".."))
+        && (path.is_empty() || path.ends_with('/') || path.ends_with(".wasm"));
+    let (host, port) = split_port(authority);
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port != 0));
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let address = bare.unwrap_or(host).parse::<IpAddr>().ok();
+    let is_host = match bare {
+        Some(_) => address.is_some_and(|address| address.is_ipv6()),
+        None => {
+            !host.is_empty()
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
+        }
+    };
+    let is_reached_safely = is_private || address.is_some_and(|address| address.is_loopback());
+    text.len() <= URL_BYTES_MAX && is_path && is_port && is_host && is_reached_safely
+}
+
+/// Host and port; the colons of an IPv6 address are between brackets.
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{modules, raw};
+
+    fn sources(text: &str) -> (BTreeMap<String, Option<ModuleSource>>, String) {
+        let mut raw = raw::parse(text).unwrap();
+        let mut mistakes = Vec::new();
+        let modules = modules::take(&mut raw, Path::new("/app"), &mut mistakes);
+        assert!(raw.is_empty(), "{raw:?}");
+        let mistakes = mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        (modules.into_iter().map(|(name, terms)| (name, terms.source)).collect(), mistakes)
+    }
+
+    #[test]
+    fn a_source_is_a_folder_or_a_component_with_its_digest() {
+        let digest = "A1".repeat(32);
+        let (sources, mistakes) = sources(&format!(
+            "[modules.order]\nsource = \"https://modules.example/order/\"\ntoken-file = \"secrets/token\"\n\
+             [modules.\"a.b\"]\nsource = \"http://127.0.0.1:8000/x.wasm\"\nsha256 = \"{digest}\"\n\
+             [modules.plain]\nsettings = {{}}\n"
+        ));
+        assert_eq!(mistakes, "");
+        let order = sources["order"].clone().unwrap();
+        assert_eq!((order.url.as_str(), order.sha256), ("https://modules.example/order/", None));
+        assert_eq!(order.token_file.as_deref(), Some(Path::new("/app/secrets/token")));
+        assert_eq!(sources["a.b"].clone().unwrap().sha256, Some(digest.to_ascii_lowercase()));
+        assert_eq!(sources["plain"], None);
+    }
+
+    #[test]
+    fn a_folder_in_a_repository_is_an_address_of_its_git_host() {
+        let (sources, mistakes) = sources(
+            "[modules.a]\nsource = \"github:team/modules/order@main\"\n\
+             [modules.b]\nsource = \"github:team/modules@release/1.0\"\napi = \"http://127.0.0.1:1/v3/\"\n",
+        );
+        assert_eq!(mistakes, "");
+        let (a, b) = (sources["a"].clone().unwrap(), sources["b"].clone().unwrap());
+        assert_eq!(a.url, "https://api.github.com/repos/team/modules/contents/order/");
+        assert_eq!(a.reference.as_deref(), Some("main"));
+        assert_eq!(b.url, "http://127.0.0.1:1/v3/repos/team/modules/contents/");
+        assert_eq!(b.reference.as_deref(), Some("release/1.0"));
+        for address in [
+            "github:team/modules/order",
+            "github:team@main",
+            "github:team/../order@main",
+            "github:team/modules/a//b@main",
+            "github:team/modules/order@",
+            "github:team/modules/order@a&b",
+            "github:team/modules/a?b@main",
+            "gitlab:team/modules/order@main",
+        ] {
+            assert_eq!(in_repository(address, GITHUB_API), None, "{address}");
+        }
+    }
+
+    #[test]
+    fn only_tls_and_this_machine_are_safe_ways() {
+        for address in [
+            "https://a.example/",
+            "https://a.example:8443/x/y/",
+            "https://[2001:db8::1]/x/",
+            "http://127.0.0.1/",
+            "http://127.1.2.3:80/m/",
+            "http://[::1]:8000/m/",
+            "https://a.example/x.wasm",
+        ] {
+            assert!(is_address(address), "{address}");
+        }
+        for address in [
+            "",
+            "http://a.example/",
+            "http://localhost/",
+            "http://127.0.0.1.example/",
+            "http://10.0.0.1/",
+            "ftp://a.example/",
+            "file:///x/",
+            "https://a.example",
+            "https://a.example/x",
+            "https:///x/",
+            "https://user:word@a.example/",
+            "https://a.example/x/?y/",
+            "https://a.example/#/",
+            "https://a.example/../x/",
+            "https://a.example/x y/",
+            "https://a.example:0/",
+            "https://a.example:x/",
+            "https://[::1/",
+            "https://ä.example/",
+            "HTTPS://a.example/",
+        ] {
+            assert!(!is_address(address), "{address}");
+        }
+    }
+
+    #[test]
+    fn mistakes_name_the_key_and_what_was_expected() {
+        let (sources, mistakes) = sources(
+            "[modules.a]\nsource = \"https://a.example/x.wasm\"\n[modules.b]\nsource = \"http://a.example/\"\n\
+             sha256 = \"abc\"\ntoken-file = 7\n[modules.c]\ntoken-file = \"x\"\n\
+             [modules.d]\nsource = \"https://a.example/\"\ntoken-file = \"x\"\ntoken_file = \"y\"\n\
+             [modules.e]\nsource = \"https://a.example/\"\napi = \"https://b.example/\"\n\
+             [modules.f]\nsource = \"github:a/b@c\"\napi = \"https://b.example\"\n",
+        );
+        assert!(sources.values().filter(|source| source.is_some()).count() <= 2, "{sources:?}");
+        insta::assert_snapshot!(mistakes, @r#"
+        aegis.toml:5: modules.b.sha256: found "abc", expected 64 hexadecimal digits
+        aegis.toml:4: modules.b.source: found "http://a.example/", expected https://HOST/PATH/ (a folder), https://HOST/PATH.wasm or github:OWNER/REPOSITORY/PATH@BRANCH, without user, query and fragment; http: only with a loopback address such as 127.0.0.1
+        aegis.toml:6: modules.b.token-file: found 7, expected the path of a file with a token
+        aegis.toml:12: modules.d.token_file: found the key a second time, expected it once: it is "x" already
+        aegis.toml:18: modules.f.api: found "https://b.example", expected the address of a git host's API that ends in /, such as https://HOST/api/v3/
+        aegis.toml:2: modules.a.source: found "https://a.example/x.wasm" alone, expected sha256 beside it, or the folder with its aegis.module.json, which has one
+        aegis.toml:8: modules.c.token-file: found no source beside it, expected https://HOST/PATH/ (a folder), https://HOST/PATH.wasm or github:OWNER/REPOSITORY/PATH@BRANCH, without user, query and fragment; http: only with a loopback address such as 127.0.0.1
+        aegis.toml:15: modules.e.api: found the source "https://a.example/" beside it, expected one that begins with github:
+        "#);
+    }
+}

@@ -1,0 +1,114 @@
+//! Modules that are published elsewhere: fetched, replaced, refused, and served without the network.
+
+use std::{fs, path::Path};
+
+use aegis_guests::{Guest, splice};
+use aegis_harness::{App, Cluster, Publisher, Start};
+use serde_json::json;
+
+/// A model whose create hook adds `"by":name` in front.
+fn stamping(name: &str) -> Vec<u8> {
+    let spec = json!({"name": "note", "endpoint": "notes", "version": "1.0.0"});
+    Guest::model(spec).hook("on-create", splice("input", &format!("\"by\":\"{name}\""))).build()
+}
+
+/// An app that has nothing but what is published.
+fn app(publisher: &Publisher) -> App {
+    App::default().settings(&format!("[modules.note]\nsource = \"{}\"", publisher.source("note")))
+}
+
+fn by(cluster: &Cluster) -> String {
+    let created = cluster.client().post("notes", &json!({"x": 1}));
+    assert_eq!(created.status, 201, "{}", created.text());
+    created.json()["by"].as_str().unwrap().to_owned()
+}
+
+/// Files below a folder, but not below `except`.
+fn files(folder: &Path, except: &Path) -> Vec<std::path::PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() && path != except {
+                folders.push(path);
+            } else if path.is_file() {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_host_serves_what_is_published_and_has_it_in_its_data_folder_only() {
+    let publisher = Publisher::start();
+    publisher.publish("note", &stamping("one"));
+    // Proxies of the environment have no say.
+    let cluster = Start::app(app(&publisher))
+        .environment("http_proxy", "http://127.0.0.1:1")
+        .environment("ALL_PROXY", "http://127.0.0.1:1")
+        .start();
+    assert_eq!(by(&cluster), "one");
+    for path in files(cluster.folder(), &cluster.folder().join("data")) {
+        let bytes = fs::read(&path).unwrap();
+        let has_code = bytes.windows(4).any(|window| window == b"\0asm" || window == b"\x7fELF");
+        assert!(!has_code, "{} has code in it", path.display());
+    }
+}
+
+#[test]
+fn a_new_version_is_served_after_a_reload() {
+    let publisher = Publisher::start();
+    publisher.publish("note", &stamping("one"));
+    let cluster = Cluster::start(app(&publisher), 2);
+    assert_eq!(by(&cluster), "one");
+    publisher.publish("note", &stamping("two"));
+    assert_eq!(by(&cluster), "one", "nothing changes by itself");
+    cluster.aegis_ok(&["reload"]);
+    assert_eq!(by(&cluster), "two");
+}
+
+#[test]
+fn a_version_that_is_not_what_its_manifest_says_is_refused_and_the_old_one_goes_on() {
+    let publisher = Publisher::start();
+    publisher.publish("note", &stamping("one"));
+    let cluster = Cluster::start(app(&publisher), 1);
+    for (component, sha256, reason) in [
+        (stamping("two"), "0".repeat(64), "modules.note: AEGIS-M121"),
+        (stamping("two"), "short".to_owned(), "modules.note: AEGIS-M100"),
+    ] {
+        publisher.publish_as("note", &component, &sha256);
+        let refused = cluster.aegis(&["reload"]);
+        let told =
+            String::from_utf8_lossy(&refused.stderr).into_owned() + &String::from_utf8_lossy(&refused.stdout);
+        assert_eq!(refused.status.code(), Some(3), "{told}");
+        assert!(told.contains(reason), "{told}");
+        assert_eq!(by(&cluster), "one");
+    }
+    publisher.publish("note", b"\0asm\x01\0\0\0");
+    assert_eq!(cluster.aegis(&["reload"]).status.code(), Some(3));
+    assert_eq!(by(&cluster), "one");
+    publisher.publish("note", &stamping("three"));
+    cluster.aegis_ok(&["reload"]);
+    assert_eq!(by(&cluster), "three");
+}
+
+#[test]
+fn without_the_source_reloads_and_restarts_go_on_with_what_it_last_published() {
+    let publisher = Publisher::start();
+    publisher.publish("note", &stamping("one"));
+    let mut cluster = Cluster::start(app(&publisher), 2);
+    publisher.publish("note", &stamping("two"));
+    cluster.aegis_ok(&["reload"]);
+    drop(publisher);
+    let told = |cluster: &Cluster| cluster.log().matches("modules.note: AEGIS-M102").count();
+    assert_eq!(told(&cluster), 0);
+    cluster.aegis_ok(&["reload"]);
+    assert_eq!(by(&cluster), "two");
+    assert_eq!(told(&cluster), 1, "{}", cluster.log());
+    cluster.stop_and_restart();
+    assert_eq!(by(&cluster), "two");
+    assert_eq!(told(&cluster), 2, "{}", cluster.log());
+    cluster.kill_and_restart();
+    assert_eq!(by(&cluster), "two");
+}
