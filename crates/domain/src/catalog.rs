@@ -9,10 +9,12 @@ mod schema;
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use jsonschema::Validator;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
     problem::FieldError,
+    service::ServiceSpec,
     spec::{FieldKind, FieldSpec, ModelSpec},
 };
 pub(crate) use check::key_path;
@@ -196,18 +198,65 @@ pub fn mistakes(spec: &ModelSpec) -> Vec<(String, String)> {
     mistakes
 }
 
+/// Everything that a generation serves, as it travels.
+#[derive(Serialize)]
+struct Offer<'a> {
+    models: &'a [ModelSpec],
+    services: &'a [ServiceSpec],
+}
+
 /// The form in which models travel in a bundle: JSON.
 #[must_use]
 pub fn encode(specs: &[ModelSpec]) -> Vec<u8> {
     serde_json::to_vec(specs).expect("a specification has only text keys and plain values")
 }
 
-/// Reverses [`encode`].
+/// The form in which models and services travel together. Without services it is that of the models alone, which
+/// earlier versions read.
+#[must_use]
+pub fn encode_with(specs: &[ModelSpec], services: &[ServiceSpec]) -> Vec<u8> {
+    if services.is_empty() {
+        return encode(specs);
+    }
+    serde_json::to_vec(&Offer { models: specs, services })
+        .expect("a specification has only text keys and plain values")
+}
+
+/// The models of what [`encode`] or [`encode_with`] made.
 ///
 /// # Errors
 /// What is wrong with the bytes.
 pub fn decode(bytes: &[u8]) -> Result<Vec<ModelSpec>, String> {
-    serde_json::from_slice(bytes).map_err(|error| format!("catalog: {error}"))
+    #[derive(Deserialize)]
+    struct Models {
+        models: Vec<ModelSpec>,
+    }
+    let read = if is_list(bytes) {
+        serde_json::from_slice(bytes)
+    } else {
+        serde_json::from_slice(bytes).map(|Models { models }| models)
+    };
+    read.map_err(|error| format!("catalog: {error}"))
+}
+
+/// The services of what [`encode`] or [`encode_with`] made.
+///
+/// # Errors
+/// What is wrong with the bytes.
+pub fn decode_services(bytes: &[u8]) -> Result<Vec<ServiceSpec>, String> {
+    #[derive(Deserialize)]
+    struct Services {
+        services: Vec<ServiceSpec>,
+    }
+    if is_list(bytes) {
+        return Ok(Vec::new());
+    }
+    let read = serde_json::from_slice(bytes).map(|Services { services }| services);
+    read.map_err(|error| format!("catalog: {error}"))
+}
+
+fn is_list(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().starts_with(b"[")
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub mod order;
 pub mod problem;
 pub mod query;
 mod raw;
+pub mod service;
 pub mod spec;
 mod suggest;
 pub mod table;

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::{json, suggest};
+use crate::{json, service::check_route, suggest};
 
 /// Bytes of one manifest.
 pub const MANIFEST_BYTES_MAX: usize = 256 * 1024;
@@ -19,11 +19,12 @@ const DIGEST_CHARACTERS: usize = 64;
 const CONTRACT: &str = "aegis:module@1";
 
 /// Keys of the outermost object, those that have an effect first.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "schema",
     "name",
     "version",
     "kind",
+    "route",
     "abi",
     "component",
     "needs",
@@ -40,7 +41,7 @@ const KEYS: [&str; 16] = [
 /// Keys that are known and have no effect in this version.
 const UNUSED: [&str; 6] = ["debug", "layers", "reload", "requires", "build", "signatures"];
 /// Kinds of modules that are known and not served yet.
-const OTHER_KINDS: [&str; 3] = ["adapter", "service", "http-service"];
+const OTHER_KINDS: [&str; 2] = ["adapter", "service"];
 /// Limits that are known and have no effect in this version.
 const UNUSED_LIMITS: [&str; 2] = ["output", "log"];
 /// Keys of `instances` that are known and have no effect in this version.
@@ -55,6 +56,10 @@ pub struct Manifest {
     pub name: Option<String>,
     /// Its version.
     pub version: Option<String>,
+    /// What the component is, if it says so.
+    pub kind: Option<Kind>,
+    /// The route of a service.
+    pub route: Option<String>,
     /// The component that it is about.
     pub component: ComponentClaim,
     /// What the component asks for.
@@ -66,6 +71,26 @@ pub struct Manifest {
     pub defaults: Map<String, Value>,
     /// What its author, or the operator, should know; each begins with a key path.
     pub warnings: Vec<String>,
+}
+
+/// What a component is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A model with code.
+    Model,
+    /// A service that answers HTTP requests itself.
+    HttpService,
+}
+
+impl Kind {
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::HttpService => "http-service",
+        }
+    }
 }
 
 /// What a manifest says about the file with the component.
@@ -122,6 +147,7 @@ impl Reading {
             self.wrong("schema", &shown(schema.as_ref()), &format!("{SCHEMA:?}"));
         }
         self.read_kind(object.shift_remove("kind").as_ref());
+        self.read_route(object.shift_remove("route"));
         self.read_abi(object.shift_remove("abi").as_ref());
         self.manifest.name = self.text(object.shift_remove("name"), "name");
         self.manifest.version = self.text(object.shift_remove("version"), "version");
@@ -161,12 +187,29 @@ impl Reading {
 
     fn read_kind(&mut self, found: Option<&Value>) {
         match found.map(Value::as_str) {
-            None | Some(Some("model")) => {}
+            None => {}
+            Some(Some("model")) => self.manifest.kind = Some(Kind::Model),
+            Some(Some("http-service")) => self.manifest.kind = Some(Kind::HttpService),
             Some(Some(kind)) if OTHER_KINDS.contains(&kind) => {
-                self.wrong("kind", &format!("{kind:?}"), "\"model\": this version serves no other kind yet");
+                self.wrong(
+                    "kind",
+                    &format!("{kind:?}"),
+                    "\"model\" or \"http-service\": this version serves no other kind yet",
+                );
             }
-            Some(_) => self.wrong("kind", &shown(found), "\"model\""),
+            Some(_) => self.wrong("kind", &shown(found), "\"model\" or \"http-service\""),
         }
+    }
+
+    /// A route without a kind is that of a service: nothing else has one.
+    fn read_route(&mut self, found: Option<Value>) {
+        let Some(route) = self.text(found, "route") else { return };
+        if self.manifest.kind == Some(Kind::Model) {
+            self.warn("route", "only services have one, it has no effect");
+        } else if let Err(message) = check_route(&route) {
+            self.mistakes.push(format!("route: {message}"));
+        }
+        self.manifest.route = Some(route);
     }
 
     /// The minor version does not matter here: what the component really imports is looked at later.
@@ -344,6 +387,10 @@ mod tests {
             version: Some(
                 "2.3.1",
             ),
+            kind: Some(
+                Model,
+            ),
+            route: None,
             component: ComponentClaim {
                 path: None,
                 sha256: None,
@@ -410,6 +457,15 @@ mod tests {
     }
 
     #[test]
+    fn a_service_has_a_route() {
+        let text = r#"{ "schema": "aegis.module/1", "kind": "http-service", "route": "/shop/cart" }"#;
+        let manifest = parse(text.as_bytes()).unwrap();
+        assert_eq!((manifest.kind, manifest.route.as_deref()), (Some(Kind::HttpService), Some("/shop/cart")));
+        let wrong = text.replace("/shop/cart", "shop");
+        assert!(mistakes(&wrong).starts_with("route: found the route \"shop\", expected one like"));
+    }
+
+    #[test]
     fn mistakes_are_told_all_at_once() {
         insta::assert_snapshot!(mistakes(
             r#"{ "schema": "aegis.module/2", "kind": "adapter", "abi": "aegis:module@10.0", "name": 7,
@@ -417,7 +473,7 @@ mod tests {
             "config": { "defaults": [] }, "needs": "all", "sealed!": true }"#
         ), @r#"
         schema: found "aegis.module/2", expected "aegis.module/1"
-        kind: found "adapter", expected "model": this version serves no other kind yet
+        kind: found "adapter", expected "model" or "http-service": this version serves no other kind yet
         abi: found "aegis:module@10.0", expected "aegis:module@1.0" or a later aegis:module@1
         name: found 7, expected a text
         component.path: found "../x.wasm", expected the name of a *.wasm file beside the manifest
@@ -428,7 +484,7 @@ mod tests {
         config.defaults: found a list, expected an object
         sealed!: found a key that must be understood and is not, expected only keys that this version knows
         "#);
-        insta::assert_snapshot!(mistakes(r#"{ "schema": "aegis.module/1", "kind": "gadget" }"#), @r#"kind: found "gadget", expected "model""#);
+        insta::assert_snapshot!(mistakes(r#"{ "schema": "aegis.module/1", "kind": "gadget" }"#), @r#"kind: found "gadget", expected "model" or "http-service""#);
         insta::assert_snapshot!(mistakes("[]"), @"found a list, expected an object");
         insta::assert_snapshot!(mistakes("{ \"a\": 1, \"a\": 2 }"), @r#"line 1, column 11: found the property "a" a second time, expected it once"#);
         assert!(parse(&vec![b' '; MANIFEST_BYTES_MAX + 1]).is_err());

@@ -38,6 +38,8 @@ pub struct Call {
     pub depth: u32,
 }
 
+/// Time after a call's deadline at which it is given up although its code did not stop: it waits for the host.
+pub(crate) const HARD_DEADLINE_SLACK: Duration = Duration::from_millis(100);
 /// Most calls of modules that lead from one to the next.
 pub const DEPTH_MAX: u32 = 16;
 
@@ -128,8 +130,24 @@ pub enum CallError {
 }
 
 impl CallError {
-    pub(crate) fn trapped(module: &str, entry: &'static str, error: &wasmtime::Error) -> Self {
-        Self::Trapped { module: module.to_owned(), entry, reason: told(error) }
+    /// What an error of the engine means; `output` is what the code wrote of late.
+    pub(crate) fn failed(
+        module: &str,
+        entry: &'static str,
+        allowed: Duration,
+        error: &wasmtime::Error,
+        output: &str,
+    ) -> Self {
+        let module = module.to_owned();
+        if error.is::<TimeIsUp>() {
+            return Self::Deadline { module, entry, allowed };
+        }
+        let mut reason = told(error);
+        if !output.is_empty() {
+            reason.push_str("; it wrote: ");
+            reason.push_str(output);
+        }
+        Self::Trapped { module, entry, reason }
     }
 }
 

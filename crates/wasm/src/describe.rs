@@ -16,6 +16,7 @@ use wasmtime::{
     Engine,
     component::{Component, Linker},
 };
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::{
     cache::CodeCache,
@@ -44,6 +45,15 @@ const DESCRIPTION_BYTES_MAX: u64 = 1024 * 1024;
 pub struct Prepared {
     /// The model that it is, with its code.
     pub spec: ModelSpec,
+    /// Code for workers of this image. It is trusted because we made it.
+    pub code: Vec<u8>,
+}
+
+/// A component that can be run as a service.
+#[derive(Debug)]
+pub struct PreparedService {
+    /// SHA-256 of the component's bytes, hexadecimal.
+    pub digest: String,
     /// Code for workers of this image. It is trusted because we made it.
     pub code: Vec<u8>,
 }
@@ -127,6 +137,26 @@ impl Compiler {
             PrepareError::Refused(told.collect())
         })?;
         Ok(Prepared { spec, code })
+    }
+
+    /// Prepares a component that is a service, with or without a cache. There is nothing to ask it.
+    ///
+    /// # Errors
+    /// As of [`Self::prepare`].
+    pub fn prepare_service(
+        &self,
+        bytes: &[u8],
+        cache: Option<&CodeCache>,
+    ) -> Result<PreparedService, PrepareError> {
+        inspect::inspect(bytes).map_err(PrepareError::Refused)?;
+        let failed =
+            |code, error: &wasmtime::Error| PrepareError::Refused(vec![Diagnostic::new(code, told(error))]);
+        let digest = format!("{:x}", Sha256::digest(bytes));
+        let (component, code) =
+            self.compile(bytes, &digest, cache).map_err(|error| failed(Code::CompileFailed, &error))?;
+        let linked = self.linker.instantiate_pre(&component).and_then(ProxyPre::new);
+        linked.map_err(|error| failed(Code::LinkFailed, &error))?;
+        Ok(PreparedService { digest, code })
     }
 
     /// Compiles a component, or takes the code that was compiled before.

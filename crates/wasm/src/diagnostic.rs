@@ -9,6 +9,14 @@ pub enum Code {
     BadManifest,
     /// There is no file with it, several, or one that cannot be read.
     NoFile,
+    /// Where it is published cannot be reached, or gives no whole answer.
+    SourceAway,
+    /// Where it is published says that it does not give it away, or does not have it.
+    SourceRefuses,
+    /// Where it is published answers in a way that is not followed.
+    SourceAnswer,
+    /// There is no token for where it is published.
+    NoToken,
     /// More bytes than a component may have.
     TooLarge,
     /// Another size than its manifest says.
@@ -44,6 +52,10 @@ impl Code {
         match self {
             Self::BadManifest => 100,
             Self::NoFile => 101,
+            Self::SourceAway => 102,
+            Self::SourceRefuses => 103,
+            Self::SourceAnswer => 104,
+            Self::NoToken => 105,
             Self::TooLarge => 110,
             Self::SizeDiffers => 120,
             Self::DigestDiffers => 121,
@@ -66,6 +78,7 @@ impl Code {
         match self {
             Self::BadManifest => "reading the manifest of",
             Self::NoFile | Self::TooLarge => "reading",
+            Self::SourceAway | Self::SourceRefuses | Self::SourceAnswer | Self::NoToken => "fetching",
             Self::SizeDiffers | Self::DigestDiffers => "verifying",
             Self::NotAComponent
             | Self::Malformed

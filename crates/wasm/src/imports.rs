@@ -22,6 +22,7 @@ pub struct Secret;
 /// Everything that a component may import.
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     Base::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
 }
 

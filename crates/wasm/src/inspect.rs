@@ -1,5 +1,6 @@
 //! A look at the bytes of a component before any of them is compiled.
 
+use aegis_domain::manifest::Kind;
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload};
 
 use crate::{
@@ -42,10 +43,20 @@ const PROVIDED: [&str; 15] = [
     "inbound",
 ];
 /// Packages of WASI that the runtime of a language may want.
-const WASI: [&str; 6] =
-    ["wasi:io/", "wasi:cli/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/", "wasi:sockets/"];
+const WASI: [&str; 7] = [
+    "wasi:io/",
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:random/",
+    "wasi:filesystem/",
+    "wasi:sockets/",
+    "wasi:http/",
+];
 /// The WASI version that the host provides, up to patches.
 const WASI_VERSION: &str = "0.2.";
+
+/// Export that makes a component a service, up to patches.
+const INCOMING_HANDLER: &str = "wasi:http/incoming-handler@0.2.";
 
 /// What a component says of itself without running.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -54,13 +65,34 @@ pub(crate) struct Inspection {
     pub(crate) exports: Vec<String>,
 }
 
+/// What a component is, by what it exports.
+///
+/// # Errors
+/// When it is neither: all that speaks against it at once.
+pub fn kind_of(bytes: &[u8]) -> Result<Kind, Vec<Diagnostic>> {
+    inspect(bytes).map(|inspection| inspection.kind())
+}
+
+impl Inspection {
+    pub(crate) fn kind(&self) -> Kind {
+        let exports = |prefix: &str| self.exports.iter().any(|name| name.starts_with(prefix));
+        if exports(INCOMING_HANDLER) && !exports(&format!("{CONTRACT}identity@")) {
+            Kind::HttpService
+        } else {
+            Kind::Model
+        }
+    }
+}
+
 /// Looks at a component. All that speaks against it at once.
 pub(crate) fn inspect(bytes: &[u8]) -> Result<Inspection, Vec<Diagnostic>> {
     recognize(bytes).map_err(|diagnostic| vec![diagnostic])?;
     let inspection = read(bytes).map_err(|diagnostic| vec![diagnostic])?;
     let mut wrong: Vec<Diagnostic> =
         inspection.imports.iter().filter_map(|name| check_import(name)).collect();
-    wrong.extend(check_exports(&inspection.exports));
+    if inspection.kind() == Kind::Model {
+        wrong.extend(check_exports(&inspection.exports));
+    }
     if wrong.is_empty() { Ok(inspection) } else { Err(wrong) }
 }
 

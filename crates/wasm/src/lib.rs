@@ -3,6 +3,7 @@
 //! ```text
 //!   compile helper:  bytes ─▶ Compiler::prepare ─▶ specification + code ─▶ sealed into the generation
 //!   worker:          sealed code ─▶ Runtime::load ─▶ Module ─▶ Runtime::call ─▶ JSON or a CallError
+//!                                └▶ Runtime::load_service ─▶ HttpService ─▶ Runtime::serve ─▶ an HTTP answer
 //! ```
 //!
 //! What always holds: code runs only under a deadline, a memory limit and a bound on what it hands over; an instance
@@ -19,8 +20,10 @@ mod diagnostic;
 mod engine;
 mod entry;
 mod failure;
+mod http;
 mod imports;
 mod inspect;
+mod kept;
 mod mapping;
 mod memory;
 mod module;
@@ -34,15 +37,17 @@ mod state;
 mod tests;
 mod ticker;
 
-pub use cache::{CacheError, CodeCache};
+pub use cache::CodeCache;
 pub use call::{Call, CallError, DEPTH_MAX, Origin, Refusal, RefusalCode};
 pub use compatibility::compatibility;
 pub use cpu::CpuPool;
-pub use describe::{Compiler, PrepareError, Prepared, Terms};
+pub use describe::{Compiler, PrepareError, Prepared, PreparedService, Terms};
 pub use diagnostic::{Code, Diagnostic};
 pub use engine::{EngineError, MEMORY_BYTES_MAX};
 pub use entry::Entry;
-pub use inspect::COMPONENT_BYTES_MAX;
+pub use http::{HttpService, ServiceBody, UploadError, Visit};
+pub use inspect::{COMPONENT_BYTES_MAX, kind_of};
+pub use kept::{KeptError, KeptFiles};
 pub use mapping::{CODE_ALIGNMENT, MappingError, SealedFile};
 pub use module::{CodePlace, Module};
 pub use runtime::Runtime;

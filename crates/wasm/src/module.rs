@@ -9,7 +9,7 @@ use wasmtime::{
 };
 
 use crate::{
-    call::{Budget, Call, CallError, DEPTH_MAX, Refusal, RefusalCode},
+    call::{Budget, Call, CallError, DEPTH_MAX, HARD_DEADLINE_SLACK, Refusal, RefusalCode},
     contract::{Fault, commanding, hooking, living, types},
     entry::Entry,
     mapping::MappingError,
@@ -19,9 +19,6 @@ use crate::{
     services::Services,
     state::{Owner, State},
 };
-
-/// Time after a call's deadline at which it is given up although its code did not stop: it waits for the host.
-const HARD_DEADLINE_SLACK: Duration = Duration::from_millis(100);
 
 /// Where the code of a module lies in the sealed file of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -172,17 +169,7 @@ impl Module {
         error: &wasmtime::Error,
         output: &str,
     ) -> CallError {
-        if error.is::<crate::call::TimeIsUp>() {
-            return CallError::Deadline { module: self.owner.module.clone(), entry, allowed };
-        }
-        let mut failed = CallError::trapped(&self.owner.module, entry, error);
-        if let CallError::Trapped { reason, .. } = &mut failed
-            && !output.is_empty()
-        {
-            reason.push_str("; it wrote: ");
-            reason.push_str(output);
-        }
-        failed
+        CallError::failed(&self.owner.module, entry, allowed, error, output)
     }
 }
 

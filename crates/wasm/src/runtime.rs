@@ -2,7 +2,10 @@
 
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
-use aegis_domain::code::{CodeSpec, CommandPlace};
+use aegis_domain::{
+    code::{CodeSpec, CommandPlace},
+    service::ServiceSpec,
+};
 use wasmtime::{Engine, component::Linker};
 
 use crate::{
@@ -10,6 +13,7 @@ use crate::{
     cpu::{self, CpuPool, Work},
     engine::{self, EngineError},
     entry::Entry,
+    http::HttpService,
     imports, mapping,
     mapping::{MappingError, SealedFile},
     module::{CodePlace, Module},
@@ -53,6 +57,10 @@ impl Runtime {
         &self.engine
     }
 
+    pub(crate) fn ticker(&self) -> &Ticker {
+        &self.ticker
+    }
+
     /// Threads for CPU-bound calls.
     #[must_use]
     pub fn cpu(&self) -> &CpuPool {
@@ -77,6 +85,23 @@ impl Runtime {
         let component = mapping::component(&self.engine, &code.module, file, place.offset, place.length)?;
         let linked = self.linker.instantiate_pre(&component).map_err(failed)?;
         Module::new(self, model, code, linked, services)
+    }
+
+    /// Maps the code of a service.
+    ///
+    /// # Errors
+    /// When there is no code at that place, or code that another image made.
+    pub fn load_service(
+        &self,
+        spec: &ServiceSpec,
+        (file, place): (&SealedFile, CodePlace),
+        services: Arc<dyn Services>,
+    ) -> Result<HttpService, MappingError> {
+        let failed =
+            |error: wasmtime::Error| MappingError { module: spec.name.clone(), reason: format!("{error:#}") };
+        let component = mapping::component(&self.engine, &spec.name, file, place.offset, place.length)?;
+        let linked = self.linker.instantiate_pre(&component).map_err(failed)?;
+        HttpService::new(self, spec, linked, services)
     }
 
     /// Calls code and waits for its answer: JSON, or nothing for entries that only agree. A call that is CPU-bound by

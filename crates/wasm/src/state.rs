@@ -8,6 +8,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::{
     call::{Budget, TimeIsUp},
+    http::Http,
     memory::MemoryLimiter,
     output::{GuestOutput, LogBudget},
     services::{Asker, Services},
@@ -23,7 +24,7 @@ const WASI_RANDOM_BYTES_MAX: u64 = 64 * 1024;
 pub(crate) struct Owner {
     /// Name of the module.
     pub(crate) module: String,
-    /// Name of its model, upper case.
+    /// Name of its model, upper case; empty when it is a service.
     pub(crate) model: String,
     /// Non-secret settings.
     pub(crate) settings: serde_json::Value,
@@ -46,6 +47,7 @@ pub(crate) struct State {
     /// What the guest wrote to its standard output and error of late.
     pub(crate) output: GuestOutput,
     pub(crate) table: ResourceTable,
+    pub(crate) http: Http,
     wasi: WasiCtx,
 }
 
@@ -77,6 +79,7 @@ impl State {
             limiter,
             output,
             table,
+            http: Http::default(),
             wasi,
         }
     }

@@ -6,6 +6,7 @@ mod limits;
 mod pool;
 mod refused;
 mod services;
+mod visits;
 
 use std::{
     os::fd::AsFd,

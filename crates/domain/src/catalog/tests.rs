@@ -63,6 +63,15 @@ fn specifications_travel_as_json() {
     ];
     let bytes = encode(&specs);
     assert_eq!(decode(&bytes).as_ref(), Ok(&specs));
+    assert_eq!((decode_services(&bytes), encode_with(&specs, &[])), (Ok(Vec::new()), bytes.clone()));
+    let hello = ServiceSpec {
+        name: "hello".to_owned(),
+        route: "/hello".to_owned(),
+        digest: "d".to_owned(),
+        limits: crate::service::usual_limits(),
+    };
+    let both = encode_with(&specs, std::slice::from_ref(&hello));
+    assert_eq!((decode(&both).as_ref(), decode_services(&both)), (Ok(&specs), Ok(vec![hello])));
     insta::assert_snapshot!(decode(&bytes[..bytes.len() - 1]).unwrap_err(), @"catalog: EOF while parsing a list at line 1 column 599");
     insta::assert_snapshot!(decode(b"[{\"name\":\"A\"}]").unwrap_err(), @"catalog: missing field `endpoint` at line 1 column 13");
 }

@@ -1,0 +1,149 @@
+//! A service: a Wasm component that answers HTTP requests itself, under a route of its own.
+
+use serde::{Deserialize, Serialize};
+
+use crate::code::CodeLimits;
+
+/// Bytes of a route.
+const ROUTE_BYTES_MAX: usize = 200;
+/// Time of one request when nobody says otherwise, milliseconds. The host's own bound is in force as well.
+const CALL_MS_MAX: u32 = 60_000;
+/// Requests at a time in one worker when nobody says otherwise: each has an instance of its own.
+const INSTANCES_MAX: u32 = 64;
+/// Places of the host that no base path moves.
+const HOST_PLACES: [&str; 5] = ["/livez", "/readyz", "/metrics", "/aegis.config.json", "/reload"];
+
+/// A component that answers under a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSpec {
+    /// Name of its folder.
+    pub name: String,
+    /// The route: it and everything below are the component's business.
+    pub route: String,
+    /// SHA-256 of the component's bytes, hexadecimal: what it is known by.
+    pub digest: String,
+    /// What it may use. The time of a call is that of a request, from its head to the end of the answer.
+    pub limits: CodeLimits,
+}
+
+/// What a service may use when nobody says otherwise.
+#[must_use]
+pub fn usual_limits() -> CodeLimits {
+    CodeLimits { call_ms_max: CALL_MS_MAX, instances_max: INSTANCES_MAX, ..CodeLimits::default() }
+}
+
+/// Whether a text can be a route: a path that reads the same however it is written.
+///
+/// # Errors
+/// What was found and what is expected.
+pub fn check_route(route: &str) -> Result<(), String> {
+    let is_segment = |segment: &str| {
+        !matches!(segment, "" | "." | "..")
+            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    };
+    let fits = route.len() <= ROUTE_BYTES_MAX
+        && route.strip_prefix('/').is_some_and(|segments| segments.split('/').all(is_segment));
+    if fits {
+        return Ok(());
+    }
+    let shown: String = route.chars().take(ROUTE_BYTES_MAX).collect();
+    Err(format!(
+        "found the route {shown:?}, expected one like \"/hello\": at most {ROUTE_BYTES_MAX} letters, digits, '-', '.', '_' or '~' between slashes"
+    ))
+}
+
+/// What is wrong with the routes of an app: each is a path, and nobody else answers there.
+#[must_use]
+pub fn route_mistakes(services: &[ServiceSpec], api_root: &str) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    for (index, service) in services.iter().enumerate() {
+        let mut report = |message: String| mistakes.push(format!("service {}: {message}", service.name));
+        if let Err(message) = check_route(&service.route) {
+            report(message);
+            continue;
+        }
+        if let Some(place) = host_places(api_root).into_iter().find(|place| overlap(place, &service.route)) {
+            report(format!(
+                "found the route {:?}, expected another: the host answers at {place}",
+                service.route
+            ));
+        }
+        if let Some(other) = services[..index].iter().find(|other| overlap(&other.route, &service.route)) {
+            let (route, theirs) = (&service.route, &other.route);
+            report(format!(
+                "found the route {route:?}, expected another: service {} answers at {theirs}",
+                other.name
+            ));
+        }
+    }
+    mistakes
+}
+
+/// Whether `path` is `route` or below it.
+#[must_use]
+pub fn is_under(path: &str, route: &str) -> bool {
+    path.strip_prefix(route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn overlap(one: &str, other: &str) -> bool {
+    is_under(one, other) || is_under(other, one)
+}
+
+fn host_places(api_root: &str) -> Vec<String> {
+    let mut places: Vec<String> = HOST_PLACES.map(str::to_owned).into();
+    if api_root.is_empty() {
+        places.extend(["/models", "/events", "/config", "/jobs"].map(str::to_owned));
+    } else {
+        places.push(api_root.to_owned());
+        let beside = api_root.rsplit_once('/').map_or("", |(parent, _)| parent);
+        places.push(format!("{beside}/reload"));
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn services(routes: &[&str]) -> Vec<ServiceSpec> {
+        let one = |(number, route): (usize, &&str)| ServiceSpec {
+            name: format!("s{number}"),
+            route: (*route).to_owned(),
+            digest: String::new(),
+            limits: usual_limits(),
+        };
+        routes.iter().enumerate().map(one).collect()
+    }
+
+    #[test]
+    fn a_route_is_a_path_that_reads_the_same_however_it_is_written() {
+        for route in ["/hello", "/a/b-c_d.e~f", "/1"] {
+            check_route(route).unwrap();
+        }
+        for route in ["", "/", "hello", "/a/", "//a", "/a//b", "/../a", "/a/.", "/%61", "/a?b", "/ä", "*"] {
+            check_route(route).unwrap_err();
+        }
+        check_route(&format!("/{}", "a".repeat(ROUTE_BYTES_MAX))).unwrap_err();
+    }
+
+    #[test]
+    fn everything_below_a_route_is_under_it_and_nothing_beside() {
+        assert!(
+            is_under("/hello", "/hello") && is_under("/hello/", "/hello") && is_under("/hello/a", "/hello")
+        );
+        assert!(
+            !is_under("/hellow", "/hello") && !is_under("/", "/hello") && !is_under("/a/hello", "/hello")
+        );
+    }
+
+    #[test]
+    fn nobody_answers_where_the_host_or_another_service_does() {
+        assert!(
+            route_mistakes(&services(&["/a", "/b/c", "/b/d", "/ab", "/aegis/other"]), "/aegis/api")
+                .is_empty()
+        );
+        let wrong = ["/livez", "/metrics/x", "/aegis", "/aegis/api/x", "/aegis/reload", "/a/b", "/a", "/%"];
+        insta::assert_snapshot!(route_mistakes(&services(&wrong), "/aegis/api").join("\n"));
+        assert_eq!(route_mistakes(&services(&["/models", "/hello"]), "").len(), 1);
+    }
+}

@@ -1,0 +1,150 @@
+//! Services: what reaches the code, what comes back, and how it ends.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use aegis_domain::service::{ServiceSpec, usual_limits};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Full};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::{HttpService, ServiceBody, UploadError, Visit, kind_of};
+
+/// A worker with the test service.
+struct Visited {
+    runtime: Arc<Runtime>,
+    service: Arc<HttpService>,
+    tokio: tokio::runtime::Runtime,
+}
+
+impl Visited {
+    fn new(limits: CodeLimits) -> Self {
+        let prepared =
+            Compiler::new().unwrap().prepare_service(&aegis_guests::service("hello"), None).unwrap();
+        let (file, place) = seal(&prepared.code);
+        let runtime = Arc::new(Runtime::new(1, 1).unwrap());
+        let (name, route) = ("hello".to_owned(), "/hello".to_owned());
+        let spec = ServiceSpec { name, route, digest: prepared.digest, limits };
+        let service = runtime.load_service(&spec, (&file, place), Arc::new(Nothing)).unwrap();
+        let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        Self { runtime, service: Arc::new(service), tokio: tokio.unwrap() }
+    }
+
+    async fn ask<B>(&self, path: &str, body: B) -> Result<Response<ServiceBody>, CallError>
+    where
+        B: Body<Data = Bytes, Error = UploadError> + Send + 'static,
+    {
+        let request = Request::builder().uri(path).header("x-own", "1").body(body).unwrap();
+        let visit = Visit { request_id: "r1".to_owned(), deadline: Instant::now() + PATIENCE };
+        self.runtime.serve(&self.service, visit, request).await
+    }
+
+    fn get(&self, path: &str) -> Result<(StatusCode, Result<Bytes, CallError>), CallError> {
+        self.tokio.block_on(async {
+            let response = self.ask(path, nothing()).await?;
+            let status = response.status();
+            Ok((status, response.into_body().collect().await.map(|whole| whole.to_bytes())))
+        })
+    }
+}
+
+/// A body that comes as it is sent.
+struct Pieces(mpsc::Receiver<Bytes>);
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = UploadError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        self.0.poll_recv(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+fn nothing() -> impl Body<Data = Bytes, Error = UploadError> + Send + 'static {
+    Full::default().map_err(|never: std::convert::Infallible| match never {})
+}
+
+fn quick() -> CodeLimits {
+    CodeLimits { call_ms_max: 100, ..usual_limits() }
+}
+
+#[test]
+fn exports_make_a_component_a_service() {
+    use aegis_domain::manifest::Kind;
+    assert_eq!(kind_of(&aegis_guests::service("a")).unwrap(), Kind::HttpService);
+    assert_eq!(kind_of(&aegis_guests::plain().build()).unwrap(), Kind::Model);
+}
+
+#[test]
+fn path_and_query_reach_the_code_unchanged() {
+    let (status, body) = Visited::new(usual_limits()).get("/hello/%7Ea//b?x=%20&y").unwrap();
+    assert_eq!((status, body.unwrap()), (StatusCode::OK, Bytes::from("hello/hello/%7Ea//b?x=%20&y")));
+}
+
+#[test]
+fn a_body_goes_in_and_comes_out_piece_by_piece() {
+    let visited = Visited::new(usual_limits());
+    visited.tokio.block_on(async {
+        let (pieces, waiting) = mpsc::channel::<Bytes>(1);
+        let response = visited.ask("/hello/echo", Pieces(waiting)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::CREATED);
+        assert_eq!(response.headers()["x-own"], "1");
+        let mut body = response.into_body();
+        for piece in ["one", "two", "three"] {
+            pieces.send(Bytes::from(piece)).await.unwrap();
+            let came = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert_eq!(came, piece, "it comes back before the next one goes in");
+        }
+        drop(pieces);
+        assert!(body.frame().await.is_none());
+    });
+}
+
+#[test]
+fn a_failure_before_the_head_is_an_error_and_later_the_end_of_the_body() {
+    let visited = Visited::new(quick());
+    assert!(trapped_service(visited.get("/hello/trap")).contains("unreachable"));
+    assert!(trapped_service(visited.get("/hello/none")).contains("without an answer"));
+    let spun = visited.get("/hello/spin");
+    assert!(matches!(spun, Err(CallError::Deadline { .. })), "{spun:?}");
+    let (status, body) = visited.get("/hello/late").unwrap();
+    assert!(status == StatusCode::OK && matches!(body, Err(CallError::Trapped { .. })), "{body:?}");
+    assert_eq!(
+        visited.get("/hello").unwrap().1.unwrap(),
+        "hello/hello",
+        "and the next request has a fresh one"
+    );
+}
+
+#[test]
+fn requests_to_other_hosts_are_denied() {
+    assert_eq!(Visited::new(usual_limits()).get("/hello/deny").unwrap().1.unwrap(), "denied");
+}
+
+#[test]
+fn code_that_nobody_waits_for_ends_and_makes_room() {
+    let limits = CodeLimits { instances_max: 1, call_ms_max: 60_000, ..usual_limits() };
+    let visited = Visited::new(limits);
+    visited.tokio.block_on(async {
+        let spun =
+            tokio::time::timeout(Duration::from_millis(50), visited.ask("/hello/spin", nothing())).await;
+        assert!(spun.is_err(), "it spins");
+        let next = tokio::time::timeout(PATIENCE, visited.ask("/hello", nothing())).await;
+        assert_eq!(next.expect("there is room").unwrap().status(), StatusCode::OK);
+    });
+}
+
+fn trapped_service<T: std::fmt::Debug>(result: Result<T, CallError>) -> String {
+    match result {
+        Err(CallError::Trapped { reason, .. }) => reason,
+        other => panic!("found {other:?}, expected that it failed"),
+    }
+}
