@@ -4,13 +4,14 @@
 //! valid. Components are compiled on the way, so none of these processes goes on to live long: `aegis run` begins anew as
 //! a fresh image, the others end.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use aegis_config::{Config, Environment, Loaded, Overrides};
 use aegis_domain::{
     catalog,
     code::{CodeLimits, Grants},
-    manifest::ComponentClaim,
+    manifest::{ComponentClaim, Kind},
+    service::{self, ServiceSpec},
     spec::ModelSpec,
 };
 use aegis_ipc::{
@@ -23,14 +24,16 @@ use sha2::{Digest, Sha256};
 mod component;
 mod files;
 mod modules;
+mod source;
 #[cfg(test)]
 mod tests;
 mod workshop;
 
 use modules::{Modules, Reading};
+use source::{Sources, Times};
 use workshop::{Output, Workshop};
 
-pub(crate) use component::Component;
+pub(crate) use component::{Component, Read, Service};
 pub(crate) use workshop::{Compilation, Keep};
 
 /// A valid app.
@@ -42,6 +45,8 @@ pub(crate) struct App {
     pub(crate) models: Vec<ModelSpec>,
     /// Those that are components.
     pub(crate) components: Vec<Component>,
+    /// Its services.
+    pub(crate) services: Vec<Service>,
     /// All of it, pinned.
     pub(crate) bundle: Bundle,
     /// The code that goes into the bundle.
@@ -77,19 +82,27 @@ pub(crate) fn load_app(
 ) -> Result<App, Mistakes> {
     let loaded = Config::load(folder, overrides, environment);
     let no_terms = BTreeMap::new();
-    let (modules_dir, data_dir, terms) = match &loaded {
-        Ok(Loaded { config, .. }) => {
-            (Some(config.modules_dir.clone()), Some(config.data_dir.as_path()), &config.modules)
-        }
-        Err(errors) => (errors.certain().modules_dir.clone(), None, &no_terms),
+    let (modules_dir, data_dir, api_root, terms, probe_timeout) = match &loaded {
+        Ok(Loaded { config, .. }) => (
+            Some(config.modules_dir.clone()),
+            Some(config.data_dir.as_path()),
+            Some(config.api_root.as_str()),
+            &config.modules,
+            config.reload.probe_timeout,
+        ),
+        // Without terms there are no sources to fetch from.
+        Err(errors) => (errors.certain().modules_dir.clone(), None, None, &no_terms, Duration::ZERO),
     };
+    let mut sources = Sources::new(Times::within(probe_timeout), compilation.keep, data_dir);
     // Mistakes in modules are of interest even when the configuration is wrong.
     let mut workshop = Workshop::new(compilation, data_dir);
     let modules = modules_dir.map(|modules_dir| {
-        let workshop = &mut workshop;
-        Modules::read(Reading { app_dir: folder, modules_dir: &modules_dir, terms, workshop })
+        let (workshop, sources) = (&mut workshop, &mut sources);
+        let modules_dir = &modules_dir;
+        Modules::read(Reading { app_dir: folder, modules_dir, api_root, terms, workshop, sources })
     });
-    let (modules, output) = (modules.unwrap_or_default(), workshop.finish());
+    let (mut modules, output) = (modules.unwrap_or_default(), workshop.finish());
+    modules.warnings.extend(sources.finish());
     match loaded {
         Ok(loaded) if modules.mistakes.is_empty() => assemble(loaded, modules, output),
         Ok(_) => Err(Mistakes { lines: modules.mistakes, blame: Blame::App }),
@@ -103,11 +116,25 @@ pub(crate) fn load_app(
 }
 
 /// Reads a component that is in no app.
-pub(crate) fn load_component(path: &Path) -> Result<(ModelSpec, Component), Mistakes> {
+pub(crate) fn load_component(path: &Path) -> Result<Read, Mistakes> {
     let shown = path.display().to_string();
     let refuse = |lines| Mistakes { lines, blame: Blame::App };
     let bytes = component::verified(path, &ComponentClaim::default())
         .map_err(|mistakes| refuse(component::located(&shown, &mistakes)))?;
+    let kind =
+        component::kind(&bytes, None).map_err(|mistakes| refuse(component::located(&shown, &mistakes)))?;
+    let length = bytes.len() as u64;
+    if kind == Kind::HttpService {
+        let digest = Compilation::quiet(Keep::WhereThereIsSome, |compilation| {
+            Workshop::new(compilation, None).prepare_service(&shown, &bytes)
+        });
+        let located =
+            |mistakes: Vec<String>| mistakes.iter().map(|mistake| format!("{shown}: {mistake}")).collect();
+        let digest = digest.map_err(|mistakes| refuse(located(mistakes)))?;
+        let (name, route) = (String::new(), String::new());
+        let spec = ServiceSpec { name, route, digest, limits: service::usual_limits() };
+        return Ok(Read::Service(Service { spec, bytes: length, needs: Vec::new() }));
+    }
     let terms =
         Terms { settings: serde_json::json!({}), limits: CodeLimits::default(), grants: Grants::default() };
     let spec = Compilation::quiet(Keep::WhereThereIsSome, |compilation| {
@@ -115,16 +142,17 @@ pub(crate) fn load_component(path: &Path) -> Result<(ModelSpec, Component), Mist
     });
     let spec = spec.map_err(refuse)?;
     let model = spec.name.to_string();
-    Ok((spec, Component { model, bytes: bytes.len() as u64, needs: Vec::new() }))
+    Ok(Read::Model(Box::new(spec), Component { model, bytes: length, needs: Vec::new() }))
 }
 
 fn assemble(loaded: Loaded, modules: Modules, output: Output) -> Result<App, Mistakes> {
     let Loaded { config, mut warnings } = loaded;
     let Output { engine, code, warnings: about_code } = output;
+    let services = modules.service_specs();
     warnings.extend(modules.warnings.into_iter().chain(about_code));
     let refuse = |line: String| Mistakes { lines: vec![line], blame: Blame::App };
     let encoded = codec::encode(&config).map_err(|error| refuse(aegis_supervisor::with_causes(&error)))?;
-    let catalog = catalog::encode(&modules.specs);
+    let catalog = catalog::encode_with(&modules.specs, &services);
     let bundle = Bundle {
         format: BUNDLE_FORMAT,
         digest: digest(&encoded, &catalog),
@@ -133,7 +161,15 @@ fn assemble(loaded: Loaded, modules: Modules, output: Output) -> Result<App, Mis
         catalog,
         code: Vec::new(),
     };
-    Ok(App { config, models: modules.specs, components: modules.components, bundle, code, warnings })
+    Ok(App {
+        config,
+        models: modules.specs,
+        components: modules.components,
+        services: modules.services,
+        bundle,
+        code,
+        warnings,
+    })
 }
 
 /// Digest of a generation. The length in front keeps configuration and catalog apart.

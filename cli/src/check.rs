@@ -4,14 +4,15 @@ use std::{fmt::Write, path::Path, time::Duration};
 
 use aegis_config::{Environment, format_size, format_time};
 use aegis_domain::{
-    code::{CodeSpec, CommandPlace},
+    code::{CodeLimits, CodeSpec, CommandPlace},
+    service::ServiceSpec,
     spec::{Datasource, ModelSpec},
 };
 use aegis_supervisor::exit;
 use serde::Serialize;
 
 use crate::{
-    app::{App, Blame, Compilation, Component, Keep, Mistakes, load_app, load_component},
+    app::{App, Blame, Compilation, Component, Keep, Mistakes, Read, Service, load_app, load_component},
     arguments::AppArguments,
     output::{self, Form, counted, listed},
 };
@@ -26,6 +27,7 @@ struct Report<'a> {
     digest: Option<&'a str>,
     models: Vec<&'a str>,
     components: Vec<ComponentReport<'a>>,
+    services: Vec<&'a ServiceSpec>,
     mistakes: &'a [String],
     warnings: &'a [String],
 }
@@ -64,6 +66,7 @@ pub(crate) fn check(arguments: &AppArguments, environment: &Environment, form: F
                             .zip(&app.components)
                             .filter_map(|(model, component)| report(model, component))
                             .collect(),
+                        services: app.services.iter().map(|service| &service.spec).collect(),
                         mistakes: &[],
                         warnings: &app.warnings,
                     });
@@ -78,14 +81,30 @@ pub(crate) fn check(arguments: &AppArguments, environment: &Environment, form: F
 /// Checks a component that is in no app.
 fn check_component(path: &Path, form: Form) -> u8 {
     match load_component(path) {
-        Ok((model, component)) => {
+        Ok(Read::Model(model, component)) => {
             match form {
                 Form::Text => output::result(&describe(&model, &component)),
                 Form::Json => output::json(&Report {
+                    services: Vec::new(),
                     valid: true,
                     digest: model.code.as_ref().map(|code| code.digest.as_str()),
                     models: vec![model.name.as_str()],
                     components: report(&model, &component).into_iter().collect(),
+                    mistakes: &[],
+                    warnings: &[],
+                }),
+            }
+            exit::FINE
+        }
+        Ok(Read::Service(service)) => {
+            match form {
+                Form::Text => output::result(&describe_service(&service)),
+                Form::Json => output::json(&Report {
+                    valid: true,
+                    digest: Some(&service.spec.digest),
+                    models: Vec::new(),
+                    components: Vec::new(),
+                    services: vec![&service.spec],
                     mistakes: &[],
                     warnings: &[],
                 }),
@@ -118,6 +137,7 @@ pub(crate) fn refuse(mistakes: &Mistakes, form: Form) -> u8 {
             digest: None,
             models: Vec::new(),
             components: Vec::new(),
+            services: Vec::new(),
             mistakes: &mistakes.lines,
             warnings: &[],
         }),
@@ -152,6 +172,15 @@ pub(crate) fn summary(app: &App) -> String {
             for line in describe(model, component).lines() {
                 let _ = writeln!(text, "    {line}");
             }
+        }
+    }
+    if !app.services.is_empty() {
+        let _ = writeln!(text, "services {}", app.services.len());
+    }
+    for service in &app.services {
+        let _ = writeln!(text, "  {}  {} and below", service.spec.name, service.spec.route);
+        for line in describe_service(service).lines() {
+            let _ = writeln!(text, "    {line}");
         }
     }
     for warning in &app.warnings {
@@ -197,10 +226,34 @@ pub(crate) fn describe(model: &ModelSpec, component: &Component) -> String {
     if !component.needs.is_empty() {
         let _ = writeln!(text, "needs      {}", component.needs.join(", "));
     }
-    let limits = &code.limits;
-    let time = |milliseconds: u32| format_time(Duration::from_millis(milliseconds.into()));
+    let _ = writeln!(text, "{}", limits_line(&code.limits));
+    text
+}
+
+/// What a person reads about a component that is a service.
+fn describe_service(service: &Service) -> String {
+    let mut text = "component  a service over wasi:http\n".to_owned();
+    let digest = service.spec.digest.get(..DIGEST_SHOWN_CHARACTERS).unwrap_or(&service.spec.digest);
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "file       {}, SHA-256 {digest}…", rounded(service.bytes));
+    if !service.needs.is_empty() {
+        let _ = writeln!(text, "needs      {}", service.needs.join(", "));
+    }
+    let limits = &service.spec.limits;
     let _ = writeln!(
         text,
+        "limits     memory {}, deadline {}, payload {}, {}",
+        format_size(limits.memory_bytes_max),
+        format_time(Duration::from_millis(limits.call_ms_max.into())),
+        format_size(limits.payload_bytes_max),
+        counted(limits.instances_max as usize, "instance"),
+    );
+    text
+}
+
+fn limits_line(limits: &CodeLimits) -> String {
+    let time = |milliseconds: u32| format_time(Duration::from_millis(milliseconds.into()));
+    format!(
         "limits     memory {}, deadline {}, cpu-deadline {}, payload {}, {} with {} each",
         format_size(limits.memory_bytes_max),
         time(limits.call_ms_max),
@@ -208,8 +261,7 @@ pub(crate) fn describe(model: &ModelSpec, component: &Component) -> String {
         format_size(limits.payload_bytes_max),
         counted(limits.instances_max as usize, "instance"),
         counted(usize::try_from(limits.calls_per_instance_max).unwrap_or(usize::MAX), "call"),
-    );
-    text
+    )
 }
 
 fn or_none(names: &[String]) -> String {

@@ -26,6 +26,7 @@ use nix::{
 use crate::{
     app::{App, Compilation, Keep, Mistakes, load_app},
     arguments::AppArguments,
+    logging,
     output::counted,
     roles,
 };
@@ -33,6 +34,8 @@ use crate::{
 /// What stands in front of mistakes after an upgrade.
 const CANNOT_FOLLOW: &str = "the supervisor runs the new executable, but the workers go on with the old one: the code of \
     their modules has to be compiled anew, and the app has mistakes by now; mend them and upgrade again";
+/// The generation that a host begins with.
+const FIRST_GENERATION: u64 = 1;
 /// Bytes of reasons that fit a control message beside its other fields.
 const REASONS_BYTES_MAX: usize = CONTROL_BYTES_MAX - 16 * 1024;
 /// Time in which the supervisor takes a message.
@@ -71,7 +74,14 @@ fn make(arguments: &AppArguments, environment: &Environment) -> Result<u8, IpcEr
         return Ok(exit::FINE);
     }
     match read_app(arguments, environment, &control) {
-        Ok(App { bundle, code, .. }) => {
+        Ok(App { config, bundle, code, warnings, .. }) => {
+            // Those of the first generation were told by `aegis run`.
+            if handoff.generation > FIRST_GENERATION {
+                logging::start(&config.log, "compile");
+                for warning in &warnings {
+                    tracing::warn!("{warning}");
+                }
+            }
             let bundle = bundle.seal_with(code)?;
             deliver(&control, &ToSupervisor::Compiled, &[bundle.as_fd()])?;
             Ok(exit::FINE)

@@ -43,15 +43,19 @@ const ONLY_NAMED_BY: &[(&str, &[&str])] = &[
     ("fjall", &["aegis-store"]),
     ("wasmtime", &["aegis-wasm"]),
     ("wasmtime-wasi", &["aegis-wasm"]),
+    ("wasmtime-wasi-http", &["aegis-wasm"]),
     ("rayon", &["aegis-wasm"]),
     ("clap", &["aegis"]),
+    ("ureq", &["aegis"]),
+    ("rustls", &["aegis"]),
 ];
 /// Crates that must be absent from the whole tree of a package.
 const NEVER_LINKED_BY: &[(&str, &[&str])] = &[
-    ("aegis-supervisor", &["tokio", "hyper", "fjall", "wasmtime", "rayon", "aegis-domain"]),
+    ("aegis-supervisor", &["tokio", "hyper", "fjall", "wasmtime", "rayon", "ureq", "rustls", "aegis-domain"]),
     ("aegis-domain", &["tokio", "hyper", "fjall", "wasmtime", "rayon", "nix", "rustix"]),
     ("aegis-config", &["tokio", "hyper", "fjall", "wasmtime", "rayon", "nix"]),
-    ("aegis-store", &["wasmtime", "rayon"]),
+    ("aegis-store", &["wasmtime", "rayon", "ureq", "rustls"]),
+    ("aegis-worker", &["ureq", "rustls"]),
 ];
 /// Names that say nothing.
 const EMPTY_NAMES: &[&str] =

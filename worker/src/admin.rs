@@ -47,9 +47,14 @@ pub(crate) async fn answer(
         Place::Details => details::answer(host, query, envelope),
         Place::Reload => jobs::reload(host, query, envelope).await,
         Place::Job(job) => jobs::state(host, job, envelope).await,
-        Place::Collection(_) | Place::Document(..) | Place::Command(..) | Place::Events => {
-            Err(Problem::new(ProblemCode::Internal, "a place of models was routed to the operators' side"))
-        }
+        Place::Collection(_)
+        | Place::Document(..)
+        | Place::Command(..)
+        | Place::Events
+        | Place::Service(_) => Err(Problem::new(
+            ProblemCode::Internal,
+            "a place of models or services was routed to the operators' side",
+        )),
     }
 }
 

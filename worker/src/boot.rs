@@ -149,6 +149,8 @@ fn assemble(handoff: &Handoff, control: Arc<ControlSocket>) -> Result<Parts, Boo
     let bundle = Bundle::read(&generation)?;
     let config: Config = codec::decode(&bundle.config)?;
     let specs = catalog::decode(&bundle.catalog).map_err(|reason| BootError::Catalog(vec![reason]))?;
+    let services =
+        catalog::decode_services(&bundle.catalog).map_err(|reason| BootError::Catalog(vec![reason]))?;
     let catalog = Arc::new(Catalog::build(specs).map_err(BootError::Catalog)?);
 
     let cell = board.cell(cell_index);
@@ -158,12 +160,21 @@ fn assemble(handoff: &Handoff, control: Arc<ControlSocket>) -> Result<Parts, Boo
         Arc::new(Doorbell::new().map_err(|error| BootError::os("making a doorbell")(error.into()))?);
     let data = Data::new(&config, &catalog, board, handoff.cell, handoff.generation, identity.incarnation);
     let supervisor = Supervisor::new(Arc::clone(&control));
-    let founding =
-        Founding { digest: bundle.digest, config, catalog, data, board, cell, identity, supervisor };
+    let founding = Founding {
+        digest: bundle.digest,
+        config,
+        catalog,
+        services,
+        data,
+        board,
+        cell,
+        identity,
+        supervisor,
+    };
     let host = Host::new(founding, Arc::clone(&doorbell));
     let engine = host.engine.downgrade();
-    let modules =
-        Modules::load(&host.config, &host.catalog, generation.as_fd(), &bundle.code, &engine, cell)?;
+    let served = (&host.catalog, host.services.as_slice());
+    let modules = Modules::load(&host.config, served, generation.as_fd(), &bundle.code, &engine, cell)?;
     if let Some(modules) = modules {
         host.engine.adopt_modules(modules);
     }

@@ -22,7 +22,7 @@ use hyper_util::{
 use tokio::net::{TcpStream, UnixStream};
 
 pub(crate) use ledger::{Ledger, Patience, milliseconds};
-pub(crate) use link::{Activity, Clock, Link, Order, Protocol, Streaming, View};
+pub(crate) use link::{Activity, Answering, Clock, Link, Order, Protocol, Streaming, View};
 use watched::{Socket, Watched};
 
 use crate::{

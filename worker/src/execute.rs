@@ -31,6 +31,7 @@ use std::{
 use aegis_config::{Config, Limits};
 use aegis_domain::{Problem, ProblemCode, catalog::Model, query::Bounds, table::Lookup};
 use aegis_ipc::board::{Cell, Counter, ModelCounter};
+use aegis_wasm::{CallError, ServiceBody, Visit};
 use bytes::Bytes;
 
 use self::{change::Change, command::Order, keyed::KeyedTurns};
@@ -38,6 +39,7 @@ use crate::{
     data::{Data, ModelTable},
     modules::Modules,
     operation::{IdempotencyKey, Operation, Reply, Request},
+    request::Upload,
     response::is_refusal,
 };
 
@@ -134,6 +136,24 @@ impl Engine {
     /// Calls that run or wait on the CPU pool, if there is one.
     pub(crate) fn cpu_calls(&self) -> Option<usize> {
         self.modules().map(Modules::cpu_calls)
+    }
+
+    /// Asks the service at this position of the generation, and waits for the head of its answer.
+    pub(crate) async fn serve(
+        &self,
+        position: usize,
+        visit: Visit,
+        request: http::Request<Upload>,
+    ) -> Result<http::Response<ServiceBody>, Problem> {
+        let missing = || Problem::new(ProblemCode::Unavailable, "the service is not loaded");
+        self.modules().ok_or_else(missing)?.serve(position, visit, request).await
+    }
+
+    /// The answer of a service ended too early because of this.
+    pub(crate) fn note_broken_off(&self, error: &CallError) {
+        if let Some(modules) = self.modules() {
+            modules.note_broken_off(error);
+        }
     }
 
     fn modules(&self) -> Option<&Modules> {

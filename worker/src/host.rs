@@ -12,6 +12,7 @@ use aegis_config::settings::Config;
 use aegis_domain::{
     Problem,
     catalog::{Catalog, Model},
+    service::ServiceSpec,
 };
 use aegis_ipc::board::{Board, Cell, Counter, ModelCounter, bucket_of};
 use http::{HeaderValue, StatusCode};
@@ -36,6 +37,8 @@ pub(crate) struct Host {
     /// Digest of the generation, hexadecimal.
     pub(crate) digest: String,
     pub(crate) catalog: Arc<Catalog>,
+    /// In the order of the generation.
+    pub(crate) services: Vec<ServiceSpec>,
     pub(crate) routes: Routes,
     pub(crate) engine: Engine,
     /// In the order of the catalog.
@@ -97,6 +100,7 @@ pub(crate) struct Founding {
     pub(crate) config: Config,
     pub(crate) digest: String,
     pub(crate) catalog: Arc<Catalog>,
+    pub(crate) services: Vec<ServiceSpec>,
     pub(crate) data: Data,
     pub(crate) board: Board,
     pub(crate) cell: Cell,
@@ -107,7 +111,8 @@ pub(crate) struct Founding {
 impl Host {
     /// A host that serves nobody yet. Room that is made for connections is announced at `doorbell`.
     pub(crate) fn new(founding: Founding, doorbell: Arc<Doorbell>) -> Arc<Self> {
-        let Founding { config, digest, catalog, data, board, cell, identity, supervisor } = founding;
+        let Founding { config, digest, catalog, services, data, board, cell, identity, supervisor } =
+            founding;
         let connections_max = u64::from(config.limits.connections_max);
         let table = |model: &Arc<Model>| {
             let table = data.table(model.name()).expect("the data is made for the same catalog");
@@ -116,7 +121,8 @@ impl Host {
         Arc::new(Self {
             tables: catalog.models().iter().map(table).collect(),
             digest,
-            routes: Routes::new(&config.api_root, Arc::clone(&catalog)),
+            routes: Routes::new(&config.api_root, Arc::clone(&catalog), &services),
+            services,
             engine: Engine::new(&config, data),
             board,
             cell,

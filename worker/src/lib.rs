@@ -45,6 +45,7 @@ mod request;
 mod response;
 mod route;
 mod runtime;
+mod serve;
 mod service;
 mod signals;
 #[cfg(test)]

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts};
 use sha2::{Digest, Sha256};
 
-pub(crate) use body::RequestBody;
+pub(crate) use body::{RequestBody, Upload, too_large};
 use fields::{MediaType, Preference};
 pub(crate) use fields::{accepts, entity_tags, request_id};
 pub(crate) use query::pairs;

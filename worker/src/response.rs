@@ -238,6 +238,14 @@ impl Envelope<'_> {
         response
     }
 
+    /// An answer that was made elsewhere, with what this host says of every answer.
+    pub(crate) fn sign(&self, mut response: Response<Outgoing>) -> Response<Outgoing> {
+        let headers = response.headers_mut();
+        headers.insert(&AEGIS_WORKER, self.host.identity.header.clone());
+        headers.insert(&X_REQUEST_ID, self.request_id.clone());
+        response
+    }
+
     fn whole(&self, status: StatusCode, kind: HeaderValue, body: Bytes, sequence: u64) -> Response<Outgoing> {
         let mut response = self.bare(status, sequence);
         let headers = response.headers_mut();

@@ -8,6 +8,7 @@ use aegis_domain::{
     Problem, ProblemCode,
     catalog::{Catalog, Model},
     query::no_such_command,
+    service::{ServiceSpec, is_under},
 };
 use http::Method;
 use percent_encoding::percent_decode_str;
@@ -40,6 +41,8 @@ pub(crate) enum Place<'r, 'p> {
     Alive,
     /// `/readyz`
     Ready,
+    /// The route of the service at this position, or below.
+    Service(usize),
     /// `/metrics`
     Metrics,
 }
@@ -54,6 +57,8 @@ pub(crate) struct Routes {
     api_root: String,
     /// `reload` beside the base path.
     reload_beside: String,
+    /// Routes of services, in their order. None is where another place is.
+    services: Vec<Box<str>>,
 }
 
 impl Place<'_, '_> {
@@ -69,6 +74,8 @@ impl Place<'_, '_> {
             Self::Command(..) => (&[Method::PATCH, Method::POST], "PATCH, POST, OPTIONS"),
             Self::Reload => (&[Method::POST], "POST, OPTIONS"),
             Self::Events => (&[Method::GET], "GET, OPTIONS"),
+            // All methods are its own business, so nobody asks.
+            Self::Service(_) => (&[], ""),
             Self::Details | Self::Job(_) | Self::PublicConfig | Self::Alive | Self::Ready | Self::Metrics => {
                 READ
             }
@@ -83,6 +90,7 @@ impl Place<'_, '_> {
             | Self::Document(..)
             | Self::Command(..)
             | Self::Events
+            | Self::Service(_)
             | Self::PublicConfig
             | Self::Alive
             | Self::Ready => false,
@@ -91,8 +99,8 @@ impl Place<'_, '_> {
 }
 
 impl Routes {
-    /// The routes under `api_root` for the models of `catalog`.
-    pub(crate) fn new(api_root: &str, catalog: Arc<Catalog>) -> Self {
+    /// The routes under `api_root` for the models of `catalog`, and those of services.
+    pub(crate) fn new(api_root: &str, catalog: Arc<Catalog>, services: &[ServiceSpec]) -> Self {
         let endpoints = catalog.models().iter().map(|model| model.endpoint().into()).collect();
         let beside = api_root.rsplit_once('/').map_or("", |(parent, _)| parent);
         Self {
@@ -101,6 +109,7 @@ impl Routes {
             endpoints,
             api_root: api_root.to_owned(),
             reload_beside: format!("{beside}/reload"),
+            services: services.iter().map(|service| service.route.as_str().into()).collect(),
         }
     }
 
@@ -147,6 +156,9 @@ impl Routes {
                 Place::Command(model, decode(id)?, command)
             }
             _ => {
+                if let Some(position) = self.services.iter().position(|route| is_under(path, route)) {
+                    return Ok(Place::Service(position));
+                }
                 let quoted: String = path.chars().take(QUOTED_PATH_MAX).collect();
                 return Err(Problem::new(ProblemCode::NoSuchRoute, format!("there is nothing at {quoted}")));
             }
@@ -202,7 +214,13 @@ mod tests {
         let spec =
             module::parse("name = \"todo\"\nendpoint = \"todos\"\n[fields]\ntext = \"text\"\n", "test")
                 .unwrap();
-        Routes::new(api_root, Arc::new(Catalog::build(vec![spec]).unwrap()))
+        let services = ["/hello", "/shop/cart"].map(|route| ServiceSpec {
+            name: route.to_owned(),
+            route: route.to_owned(),
+            digest: String::new(),
+            limits: aegis_domain::service::usual_limits(),
+        });
+        Routes::new(api_root, Arc::new(Catalog::build(vec![spec]).unwrap()), &services)
     }
 
     fn describe(routes: &Routes, path: &str) -> String {
@@ -239,6 +257,12 @@ mod tests {
             "/livez",
             "/readyz",
             "/metrics",
+            "/hello",
+            "/hello/",
+            "/hello/livez?",
+            "/hellow",
+            "/shop/cart/1",
+            "/shop",
             "/",
             "*",
         ];
@@ -265,6 +289,12 @@ mod tests {
     /livez → Alive
     /readyz → Ready
     /metrics → Metrics (admin)
+    /hello → Service(0)
+    /hello/ → Service(0)
+    /hello/livez? → Service(0)
+    /hellow → no-such-route: there is nothing at /hellow
+    /shop/cart/1 → Service(1)
+    /shop → no-such-route: there is nothing at /shop
     / → no-such-route: there is nothing at /
     * → no-such-route: there is nothing at *
     "#);

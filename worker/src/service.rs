@@ -29,6 +29,7 @@ use crate::{
     request::{self, Glance, RequestBody, Target},
     response::{About, Envelope, Extent, Next, Outgoing, Refusal},
     route::Place,
+    serve,
 };
 
 /// Time beyond its deadline after which a request is answered without waiting for its engine.
@@ -191,6 +192,11 @@ impl Service {
         let host = &*self.host;
         request::check_sizes(&parts.uri, &parts.headers, glance, &host.config.limits)?;
         let place = host.routes.find(parts.uri.path())?;
+        if let Place::Service(position) = place {
+            let asked = (parts, body);
+            let answered = serve::answer(&self.host, &self.link, position, asked, envelope, begun).await;
+            return answered.map_err(Refusal::from);
+        }
         let (methods, allow) = place.methods();
         if parts.method == Method::OPTIONS {
             return Ok(envelope.options(allow));

@@ -7,4 +7,5 @@ mod modules;
 mod operators;
 mod process;
 mod requests;
+mod services;
 mod streams;

@@ -8,10 +8,11 @@ use aegis_config::{ModelGrant, ModuleLimits, ModuleTerms, read_module_limit};
 use aegis_domain::{
     catalog,
     code::{Access, CodeLimits, Grants},
-    manifest::{self, ComponentClaim, MANIFEST_BYTES_MAX, Manifest},
+    manifest::{self, ComponentClaim, Kind, MANIFEST_BYTES_MAX, Manifest},
+    service::{self, ServiceSpec},
     spec::ModelSpec,
 };
-use aegis_wasm::{COMPONENT_BYTES_MAX, Code, Diagnostic, Terms};
+use aegis_wasm::{COMPONENT_BYTES_MAX, Code, Diagnostic, Terms, kind_of};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -47,7 +48,23 @@ pub(super) struct Found<'a> {
 }
 
 /// A component that was read, and what there is to say about it.
-pub(super) type Read = (ModelSpec, Component);
+#[derive(Debug)]
+pub(crate) enum Read {
+    /// It is a model.
+    Model(Box<ModelSpec>, Component),
+    /// It is a service.
+    Service(Service),
+}
+
+/// A component that is a service of an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Service {
+    pub(crate) spec: ServiceSpec,
+    /// Bytes of its file.
+    pub(crate) bytes: u64,
+    /// What it asks for.
+    pub(crate) needs: Vec<String>,
+}
 
 impl Found<'_> {
     /// Reads, verifies and compiles the component. All mistakes at once, with the place.
@@ -59,27 +76,15 @@ impl Found<'_> {
         let origin = format!("{}/{MANIFEST_FILE}", self.shown);
         let told = |mistakes: Vec<Diagnostic>| located(&origin, &mistakes);
         let manifest = self.read_manifest().map_err(told)?;
-        let limits = self.limits(&manifest).map_err(told)?;
+        let said = said_limits(&manifest).map_err(told)?;
         warnings.extend(manifest.warnings.iter().map(|warning| format!("{origin}: {warning}")));
         let name = self.choose(manifest.component.path.as_deref())?;
         let origin = format!("{}/{name}", self.shown);
         let bytes = verified(&self.folder.join(&name), &manifest.component)
             .map_err(|mistakes| located(&origin, &mistakes))?;
-        let settings = settings(manifest.defaults, self.terms)
-            .map_err(|message| located(&origin, &[Diagnostic::new(Code::BadManifest, message)]))?;
-        let spec =
-            prepare(&origin, &bytes, Terms { settings, limits, grants: grants(self.terms) }, workshop)?;
-        if let Some(code) = &spec.code {
-            for (key, said, found) in
-                [("name", &manifest.name, &code.module), ("version", &manifest.version, &code.version)]
-            {
-                if let Some(said) = said.as_ref().filter(|said| *said != found) {
-                    warnings.push(format!("{origin}: {key}: it says {found:?}, its manifest {said:?}"));
-                }
-            }
-        }
-        let model = spec.name.to_string();
-        Ok((spec, Component { model, bytes: bytes.len() as u64, needs: manifest.needs }))
+        let name = self.folder.file_name().unwrap_or_default().to_string_lossy();
+        Package { origin: &origin, name: &name, manifest, said, bytes: &bytes, terms: self.terms }
+            .prepare(workshop, warnings)
     }
 
     fn read_manifest(&self) -> Result<Manifest, Vec<Diagnostic>> {
@@ -92,21 +97,6 @@ impl Found<'_> {
             .and_then(|_| read_bytes(&path, MANIFEST_BYTES_MAX))
             .map_err(|message| vec![wrong(message)])?;
         manifest::parse(&bytes).map_err(|mistakes| mistakes.into_iter().map(wrong).collect())
-    }
-
-    /// Those of the manifest, then those of the operator.
-    fn limits(&self, manifest: &Manifest) -> Result<CodeLimits, Vec<Diagnostic>> {
-        let mut limits = ModuleLimits::default();
-        let read = manifest.limits.iter().filter_map(|limit| {
-            let read = read_module_limit(limit.limit, &limit.text, &mut limits);
-            read.err().map(|message| Diagnostic::new(Code::BadManifest, format!("{}: {message}", limit.key)))
-        });
-        let mistakes: Vec<_> = read.collect();
-        if mistakes.is_empty() {
-            Ok(overlaid(overlaid(CodeLimits::default(), &limits), &self.terms.limits))
-        } else {
-            Err(mistakes)
-        }
     }
 
     /// The file that the manifest names, or the only one.
@@ -125,6 +115,104 @@ impl Found<'_> {
             ))),
         }
     }
+}
+
+/// What a component is, which its manifest must not contradict. One that is nothing is refused when it is prepared.
+pub(super) fn kind(bytes: &[u8], claimed: Option<Kind>) -> Result<Kind, Vec<Diagnostic>> {
+    let Ok(kind) = kind_of(bytes) else { return Ok(claimed.unwrap_or(Kind::Model)) };
+    match claimed.filter(|claimed| *claimed != kind) {
+        Some(claimed) => {
+            let message = format!(
+                "found a component whose exports make it a {}, expected a {} as its manifest says",
+                kind.as_str(),
+                claimed.as_str()
+            );
+            Err(vec![Diagnostic::new(Code::BadManifest, message)])
+        }
+        None => Ok(kind),
+    }
+}
+
+/// A component whose bytes are those that its manifest is about, wherever they came from.
+pub(super) struct Package<'a> {
+    /// Where it came from, for people.
+    pub(super) origin: &'a str,
+    /// Name of its folder, or of the module where it is published.
+    pub(super) name: &'a str,
+    pub(super) manifest: Manifest,
+    /// Limits of the manifest.
+    pub(super) said: ModuleLimits,
+    pub(super) bytes: &'a [u8],
+    /// What the operator says.
+    pub(super) terms: &'a ModuleTerms,
+}
+
+impl Package<'_> {
+    /// Makes a model or a service of it, and says where the component and its manifest disagree.
+    pub(super) fn prepare(
+        self,
+        workshop: &mut Workshop<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Read, Vec<String>> {
+        let told = |mistakes: Vec<Diagnostic>| located(self.origin, &mistakes);
+        match kind(self.bytes, self.manifest.kind).map_err(told)? {
+            Kind::HttpService => self.service(workshop, warnings),
+            Kind::Model => self.model(workshop, warnings),
+        }
+    }
+
+    /// What is usual, then what the manifest says, then what the operator says.
+    fn limits(&self, usual: CodeLimits) -> CodeLimits {
+        overlaid(overlaid(usual, &self.said), &self.terms.limits)
+    }
+
+    fn model(self, workshop: &mut Workshop<'_>, warnings: &mut Vec<String>) -> Result<Read, Vec<String>> {
+        let limits = self.limits(CodeLimits::default());
+        let Self { origin, manifest, bytes, terms, .. } = self;
+        let settings = settings(manifest.defaults, terms)
+            .map_err(|message| located(origin, &[Diagnostic::new(Code::BadManifest, message)]))?;
+        let spec = prepare(origin, bytes, Terms { settings, limits, grants: grants(terms) }, workshop)?;
+        if let Some(code) = &spec.code {
+            for (key, said, found) in
+                [("name", &manifest.name, &code.module), ("version", &manifest.version, &code.version)]
+            {
+                if let Some(said) = said.as_ref().filter(|said| *said != found) {
+                    warnings.push(format!("{origin}: {key}: it says {found:?}, its manifest {said:?}"));
+                }
+            }
+        }
+        let model = spec.name.to_string();
+        Ok(Read::Model(Box::new(spec), Component { model, bytes: bytes.len() as u64, needs: manifest.needs }))
+    }
+
+    /// A service has no settings and no grants: it knows the interfaces of WASI and no others.
+    fn service(self, workshop: &mut Workshop<'_>, warnings: &mut Vec<String>) -> Result<Read, Vec<String>> {
+        let limits = self.limits(service::usual_limits());
+        let Self { origin, name, manifest, bytes, terms, .. } = self;
+        let settings = !manifest.defaults.is_empty() || !terms.settings.is_empty();
+        for (what, is_there) in [("settings", settings), ("grants", !terms.grants.models.is_empty())] {
+            if is_there {
+                warnings.push(format!("{origin}: found {what}, which a service over wasi:http does not get"));
+            }
+        }
+        let route = manifest.route.unwrap_or_else(|| format!("/{name}"));
+        let digest = workshop.prepare_service(origin, bytes).map_err(|mistakes| {
+            mistakes.iter().map(|mistake| format!("{origin}: {mistake}")).collect::<Vec<_>>()
+        })?;
+        let spec = ServiceSpec { name: name.to_owned(), route, digest, limits };
+        Ok(Read::Service(Service { spec, bytes: bytes.len() as u64, needs: manifest.needs }))
+    }
+}
+
+/// Limits of a manifest.
+pub(super) fn said_limits(manifest: &Manifest) -> Result<ModuleLimits, Vec<Diagnostic>> {
+    let mut limits = ModuleLimits::default();
+    let read = manifest.limits.iter().filter_map(|limit| {
+        let read = read_module_limit(limit.limit, &limit.text, &mut limits);
+        read.err().map(|message| Diagnostic::new(Code::BadManifest, format!("{}: {message}", limit.key)))
+    });
+    let mistakes: Vec<_> = read.collect();
+    if mistakes.is_empty() { Ok(limits) } else { Err(mistakes) }
 }
 
 /// Makes a model of the bytes of a component.

@@ -8,11 +8,17 @@ use std::{
 };
 
 use aegis_config::{CONFIG_FILE, MODULES_FOLDER, ModuleTerms};
-use aegis_domain::{catalog::Catalog, module, spec::ModelSpec};
+use aegis_domain::{
+    catalog::Catalog,
+    module,
+    service::{ServiceSpec, route_mistakes},
+    spec::ModelSpec,
+};
 
 use super::{
-    component::{Component, Found, MANIFEST_FILE},
+    component::{Component, Found, MANIFEST_FILE, Read, Service},
     files::{entries, has_extension, read_text, unreadable},
+    source::{Published, Sources},
     workshop::Workshop,
 };
 
@@ -29,9 +35,10 @@ const MODULES_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub(super) struct Modules {
     pub(super) specs: Vec<ModelSpec>,
     pub(super) components: Vec<Component>,
+    pub(super) services: Vec<Service>,
     pub(super) mistakes: Vec<String>,
     pub(super) warnings: Vec<String>,
-    /// Names of folders with components.
+    /// Names of folders with components, and of modules that are fetched.
     with_code: BTreeSet<String>,
     bytes: usize,
 }
@@ -40,9 +47,13 @@ pub(super) struct Modules {
 pub(super) struct Reading<'a, 'b> {
     pub(super) app_dir: &'a Path,
     pub(super) modules_dir: &'a Path,
+    /// Where the interface of the host begins, as far as it is known.
+    pub(super) api_root: Option<&'a str>,
     /// What the operator says about modules.
     pub(super) terms: &'a BTreeMap<String, ModuleTerms>,
     pub(super) workshop: &'a mut Workshop<'b>,
+    /// Where modules come from that are not in the folder.
+    pub(super) sources: &'a mut Sources,
 }
 
 impl Modules {
@@ -63,22 +74,53 @@ impl Modules {
                     for entry in &entries {
                         modules.read_entry(entry, &shown(entry), &mut reading);
                     }
+                    modules.fetch(&mut reading);
                     modules.refuse_terms_of_nobody(reading.terms);
                 }
             }
-            Err(error) => modules.read_failed(app_dir, modules_dir, &shown(modules_dir), &error),
+            Err(error) => {
+                modules.fetch(&mut reading);
+                modules.read_failed(app_dir, modules_dir, &shown(modules_dir), &error);
+            }
         }
         if modules.mistakes.is_empty() {
             if let Err(mistakes) = Catalog::build(modules.specs.clone()) {
                 modules.mistakes.extend(mistakes);
             }
-            if modules.specs.is_empty() && modules.warnings.is_empty() {
+            if let Some(api_root) = reading.api_root {
+                modules.mistakes.extend(route_mistakes(&modules.service_specs(), api_root));
+            }
+            if modules.specs.is_empty() && modules.services.is_empty() && modules.warnings.is_empty() {
                 modules
                     .warnings
                     .push(format!("{}: no modules in it, so no models are served", shown(modules_dir)));
             }
         }
         modules
+    }
+
+    pub(super) fn service_specs(&self) -> Vec<ServiceSpec> {
+        self.services.iter().map(|service| service.spec.clone()).collect()
+    }
+
+    /// Those that are published elsewhere, in the order of their names.
+    fn fetch(&mut self, reading: &mut Reading<'_, '_>) {
+        let terms = reading.terms;
+        let published = terms.iter().filter_map(|(name, terms)| {
+            terms.source.as_ref().map(|source| Published { name, source, terms })
+        });
+        for (number, published) in published.enumerate() {
+            if number == MODULES_MAX {
+                let message =
+                    format!("{CONFIG_FILE}: found more than {MODULES_MAX} sources, expected at most that");
+                return self.mistakes.push(message);
+            }
+            self.with_code.insert(published.name.to_owned());
+            match reading.sources.read(&published, reading.workshop, &mut self.warnings) {
+                Ok(read) => self.add(read),
+                Err(mistakes) => self.mistakes.extend(mistakes),
+            }
+        }
     }
 
     /// What is said about a module that is not there is a mistake in its name.
@@ -95,6 +137,7 @@ impl Modules {
         let is_missing =
             error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(modules_dir).is_err();
         match (is_missing, modules_dir == app_dir.join(MODULES_FOLDER)) {
+            (true, true) if !self.with_code.is_empty() => {}
             (true, true) => self.warnings.push(format!("{shown}: no such folder, so no models are served")),
             (true, false) => {
                 self.mistakes.push(format!("{shown}: found nothing, expected a folder with modules"))
@@ -129,6 +172,12 @@ impl Modules {
 
     /// A folder is a component when there is one in it, or at least its manifest.
     fn read_module(&mut self, folder: &Path, name: &str, shown: &str, reading: &mut Reading<'_, '_>) {
+        if reading.terms.get(name).is_some_and(|terms| terms.source.is_some()) {
+            let message = format!(
+                "{shown}: found a folder, expected none: {CONFIG_FILE} has a source for modules.{name}"
+            );
+            return self.mistakes.push(message);
+        }
         let files = match entries(folder) {
             Ok(files) => files,
             Err(error) => return self.mistakes.push(format!("{shown}: {}", unreadable(folder, &error))),
@@ -151,11 +200,18 @@ impl Modules {
         let terms = reading.terms.get(name).unwrap_or(&nothing);
         let found = Found { folder, shown, files: components, has_manifest, terms };
         match found.read(reading.workshop, &mut self.warnings) {
-            Ok((spec, component)) => {
-                self.specs.push(spec);
+            Ok(read) => self.add(read),
+            Err(mistakes) => self.mistakes.extend(mistakes),
+        }
+    }
+
+    fn add(&mut self, read: Read) {
+        match read {
+            Read::Model(spec, component) => {
+                self.specs.push(*spec);
                 self.components.push(component);
             }
-            Err(mistakes) => self.mistakes.extend(mistakes),
+            Read::Service(service) => self.services.push(service),
         }
     }
 

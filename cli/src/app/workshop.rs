@@ -70,6 +70,23 @@ impl<'a> Workshop<'a> {
         Self { compilation, cache_folder, tools: None, code, code_bytes: 0, warnings }
     }
 
+    /// Tells what is worked on from now on.
+    pub(super) fn begin(&mut self, origin: &str) -> Result<(), Vec<String>> {
+        let engine = self.tools()?.engine.clone();
+        (self.compilation.begins)(origin, &engine);
+        Ok(())
+    }
+
+    fn tools(&mut self) -> Result<&mut Tools, Vec<String>> {
+        match &mut self.tools {
+            Some(tools) => Ok(tools),
+            none => {
+                let (keep, folder) = (self.compilation.keep, self.cache_folder.as_deref());
+                Ok(none.insert(Tools::new(keep, folder, &mut self.warnings)?))
+            }
+        }
+    }
+
     /// Makes code of a component. All that speaks against it at once, one sentence each.
     pub(super) fn prepare(
         &mut self,
@@ -77,37 +94,47 @@ impl<'a> Workshop<'a> {
         bytes: &[u8],
         terms: Terms,
     ) -> Result<ModelSpec, Vec<String>> {
-        let tools = match &mut self.tools {
-            Some(tools) => tools,
-            none => none.insert(Tools::new(
-                self.compilation.keep,
-                self.cache_folder.as_deref(),
-                &mut self.warnings,
-            )?),
-        };
-        (self.compilation.begins)(origin, &tools.engine);
-        let prepared = tools.compiler.prepare_cached(bytes, terms, tools.cache.as_ref());
-        let prepared = prepared.map_err(|error| match error {
-            PrepareError::Refused(diagnostics) => diagnostics.iter().map(ToString::to_string).collect(),
-            PrepareError::Engine(error) => vec![error.to_string()],
-        })?;
+        self.begin(origin)?;
+        let tools = self.tools()?;
+        let prepared = tools.compiler.prepare_cached(bytes, terms, tools.cache.as_ref()).map_err(told)?;
         let digest = prepared.spec.code.as_ref().map(|code| code.digest.clone()).unwrap_or_default();
+        self.keep(digest, prepared.code)?;
+        Ok(prepared.spec)
+    }
+
+    /// Makes code of a component that is a service. Answers its digest.
+    pub(super) fn prepare_service(&mut self, origin: &str, bytes: &[u8]) -> Result<String, Vec<String>> {
+        self.begin(origin)?;
+        let tools = self.tools()?;
+        let prepared = tools.compiler.prepare_service(bytes, tools.cache.as_ref()).map_err(told)?;
+        self.keep(prepared.digest.clone(), prepared.code)?;
+        Ok(prepared.digest)
+    }
+
+    fn keep(&mut self, digest: String, bytes: Vec<u8>) -> Result<(), Vec<String>> {
         if self.code.iter().all(|code| code.digest != digest) {
-            self.code_bytes += prepared.code.len() as u64;
+            self.code_bytes += bytes.len() as u64;
             if self.code_bytes > CODE_BYTES_MAX {
                 return Err(vec![format!(
                     "with this component, compiled code has {} bytes together, expected at most {CODE_BYTES_MAX}",
                     self.code_bytes
                 )]);
             }
-            self.code.push(Code { digest, bytes: prepared.code });
+            self.code.push(Code { digest, bytes });
         }
-        Ok(prepared.spec)
+        Ok(())
     }
 
     pub(super) fn finish(self) -> Output {
         let engine = self.tools.filter(|_| !self.code.is_empty()).map(|tools| tools.engine);
         Output { engine: engine.unwrap_or_default(), code: self.code, warnings: self.warnings }
+    }
+}
+
+fn told(error: PrepareError) -> Vec<String> {
+    match error {
+        PrepareError::Refused(diagnostics) => diagnostics.iter().map(ToString::to_string).collect(),
+        PrepareError::Engine(error) => vec![error.to_string()],
     }
 }
 

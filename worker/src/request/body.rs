@@ -1,11 +1,22 @@
 //! A request body, read no further than allowed.
 
-use std::{future::poll_fn, pin::Pin, time::Instant};
+mod upload;
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, atomic::AtomicBool},
+    time::Instant,
+};
 
 use aegis_domain::{Problem, ProblemCode};
+use aegis_ipc::board::Cell;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
+
+pub(crate) use self::upload::Upload;
+use crate::connection::Link;
 
 /// The body of a request.
 #[derive(Debug)]
@@ -20,6 +31,12 @@ enum Source {
     Incoming(Incoming),
     /// Made here.
     Given(Option<Bytes>),
+}
+
+/// What is said about a body that has `found` bytes.
+pub(crate) fn too_large(found: &str, bytes_max: u64) -> Problem {
+    let detail = format!("the body has {found} bytes, at most {bytes_max} are allowed");
+    Problem::new(ProblemCode::BodyTooLarge, detail)
 }
 
 /// How far a body is read.
@@ -53,10 +70,7 @@ impl RequestBody {
         if self.state == State::Finished {
             return Ok(Bytes::new());
         }
-        let too_large = |found: &str| {
-            let detail = format!("the body has {found} bytes, at most {bytes_max} are allowed");
-            Problem::new(ProblemCode::BodyTooLarge, detail)
-        };
+        let too_large = |found: &str| too_large(found, bytes_max);
         let declared = self.declared();
         if declared.is_some_and(|declared| declared > bytes_max) {
             return Err(too_large(&declared.unwrap_or_default().to_string()));
@@ -91,6 +105,24 @@ impl RequestBody {
                 Err(Problem::new(ProblemCode::RequestTimeout, detail))
             }
         }
+    }
+
+    /// Gives the body to somebody who reads it later, unless it says that it is longer than `bytes_max`. What is read
+    /// is counted in the cell; what is not, the connection is told of.
+    pub(crate) fn hand_over(
+        &mut self,
+        bytes_max: u64,
+        was_too_large: Arc<AtomicBool>,
+        (cell, link): (Cell, &Arc<Link>),
+    ) -> Result<Upload, Problem> {
+        if let Some(declared) = self.declared().filter(|declared| *declared > bytes_max) {
+            return Err(too_large(&declared.to_string(), bytes_max));
+        }
+        let has_ended = self.state == State::Finished;
+        self.state = State::Finished;
+        let source = std::mem::replace(&mut self.source, Source::Given(None));
+        let link = Arc::clone(link);
+        Ok(Upload { source, bytes_max, bytes_left: bytes_max, was_too_large, has_ended, cell, link })
     }
 
     /// Throws the rest away, so that the connection can be used again. Gives up after `bytes_max`.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use aegis_config::Config;
-use aegis_domain::{catalog::Catalog, spec::ModelSpec};
+use aegis_domain::{catalog::Catalog, code::CodeLimits, service::ServiceSpec, spec::ModelSpec};
 use aegis_ipc::{
     board::{Board, Gauge},
     bundle::{BUNDLE_FORMAT, Bundle, Code},
@@ -64,7 +64,7 @@ impl House {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        Self::serving(catalog(&[MODULE]), Vec::new(), change).await
+        Self::serving(catalog(&[MODULE]), Vec::new(), Vec::new(), change).await
     }
 
     /// A house whose models have code, each of one component.
@@ -76,10 +76,35 @@ impl House {
         // Elsewhere, because the compiler waits for what it runs, which a thread that serves must not.
         let (specs, code) =
             std::thread::scope(|scope| scope.spawn(|| compiled(components, terms)).join().unwrap());
-        Self::serving(Arc::new(Catalog::build(specs).unwrap()), code, change).await
+        Self::serving(Arc::new(Catalog::build(specs).unwrap()), Vec::new(), code, change).await
     }
 
-    async fn serving(catalog: Arc<Catalog>, code: Vec<Code>, change: impl FnOnce(&mut Config)) -> Self {
+    /// A house with one service, at `/hello`.
+    pub(crate) async fn of_service(
+        component: &[u8],
+        limits: CodeLimits,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let prepared = std::thread::scope(|scope| {
+            scope.spawn(|| Compiler::new().unwrap().prepare_service(component, None).unwrap()).join().unwrap()
+        });
+        let digest = prepared.digest.clone();
+        let service = ServiceSpec {
+            name: "hello".to_owned(),
+            route: "/hello".to_owned(),
+            digest: digest.clone(),
+            limits,
+        };
+        let code = vec![Code { digest, bytes: prepared.code }];
+        Self::serving(catalog(&[MODULE]), vec![service], code, change).await
+    }
+
+    async fn serving(
+        catalog: Arc<Catalog>,
+        services: Vec<ServiceSpec>,
+        code: Vec<Code>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config = config();
         config.limits.header_timeout = Duration::from_secs(10);
         config.limits.idle_timeout = Duration::from_secs(60);
@@ -96,6 +121,7 @@ impl House {
             supervisor: Supervisor::new(Arc::clone(&control)),
             config,
             catalog,
+            services,
             board,
             identity,
         };
@@ -113,8 +139,9 @@ impl House {
         let generation = generation.seal_with(code).unwrap();
         let places = Bundle::read(&generation).unwrap().code;
         let (engine, cell) = (host.engine.downgrade(), board.cell(0));
+        let served = (&host.catalog, host.services.as_slice());
         let modules =
-            Modules::load(&host.config, &host.catalog, generation.as_fd(), &places, &engine, cell).unwrap();
+            Modules::load(&host.config, served, generation.as_fd(), &places, &engine, cell).unwrap();
         modules.into_iter().for_each(|modules| host.engine.adopt_modules(modules));
         let (lanes, mut intakes) = runtime::lanes(1, &host);
         let (public, admin) = (listener(Audience::Public), listener(Audience::Admin));

@@ -157,7 +157,7 @@ fn mistakes_of_components_come_all_at_once() {
     modules/several: AEGIS-M101 reading the component: found a.wasm, b.wasm, expected one *.wasm file, or the manifest aegis.module.json that names one
     modules/syntax/aegis.module.json: AEGIS-M100 reading the manifest of the component: line 1, column 2: found the end, expected a property name in double quotes
     modules/text/text.wasm: AEGIS-M130 inspecting the component: found the text format (compile it with `wasm-tools parse`), expected a Wasm component
-    modules/wrong/aegis.module.json: AEGIS-M100 reading the manifest of the component: kind: found "adapter", expected "model": this version serves no other kind yet
+    modules/wrong/aegis.module.json: AEGIS-M100 reading the manifest of the component: kind: found "adapter", expected "model" or "http-service": this version serves no other kind yet
     aegis.toml: modules.both: found settings or limits, expected them for a folder of modules with a component
     aegis.toml: modules.nobody: found settings or limits, expected them for a folder of modules with a component
     "#);
@@ -256,7 +256,7 @@ fn a_single_component_is_looked_at_without_an_app() {
     let folder = Folder::new();
     let bytes = folder.component("order.wasm", &aegis_guests::order());
     let path = folder.path().join("order.wasm");
-    let (model, component) = load_component(&path).unwrap();
+    let Read::Model(model, component) = load_component(&path).unwrap() else { panic!("found a service") };
     let text = check::describe(&model, &component).replace(&digest_of(&bytes)[..12], "COMPONENT");
     insta::assert_snapshot!(text, @"
     component  order 2.1.3, built with wat
