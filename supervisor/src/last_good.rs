@@ -8,9 +8,12 @@
 //! A bundle with code may be large. It is copied a piece at a time, and the loop of the supervisor turns in between.
 
 use std::{
-    fs::File,
+    fs::{File, Permissions},
     io::{self, Write},
-    os::{fd::OwnedFd, unix::fs::FileExt},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{FileExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -97,6 +100,8 @@ impl LastGood {
         let create = || {
             std::fs::create_dir_all(&self.folder)?;
             let mut file = File::create(self.folder.join(FILE_BEING_WRITTEN))?;
+            // A configuration may have a secret in it.
+            file.set_permissions(Permissions::from_mode(0o600))?;
             file.write_all(&header)?;
             Ok(file)
         };
@@ -260,6 +265,8 @@ mod tests {
         }
         let files: Vec<_> = std::fs::read_dir(directory.path().join(FOLDER)).unwrap().collect();
         assert_eq!(files.len(), 1, "nothing is left beside it");
+        let mode = files[0].as_ref().unwrap().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "nobody else may read it");
     }
 
     #[test]
