@@ -4,7 +4,7 @@
 //! valid. Components are compiled on the way, so none of these processes goes on to live long: `aegis run` begins anew as
 //! a fresh image, the others end.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, os::fd::OwnedFd, path::Path, time::Duration};
 
 use aegis_config::{Config, Environment, Loaded, Overrides};
 use aegis_domain::{
@@ -19,11 +19,13 @@ use aegis_ipc::{
     codec,
 };
 use aegis_wasm::Terms;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 mod component;
 mod files;
 mod modules;
+mod secret;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ use source::{Sources, Times};
 use workshop::{Output, Workshop};
 
 pub(crate) use component::{Component, Read, Service};
+pub(crate) use files::read_text;
 pub(crate) use workshop::{Compilation, Keep};
 
 /// A valid app.
@@ -80,7 +83,7 @@ pub(crate) fn load_app(
     environment: &Environment,
     compilation: Compilation<'_>,
 ) -> Result<App, Mistakes> {
-    let loaded = Config::load(folder, overrides, environment);
+    let mut loaded = Config::load(folder, overrides, environment);
     let no_terms = BTreeMap::new();
     let (modules_dir, data_dir, api_root, terms, probe_timeout) = match &loaded {
         Ok(Loaded { config, .. }) => (
@@ -103,6 +106,9 @@ pub(crate) fn load_app(
     });
     let (mut modules, output) = (modules.unwrap_or_default(), workshop.finish());
     modules.warnings.extend(sources.finish());
+    if let Ok(Loaded { config, .. }) = &mut loaded {
+        modules.mistakes.extend(secret::read(&mut config.reload).err());
+    }
     match loaded {
         Ok(loaded) if modules.mistakes.is_empty() => assemble(loaded, modules, output),
         Ok(_) => Err(Mistakes { lines: modules.mistakes, blame: Blame::App }),
@@ -119,10 +125,7 @@ pub(crate) fn load_app(
 pub(crate) fn load_component(path: &Path) -> Result<Read, Mistakes> {
     let shown = path.display().to_string();
     let refuse = |lines| Mistakes { lines, blame: Blame::App };
-    let bytes = component::verified(path, &ComponentClaim::default())
-        .map_err(|mistakes| refuse(component::located(&shown, &mistakes)))?;
-    let kind =
-        component::kind(&bytes, None).map_err(|mistakes| refuse(component::located(&shown, &mistakes)))?;
+    let (bytes, kind) = read_component(path, &shown)?;
     let length = bytes.len() as u64;
     if kind == Kind::HttpService {
         let digest = Compilation::quiet(Keep::WhereThereIsSome, |compilation| {
@@ -135,14 +138,47 @@ pub(crate) fn load_component(path: &Path) -> Result<Read, Mistakes> {
         let spec = ServiceSpec { name, route, digest, limits: service::usual_limits() };
         return Ok(Read::Service(Service { spec, bytes: length, needs: Vec::new() }));
     }
-    let terms =
-        Terms { settings: serde_json::json!({}), limits: CodeLimits::default(), grants: Grants::default() };
+    let terms = usual_terms(serde_json::json!({}));
     let spec = Compilation::quiet(Keep::WhereThereIsSome, |compilation| {
         component::prepare(&shown, &bytes, terms, &mut Workshop::new(compilation, None))
     });
     let spec = spec.map_err(refuse)?;
     let model = spec.name.to_string();
     Ok(Read::Model(Box::new(spec), Component { model, bytes: length, needs: Vec::new() }))
+}
+
+/// Reads a component that is in no app, and seals its code as that of a generation is.
+pub(crate) fn seal_component(path: &Path, settings: Value) -> Result<(ModelSpec, OwnedFd), Mistakes> {
+    let shown = path.display().to_string();
+    let refuse = |lines| Mistakes { lines, blame: Blame::App };
+    let (bytes, kind) = read_component(path, &shown)?;
+    if kind == Kind::HttpService {
+        let line =
+            format!("{shown}: found a service over wasi:http, expected a model with commands or hooks");
+        return Err(refuse(vec![line]));
+    }
+    Compilation::quiet(Keep::WhereThereIsSome, |compilation| {
+        let mut workshop = Workshop::new(compilation, None);
+        let spec =
+            component::prepare(&shown, &bytes, usual_terms(settings), &mut workshop).map_err(refuse)?;
+        let Output { engine, code, .. } = workshop.finish();
+        let (digest, config, catalog) = (String::new(), Vec::new(), Vec::new());
+        let bundle = Bundle { format: BUNDLE_FORMAT, digest, engine, config, catalog, code: Vec::new() };
+        let sealed = bundle.seal_with(code);
+        let sealed = sealed.map_err(|error| refuse(vec![aegis_supervisor::with_causes(&error)]))?;
+        Ok((spec, sealed))
+    })
+}
+
+fn read_component(path: &Path, shown: &str) -> Result<(Vec<u8>, Kind), Mistakes> {
+    let read = component::verified(path, &ComponentClaim::default())
+        .and_then(|bytes| component::kind(&bytes, None).map(|kind| (bytes, kind)));
+    read.map_err(|mistakes| Mistakes { lines: component::located(shown, &mistakes), blame: Blame::App })
+}
+
+/// Terms of a component about which no operator has said anything.
+fn usual_terms(settings: Value) -> Terms {
+    Terms { settings, limits: CodeLimits::default(), grants: Grants::default() }
 }
 
 fn assemble(loaded: Loaded, modules: Modules, output: Output) -> Result<App, Mistakes> {

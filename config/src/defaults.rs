@@ -103,6 +103,8 @@ fn reload() -> Reload {
     Reload {
         mode: ReloadMode::Rolling,
         watch: false,
+        webhook_secret_file: None,
+        webhook_secret: None,
         canary_time: Duration::from_secs(1),
         canary_requests_min: 20,
         error_rate_margin: 0.02,

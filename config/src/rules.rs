@@ -59,7 +59,8 @@ fn complete_paths(config: &mut Config, absent: impl Fn(&'static str) -> bool) {
         config.admin_socket = config.data_dir.join("admin.sock");
     }
     let paths = [&mut config.control_socket, &mut config.admin_socket, &mut config.modules_dir];
-    for path in paths.into_iter().chain(&mut config.log.file) {
+    let optional = config.log.file.iter_mut().chain(&mut config.reload.webhook_secret_file);
+    for path in paths.into_iter().chain(optional) {
         *path = below(&config.app_dir, path);
     }
 }

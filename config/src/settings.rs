@@ -1,6 +1,6 @@
 //! What the configuration means: resolved, validated, immutable. Every other crate sees only these types.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -189,6 +189,12 @@ pub struct Reload {
     pub mode: ReloadMode,
     /// Reload when a file of the app changes.
     pub watch: bool,
+    /// File with what webhooks that reload are signed with, absolute. Without one, no webhook does.
+    #[serde(default)]
+    pub webhook_secret_file: Option<PathBuf>,
+    /// What is in it. Put in by whoever makes a generation: only workers need it.
+    #[serde(default)]
+    pub webhook_secret: Option<Secret>,
     /// Time the first new worker serves before it is judged.
     pub canary_time: Duration,
     /// Requests the canary must have answered to be judged by its error rate and latency.
@@ -199,6 +205,31 @@ pub struct Reload {
     pub latency_factor_max: f64,
     /// Time for the probe to validate the app.
     pub probe_timeout: Duration,
+}
+
+/// Something that is never shown: it is no setting, so no view has it, and its `Debug` form is empty.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// Keeps `bytes` secret.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// What is kept secret.
+    #[must_use]
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret(…)")
+    }
 }
 
 /// How a worker leaves.

@@ -9,8 +9,16 @@ use crate::{
 };
 
 /// Settings that tell about the machine rather than the service.
-const PRIVATE: &[&str] =
-    &["admin_socket", "admin_listen", "control_socket", "modules_dir", "data_dir", "log.file", "log.level"];
+const PRIVATE: &[&str] = &[
+    "admin_socket",
+    "admin_listen",
+    "control_socket",
+    "modules_dir",
+    "data_dir",
+    "reload.webhook_secret_file",
+    "log.file",
+    "log.level",
+];
 
 /// Settings under the keys of `aegis.toml`: times as text such as `"30s"`, sizes in bytes, nothing for what is `"none"`.
 #[derive(Debug, Clone, PartialEq, Serialize)]

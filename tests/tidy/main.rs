@@ -48,6 +48,7 @@ const ONLY_NAMED_BY: &[(&str, &[&str])] = &[
     ("clap", &["aegis"]),
     ("ureq", &["aegis"]),
     ("rustls", &["aegis"]),
+    ("ring", &["aegis-worker"]),
 ];
 /// Crates that must be absent from the whole tree of a package.
 const NEVER_LINKED_BY: &[(&str, &[&str])] = &[

@@ -4,6 +4,7 @@ mod details;
 mod jobs;
 mod metrics;
 mod page;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ use crate::{
     response::{Envelope, Outgoing},
     route::Place,
 };
+
+pub(crate) use webhook::answer as answer_webhook;
 
 /// Content type of the metrics (Prometheus text format 0.0.4).
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

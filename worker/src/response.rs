@@ -30,6 +30,9 @@ static PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appl
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
+/// What a request that is not signed well is asked for.
+const SIGNATURE_SCHEME: HeaderValue = HeaderValue::from_static("X-Hub-Signature-256");
+
 /// Seconds after which a request that may be repeated later may be repeated.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
@@ -43,6 +46,7 @@ pub(crate) fn status_of(code: ProblemCode) -> StatusCode {
         | ProblemCode::BadParameter
         | ProblemCode::BadHeader
         | ProblemCode::QueryTooExpensive => StatusCode::BAD_REQUEST,
+        ProblemCode::BadSignature => StatusCode::UNAUTHORIZED,
         ProblemCode::AdminOnly | ProblemCode::Denied => StatusCode::FORBIDDEN,
         ProblemCode::NoSuchRoute
         | ProblemCode::NoSuchModel
@@ -196,6 +200,10 @@ impl Envelope<'_> {
         let headers = response.headers_mut();
         if problem.code.retry() == Retry::After {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        if problem.code == ProblemCode::BadSignature {
+            // RFC 9110 section 15.5.2: whoever is refused learns what it takes.
+            headers.insert(header::WWW_AUTHENTICATE, SIGNATURE_SCHEME);
         }
         if let Some(allow) = refusal.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));

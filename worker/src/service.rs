@@ -206,6 +206,12 @@ impl Service {
             let problem = Problem::new(ProblemCode::MethodNotAllowed, detail);
             return Err(Refusal { problem, allow: Some(allow) });
         }
+        if let (Place::Reload, Some(secret)) = (&place, &host.config.reload.webhook_secret)
+            && !self.may_administer()
+        {
+            let answered = admin::answer_webhook(host, secret, (parts, body), envelope, begun).await;
+            return answered.map_err(Refusal::from);
+        }
         if place.is_admin() && !self.may_administer() {
             let detail = "this is answered on the admin listener only";
             return Err(Problem::new(ProblemCode::AdminOnly, detail).into());

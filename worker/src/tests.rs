@@ -9,3 +9,4 @@ mod process;
 mod requests;
 mod services;
 mod streams;
+mod webhook;

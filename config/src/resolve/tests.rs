@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Config, Datasource, raw, view};
+use crate::{Config, Datasource, Secret, raw, view};
 
 /// The written side of a configuration; everything not said is absent.
 #[derive(Default, Clone)]
@@ -376,9 +376,10 @@ fn a_unix_socket_path_that_is_too_long_is_refused_by_key() {
 
 #[test]
 fn the_public_view_names_no_path_and_no_address_of_operators() {
-    let config = Case::file("admin_listen = \"127.0.0.1:9\"\n[log]\nfile = \"/var/log/x\"\n").config();
+    let mut config = Case::file("admin_listen = \"127.0.0.1:9\"\nreload.webhook_secret_file = \"hook\"\n[log]\nfile = \"/var/log/x\"\n").config();
+    config.reload.webhook_secret = Some(Secret::new(b"hush".to_vec()));
     let json = serde_json::to_string(&config.public_view()).unwrap();
-    for private in ["/app", "/var", "127.0.0.1:9\"", ".sock"] {
+    for private in ["/app", "/var", "hush", "hook", "127.0.0.1:9\"", ".sock"] {
         assert!(!json.contains(private), "{private} in {json}");
     }
     let view: serde_json::Value = serde_json::to_value(config.public_view()).unwrap();
@@ -388,6 +389,9 @@ fn the_public_view_names_no_path_and_no_address_of_operators() {
     assert!(view["recycle"].get("requests_max").is_none());
     let all = serde_json::to_value(config.operator_view()).unwrap();
     assert_eq!(all["log"]["file"], "/var/log/x");
+    assert_eq!(all["reload"]["webhook_secret_file"], "/app/hook");
+    assert!(all["reload"].get("webhook_secret").is_none());
+    assert!(format!("{:?}", config.reload).contains("Secret(…)"), "{:?}", config.reload);
 }
 
 proptest! {

@@ -80,6 +80,8 @@ pub enum ProblemCode {
     GuestTrap,
     /// Only operators may do this, and only on the admin listener.
     AdminOnly,
+    /// The signature is missing or does not belong to the body.
+    BadSignature,
     /// A rollout refused the new generation.
     ReloadRejected,
     /// Defect of the host.
@@ -149,6 +151,7 @@ impl ProblemCode {
             Self::GuestFailed => ("guest-failed", "The model's code has failed", SameRequest),
             Self::GuestTrap => ("guest-trap", "Defect of the model's code", SameRequest),
             Self::AdminOnly => ("admin-only", "Only for operators", Never),
+            Self::BadSignature => ("bad-signature", "The signature is not acceptable", Never),
             Self::ReloadRejected => ("reload-rejected", "The new generation was refused", Never),
             Self::Internal => ("internal", "Defect of the host", SameRequest),
         }

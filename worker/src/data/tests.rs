@@ -60,6 +60,8 @@ pub(crate) fn config() -> Config {
         reload: Reload {
             mode: ReloadMode::Rolling,
             watch: false,
+            webhook_secret_file: None,
+            webhook_secret: None,
             canary_time: second,
             canary_requests_min: 1,
             error_rate_margin: 0.1,

@@ -53,6 +53,7 @@ fn every_problem_has_its_status() {
     500 guest-failed retry "same-request"
     500 guest-trap retry "same-request"
     403 admin-only retry "never"
+    401 bad-signature retry "never"
     409 reload-rejected retry "never"
     500 internal retry "same-request"
     "#);
