@@ -13,11 +13,12 @@ mod tests;
 
 const EXIT_CODES: &str = "\
 Exit status:
-  0  done                            64  the command line is wrong
-  3  rejected, nothing was touched   70  a defect of aegis
-  4  rolled back                     71  the operating system refused something
-  5  superseded by a newer request   75  it may work when tried again (no host is running, for one)
-  65 the imported data are wrong     78  configuration, modules or data are wrong";
+  0  done                            65  the imported data are wrong
+  1  the called code refused         70  a defect of aegis, or of the called code
+  3  rejected, nothing was touched   71  the operating system refused something
+  4  rolled back                     75  it may work when tried again (no host is running, for one)
+  5  superseded by a newer request   78  configuration, modules or data are wrong
+  64 the command line is wrong";
 
 /// A federation host: many services in one small cluster of processes.
 #[derive(Debug, Parser)]
@@ -38,6 +39,12 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Report every mistake in the configuration and modules of the app in DIR, without running it
     Check(AppArguments),
+    /// Begin something new
+    #[command(subcommand)]
+    New(NewCommand),
+    /// Call one command or hook of the component in FILE once, without a host
+    #[command(name = "run-command")]
+    Call(RunCommandArguments),
     /// Show the state of the host
     Status {
         #[command(flatten)]
@@ -107,6 +114,44 @@ pub(crate) enum Command {
     Compile(AppArguments),
 }
 
+/// What can be begun.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NewCommand {
+    /// Write an app folder with a small model in it; nothing is overwritten
+    Model(NewModelArguments),
+}
+
+/// Which model, and where.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct NewModelArguments {
+    /// Name of the model
+    pub(crate) name: String,
+    /// The app folder [default: the name]
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+    /// `toml` for a model without code, or `js`
+    #[arg(long = "lang", value_name = "LANGUAGE", default_value = "toml", value_parser = language)]
+    pub(crate) language: Language,
+}
+
+/// What a model is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Language {
+    /// Declared, without code.
+    Toml,
+    /// JavaScript.
+    JavaScript,
+}
+
+fn language(name: &str) -> Result<Language, String> {
+    match name {
+        "toml" => Ok(Language::Toml),
+        "js" => Ok(Language::JavaScript),
+        "rust" | "python" => Err("it is not there yet, expected toml or js".to_owned()),
+        _ => Err("expected toml or js".to_owned()),
+    }
+}
+
 /// What becomes of log lines.
 #[derive(Debug, Subcommand)]
 pub(crate) enum LogsCommand {
@@ -168,6 +213,32 @@ pub(crate) struct RunArguments {
     /// The app was found valid just now by an image that had this process before.
     #[arg(long = "checked", hide = true)]
     pub(crate) is_checked: bool,
+}
+
+/// Which code is called, with what. JSON is given as it is, or as `@FILE`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RunCommandArguments {
+    /// The component
+    #[arg(value_name = "FILE.wasm")]
+    pub(crate) component: PathBuf,
+    /// A command of its model, or a hook: on-create, validate, on-update, on-delete
+    #[arg(value_name = "COMMAND")]
+    pub(crate) name: String,
+    /// The document that it is about; for `validate` what it was before
+    #[arg(long, value_name = "JSON|@FILE")]
+    pub(crate) target: Option<String>,
+    /// Arguments of a command [default: {}]
+    #[arg(long, value_name = "JSON|@FILE", conflicts_with = "input")]
+    pub(crate) arguments: Option<String>,
+    /// What a hook gets: the new document, or for `on-update` the changes [default: {}]
+    #[arg(long, value_name = "JSON|@FILE")]
+    pub(crate) input: Option<String>,
+    /// Settings of the module [default: {}]
+    #[arg(long, value_name = "JSON|@FILE")]
+    pub(crate) settings: Option<String>,
+    /// Call it so many times more and measure
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub(crate) repeat: u32,
 }
 
 /// Which app's documents.

@@ -8,10 +8,10 @@ use aegis_supervisor::exit;
 use clap::{Parser, error::ErrorKind};
 
 use crate::{
-    arguments::{Arguments, Command, LogsCommand, absolute},
-    check, compile, data, operate,
+    arguments::{Arguments, Command, LogsCommand, NewCommand, absolute},
+    check, compile, data, new, operate,
     output::{self, Form},
-    roles, run,
+    roles, run, run_command,
 };
 
 /// Carries out a command line; the exit status.
@@ -35,6 +35,8 @@ fn carry_out(arguments: Arguments) -> u8 {
     let (host, request) = match arguments.command {
         Command::Run(app) => return run::run(app, &environment, form),
         Command::Check(app) => return check::check(&app.absolute(), &environment, form),
+        Command::New(NewCommand::Model(arguments)) => return new::model(&arguments),
+        Command::Call(arguments) => return run_command::run(&arguments, form),
         Command::Compile(app) => return compile::compile(&app, &environment),
         Command::Supervisor { resume } => return roles::supervisor(resume),
         Command::Store => return roles::store(),

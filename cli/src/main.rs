@@ -10,11 +10,13 @@ mod compile;
 mod data;
 mod dispatch;
 mod logging;
+mod new;
 mod operate;
 mod output;
 mod progress;
 mod roles;
 mod run;
+mod run_command;
 mod status;
 
 #[global_allocator]

@@ -41,6 +41,11 @@ pub(crate) fn complain(text: &str) {
     let _ = writeln!(stderr, "aegis: {text}");
 }
 
+/// Prints what is worth knowing beside the result.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}"); // the result does not depend on it
+}
+
 /// Several lines under a heading.
 pub(crate) fn listed(heading: &str, lines: &[String]) -> String {
     let mut text = heading.to_owned();

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod authoring;
 mod balance;
 mod canary;
 mod coherence;
@@ -29,3 +30,4 @@ mod store_trouble;
 mod systemd;
 mod upgrade;
 mod validation;
+mod webhook;

@@ -46,7 +46,7 @@ pub(super) fn read_bytes(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Strin
 }
 
 /// Reads a text file, or says what is wrong with it.
-pub(super) fn read_text(path: &Path, bytes_max: usize) -> Result<String, String> {
+pub(crate) fn read_text(path: &Path, bytes_max: usize) -> Result<String, String> {
     length_of(path, "a text file")?;
     String::from_utf8(read_bytes(path, bytes_max)?).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];

@@ -214,3 +214,46 @@ fn a_flood_of_modules_is_refused() {
     }
     insta::assert_snapshot!(folder.mistakes(), @"modules: found 1001 entries, expected at most 1000");
 }
+
+#[test]
+fn the_secret_of_webhooks_is_read_from_its_file_without_its_final_newline() {
+    let folder = Folder::new();
+    folder
+        .write("modules/a/module.toml", TODO)
+        .write("aegis.toml", "reload.webhook-secret-file = \"s/hook\"\n");
+    let secret = |content: &str| {
+        let app = folder.write("s/hook", content).load().unwrap();
+        let config: Config = codec::decode(&app.bundle.config).unwrap();
+        (config.reload.webhook_secret.unwrap().reveal().to_vec(), app.bundle.digest)
+    };
+    let (bare, digest) = secret("sixteen bytes...");
+    assert_eq!(bare, b"sixteen bytes...");
+    assert_eq!(secret("sixteen bytes...\n"), (bare.clone(), digest.clone()));
+    assert_eq!(secret("sixteen bytes...\r\n"), (bare, digest.clone()));
+    assert_eq!(secret("sixteen bytes...\n\n").0, b"sixteen bytes...\n");
+    assert_ne!(secret("another sixteen.").1, digest, "a new secret is a new generation");
+    assert_eq!(secret(&"x".repeat(4096)).0.len(), 4096);
+}
+
+#[test]
+fn a_secret_of_webhooks_that_is_not_there_or_of_a_wrong_length_is_a_mistake_that_does_not_show_it() {
+    let folder = Folder::new();
+    folder
+        .write("modules/a/module.toml", TODO)
+        .write("aegis.toml", "reload.webhook-secret-file = \"hook\"\n");
+    let mut told = vec![folder.mistakes()];
+    for content in ["", "fifteen bytes..\n", &"x".repeat(4097), &"x".repeat(5000)] {
+        told.push(folder.write("hook", content).mistakes());
+    }
+    fs::remove_file(folder.path().join("hook")).unwrap();
+    fs::create_dir(folder.path().join("hook")).unwrap();
+    told.push(folder.mistakes());
+    insta::assert_snapshot!(told.join("\n"), @"
+    reload.webhook_secret_file: APP/hook: found nothing, expected a file
+    reload.webhook_secret_file: APP/hook: found a secret of 0 bytes, expected 16 to 4096
+    reload.webhook_secret_file: APP/hook: found a secret of 15 bytes, expected 16 to 4096
+    reload.webhook_secret_file: APP/hook: found a secret of 4097 bytes, expected 16 to 4096
+    reload.webhook_secret_file: APP/hook: found more than 4098 bytes, expected at most that
+    reload.webhook_secret_file: APP/hook: found no regular file, expected a file with the secret of webhooks
+    ");
+}

@@ -31,18 +31,20 @@ fn help_shows_what_a_person_may_do() {
     Usage: aegis [OPTIONS] <COMMAND>
 
     Commands:
-      run      Run the app in DIR until it is stopped
-      check    Report every mistake in the configuration and modules of the app in DIR, without running
-               it
-      status   Show the state of the host
-      reload   Bring changed configuration and modules into force, and wait for the verdict
-      scale    Change the number of workers until the next reload
-      drain    Let all workers finish and leave; a reload or scale brings them back
-      restart  Replace workers one by one, or the one in SLOT
-      upgrade  Replace the running executable without losing a connection
-      logs     What becomes of log lines
-      stop     End the host; what is in flight is finished within the drain timeout
-      data     Look after the documents of an app whose host is stopped
+      run          Run the app in DIR until it is stopped
+      check        Report every mistake in the configuration and modules of the app in DIR, without
+                   running it
+      new          Begin something new
+      run-command  Call one command or hook of the component in FILE once, without a host
+      status       Show the state of the host
+      reload       Bring changed configuration and modules into force, and wait for the verdict
+      scale        Change the number of workers until the next reload
+      drain        Let all workers finish and leave; a reload or scale brings them back
+      restart      Replace workers one by one, or the one in SLOT
+      upgrade      Replace the running executable without losing a connection
+      logs         What becomes of log lines
+      stop         End the host; what is in flight is finished within the drain timeout
+      data         Look after the documents of an app whose host is stopped
 
     Options:
           --json
@@ -55,11 +57,12 @@ fn help_shows_what_a_person_may_do() {
               Print version
 
     Exit status:
-      0  done                            64  the command line is wrong
-      3  rejected, nothing was touched   70  a defect of aegis
-      4  rolled back                     71  the operating system refused something
-      5  superseded by a newer request   75  it may work when tried again (no host is running, for one)
-      65 the imported data are wrong     78  configuration, modules or data are wrong
+      0  done                            65  the imported data are wrong
+      1  the called code refused         70  a defect of aegis, or of the called code
+      3  rejected, nothing was touched   71  the operating system refused something
+      4  rolled back                     75  it may work when tried again (no host is running, for one)
+      5  superseded by a newer request   78  configuration, modules or data are wrong
+      64 the command line is wrong
     ");
 }
 
@@ -234,4 +237,15 @@ fn a_folder_that_looks_like_a_flag_survives_the_way_to_the_helper() {
         panic!("not compile")
     };
     assert_eq!(again, app);
+}
+
+#[test]
+fn languages_that_are_not_there_yet_are_told_apart_from_others() {
+    let refused = |language: &str| complaint(&format!("aegis new model note --lang {language}"));
+    assert!(refused("rust").contains("it is not there yet, expected toml or js"));
+    assert!(refused("python").contains("it is not there yet, expected toml or js"));
+    assert!(refused("cobol").contains("'cobol' for '--lang <LANGUAGE>': expected toml or js"));
+    assert!(
+        complaint("aegis run-command m.wasm x --arguments {} --input {}").contains("cannot be used with")
+    );
 }

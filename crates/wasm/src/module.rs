@@ -95,6 +95,12 @@ impl Module {
         self.pool.instances()
     }
 
+    /// The most memory that an instance which waits for calls ever had, bytes; nothing when none waits.
+    #[must_use]
+    pub fn peak_memory_bytes(&self) -> Option<usize> {
+        self.pool.most(|resident| resident.store.data().limiter.peak_bytes)
+    }
+
     /// Carries a call out within its budget.
     pub(crate) async fn enter(
         self: Arc<Self>,

@@ -41,6 +41,11 @@ impl Pool {
         self.waiting.lock().push(resident);
     }
 
+    /// The most of what `measure` finds in the instances that wait.
+    pub(crate) fn most(&self, measure: impl Fn(&Resident) -> usize) -> Option<usize> {
+        self.waiting.lock().iter().map(measure).max()
+    }
+
     /// Instances that wait or are called.
     pub(crate) fn instances(&self) -> usize {
         self.waiting.lock().len() + self.instances_max - self.places.available_permits()

@@ -141,6 +141,8 @@ mod tests {
         Reload {
             mode: ReloadMode::Rolling,
             watch: false,
+            webhook_secret_file: None,
+            webhook_secret: None,
             canary_time: Duration::from_secs(5),
             canary_requests_min: 100,
             error_rate_margin: 0.01,

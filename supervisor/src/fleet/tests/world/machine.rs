@@ -130,6 +130,8 @@ pub(crate) fn policy(workers: u32) -> Policy {
         reload: Reload {
             mode: ReloadMode::Rolling,
             watch: false,
+            webhook_secret_file: None,
+            webhook_secret: None,
             canary_time: Duration::from_secs(2),
             canary_requests_min: 100,
             error_rate_margin: 0.01,

@@ -1,0 +1,85 @@
+//! Commands for who writes modules.
+
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+
+use aegis_harness::{App, Cluster, cluster::executable};
+use serde_json::json;
+
+/// Runs a program in a folder, which must succeed.
+fn run(folder: &Path, program: impl AsRef<Path>, words: &[&str]) -> String {
+    let output = Command::new(program.as_ref()).args(words).current_dir(folder).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{words:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[test]
+fn a_new_model_is_valid_and_runs_at_once() {
+    let place = tempfile::tempdir().unwrap();
+    run(place.path(), executable(), &["new", "model", "note"]);
+    let folder = place.path().join("note");
+    assert!(run(&folder, executable(), &["check"]).contains("NOTE  /aegis/api/models/notes"));
+    let module = fs::read_to_string(folder.join("modules/note/module.toml")).unwrap();
+    let cluster = Cluster::start(App::default().module("note", &module), 1);
+    let client = cluster.client();
+    let created = client.post("notes", &json!({"id": "a", "title": "first"}));
+    assert_eq!(created.status, 201, "{}", created.text());
+    assert_eq!(client.get("notes/a").json()["closed"], false);
+    let again =
+        Command::new(executable()).args(["new", "model", "note"]).current_dir(place.path()).output().unwrap();
+    assert_eq!(again.status.code(), Some(64), "nothing is overwritten");
+}
+
+#[test]
+#[ignore = "scripts/guests brings what builds modules in JavaScript"]
+fn a_new_model_in_javascript_builds_and_runs() {
+    let place = tempfile::tempdir().unwrap();
+    run(place.path(), executable(), &["new", "model", "note", "--lang", "js", "."]);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    symlink(root.join("sdk/js/node_modules"), place.path().join("sdk/node_modules")).unwrap();
+    let component = "modules/note/note.wasm";
+    run(place.path(), "node", &["sdk/build.mjs", "sources/note.js", component]);
+    assert!(run(place.path(), executable(), &["check"]).contains("hooks      validate"));
+    let closed = run(
+        place.path(),
+        executable(),
+        &["run-command", component, "close", "--target", "{\"title\":\"x\"}"],
+    );
+    assert_eq!(closed, "{\"title\":\"x\",\"closed\":true}\n");
+    let bytes = fs::read(place.path().join(component)).unwrap();
+    let cluster = Cluster::start(App::default().component("note", bytes), 1);
+    let client = cluster.client();
+    assert_eq!(client.post("notes", &json!({"id": "a", "title": "first"})).status, 201);
+    assert_eq!(client.post("notes/a/close", &json!({})).json()["closed"], true);
+    let refused = client.patch("notes/a", &json!({"title": "second"}));
+    assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("conflict")), "{}", refused.text());
+}
+
+#[test]
+fn a_command_of_a_component_is_called_without_a_host() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("todo.wasm"), aegis_guests::todo().build()).unwrap();
+    let call = |words: &[&str]| {
+        let output = Command::new(executable())
+            .args(["run-command", "todo.wasm"])
+            .args(words)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, stdout, stderr) = call(&["echo", "--arguments", "{\"n\": 1}", "--repeat", "9"]);
+    assert_eq!((code, stdout.as_str()), (Some(0), "{\"n\":1}\n"), "{stderr}");
+    assert!(stderr.contains("first call") && stderr.contains("of 9 repeats"), "{stderr}");
+    let (code, stdout, stderr) = call(&["refuse"]);
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert_eq!(stderr, "aegis: refused: denied: nobody may do that\n");
+    let (code, _, stderr) = call(&["nap"]);
+    assert_eq!(code, Some(64));
+    assert!(stderr.contains("there are: echo, approve"), "{stderr}");
+    let (code, stdout, stderr) = call(&["greeting", "--json", "--settings", "{\"greeting\": \"hello\"}"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.starts_with("{\"answer\":\"hello\",\"firstMicroseconds\":"), "{stdout}");
+    assert!(stderr.contains("greeted"), "what the code logs is shown: {stderr}");
+}
