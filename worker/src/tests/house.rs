@@ -260,6 +260,12 @@ impl Client {
         Self { stream: TcpStream::connect(address).await.unwrap(), buffer: Vec::new() }
     }
 
+    /// A connection that was made without a runtime.
+    pub(crate) fn adopt(stream: std::net::TcpStream) -> Self {
+        stream.set_nonblocking(true).unwrap();
+        Self { stream: TcpStream::from_std(stream).unwrap(), buffer: Vec::new() }
+    }
+
     /// Sends a request that is written with `\n`, adds `Host`, and reads the answer.
     pub(crate) async fn ask(&mut self, request: &str) -> Answer {
         self.send(request).await;
