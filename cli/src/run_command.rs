@@ -14,8 +14,8 @@ use aegis_domain::{catalog::Catalog, code::CommandPlace, spec::ModelSpec};
 use aegis_ipc::bundle::Bundle;
 use aegis_supervisor::{exit, with_causes};
 use aegis_wasm::{
-    Asker, Call, CallError, CodePlace, Entity, Entry, Module, Origin, Page, Refusal, RefusalCode, Runtime,
-    SealedFile, Search, Served, Services, Write,
+    Call, CallError, CodePlace, Entity, Entry, Module, NoServices, Origin, Refusal, RefusalCode, Runtime,
+    SealedFile,
 };
 use serde_json::{Value, json};
 
@@ -25,6 +25,10 @@ use crate::{
     check, logging,
     output::{self, Form},
 };
+
+/// Services where there is no host.
+const NOBODY: NoServices =
+    NoServices { reason: "aegis run-command has no documents but the one of --target" };
 
 #[cfg(test)]
 mod tests;
@@ -120,7 +124,7 @@ fn attempt(arguments: &RunCommandArguments) -> Result<Outcome, Failure> {
     let failed = |error: &dyn std::error::Error| Failure::Machine(with_causes(error));
     let file = SealedFile::new(std::os::fd::AsFd::as_fd(&sealed)).map_err(|error| failed(&error))?;
     let runtime = Runtime::new(1, 1).map_err(|error| failed(&error))?;
-    let module = runtime.load(spec.name.as_str(), code, (&file, lies), Arc::new(Nobody));
+    let module = runtime.load(spec.name.as_str(), code, (&file, lies), Arc::new(NOBODY));
     let module = Arc::new(module.map_err(|error| failed(&error))?);
     let tokio = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let tokio = tokio.map_err(|error| failed(&error))?;
@@ -341,26 +345,4 @@ fn code_name(code: RefusalCode) -> &'static str {
         RefusalCode::Unsupported => "unsupported",
         RefusalCode::Internal => "internal",
     }
-}
-
-/// Services where there is no host.
-struct Nobody;
-
-impl Services for Nobody {
-    fn find<'a>(&'a self, _: Asker<'a>, _: &'a str, _: &'a str) -> Served<'a, Option<Entity>> {
-        nobody()
-    }
-
-    fn search<'a>(&'a self, _: Asker<'a>, _: &'a str, _: Search) -> Served<'a, Page> {
-        nobody()
-    }
-
-    fn write<'a>(&'a self, _: Asker<'a>, _: &'a str, _: Write) -> Served<'a, Entity> {
-        nobody()
-    }
-}
-
-fn nobody<'a, T: Send + 'a>() -> Served<'a, T> {
-    let message = "aegis run-command has no documents but the one of --target";
-    Box::pin(std::future::ready(Err(Refusal::new(RefusalCode::Unavailable, message))))
 }

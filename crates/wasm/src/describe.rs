@@ -27,7 +27,7 @@ use crate::{
     failure::told,
     imports, inspect,
     output::LogBudget,
-    services::Nothing,
+    services::NoServices,
     specification,
     state::{Owner, State},
     ticker::Ticker,
@@ -39,6 +39,9 @@ const DESCRIBE_TIME: Duration = Duration::from_millis(500);
 const DESCRIBE_MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Longest specification, bytes.
 const DESCRIPTION_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Nobody is there to be asked while a component is loaded.
+const LOADING: NoServices = NoServices { reason: "a module that is being loaded can reach nothing" };
 
 /// A component that can be run.
 #[derive(Debug)]
@@ -204,7 +207,7 @@ impl Compiler {
             limits,
             log_budget: LogBudget::default(),
         };
-        let state = State::new(Arc::new(owner), Arc::new(Nothing), Budget::new(DESCRIBE_TIME));
+        let state = State::new(Arc::new(owner), Arc::new(LOADING), Budget::new(DESCRIBE_TIME));
         let output = state.output.clone();
         let mut store = state.into_store(&self.engine);
         let _running = self.ticker.running();

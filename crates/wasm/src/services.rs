@@ -108,24 +108,29 @@ pub trait Services: Send + Sync {
     fn write<'a>(&'a self, asker: Asker<'a>, model: &'a str, write: Write) -> Served<'a, Entity>;
 }
 
-/// Services of a host that has none: while a component describes itself, nobody is there to be asked.
+/// Services where there is no host to be asked: while a component describes itself, or is called from a command line.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Nothing;
+pub struct NoServices {
+    /// What whoever asks is told.
+    pub reason: &'static str,
+}
 
-impl Services for Nothing {
-    fn find<'a>(&'a self, _: Asker<'a>, _: &'a str, _: &'a str) -> Served<'a, Option<Entity>> {
-        nothing()
-    }
-
-    fn search<'a>(&'a self, _: Asker<'a>, _: &'a str, _: Search) -> Served<'a, Page> {
-        nothing()
-    }
-
-    fn write<'a>(&'a self, _: Asker<'a>, _: &'a str, _: Write) -> Served<'a, Entity> {
-        nothing()
+impl NoServices {
+    fn refuse<'a, T: Send + 'a>(self) -> Served<'a, T> {
+        Box::pin(std::future::ready(Err(Refusal::unavailable(self.reason))))
     }
 }
 
-fn nothing<'a, T: Send + 'a>() -> Served<'a, T> {
-    Box::pin(std::future::ready(Err(Refusal::unavailable("a module that is being loaded can reach nothing"))))
+impl Services for NoServices {
+    fn find<'a>(&'a self, _: Asker<'a>, _: &'a str, _: &'a str) -> Served<'a, Option<Entity>> {
+        self.refuse()
+    }
+
+    fn search<'a>(&'a self, _: Asker<'a>, _: &'a str, _: Search) -> Served<'a, Page> {
+        self.refuse()
+    }
+
+    fn write<'a>(&'a self, _: Asker<'a>, _: &'a str, _: Write) -> Served<'a, Entity> {
+        self.refuse()
+    }
 }

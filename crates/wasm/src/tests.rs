@@ -21,8 +21,11 @@ use serde_json::json;
 
 use crate::{
     Call, CallError, CodePlace, Compiler, Entity, Entry, Module, Origin, PrepareError, Prepared, Runtime,
-    SealedFile, Services, Terms, services::Nothing,
+    SealedFile, Services, Terms, services::NoServices,
 };
+
+/// Services for code that asks for none.
+const NOTHING: NoServices = NoServices { reason: "there is nobody to be asked" };
 
 /// Time in which anything here has to be over, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -60,15 +63,15 @@ struct Worker {
 
 impl Worker {
     fn of(guest: &Guest) -> Self {
-        Self::with(guest, CodeLimits::default(), Arc::new(Nothing))
+        Self::with(guest, CodeLimits::default(), Arc::new(NOTHING))
     }
 
     fn limited(guest: &Guest, limits: CodeLimits) -> Self {
-        Self::with(guest, limits, Arc::new(Nothing))
+        Self::with(guest, limits, Arc::new(NOTHING))
     }
 
     fn of_bytes(bytes: &[u8], limits: CodeLimits) -> Self {
-        Self::made(bytes, limits, Arc::new(Nothing))
+        Self::made(bytes, limits, Arc::new(NOTHING))
     }
 
     fn with(guest: &Guest, limits: CodeLimits, services: Arc<dyn Services>) -> Self {

@@ -30,7 +30,7 @@ impl Visited {
         let runtime = Arc::new(Runtime::new(1, 1).unwrap());
         let (name, route) = ("hello".to_owned(), "/hello".to_owned());
         let spec = ServiceSpec { name, route, digest: prepared.digest, limits };
-        let service = runtime.load_service(&spec, (&file, place), Arc::new(Nothing)).unwrap();
+        let service = runtime.load_service(&spec, (&file, place), Arc::new(NOTHING)).unwrap();
         let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         Self { runtime, service: Arc::new(service), tokio: tokio.unwrap() }
     }
