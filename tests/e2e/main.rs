@@ -23,6 +23,7 @@ mod modules;
 mod reload;
 mod scale;
 mod services;
+mod shared_code;
 mod shop;
 mod shutdown;
 mod sources;

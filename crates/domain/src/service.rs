@@ -10,6 +10,8 @@ const ROUTE_BYTES_MAX: usize = 200;
 const CALL_MS_MAX: u32 = 60_000;
 /// Requests at a time in one worker when nobody says otherwise: each has an instance of its own.
 const INSTANCES_MAX: u32 = 64;
+/// Requests of one instance when nobody says otherwise: none sees what another left behind.
+const REQUESTS_PER_INSTANCE_MAX: u64 = 1;
 /// Places of the host that no base path moves.
 const HOST_PLACES: [&str; 5] = ["/livez", "/readyz", "/metrics", "/aegis.config.json", "/reload"];
 
@@ -29,7 +31,12 @@ pub struct ServiceSpec {
 /// What a service may use when nobody says otherwise.
 #[must_use]
 pub fn usual_limits() -> CodeLimits {
-    CodeLimits { call_ms_max: CALL_MS_MAX, instances_max: INSTANCES_MAX, ..CodeLimits::default() }
+    CodeLimits {
+        call_ms_max: CALL_MS_MAX,
+        instances_max: INSTANCES_MAX,
+        calls_per_instance_max: REQUESTS_PER_INSTANCE_MAX,
+        ..CodeLimits::default()
+    }
 }
 
 /// Whether a text can be a route: a path that reads the same however it is written.

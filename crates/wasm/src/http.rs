@@ -1,16 +1,17 @@
 //! Services: components that answer HTTP requests themselves, as `wasi:http` 0.2 has it.
 //!
 //! ```text
-//!   request ─▶ Runtime::serve ─▶ a fresh instance in a task of its own ─▶ head
+//!   request ─▶ Runtime::serve ─▶ an instance in a task of its own ─▶ head
 //!                                        │ body, piece by piece ─▶ ServiceBody ─▶ its end, once the code has ended well
 //! ```
 //!
-//! A request has an instance to itself, which nobody sees again. Its code runs where its request is, in slices of one
+//! A request has an instance to itself. Nobody sees it again, unless the service is meant to answer several requests with
+//! one instance: then one that ended well waits for the next. Its code runs where its request is, in slices of one
 //! epoch, and never on the CPU pool: it waits for its client, and a thread of the pool must not. The code ends when its
 //! time is up or when nobody waits for its answer any longer.
 
 mod body;
-mod state;
+mod hooks;
 
 use std::{
     sync::Arc,
@@ -22,13 +23,14 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 use http_body_util::BodyExt;
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
-use wasmtime::{Engine, component::InstancePre};
+use wasmtime::{Engine, Store, component::InstancePre};
 use wasmtime_wasi_http::{
     Error as HttpError, WasiHttpView,
     p2::{
         bindings::{
-            ProxyPre,
+            Proxy, ProxyPre,
             http::types::{ErrorCode, Scheme},
         },
         body::HyperOutgoingBody,
@@ -37,14 +39,14 @@ use wasmtime_wasi_http::{
 
 use self::body::Task;
 pub use self::body::{ServiceBody, UploadError};
-pub(crate) use self::state::Http;
+pub(crate) use self::hooks::Http;
 use crate::{
     call::{Budget, CallError, HARD_DEADLINE_SLACK, Refusal, RefusalCode},
     mapping::MappingError,
     output::LogBudget,
     runtime::Runtime,
     services::Services,
-    state::{Owner, State},
+    state::{self, Owner, State},
 };
 
 /// What the code is asked.
@@ -62,6 +64,15 @@ pub struct HttpService {
     engine: Engine,
     linked: ProxyPre<State>,
     places: Arc<Semaphore>,
+    /// Instances that ended well and may be asked again, the last one on top. No more than there are places.
+    waiting: Mutex<Vec<Resident>>,
+}
+
+/// An instance, and how many requests it has had.
+struct Resident {
+    store: Store<State>,
+    proxy: Proxy,
+    requests: u64,
 }
 
 /// Who asks a service.
@@ -95,6 +106,7 @@ impl HttpService {
             engine: runtime.engine().clone(),
             linked: ProxyPre::new(linked).map_err(failed)?,
             places: Arc::new(Semaphore::new(spec.limits.instances_max.max(1) as usize)),
+            waiting: Mutex::new(Vec::new()),
         })
     }
 
@@ -113,22 +125,36 @@ impl HttpService {
         head: oneshot::Sender<Head>,
     ) -> Result<(), CallError> {
         let (allowed, hard) = (budget.allowed, budget.until + HARD_DEADLINE_SLACK);
-        let mut state = State::new(Arc::clone(&self.owner), Arc::clone(&self.services), budget);
-        state.request_id = visit.request_id;
-        let output = state.output.clone();
-        let mut store = state.into_store(&self.engine);
-        let running = async {
-            let instance = self.linked.instantiate_async(&mut store).await?;
-            let mut http = store.data_mut().http();
-            let request = http.new_incoming_request(Scheme::Http, request)?;
-            let head = http.new_response_outparam(head)?;
-            instance.wasi_http_incoming_handler().call_handle(&mut store, request, head).await
+        let failed = |error: &wasmtime::Error, output: &str| {
+            CallError::failed(&self.owner.module, ENTRY, allowed, error, output)
         };
-        match tokio::time::timeout_at(hard.into(), running).await {
-            Ok(ended) => ended.map_err(|error| {
-                CallError::failed(&self.owner.module, ENTRY, allowed, &error, &output.take())
-            }),
-            Err(_) => Err(self.late(allowed)),
+        let running = async {
+            let waiting = self.waiting.lock().pop();
+            let mut resident = match waiting {
+                Some(resident) => resident,
+                None => self.instantiate(&budget).await.map_err(|error| failed(&error, ""))?,
+            };
+            match resident.answer(visit, budget, request, head).await {
+                Ok(()) => self.give_back(resident),
+                Err(error) => return Err(failed(&error, &resident.store.data().output.take())),
+            }
+            Ok(())
+        };
+        tokio::time::timeout_at(hard.into(), running).await.unwrap_or_else(|_| Err(self.late(allowed)))
+    }
+
+    async fn instantiate(&self, budget: &Budget) -> wasmtime::Result<Resident> {
+        let budget = Budget { signals: budget.signals.clone(), ..*budget };
+        let state = State::new(Arc::clone(&self.owner), Arc::clone(&self.services), budget);
+        let mut store = state.into_store(&self.engine);
+        let proxy = self.linked.instantiate_async(&mut store).await?;
+        Ok(Resident { store, proxy, requests: 0 })
+    }
+
+    fn give_back(&self, resident: Resident) {
+        let is_spent = resident.requests >= self.owner.limits.calls_per_instance_max;
+        if !is_spent && !resident.store.data().limiter.is_bloated() {
+            self.waiting.lock().push(resident);
         }
     }
 
@@ -138,6 +164,23 @@ impl HttpService {
 
     fn refused(message: String) -> CallError {
         CallError::Refused(Refusal::new(RefusalCode::Internal, message))
+    }
+}
+
+impl Resident {
+    async fn answer(
+        &mut self,
+        visit: Visit,
+        budget: Budget,
+        request: Request<impl Body<Data = Bytes, Error = HttpError> + Send + 'static>,
+        head: oneshot::Sender<Head>,
+    ) -> wasmtime::Result<()> {
+        self.requests += 1;
+        state::begin(&mut self.store, budget, visit.request_id, 0);
+        let mut http = self.store.data_mut().http();
+        let request = http.new_incoming_request(Scheme::Http, request)?;
+        let head = http.new_response_outparam(head)?;
+        self.proxy.wasi_http_incoming_handler().call_handle(&mut self.store, request, head).await
     }
 }
 

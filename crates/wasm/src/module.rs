@@ -17,7 +17,7 @@ use crate::{
     pool::Pool,
     runtime::Runtime,
     services::Services,
-    state::{Owner, State},
+    state::{self, Owner, State},
 };
 
 /// Where the code of a module lies in the sealed file of a generation.
@@ -182,13 +182,7 @@ impl Module {
 impl Resident {
     fn begin(&mut self, budget: Budget, call: Call) {
         self.calls += 1;
-        let payload_bytes_max = self.store.data().owner.limits.payload_bytes_max;
-        let state = self.store.data_mut();
-        state.budget = budget;
-        state.request_id = call.request_id;
-        state.depth = call.depth;
-        self.store.set_hostcall_fuel(usize::try_from(payload_bytes_max).unwrap_or(usize::MAX));
-        self.store.set_epoch_deadline(1);
+        state::begin(&mut self.store, budget, call.request_id, call.depth);
     }
 
     async fn run(

@@ -96,11 +96,9 @@ impl State {
 
     /// A store around it, with every limit in force.
     pub(crate) fn into_store(self, engine: &Engine) -> Store<Self> {
-        let payload_bytes_max = usize::try_from(self.owner.limits.payload_bytes_max).unwrap_or(usize::MAX);
         let mut store = Store::new(engine, self);
         store.limiter(|state| &mut state.limiter);
-        store.set_hostcall_fuel(payload_bytes_max);
-        store.set_epoch_deadline(1);
+        refill(&mut store);
         store.epoch_deadline_callback(|store| {
             if store.data().budget.is_over() {
                 return Err(TimeIsUp.into());
@@ -111,4 +109,20 @@ impl State {
         });
         store
     }
+}
+
+/// Another call begins in the instance of `store`.
+pub(crate) fn begin(store: &mut Store<State>, budget: Budget, request_id: String, depth: u32) {
+    let state = store.data_mut();
+    state.budget = budget;
+    state.request_id = request_id;
+    state.depth = depth;
+    refill(store);
+}
+
+/// What each call has anew.
+fn refill(store: &mut Store<State>) {
+    let payload_bytes_max = store.data().owner.limits.payload_bytes_max;
+    store.set_hostcall_fuel(usize::try_from(payload_bytes_max).unwrap_or(usize::MAX));
+    store.set_epoch_deadline(1);
 }

@@ -1,5 +1,5 @@
-;; What a service does is decided by the end of the path: /echo, /spin, /trap, /late, /none, /deny; otherwise it says
-;; its name and what it was asked.
+;; What a service does is decided by the end of the path: /echo, /spin, /trap, /late, /none, /deny, /nth; otherwise it
+;; says its name and what it was asked.
 (module
   (import "wasi:http/types@0.2.0" "[method]incoming-request.path-with-query" (func $path (param i32 i32)))
   (import "wasi:http/types@0.2.0" "[method]incoming-request.headers" (func $headers (param i32) (result i32)))
@@ -25,6 +25,10 @@
   (import "wasi:io/streams@0.2.0" "[method]input-stream.blocking-read" (func $read (param i32 i64 i32)))
   (import "wasi:io/streams@0.2.0" "[method]output-stream.blocking-write-and-flush" (func $write (param i32 i32 i32 i32)))
   (import "wasi:io/streams@0.2.0" "[resource-drop]output-stream" (func $drop_output (param i32)))
+  (import "wasi:io/streams@0.2.0" "[resource-drop]input-stream" (func $drop_input (param i32)))
+  (import "wasi:http/types@0.2.0" "[resource-drop]incoming-request" (func $drop_request (param i32)))
+  (import "wasi:http/types@0.2.0" "[resource-drop]incoming-body" (func $drop_incoming (param i32)))
+  (import "wasi:http/types@0.2.0" "[resource-drop]fields" (func $drop_fields (param i32)))
   (memory (export "memory") 4)
   (data (i32.const 16) "x-service")
   (data (i32.const 48) "denied")
@@ -32,6 +36,7 @@
   (data (i32.const 80) "/")
   (data (i32.const 128) "NAME")
   (global $heap (mut i32) (i32.const 4096))
+  (global $requests (mut i32) (i32.const 0))
   ;; Pieces of a body are at most 4096 bytes, so what was allocated for one is used again for the next.
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
     (local $at i32)
@@ -63,11 +68,13 @@
     (call $drop_output (local.get $stream))
     (call $finish (local.get $body) (i32.const 0) (i32.const 0) (i32.const 320)))
   (func $echo (param $request i32) (param $out i32)
-    (local $body i32) (local $stream i32) (local $input i32) (local $mark i32)
+    (local $body i32) (local $stream i32) (local $input i32) (local $mark i32) (local $own i32)
     (call $consume (local.get $request) (i32.const 296))
     (call $input (i32.load (i32.const 300)) (i32.const 304))
     (local.set $input (i32.load (i32.const 308)))
-    (local.set $body (call $answer (local.get $out) (call $clone (call $headers (local.get $request))) (i32.const 201)))
+    (local.set $own (call $headers (local.get $request)))
+    (local.set $body (call $answer (local.get $out) (call $clone (local.get $own)) (i32.const 201)))
+    (call $drop_fields (local.get $own))
     (local.set $stream (call $open (local.get $body)))
     (local.set $mark (global.get $heap))
     (block $end
@@ -77,6 +84,9 @@
         (br_if $end (i32.load8_u (i32.const 400)))
         (call $put (local.get $stream) (i32.load (i32.const 404)) (i32.load (i32.const 408)))
         (br $next)))
+    (call $drop_input (local.get $input))
+    (call $drop_incoming (i32.load (i32.const 300)))
+    (call $drop_request (local.get $request))
     (call $close (local.get $body) (local.get $stream)))
   ;; 15 is HTTP-request-denied; anything else would be a hole.
   (func $deny (param $out i32)
@@ -99,10 +109,21 @@
     (local.set $stream (call $open (local.get $body)))
     (call $put (local.get $stream) (i32.const 48) (i32.const 6))
     (call $close (local.get $body) (local.get $stream)))
+  ;; The digit of how many requests this instance has had.
+  (func $nth (param $out i32)
+    (local $body i32) (local $stream i32)
+    (i32.store8 (i32.const 96) (i32.add (i32.const 48) (i32.rem_u (global.get $requests) (i32.const 10))))
+    (local.set $body (call $answer (local.get $out) (call $named) (i32.const 200)))
+    (local.set $stream (call $open (local.get $body)))
+    (call $put (local.get $stream) (i32.const 96) (i32.const 1))
+    (call $close (local.get $body) (local.get $stream)))
   (func $is (param $at i32) (param $word i32) (result i32)
     (i32.eq (i32.load (local.get $at)) (local.get $word)))
   (func (export "wasi:http/incoming-handler@0.2.0#handle") (param $request i32) (param $out i32)
     (local $at i32) (local $length i32) (local $last i32) (local $body i32) (local $stream i32)
+    ;; Nothing of the request before is needed, if there was one.
+    (global.set $heap (i32.const 4096))
+    (global.set $requests (i32.add (global.get $requests) (i32.const 1)))
     (call $path (local.get $request) (i32.const 240))
     (local.set $at (i32.load (i32.const 244)))
     (local.set $length (i32.load (i32.const 248)))
@@ -112,9 +133,11 @@
     (if (call $is (local.get $last) (i32.const 0x70617274)) (then (unreachable)))
     (if (call $is (local.get $last) (i32.const 0x656e6f6e)) (then (return)))
     (if (call $is (local.get $last) (i32.const 0x796e6564)) (then (call $deny (local.get $out)) (return)))
+    (if (call $is (local.get $last) (i32.const 0x68746e2f)) (then (call $nth (local.get $out)) (return)))
     (local.set $body (call $answer (local.get $out) (call $named) (i32.const 200)))
     (local.set $stream (call $open (local.get $body)))
     (call $put (local.get $stream) (i32.const 128) (i32.const NAME_LENGTH))
     (call $put (local.get $stream) (local.get $at) (local.get $length))
+    (call $drop_request (local.get $request))
     (if (call $is (local.get $last) (i32.const 0x6574616c)) (then (unreachable)))
     (call $close (local.get $body) (local.get $stream))))

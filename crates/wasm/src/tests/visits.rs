@@ -125,6 +125,37 @@ fn a_failure_before_the_head_is_an_error_and_later_the_end_of_the_body() {
 }
 
 #[test]
+fn an_instance_answers_one_request_unless_it_may_answer_more() {
+    let digits = |requests_max| {
+        let visited = Visited::new(CodeLimits { calls_per_instance_max: requests_max, ..usual_limits() });
+        let ask = |path| visited.get(path).unwrap().1.unwrap();
+        [ask("/hello/nth"), ask("/hello/nth"), ask("/hello/nth")].map(|digit| digit[0] - b'0')
+    };
+    assert_eq!(digits(1), [1, 1, 1]);
+    assert_eq!(digits(2), [1, 2, 1], "and no more than it may");
+    assert_eq!(digits(u64::MAX), [1, 2, 3]);
+}
+
+#[test]
+fn an_instance_that_failed_is_not_asked_again() {
+    let visited = Visited::new(CodeLimits { calls_per_instance_max: 100, ..quick() });
+    for path in ["/hello/trap", "/hello/late", "/hello/spin"] {
+        assert_eq!(visited.get("/hello/nth").unwrap().1.unwrap(), "1", "before {path}");
+        let failed = visited.get(path);
+        assert!(failed.is_err() || failed.is_ok_and(|(_, body)| body.is_err()), "{path}");
+    }
+}
+
+#[test]
+fn ten_thousand_requests_leave_nothing_behind_in_one_instance() {
+    let visited = Visited::new(CodeLimits { calls_per_instance_max: u64::MAX, ..usual_limits() });
+    for _ in 0..10_500 {
+        visited.get("/hello/echo").unwrap().1.unwrap();
+    }
+    assert_eq!(visited.get("/hello/nth").unwrap().1.unwrap(), "1");
+}
+
+#[test]
 fn requests_to_other_hosts_are_denied() {
     assert_eq!(Visited::new(usual_limits()).get("/hello/deny").unwrap().1.unwrap(), "denied");
 }
