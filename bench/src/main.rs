@@ -8,9 +8,11 @@
 
 mod bare;
 mod engine;
+mod joining;
 mod modules;
 mod nginx;
 mod rows;
+mod serving;
 mod subject;
 mod wrk;
 

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use crate::{
     Options,
     bare::Bare,
-    engine, keep_running, median, modules,
+    engine, joining, keep_running, median, modules,
     nginx::Nginx,
-    subject, told,
+    serving, subject, told,
     wrk::{self, Load, Measured},
 };
 
@@ -33,6 +33,7 @@ pub(crate) fn all(options: &Options) -> Vec<Row> {
     let mut rows = Vec::new();
     if options.wants("start") {
         rows.extend(start());
+        rows.push(joining::row_of(options));
     }
     if options.wants("get") {
         rows.extend(reads(options));
@@ -49,6 +50,9 @@ pub(crate) fn all(options: &Options) -> Vec<Row> {
         }
     }
     rows.extend(modules::all(options));
+    if options.wants("serve") {
+        rows.extend(serving::all(options));
+    }
     rows
 }
 

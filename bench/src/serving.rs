@@ -1,0 +1,115 @@
+//! Services beside `wasmtime serve`, which runs the very same file.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use aegis_harness::{App, Client, Start};
+
+use crate::{
+    Options, median,
+    rows::{Row, clean, rate, row},
+    told,
+    wrk::{self, Load},
+};
+
+const PATH: &str = "/hello/there";
+/// Requests of one instance where instances are used again: what `wasmtime serve` takes for components that it reuses.
+const REUSED: u64 = 128;
+
+/// A running `wasmtime serve`.
+struct Wasmtime {
+    address: SocketAddr,
+    child: Child,
+}
+
+impl Wasmtime {
+    /// Starts it, or says why not.
+    fn start(component: &Path, reuse: u64) -> Result<Self, String> {
+        let program = std::env::var_os("WASMTIME_BIN").unwrap_or_else(|| "wasmtime".into());
+        let address = free_address();
+        let child = Command::new(program)
+            .args(["serve", "--addr", &address.to_string()])
+            .args(["--max-instance-reuse-count", &reuse.to_string()])
+            .arg(component)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("wasmtime: {error}"))?;
+        let wasmtime = Self { address, child };
+        let end = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(address).is_err() {
+            if Instant::now() > end {
+                return Err("wasmtime does not listen".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(wasmtime)
+    }
+}
+
+impl Drop for Wasmtime {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind a port");
+    listener.local_addr().expect("a bound address")
+}
+
+/// Measures a small component that answers with the path it was asked for.
+pub(crate) fn all(options: &Options) -> Vec<Row> {
+    [("a fresh instance each", 1, 1.0), ("instances used again", REUSED, 0.9)]
+        .into_iter()
+        .filter_map(|(how, reuse, least)| {
+            serve(options, how, reuse, least)
+                .inspect_err(|reason| told(&format!("without wasmtime serve: {reason}")))
+                .ok()
+        })
+        .collect()
+}
+
+/// Status, headers and body of an answer, without what a host adds of its own.
+fn answered(address: SocketAddr) -> (u16, Vec<(String, String)>, Vec<u8>) {
+    let response = Client::new(address).send("GET", PATH, b"");
+    let added = ["date", "x-request-id", "aegis-worker", "transfer-encoding"];
+    let headers = response.headers.into_iter().filter(|(name, _)| !added.contains(&name.as_str()));
+    (response.status, headers.collect(), response.body)
+}
+
+fn serve(options: &Options, how: &str, reuse: u64, least: f64) -> Result<Row, String> {
+    let bytes = aegis_guests::service("hello");
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let component = folder.path().join("hello.wasm");
+    fs::write(&component, &bytes).map_err(|error| error.to_string())?;
+    let limits = format!("[modules.hello.limits]\ninvocations = {reuse}");
+    let cluster = Start::app(App::todo().component("hello", bytes).settings(&limits)).workers(2).start();
+    let peer = Wasmtime::start(&component, reuse)?;
+    assert_eq!(answered(cluster.address), answered(peer.address), "both answer the same");
+    let (mut ours, mut beside, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 1..=options.rounds {
+        told(&format!("a service, {how}, round {round} …"));
+        let ask = |address| clean(wrk::run(address, 64, options.duration(), &Load::Get(PATH))).rate;
+        let (here, there) = (ask(cluster.address), ask(peer.address));
+        ratios.push(here / there);
+        ours.push(here);
+        beside.push(there);
+    }
+    let ratio = median(ratios);
+    Ok(row(
+        &format!("service, {how} / wasmtime serve"),
+        rate(median(ours)),
+        rate(median(beside)),
+        format!("{ratio:.2}"),
+        &format!("≥ {least:.1}"),
+        ratio >= least,
+    ))
+}
