@@ -19,6 +19,7 @@ mod introspection;
 mod leaks;
 mod list;
 mod logs;
+mod module_trouble;
 mod modules;
 mod reload;
 mod scale;

@@ -1,0 +1,126 @@
+//! Modules when something around them goes wrong: processes that are killed, caches that cannot be written, code that is
+//! in the middle of something.
+
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use aegis_guests::{Guest, splice};
+use aegis_harness::{App, Cluster, app, cluster::signal_process, eventually, eventually_some};
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A model whose create hook adds `"by":name` in front.
+fn stamping(name: &str) -> Vec<u8> {
+    let spec = json!({"name": "note", "endpoint": "notes", "version": "1.0.0"});
+    Guest::model(spec).hook("on-create", splice("input", &format!("\"by\":\"{name}\""))).build()
+}
+
+fn by(cluster: &Cluster) -> String {
+    let created = cluster.client().post("notes", &json!({"x": 1}));
+    created.json()["by"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Process id of the compile helper, once there is one.
+fn helper(cluster: &Cluster) -> u32 {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let is_helper = |pid: &u32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).any(|word| word == b"compile")
+        };
+        if let Some(pid) = cluster.children().into_iter().find(is_helper) {
+            return pid;
+        }
+        assert!(Instant::now() < end, "no compile helper was started");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_compile_helper_that_is_killed_costs_one_reload_and_nothing_else() {
+    let cluster = Cluster::start(App::default().component("note", stamping("one")), 2);
+    let before: Vec<u32> = cluster.serving().iter().map(|worker| worker.pid).collect();
+    app::write_component(cluster.folder(), "note", &stamping("two"));
+    let refused = thread::scope(|scope| {
+        let reload = scope.spawn(|| cluster.aegis(&["reload"]));
+        // Stopped first: it must not get ready between being seen and being killed.
+        let helper = helper(&cluster);
+        signal_process(helper, Signal::SIGSTOP);
+        signal_process(helper, Signal::SIGKILL);
+        reload.join().unwrap()
+    });
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(3), "{told}");
+    assert!(told.contains("SIGKILL"), "{told}");
+    assert_eq!(by(&cluster), "one");
+    let after: Vec<u32> = cluster.serving().iter().map(|worker| worker.pid).collect();
+    assert_eq!(before, after, "no worker was touched");
+    cluster.aegis_ok(&["reload"]);
+    assert_eq!(by(&cluster), "two");
+}
+
+#[test]
+fn a_call_in_flight_at_a_reload_finishes_on_the_code_it_began_on() {
+    let settings = "[modules.todo.limits]\ncpu-deadline = \"60s\"\n[limits]\nrequest_timeout = \"60s\"";
+    let cluster =
+        Cluster::start(App::default().component("todo", aegis_guests::todo().build()).settings(settings), 2);
+    assert_eq!(cluster.client().post("todos", &json!({"id": "a", "title": "x"})).status, 201);
+    let long = thread::scope(|scope| {
+        let long =
+            scope.spawn(|| cluster.client().post("todos/a/burn", &json!({"steps": 1_000_000_000_u64})));
+        eventually("the command runs", PATIENCE, || {
+            cluster.status().workers.iter().any(|worker| worker.in_flight > 0)
+        });
+        let next = aegis_guests::todo().hook("on-create", splice("input", "\"second\":true"));
+        app::write_component(cluster.folder(), "todo", &next.build());
+        cluster.aegis_ok(&["reload"]);
+        long.join().unwrap()
+    });
+    assert_eq!(long.status, 200, "{}", long.text());
+    assert!(long.header("aegis-worker").is_some_and(|worker| worker.ends_with(".1")), "{long:?}");
+    let created = cluster.client().post("todos", &json!({"title": "y"}));
+    assert_eq!(created.json()["second"], true);
+}
+
+#[test]
+fn without_a_place_for_compiled_code_everything_is_compiled_anew_and_works() {
+    let mut cluster = Cluster::start(App::default().component("note", stamping("one")), 1);
+    cluster.signal(Signal::SIGTERM);
+    assert!(cluster.wait_exit(PATIENCE).success());
+    let cache = cluster.folder().join("data/code-cache");
+    fs::remove_dir_all(&cache).unwrap();
+    fs::write(&cache, "in the way").unwrap();
+    cluster.restart();
+    assert_eq!(by(&cluster), "one");
+    app::write_component(cluster.folder(), "note", &stamping("two"));
+    cluster.aegis_ok(&["reload"]);
+    assert_eq!(by(&cluster), "two");
+    assert_eq!(fs::read(&cache).unwrap(), b"in the way", "what is not ours is left alone");
+    assert!(cluster.log().contains("code-cache"), "the log says so: {}", cluster.log());
+}
+
+#[test]
+fn workers_killed_in_the_middle_of_a_reload_do_not_stop_it() {
+    let cluster = Cluster::start(App::default().component("note", stamping("one")), 3);
+    app::write_component(cluster.folder(), "note", &stamping("two"));
+    let old = cluster.serving();
+    thread::scope(|scope| {
+        let reload = scope.spawn(|| cluster.aegis_ok(&["reload"]));
+        eventually("a new worker comes up", PATIENCE, || {
+            cluster.status().workers.iter().any(|worker| worker.generation > old[0].generation)
+        });
+        // One that is still to be replaced, or that drains already.
+        let still = eventually_some("an old worker", PATIENCE, || {
+            cluster.status().workers.into_iter().find(|worker| worker.generation == old[0].generation)
+        });
+        signal_process(still.pid, Signal::SIGKILL);
+        reload.join().unwrap();
+    });
+    assert_eq!(by(&cluster), "two");
+    let workers = cluster.await_workers(3);
+    assert!(workers.iter().all(|worker| worker.generation > old[0].generation), "{workers:?}");
+}
