@@ -87,6 +87,25 @@ fn a_call_in_flight_at_a_reload_finishes_on_the_code_it_began_on() {
 }
 
 #[test]
+fn a_call_that_outlasts_the_drain_is_answered_503_and_changes_nothing() {
+    let settings = "[modules.todo.limits]\ncpu-deadline = \"60s\"\n[limits]\nrequest_timeout = \"60s\"\n\
+                    [drain]\ntimeout = \"1s\"\nspread = \"200ms\"";
+    let cluster =
+        Cluster::start(App::default().component("todo", aegis_guests::todo().build()).settings(settings), 1);
+    assert_eq!(cluster.client().post("todos", &json!({"id": "a", "title": "x"})).status, 201);
+    let cut = thread::scope(|scope| {
+        let long = scope.spawn(|| cluster.client().post("todos/a/burn", &json!({"steps": u64::MAX})));
+        eventually("the command runs", PATIENCE, || {
+            cluster.status().workers.iter().any(|worker| worker.in_flight > 0)
+        });
+        cluster.aegis_ok(&["restart"]);
+        long.join().unwrap()
+    });
+    assert_eq!((cut.status, cut.header("retry-after")), (503, Some("1")), "{}", cut.text());
+    assert_eq!(cluster.client().get("todos/a").header("etag"), Some("\"1\""));
+}
+
+#[test]
 fn without_a_place_for_compiled_code_everything_is_compiled_anew_and_works() {
     let mut cluster = Cluster::start(App::default().component("note", stamping("one")), 1);
     cluster.signal(Signal::SIGTERM);

@@ -5,8 +5,8 @@
 //!     │ stop accepting, after one last pass                   │                         │
 //!     │ HTTP/1: `Connection: close` with the next response    │ HTTP/1 still idle:      │ whatever is
 //!     │ HTTP/2: GOAWAY                                        │ closed one by one       │ left is cut
-//!     │ event streams: `retry`, ended one by one over the     │                         │
-//!     │ first `spread`                                        │                         │
+//!     │ event streams: `retry`, ended one by one over the     │ a moment before: what   │
+//!     │ first `spread`                                        │ still works answers 503 │
 //!     └── leave as soon as nothing is open ──────────────────────────────────────────────
 //! ```
 //!
@@ -110,6 +110,11 @@ impl Departures {
         }
         if view.protocol == Protocol::Http2 && !view.was_told(Order::GoAway) {
             return Some(Order::GoAway);
+        }
+        let is_last_moment =
+            drain.deadline_ms.is_some_and(|deadline| now_ms >= deadline.saturating_sub(MARGIN_MS));
+        if is_last_moment && view.activity == Activity::Answering && !view.was_told(Order::AnswerNow) {
+            return Some(Order::AnswerNow);
         }
         let next = self.ranks.len() as u64;
         let rank = *self.ranks.entry(view.id).or_insert(next);
@@ -267,6 +272,17 @@ mod tests {
             let expected = [first, second].into_iter().flatten().min().map(|s| s * 1_000);
             prop_assert_eq!(drain.remaining_ms(0), expected);
         }
+    }
+
+    #[test]
+    fn what_still_works_is_told_to_answer_a_moment_before_the_deadline_and_once() {
+        let drain = Drain::new(0, Some(10 * SECOND), SECOND);
+        let mut views = [
+            View::sample(1, Protocol::Http1, Activity::Answering),
+            View::sample(2, Protocol::Http1, Activity::Receiving { since_ms: 1 }),
+        ];
+        let given = orders_over_time(&drain, &mut views, 9_999, 1);
+        assert_eq!(given, [(10_000 - MARGIN_MS, 1, Order::AnswerNow)]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use aegis_domain::Problem;
+use aegis_domain::{Problem, ProblemCode};
 use aegis_ipc::board::{Cell, Counter};
 use aegis_wasm::{ServiceBody, Visit};
 use bytes::Bytes;
@@ -41,6 +41,9 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
+/// What is said about a request that the worker has no time left for.
+pub(crate) const LEAVES: &str = "the worker leaves and had no answer yet";
+
 /// Answers with what the service at this position says.
 pub(crate) async fn answer(
     host: &Arc<Host>,
@@ -62,7 +65,11 @@ pub(crate) async fn answer(
     request.headers_mut().insert(&X_REQUEST_ID, envelope.request_id.clone());
     let request_id = envelope.request_id.to_str().unwrap_or_default().to_owned();
     let visit = Visit { request_id, deadline: begun + limits.request_timeout };
-    let answered = host.engine.serve(position, visit, request).await;
+    let answered = tokio::select! {
+        biased;
+        answered = host.engine.serve(position, visit, request) => answered,
+        () = link.answer_now() => Err(Problem::new(ProblemCode::Unavailable, LEAVES)),
+    };
     if was_too_large.load(Ordering::Relaxed) {
         return Err(too_large(&format!("more than {}", limits.body_bytes_max), limits.body_bytes_max));
     }

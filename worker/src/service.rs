@@ -274,17 +274,30 @@ impl Service {
     ) -> Result<operation::Reply, Problem> {
         let reads = !request.operation.writes();
         let answer = self.host.engine.execute(request);
-        match tokio::time::timeout_at((deadline + DEADLINE_SLACK).into(), answer).await {
-            Ok(outcome) => outcome,
-            Err(_) if reads => Err(Problem::new(
-                ProblemCode::DeadlineExceeded,
-                "the answer was not ready in the time there was",
-            )),
-            Err(_) => Err(Problem::new(
+        let answer = tokio::time::timeout_at((deadline + DEADLINE_SLACK).into(), answer);
+        let leaves = tokio::select! {
+            biased;
+            outcome = answer => match outcome {
+                Ok(outcome) => return outcome,
+                Err(_) => false,
+            },
+            () = self.link.answer_now() => true,
+        };
+        let (code, detail) = match (reads, leaves) {
+            (true, true) => (ProblemCode::Unavailable, serve::LEAVES),
+            (true, false) => {
+                (ProblemCode::DeadlineExceeded, "the answer was not ready in the time there was")
+            }
+            (false, true) => (
+                ProblemCode::WriteOutcomeUnknown,
+                "the worker leaves and had no answer yet; the same request with its Idempotency-Key tells",
+            ),
+            (false, false) => (
                 ProblemCode::WriteOutcomeUnknown,
                 "the store did not answer in the time there was; the same request with its Idempotency-Key tells",
-            )),
-        }
+            ),
+        };
+        Err(Problem::new(code, detail))
     }
 
     fn count_body(&self, operation: &Operation) {

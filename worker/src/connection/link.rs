@@ -4,11 +4,12 @@
 //! seconds, and the connection checks an order against what it knows at that instant.
 
 use std::{
+    future::poll_fn,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    task::Waker,
+    task::{Poll, Waker},
 };
 
 use aegis_ipc::{board::monotonic_ms, handoff::Audience};
@@ -69,6 +70,8 @@ pub(crate) enum Order {
     EndStreams = 16,
     /// End at once.
     Abort = 32,
+    /// Answer what is still being worked on, whatever there is to say.
+    AnswerNow = 64,
 }
 
 /// What a connection is doing.
@@ -145,7 +148,7 @@ pub(crate) struct Link {
     stalled: AtomicBool,
     unread_body: AtomicBool,
     waker: OnceLock<Waker>,
-    streams_end: Notify,
+    told: Notify,
 }
 
 impl Link {
@@ -165,7 +168,7 @@ impl Link {
             stalled: AtomicBool::new(false),
             unread_body: AtomicBool::new(false),
             waker: OnceLock::new(),
-            streams_end: Notify::new(),
+            told: Notify::new(),
         }
     }
 
@@ -192,8 +195,8 @@ impl Link {
         if before & order as u8 != 0 {
             return;
         }
-        if order == Order::EndStreams {
-            self.streams_end.notify_waiters();
+        if matches!(order, Order::EndStreams | Order::AnswerNow) {
+            self.told.notify_waiters();
         }
         if let Some(waker) = self.waker.get() {
             waker.wake_by_ref();
@@ -206,11 +209,27 @@ impl Link {
 
     /// Waits for [`Order::EndStreams`].
     pub(crate) async fn streams_end(&self) {
-        let ended = self.streams_end.notified();
-        tokio::pin!(ended);
-        ended.as_mut().enable(); // before looking, so that no order is missed
-        if !self.was_told(Order::EndStreams) {
-            ended.await;
+        self.told(Order::EndStreams).await;
+    }
+
+    /// Waits for [`Order::AnswerNow`], in the future that answers a request.
+    pub(crate) async fn answer_now(&self) {
+        if self.protocol() == Protocol::Http2 {
+            return self.told(Order::AnswerNow).await;
+        }
+        // Over HTTP/1 that future is polled by the connection's own task, which an order wakes.
+        poll_fn(|_| if self.was_told(Order::AnswerNow) { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
+    async fn told(&self, order: Order) {
+        loop {
+            let told = self.told.notified();
+            tokio::pin!(told);
+            told.as_mut().enable(); // before looking, so that no order is missed
+            if self.was_told(order) {
+                return;
+            }
+            told.await;
         }
     }
 

@@ -380,7 +380,7 @@ impl Answer {
 
 /// A client that speaks HTTP/2 from the first byte.
 pub(crate) struct Http2 {
-    sender: hyper::client::conn::http2::SendRequest<http_body_util::Empty<bytes::Bytes>>,
+    sender: hyper::client::conn::http2::SendRequest<http_body_util::Full<bytes::Bytes>>,
     connection: JoinHandle<hyper::Result<()>>,
     address: SocketAddr,
 }
@@ -395,8 +395,16 @@ impl Http2 {
 
     pub(crate) async fn open(&mut self, path: &str) -> hyper::Response<hyper::body::Incoming> {
         let uri = format!("http://{}{path}", self.address);
-        let request = hyper::Request::get(uri).body(http_body_util::Empty::new()).unwrap();
+        let request = hyper::Request::get(uri).body(http_body_util::Full::default()).unwrap();
         self.sender.send_request(request).await.unwrap()
+    }
+
+    /// Sends a request, and gives the status of its answer later.
+    pub(crate) fn post(&mut self, path: &str, body: &'static str) -> impl Future<Output = u16> + use<> {
+        let uri = format!("http://{}{path}", self.address);
+        let request = hyper::Request::post(uri).body(http_body_util::Full::from(body)).unwrap();
+        let answer = self.sender.send_request(request);
+        async { answer.await.unwrap().status().as_u16() }
     }
 
     pub(crate) async fn get(&mut self, path: &str) -> (u16, hyper::HeaderMap, bytes::Bytes) {

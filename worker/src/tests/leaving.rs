@@ -123,14 +123,24 @@ async fn event_streams_end_with_advice_and_within_the_spread() {
 }
 
 #[tokio::test]
-async fn what_is_left_at_the_deadline_is_cut() {
+async fn what_still_works_in_the_last_moment_is_answered_503_and_the_rest_is_cut() {
     let house = House::new().await;
     house.store.set_mood(crate::data::tests::fake_store::Mood::Silent);
-    let mut client = Client::connect(house.public).await;
-    client.send(&format!("POST {TODOS}\n\n{{\"text\":\"x\"}}")).await;
-    eventually("the write waits", || house.host.load.in_flight() == 1).await;
+    let mut writer = Client::connect(house.public).await;
+    writer.send(&format!("POST {TODOS}\n\n{{\"text\":\"x\"}}")).await;
+    let mut http2 = Http2::connect(house.public).await;
+    let posted = http2.post(TODOS, "{\"text\":\"x\"}");
+    eventually("the writes wait", || house.host.load.in_flight() == 2).await;
+    let mut slow = Client::connect(house.public).await;
+    tokio::io::AsyncWriteExt::write_all(&mut slow.stream, b"GET /li").await.unwrap();
+    eventually("all are accepted", || house.host.seats.open() == 3).await;
     house.drain(Some(SECOND / 2), SECOND / 4);
     assert_eq!(verdict(&house), Verdict::Stay);
-    assert!(client.answer(Extent::Whole).await.is_none());
-    assert!(matches!(verdict(&house), Verdict::Overdue | Verdict::Empty));
+    let answer = writer.answer(Extent::Whole).await.expect("an answer");
+    assert_eq!((answer.status, &answer.json()["code"]), (503, &"write-outcome-unknown".into()));
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert!(answer.header("retry-after").is_some());
+    assert_eq!(posted.await, 503);
+    assert!(slow.answer(Extent::Whole).await.is_none(), "half a request has no answer");
+    eventually("it may go", || matches!(verdict(&house), Verdict::Overdue | Verdict::Empty)).await;
 }
