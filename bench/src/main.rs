@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command that prints a table")]
 
 mod bare;
+mod computing;
 mod engine;
 mod joining;
 mod modules;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     Options,
     bare::Bare,
-    engine, joining, keep_running, median, modules,
+    computing, engine, joining, keep_running, median, modules,
     nginx::Nginx,
     serving, subject, told,
     wrk::{self, Load, Measured},
@@ -50,6 +50,9 @@ pub(crate) fn all(options: &Options) -> Vec<Row> {
         }
     }
     rows.extend(modules::all(options));
+    if options.wants("fibonacci") {
+        rows.extend(computing::all(options));
+    }
     if options.wants("serve") {
         rows.extend(serving::all(options));
     }

@@ -179,6 +179,16 @@ pub fn burn(parameter: &str) -> Body {
     .into()
 }
 
+/// Answers the Fibonacci number of the first number in a parameter, computed the slow way: by itself, twice.
+#[must_use]
+pub fn fibonacci(parameter: &str) -> Body {
+    format!(
+        "(call $answer (call $digits
+           (call $fibonacci (call $number (local.get ${parameter}) (local.get ${parameter}_length)))))"
+    )
+    .into()
+}
+
 /// Passes a fault of the host on that stands at `$k`.
 fn pass_fault_on(import: &str) -> String {
     let part = |name: &str| format!("(i32.add (local.get $k) (global.get ${import}_err_{name}))");

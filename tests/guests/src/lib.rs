@@ -18,8 +18,8 @@ mod service;
 mod tests;
 
 pub use body::{
-    Body, agree, answer, burn, create, echo, find, grow, grow_politely, grow_rudely, log, merge, recurse,
-    refuse, setting, spin, splice, trap,
+    Body, agree, answer, burn, create, echo, fibonacci, find, grow, grow_politely, grow_rudely, log, merge,
+    recurse, refuse, setting, spin, splice, trap,
 };
 pub use fixtures::{counter, greedy, order, plain, todo};
 pub use guest::Guest;

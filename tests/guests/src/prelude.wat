@@ -199,3 +199,10 @@
     (local.set $steps (i64.sub (local.get $steps) (i64.const 1)))
     (br $next)))
   (i64.shr_u (local.get $value) (i64.const 33)))
+
+;; The Fibonacci number of $n, the slow way.
+(func $fibonacci (param $n i64) (result i64)
+  (if (i64.lt_u (local.get $n) (i64.const 2)) (then (return (local.get $n))))
+  (i64.add
+    (call $fibonacci (i64.sub (local.get $n) (i64.const 1)))
+    (call $fibonacci (i64.sub (local.get $n) (i64.const 2)))))
