@@ -83,10 +83,15 @@ fn a_host_comes_up_on_what_was_put_back_until_a_reload_is_asked_for() {
 fn a_change_of_files_that_nobody_asked_for_does_not_undo_a_rollback() {
     let watching = format!("{QUICK}watch = true\n");
     let cluster = Cluster::start(App::todo().settings(&watching), 1);
+    let before = cluster.status().digest;
     app::write_module(cluster.folder(), "todo", &app::revised_todo(1));
-    eventually("the reload", WAIT, || cluster.status().generation == 2 && cluster.status().jobs.is_empty());
+    eventually("the reload", WAIT, || {
+        let status = cluster.status();
+        status.digest != before && status.jobs.is_empty()
+    });
     cluster.aegis_ok(&["rollback"]);
     let held = cluster.status().digest;
+    assert_eq!(held, before);
     app::write_module(cluster.folder(), "todo", &app::revised_todo(2));
     let told = "what changed in the app is not taken up: rolled back on request";
     eventually("the change to be noticed", WAIT, || cluster.log().contains(told));
