@@ -15,28 +15,38 @@ use aegis_domain::{
     spec::ModelSpec,
 };
 use aegis_ipc::{
+    IpcError,
     bundle::{BUNDLE_FORMAT, Bundle, Code},
     codec,
+    deploy::Member,
 };
 use aegis_wasm::Terms;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 mod component;
+mod deploy;
+mod deployments;
+mod depot;
 mod files;
+mod material;
 mod modules;
+mod restore;
 mod secret;
 mod source;
 #[cfg(test)]
 mod tests;
 mod workshop;
 
+use deployments::Deployments;
 use modules::{Modules, Reading};
 use source::{Sources, Times};
 use workshop::{Output, Workshop};
 
 pub(crate) use component::{Component, Read, Service};
+pub(crate) use deploy::{Made, Refusal, deploy};
 pub(crate) use files::read_text;
+pub(crate) use restore::{find, last_good, restore};
 pub(crate) use workshop::{Compilation, Keep};
 
 /// A valid app.
@@ -99,12 +109,15 @@ pub(crate) fn load_app(
     let mut sources = Sources::new(Times::within(probe_timeout), compilation.keep, data_dir);
     // Mistakes in modules are of interest even when the configuration is wrong.
     let mut workshop = Workshop::new(compilation, data_dir);
+    let (deployed, damage) = Deployments::of(data_dir);
     let modules = modules_dir.map(|modules_dir| {
         let (workshop, sources) = (&mut workshop, &mut sources);
-        let modules_dir = &modules_dir;
-        Modules::read(Reading { app_dir: folder, modules_dir, api_root, terms, workshop, sources })
+        let (modules_dir, deployed) = (&modules_dir, &deployed);
+        Modules::read(Reading { app_dir: folder, modules_dir, api_root, terms, workshop, sources, deployed })
     });
     let (mut modules, output) = (modules.unwrap_or_default(), workshop.finish());
+    modules.mistakes.extend(damage);
+    modules.warnings.extend(deployed.warnings());
     modules.warnings.extend(sources.finish());
     if let Ok(Loaded { config, .. }) = &mut loaded {
         modules.mistakes.extend(secret::read(&mut config.reload).err());
@@ -163,7 +176,9 @@ pub(crate) fn seal_component(path: &Path, settings: Value) -> Result<(ModelSpec,
             component::prepare(&shown, &bytes, usual_terms(settings), &mut workshop).map_err(refuse)?;
         let Output { engine, code, .. } = workshop.finish();
         let (digest, config, catalog) = (String::new(), Vec::new(), Vec::new());
-        let bundle = Bundle { format: BUNDLE_FORMAT, digest, engine, config, catalog, code: Vec::new() };
+        let (code_places, modules) = (Vec::new(), Vec::new());
+        let bundle =
+            Bundle { format: BUNDLE_FORMAT, digest, engine, config, catalog, code: code_places, modules };
         let sealed = bundle.seal_with(code);
         let sealed = sealed.map_err(|error| refuse(vec![aegis_supervisor::with_causes(&error)]))?;
         Ok((spec, sealed))
@@ -191,11 +206,13 @@ fn assemble(loaded: Loaded, modules: Modules, output: Output) -> Result<App, Mis
     let catalog = catalog::encode_with(&modules.specs, &services);
     let bundle = Bundle {
         format: BUNDLE_FORMAT,
-        digest: digest(&encoded, &catalog),
+        digest: digest(&encoded, &catalog, &modules.roster)
+            .map_err(|error| refuse(aegis_supervisor::with_causes(&error)))?,
         engine,
         config: encoded,
         catalog,
         code: Vec::new(),
+        modules: modules.roster,
     };
     Ok(App {
         config,
@@ -208,11 +225,17 @@ fn assemble(loaded: Loaded, modules: Modules, output: Output) -> Result<App, Mis
     })
 }
 
-/// Digest of a generation. The length in front keeps configuration and catalog apart.
-fn digest(config: &[u8], catalog: &[u8]) -> String {
+/// Digest of a generation. The length in front keeps configuration and catalog apart. What was deployed belongs to it: where
+/// a module comes from is a difference, even if it is the same module.
+fn digest(config: &[u8], catalog: &[u8], modules: &[Member]) -> Result<String, IpcError> {
     let mut hash = Sha256::new();
     hash.update((config.len() as u64).to_le_bytes());
     hash.update(config);
     hash.update(catalog);
-    format!("{:x}", hash.finalize())
+    let mut deployed: Vec<_> = modules.iter().filter(|module| module.deployed.is_some()).collect();
+    if !deployed.is_empty() {
+        deployed.sort_by(|one, other| one.name.cmp(&other.name));
+        hash.update(codec::encode(&deployed)?);
+    }
+    Ok(format!("{:x}", hash.finalize()))
 }

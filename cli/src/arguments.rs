@@ -6,6 +6,7 @@ use std::{
 };
 
 use aegis_config::Overrides;
+use aegis_ipc::deploy::{Order, Supply};
 use clap::{Args, Parser, Subcommand};
 
 #[cfg(test)]
@@ -53,8 +54,12 @@ pub(crate) enum Command {
         #[arg(long)]
         watch: bool,
     },
-    /// Bring changed configuration and modules into force, and wait for the verdict
-    Reload(HostInFolder),
+    /// Bring what has changed into force, or one module of it, and wait for the verdict
+    Reload(ReloadArguments),
+    /// Bring another version of one module into force, and nothing else
+    Deploy(DeployArguments),
+    /// Go back to before the last change, and stay there until a reload
+    Rollback(HostInFolder),
     /// Change the number of workers until the next reload
     Scale {
         /// How many workers serve
@@ -205,6 +210,53 @@ pub(crate) struct AppArguments {
     pub(crate) control: Option<PathBuf>,
 }
 
+/// What is reloaded.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReloadArguments {
+    /// The app folder of the host, or a module of it
+    #[arg(value_name = "DIR|NAME")]
+    pub(crate) target: Option<PathBuf>,
+    /// The app folder of the host, when a module is named
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// The host's socket for commands, instead of looking it up
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) control: Option<PathBuf>,
+}
+
+/// What is deployed, and from where.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DeployArguments {
+    /// Name of the module: that of its folder, or of its table in `aegis.toml`
+    pub(crate) name: String,
+    /// Take it from this address instead of from where the app says
+    #[arg(long, value_name = "URL", conflicts_with_all = ["file", "reset"])]
+    pub(crate) source: Option<String>,
+    /// Take it from this component, `module.toml` or folder
+    #[arg(long, value_name = "FILE|DIR", conflicts_with = "reset")]
+    pub(crate) file: Option<PathBuf>,
+    /// Take it from where the app says again, after it was deployed from elsewhere
+    #[arg(long)]
+    pub(crate) reset: bool,
+    /// SHA-256 that it must have, 64 hexadecimal digits
+    #[arg(long, value_name = "DIGEST", value_parser = sha256)]
+    pub(crate) sha256: Option<String>,
+    /// Also when clients or documents would notice
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Do not wait for the verdict
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) host: Host,
+}
+
+fn sha256(text: &str) -> Result<String, String> {
+    let digits = text.to_ascii_lowercase();
+    let is_digest = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_digest { Ok(digits) } else { Err("expected 64 hexadecimal digits".to_owned()) }
+}
+
 /// What is run.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub(crate) struct RunArguments {
@@ -213,6 +265,9 @@ pub(crate) struct RunArguments {
     /// The app was found valid just now by an image that had this process before.
     #[arg(long = "checked", hide = true)]
     pub(crate) is_checked: bool,
+    /// Instead of the app: why, the digest of a generation that is kept, and more words for people.
+    #[arg(long, hide = true, num_args = 3, value_names = ["CAUSE", "DIGEST", "REASON"])]
+    pub(crate) instead: Vec<String>,
 }
 
 /// Which code is called, with what. JSON is given as it is, or as `@FILE`.
@@ -277,6 +332,33 @@ pub(crate) struct HostInFolder {
 impl From<HostInFolder> for Host {
     fn from(host: HostInFolder) -> Self {
         Self { dir: host.folder, control: host.control }
+    }
+}
+
+impl ReloadArguments {
+    /// Which module, if one is meant, of which host. What is there as a folder, or looks like a path, is no module.
+    pub(crate) fn resolve(self) -> (Option<String>, Host) {
+        let Self { target, dir, control } = self;
+        let here = || PathBuf::from(".");
+        let Some(target) = target else { return (None, Host { dir: dir.unwrap_or_else(here), control }) };
+        let is_path = target.is_dir() || target.components().count() != 1 || target.as_os_str() == "..";
+        match target.to_str().filter(|_| dir.is_some() || !is_path) {
+            Some(name) => (Some(name.to_owned()), Host { dir: dir.unwrap_or_else(here), control }),
+            None => (None, Host { dir: target, control }),
+        }
+    }
+}
+
+impl DeployArguments {
+    /// What is asked of the host.
+    pub(crate) fn order(self) -> (Order, Host) {
+        let supply = match (self.source, self.file) {
+            (Some(source), _) => Supply::Source(source),
+            (None, Some(file)) => Supply::File(absolute(&file)),
+            (None, None) if self.reset => Supply::Reset,
+            (None, None) => Supply::App,
+        };
+        (Order { module: self.name, supply, sha256: self.sha256, force: self.force }, self.host)
     }
 }
 

@@ -1,5 +1,6 @@
-//! The process that makes a generation: reads the app exactly as `aegis run` did, and hands the result to the
-//! supervisor, or everything that is wrong with it.
+//! The process that makes a generation: reads the app exactly as `aegis run` did, or puts another version of one module
+//! into the generation in force, or takes up one that is kept, and hands the result to the supervisor, or everything that
+//! is wrong with it.
 //!
 //! Compilers and interpreters of what strangers wrote work here, so the process is bounded: in memory, in computing time
 //! per component, and by the supervisor in time. If it does not survive a component, the supervisor knows which one.
@@ -10,11 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_config::Environment;
+use aegis_config::{Config, Environment};
 use aegis_ipc::{
     IpcError, PROTOCOL_VERSION,
     bundle::Bundle,
+    codec,
     control::{CONTROL_BYTES_MAX, ControlSocket, ToSupervisor},
+    deploy::{Kept, Order, Task},
     handoff::{self, Handoff},
 };
 use aegis_supervisor::exit;
@@ -24,7 +27,7 @@ use nix::{
 };
 
 use crate::{
-    app::{App, Compilation, Keep, Mistakes, load_app},
+    app::{App, Compilation, Keep, Made, Mistakes, Refusal, deploy, load_app, restore},
     arguments::AppArguments,
     logging,
     output::counted,
@@ -67,6 +70,17 @@ fn make(arguments: &AppArguments, environment: &Environment) -> Result<u8, IpcEr
     deliver(&control, &hello, &[])?;
     let held = handoff.bundle.map(|held| handoff::adopt(held, "the bundle of the generation in force"));
     let held = held.transpose()?;
+    match (&handoff.task, &held) {
+        (Task::App, _) => {}
+        (Task::Deploy(order), Some(base)) => return put_in(order, base, &control),
+        (Task::Deploy(_), None) => {
+            let reasons = vec!["there is no generation in force to deploy into".to_owned()];
+            return refuse(reasons, &control);
+        }
+        (Task::Restore(kept), held) => {
+            return take_up(kept, held.as_ref(), arguments, environment, &control);
+        }
+    }
     if let Some(held) = &held
         && still_fits(held)?
     {
@@ -88,11 +102,63 @@ fn make(arguments: &AppArguments, environment: &Environment) -> Result<u8, IpcEr
         }
         Err(mistakes) => {
             let why = held.map(|_| CANNOT_FOLLOW.to_owned());
-            let reasons = why.into_iter().chain(mistakes.lines).collect();
+            refuse(why.into_iter().chain(mistakes.lines).collect(), &control)
+        }
+    }
+}
+
+fn refuse(reasons: Vec<String>, control: &ControlSocket) -> Result<u8, IpcError> {
+    let reasons = within(reasons, REASONS_BYTES_MAX);
+    deliver(control, &ToSupervisor::Invalid { reasons }, &[])?;
+    Ok(exit::CONFIGURATION)
+}
+
+/// Puts another version of one module into the generation in force.
+fn put_in(order: &Order, base: &OwnedFd, control: &ControlSocket) -> Result<u8, IpcError> {
+    let now_s = jiff::Timestamp::now().as_second();
+    let mut begins = begins(control);
+    let compilation = Compilation { keep: Keep::InDataFolder, begins: &mut begins };
+    match deploy(order, base, compilation, now_s) {
+        Ok(Made { config, bundle, code, warnings }) => {
+            logging::start(&config.log, "compile");
+            for warning in &warnings {
+                tracing::warn!("{warning}");
+            }
+            let bundle = bundle.seal_with(code)?;
+            deliver(control, &ToSupervisor::Compiled, &[bundle.as_fd()])?;
+            Ok(exit::FINE)
+        }
+        Err(Refusal::Mistakes(mistakes)) => refuse(mistakes, control),
+        Err(Refusal::Incompatible(reasons)) => {
             let reasons = within(reasons, REASONS_BYTES_MAX);
-            deliver(&control, &ToSupervisor::Invalid { reasons }, &[])?;
+            deliver(control, &ToSupervisor::Incompatible { reasons }, &[])?;
             Ok(exit::CONFIGURATION)
         }
+    }
+}
+
+/// Takes up a generation that is kept on disk.
+fn take_up(
+    kept: &Kept,
+    in_force: Option<&OwnedFd>,
+    arguments: &AppArguments,
+    environment: &Environment,
+    control: &ControlSocket,
+) -> Result<u8, IpcError> {
+    let flags = arguments.overrides();
+    let running: Config = match in_force {
+        Some(held) => codec::decode(&Bundle::read(held)?.config)?,
+        None => match Config::load(&arguments.folder, &flags, environment) {
+            Ok(loaded) => loaded.config,
+            Err(errors) => return refuse(errors.lines(), control),
+        },
+    };
+    match restore(kept, &running, &flags) {
+        Ok(bundle) => {
+            deliver(control, &ToSupervisor::Compiled, &[bundle.as_fd()])?;
+            Ok(exit::FINE)
+        }
+        Err(reason) => refuse(vec![reason], control),
     }
 }
 
@@ -102,14 +168,19 @@ fn read_app(
     environment: &Environment,
     control: &ControlSocket,
 ) -> Result<App, Mistakes> {
-    let mut begins = |origin: &str, engine: &str| {
+    let mut begins = begins(control);
+    let compilation = Compilation { keep: Keep::InDataFolder, begins: &mut begins };
+    load_app(&arguments.folder, &arguments.overrides(), environment, compilation)
+}
+
+/// What is done before each component.
+fn begins(control: &ControlSocket) -> impl FnMut(&str, &str) {
+    |origin, engine| {
         let working = ToSupervisor::Working { on: origin.to_owned(), engine: engine.to_owned() };
         // Without these words the work is the same.
         let _ = control.send(&working, &[]);
         renew_computing_time();
-    };
-    let compilation = Compilation { keep: Keep::InDataFolder, begins: &mut begins };
-    load_app(&arguments.folder, &arguments.overrides(), environment, compilation)
+    }
 }
 
 /// Whether this image can run the code of a generation that another one made.

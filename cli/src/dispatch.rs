@@ -3,7 +3,10 @@
 use std::ffi::OsString;
 
 use aegis_config::environment;
-use aegis_ipc::operator::{Request, StopMode};
+use aegis_ipc::{
+    deploy::{Order, Supply},
+    operator::{Request, StopMode},
+};
 use aegis_supervisor::exit;
 use clap::{Parser, error::ErrorKind};
 
@@ -44,7 +47,19 @@ fn carry_out(arguments: Arguments) -> u8 {
         Command::Data(command) => return data::run(&command, &environment, form),
         Command::Status { host, watch: true } => return operate::watch(&host.into(), &environment, form),
         Command::Status { host, watch: false } => (host.into(), Request::Status),
-        Command::Reload(host) => (host.into(), Request::Reload { wait: true }),
+        Command::Reload(reload) => match reload.resolve() {
+            (None, host) => (host, Request::Reload { wait: true }),
+            (Some(module), host) => {
+                let order = Order { module, supply: Supply::App, sha256: None, force: false };
+                (host, Request::Deploy { order, wait: true })
+            }
+        },
+        Command::Deploy(arguments) => {
+            let wait = !arguments.no_wait;
+            let (order, host) = arguments.order();
+            (host, Request::Deploy { order, wait })
+        }
+        Command::Rollback(host) => (host.into(), Request::Rollback),
         Command::Scale { workers, host } => (host, Request::Scale { workers }),
         Command::Drain(host) => (host.into(), Request::Drain),
         Command::Restart { slot, host } => (host, Request::Restart { slot }),

@@ -112,6 +112,9 @@ fn carry_out(
             outlive(client, progress)?;
             Ok(Reply::Done)
         }
+        Reply::Accepted { job } if matches!(request, Request::Deploy { wait: false, .. }) => {
+            Ok(Reply::Accepted { job })
+        }
         Reply::Accepted { job } => Ok(Reply::Job(follow(client, job, progress)?)),
         reply => Ok(reply),
     }
@@ -211,11 +214,17 @@ fn show(reply: &Reply, form: Form) {
         (reply, Form::Json) => output::json(reply),
         (Reply::Status(status), Form::Text) => output::result(&status::render(status)),
         (Reply::Job(job), Form::Text) => match job.verdict {
-            Some(Verdict::Rejected { .. } | Verdict::RolledBack { .. } | Verdict::Superseded) => {
+            Some(
+                Verdict::Rejected { .. }
+                | Verdict::Incompatible { .. }
+                | Verdict::RolledBack { .. }
+                | Verdict::Superseded,
+            ) => {
                 output::complain(&status::ended(job));
             }
             Some(Verdict::Done | Verdict::Unchanged) | None => output::result(&(status::ended(job) + "\n")),
         },
+        (Reply::Accepted { job }, Form::Text) => output::result(&format!("accepted as job {job}\n")),
         (_, Form::Text) => {}
     }
 }

@@ -1,57 +1,130 @@
 //! `aegis run`: check everything, then become the supervisor.
+//!
+//! A host does not stay away because of its app: what somebody has put back stays, and when the modules have mistakes by
+//! now, it comes up on the last generation that was good. Both are said aloud. A mistake in the configuration itself is
+//! refused, because it is not known then where the data are.
 
-use std::{os::unix::process::CommandExt, process::Command};
+use std::{os::unix::process::CommandExt, path::Path, process::Command};
 
 use aegis_config::{Config, Environment};
-use aegis_supervisor::exit;
+use aegis_supervisor::{Instead, exit, fleet::hold::Cause, kept, with_causes};
 
 use crate::{
-    app::{Compilation, Keep, load_app},
+    app::{Blame, Compilation, Keep, Mistakes, find, last_good, load_app},
     arguments::{AppArguments, RunArguments},
     check, logging,
-    output::{self, Form},
+    output::{self, Form, counted, listed},
 };
 
 /// Where a process finds the image that it runs, whatever became of the file.
 const RUNNING_IMAGE: &str = "/proc/self/exe";
+/// Words for the two reasons to begin with something else than the app.
+const CAUSES: [(&str, Cause); 2] = [("pinned", Cause::Pinned), ("mistakes", Cause::Mistakes)];
+/// Characters of the mistakes of an app that its host repeats in its status.
+const REASON_CHARACTERS_MAX: usize = 500;
 
 /// Runs the app until it is stopped.
 pub(crate) fn run(arguments: RunArguments, environment: &Environment, form: Form) -> u8 {
-    let RunArguments { app: arguments, is_checked } = arguments;
+    let RunArguments { app: arguments, is_checked, instead } = arguments;
     let arguments = arguments.absolute();
     if !is_checked {
-        let loaded = Compilation::quiet(Keep::InDataFolder, |compilation| {
-            load_app(&arguments.folder, &arguments.overrides(), environment, compilation)
-        });
-        return match loaded {
-            Ok(app) => {
-                logging::start(&app.config.log, "supervisor");
-                for warning in &app.warnings {
-                    tracing::warn!("{warning}");
-                }
-                begin_anew(&arguments)
-            }
-            Err(mistakes) => check::refuse(&mistakes, form),
-        };
+        return check_first(&arguments, environment, form);
     }
     // The modules are the business of the compile helper, which the supervisor starts first of all.
     let loaded = match Config::load(&arguments.folder, &arguments.overrides(), environment) {
         Ok(loaded) => loaded,
         Err(errors) => {
-            output::complain(&output::listed("the configuration has just changed", &errors.lines()));
+            output::complain(&listed("the configuration has just changed", &errors.lines()));
             return exit::CONFIGURATION;
         }
     };
     logging::start(&loaded.config.log, "supervisor");
-    let compile_arguments = arguments.compile_arguments();
-    aegis_supervisor::run(aegis_supervisor::Start { config: loaded.config, compile_arguments })
+    let (compile_arguments, instead) = (arguments.compile_arguments(), instead_of(&instead));
+    aegis_supervisor::run(aegis_supervisor::Start { config: loaded.config, compile_arguments, instead })
+}
+
+/// Looks at the app, unless it is known already that something else is to come up.
+fn check_first(arguments: &AppArguments, environment: &Environment, form: Form) -> u8 {
+    let config = Config::load(&arguments.folder, &arguments.overrides(), environment);
+    let data_dir = config.ok().map(|loaded| loaded.config.data_dir);
+    if let Some(instead) = data_dir.as_deref().and_then(pinned) {
+        return begin_anew(arguments, Some(&instead));
+    }
+    let loaded = Compilation::quiet(Keep::InDataFolder, |compilation| {
+        load_app(&arguments.folder, &arguments.overrides(), environment, compilation)
+    });
+    match loaded {
+        Ok(app) => {
+            logging::start(&app.config.log, "supervisor");
+            for warning in &app.warnings {
+                tracing::warn!("{warning}");
+            }
+            begin_anew(arguments, None)
+        }
+        Err(mistakes) => match data_dir.as_deref().and_then(|data_dir| good_before(data_dir, &mistakes)) {
+            Some(instead) => begin_anew(arguments, Some(&instead)),
+            None => check::refuse(&mistakes, form),
+        },
+    }
+}
+
+/// What was put back, if somebody has done that and it is still there.
+fn pinned(data_dir: &Path) -> Option<Instead> {
+    let digest = match kept::pinned(data_dir) {
+        Ok(digest) => digest?,
+        Err(error) => {
+            output::complain(&format!("what was put back is not known: {}", with_causes(&error)));
+            return None;
+        }
+    };
+    match find(data_dir, &digest) {
+        Ok(_) => {
+            let reason = "rolled back on request; it stays until `aegis reload`".to_owned();
+            output::complain(&format!("the host does not come up on the app folder: {reason}"));
+            Some(Instead { digest, cause: Cause::Pinned, reason })
+        }
+        Err(reason) => {
+            output::complain(&format!(
+                "the generation that was put back cannot come up, so the app folder does: {reason}"
+            ));
+            None
+        }
+    }
+}
+
+/// The last generation that was good, when only modules have mistakes and there is one.
+fn good_before(data_dir: &Path, mistakes: &Mistakes) -> Option<Instead> {
+    if mistakes.blame == Blame::CommandLine {
+        return None;
+    }
+    let digest = last_good(data_dir).ok()?;
+    let count = counted(mistakes.lines.len(), "mistake");
+    let heading = format!(
+        "{count} found in the app; the host comes up on the LAST GOOD generation instead, until a reload finds none"
+    );
+    output::complain(&listed(&heading, &mistakes.lines));
+    let told: String = mistakes.lines.join("; ").chars().take(REASON_CHARACTERS_MAX).collect();
+    let reason = format!("the last good generation, because the app has {count}: {told}");
+    Some(Instead { digest, cause: Cause::Mistakes, reason })
 }
 
 /// Goes on as a fresh image in the same process: what checking the modules took in memory would stay with the
 /// supervisor for as long as the host runs.
-fn begin_anew(arguments: &AppArguments) -> u8 {
+fn begin_anew(arguments: &AppArguments, instead: Option<&Instead>) -> u8 {
     let mut command = Command::new(RUNNING_IMAGE);
-    let error = command.arg0("aegis").args(["run", "--checked"]).args(arguments.compile_arguments()).exec();
+    command.arg0("aegis").args(["run", "--checked"]);
+    if let Some(Instead { digest, cause, reason }) = instead {
+        let word = CAUSES.iter().find(|(_, known)| known == cause).map_or("", |(word, _)| word);
+        command.args(["--instead", word, digest, reason]);
+    }
+    let error = command.args(arguments.compile_arguments()).exec();
     output::complain(&format!("run: executing {RUNNING_IMAGE}: {error}"));
     exit::OS
+}
+
+/// What the image before has found out.
+fn instead_of(words: &[String]) -> Option<Instead> {
+    let [word, digest, reason] = words else { return None };
+    let (_, cause) = *CAUSES.iter().find(|(known, _)| known == word)?;
+    Some(Instead { digest: digest.clone(), cause, reason: reason.clone() })
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use aegis_ipc::operator::{Death, Job, Status, Verdict, WorkerStatus};
+use aegis_ipc::operator::{Death, DeployedModule, Job, Status, Verdict, WorkerStatus};
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +37,14 @@ pub(crate) fn render(status: &Status) -> String {
         "store {}, pid {}, {restarts}, {} changes durable",
         store.state, store.pid, store.durable
     );
+    if let Some(notice) = &status.notice {
+        let _ = writeln!(text, "not the app folder: {notice}");
+    }
+    for DeployedModule { module, deployed } in &status.deployed {
+        let since = jiff::Timestamp::from_second(deployed.since_s).map(|since| format!(" since {since}"));
+        let (digest, since) = (short(&deployed.sha256), since.unwrap_or_default());
+        let _ = writeln!(text, "module {module} deployed from {} ({digest}){since}", deployed.source);
+    }
     let rows: Vec<_> = status.workers.iter().map(row).collect();
     let _ = write!(text, "\n{}", table(&rows));
     for job in &status.jobs {
@@ -57,13 +65,19 @@ pub(crate) fn ended(job: &Job) -> String {
     let kind = &job.kind;
     match &job.verdict {
         None => format!("{kind} {}: {}", job.job, job.step),
-        Some(Verdict::Done) if ["reload", "upgrade"].contains(&kind.as_str()) => {
+        Some(Verdict::Done) if ["reload", "deploy", "rollback", "upgrade"].contains(&kind.as_str()) => {
             format!("{kind} done, generation {} is in force", job.generation)
         }
         Some(Verdict::Done) => format!("{kind} done"),
         Some(Verdict::Unchanged) => format!("{kind}: nothing has changed, nothing was done"),
         Some(Verdict::Rejected { reasons }) => {
             crate::output::listed(&format!("{kind} rejected, nothing was touched"), reasons)
+        }
+        Some(Verdict::Incompatible { reasons }) => {
+            let heading = format!(
+                "{kind} refused, nothing was touched: others would notice (--force does it all the same)"
+            );
+            crate::output::listed(&heading, reasons)
         }
         Some(Verdict::RolledBack { reason }) => format!("{kind} rolled back: {reason}"),
         Some(Verdict::Superseded) => format!("{kind} superseded by a newer request before it began"),

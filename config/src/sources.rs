@@ -128,6 +128,24 @@ impl Sources {
     }
 }
 
+impl ModuleSource {
+    /// A source that is named elsewhere than in `aegis.toml`, in the same form; without a token.
+    ///
+    /// # Errors
+    /// What was found and what is expected.
+    pub fn read(address: &str, sha256: Option<&str>) -> Result<Self, String> {
+        let (url, reference) = match in_repository(address, GITHUB_API) {
+            Some((url, reference)) => (url, Some(reference)),
+            None if is_address(address) => (address.to_owned(), None),
+            None => return Err(format!("found {address:?}, expected {}", address_expected())),
+        };
+        if url.ends_with(".wasm") && sha256.is_none() {
+            return Err(format!("found {address:?} alone, expected its sha256 as well"));
+        }
+        Ok(Self { url, reference, sha256: sha256.map(str::to_owned), token_file: None })
+    }
+}
+
 fn is_about(mistake: &ConfigError, key: &str) -> bool {
     matches!(mistake, ConfigError::Value { place: Place::File { key: found, .. }, .. } if found == key)
 }
@@ -250,6 +268,18 @@ mod tests {
             "gitlab:team/modules/order@main",
         ] {
             assert_eq!(in_repository(address, GITHUB_API), None, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_source_that_is_named_elsewhere_is_read_in_the_same_way() {
+        let digest = "ab".repeat(32);
+        let read = ModuleSource::read("https://a.example/x.wasm", Some(&digest)).unwrap();
+        assert_eq!((read.url.as_str(), read.sha256), ("https://a.example/x.wasm", Some(digest)));
+        let read = ModuleSource::read("github:team/modules/order@main", None).unwrap();
+        assert_eq!(read.reference.as_deref(), Some("main"));
+        for address in ["https://a.example/x.wasm", "http://a.example/", "order", ""] {
+            assert!(ModuleSource::read(address, None).unwrap_err().starts_with("found "), "{address}");
         }
     }
 

@@ -18,7 +18,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{IpcError, codec, sealed};
+use crate::{IpcError, codec, deploy::Member, sealed};
 
 /// Layout of [`Bundle`] itself.
 pub const BUNDLE_FORMAT: u32 = 2;
@@ -39,7 +39,7 @@ const HEADER_BYTES: u64 = 16;
 pub struct Bundle {
     /// [`BUNDLE_FORMAT`].
     pub format: u32,
-    /// Digest over configuration and catalog, hexadecimal: equal digests mean nothing to do. The catalog names the digest
+    /// Digest over configuration, catalog and what was deployed, hexadecimal: equal digests mean nothing to do. The catalog names the digest
     /// of every component, so it stands for the code as well.
     pub digest: String,
     /// Who can run the code: the compatibility tag of the compiler that made it. Empty without code.
@@ -54,6 +54,9 @@ pub struct Bundle {
     /// Where the code of each component is.
     #[serde(default)]
     pub code: Vec<CodePlace>,
+    /// The modules that it consists of.
+    #[serde(default)]
+    pub modules: Vec<Member>,
 }
 
 /// Where the code of a component lies in a bundle.
@@ -215,6 +218,7 @@ mod tests {
             config: vec![1, 2],
             catalog: vec![3; catalog_bytes],
             code: Vec::new(),
+            modules: Vec::new(),
         }
     }
 
@@ -301,7 +305,7 @@ mod tests {
         insta::assert_snapshot!(messages.join("\n"), @"
         a generation bundle: found 7 bytes, expected a header at least
         a generation bundle: found another beginning, expected the layout of this version
-        a generation bundle: found 71 bytes, expected 56 behind the header at least
+        a generation bundle: found 80 bytes, expected 65 behind the header at least
         cannot decode aegis_ipc::bundle::Bundle
         frame of 1073741825 bytes refused: at most 1073741824 are accepted
         format of a generation bundle: found 3, expected 2

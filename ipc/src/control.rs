@@ -127,6 +127,11 @@ pub enum ToSupervisor {
         /// Why, all reasons at once.
         reasons: Vec<String>,
     },
+    /// Compile helper: clients or documents would notice the module that was to be deployed.
+    Incompatible {
+        /// What they would notice, all at once.
+        reasons: Vec<String>,
+    },
     /// It leaves by its own will, with nothing left to do.
     Bye,
 }

@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::IpcError;
+use crate::{IpcError, deploy::Task};
 
 /// Environment variable that carries the [`Handoff`] as JSON.
 pub const HANDOFF_VARIABLE: &str = "AEGIS_HANDOFF";
@@ -31,7 +31,7 @@ pub struct Handoff {
     pub control: RawFd,
     /// The board's memory file.
     pub board: RawFd,
-    /// The generation's bundle; absent for the compile helper.
+    /// The generation's bundle. Compile helper: that of the generation in force, when it is needed.
     pub bundle: Option<RawFd>,
     /// Listening sockets for clients.
     pub listeners: Vec<InheritedListener>,
@@ -42,6 +42,9 @@ pub struct Handoff {
     /// Store: what its predecessor had only in memory, when that could keep it (see [`crate::kept`]).
     #[serde(default)]
     pub kept: Option<RawFd>,
+    /// Compile helper: what it is to make.
+    #[serde(default)]
+    pub task: Task,
 }
 
 /// One inherited listening socket.

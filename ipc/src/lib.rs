@@ -17,6 +17,7 @@
 //!   heartbeats, gauges and counters.
 //! * [`bundle`]: one generation (resolved configuration and catalog), pinned by digest, in a sealed memory file.
 //! * [`sealed`]: memory files that nobody can change any more, the carriers of bundles and of what outlives a process.
+//! * [`deploy`]: one module instead of all, and which modules a generation consists of.
 //! * [`handoff`]: which descriptors a child inherits, under which numbers.
 //! * [`residence`]: how a process stays small.
 //!
@@ -31,6 +32,7 @@ pub mod bundle;
 pub mod codec;
 pub mod control;
 pub mod data;
+pub mod deploy;
 pub mod error;
 pub mod frame;
 pub mod handoff;

@@ -4,12 +4,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::deploy::{Deployed, Order};
+
 /// Longest line either side accepts, bytes.
 pub const LINE_BYTES_MAX: usize = 256 * 1024;
 
 /// A request to the supervisor.
 ///
-/// Everything that takes time ([`Reload`](Self::Reload), [`Scale`](Self::Scale), [`Restart`](Self::Restart),
+/// Everything that takes time ([`Reload`](Self::Reload), [`Deploy`](Self::Deploy), [`Rollback`](Self::Rollback),
+/// [`Scale`](Self::Scale), [`Restart`](Self::Restart),
 /// [`Drain`](Self::Drain), [`Upgrade`](Self::Upgrade), [`Stop`](Self::Stop)) is answered with [`Reply::Accepted`], then
 /// [`Reply::Progress`] per step, then [`Reply::Job`] with a verdict, or with a single [`Reply::Error`]. Who is not
 /// interested closes the connection; the job goes on.
@@ -26,6 +29,16 @@ pub enum Request {
         #[serde(default)]
         wait: bool,
     },
+    /// Go to a generation in which one module is another version, and everything else as it is.
+    Deploy {
+        /// Which, and from where.
+        order: Order,
+        /// As with [`Request::Reload`].
+        #[serde(default)]
+        wait: bool,
+    },
+    /// Go to the generation that was in force before the last change, and stay there until somebody asks for another.
+    Rollback,
     /// Change the number of workers until the next reload.
     Scale {
         /// New count, at least 1.
@@ -105,7 +118,7 @@ pub enum Reply {
 pub struct Job {
     /// Number of the job.
     pub job: u64,
-    /// `reload`, `restart`, `scale` or `upgrade`.
+    /// `reload`, `deploy`, `rollback`, `restart`, `scale` or `upgrade`.
     pub kind: String,
     /// The step it is in, or ended in.
     pub step: String,
@@ -128,6 +141,11 @@ pub enum Verdict {
         /// Why, all reasons at once.
         reasons: Vec<String>,
     },
+    /// Clients or documents would notice, and nobody said that they may; nothing was touched.
+    Incompatible {
+        /// What they would notice, all at once.
+        reasons: Vec<String>,
+    },
     /// Found bad on the way; the old generation serves.
     RolledBack {
         /// Why.
@@ -143,7 +161,7 @@ impl Verdict {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Done | Self::Unchanged => 0,
-            Self::Rejected { .. } => 3,
+            Self::Rejected { .. } | Self::Incompatible { .. } => 3,
             Self::RolledBack { .. } => 4,
             Self::Superseded => 5,
         }
@@ -167,6 +185,12 @@ pub struct Status {
     pub generation: u64,
     /// Digest of that generation.
     pub digest: String,
+    /// Why the generation in force is not that of the app folder, when it was put back.
+    #[serde(default)]
+    pub notice: Option<String>,
+    /// Modules that were deployed in place of what the app folder says.
+    #[serde(default)]
+    pub deployed: Vec<DeployedModule>,
     /// Workers wanted.
     pub workers_wanted: u32,
     /// Every worker process, draining ones included.
@@ -181,6 +205,16 @@ pub struct Status {
     pub deaths: Vec<Death>,
     /// Longest single pass of the supervisor's loop, microseconds.
     pub loop_longest_us: u64,
+}
+
+/// A module that is not what the app folder says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeployedModule {
+    /// Its name.
+    pub module: String,
+    /// What it is instead.
+    #[serde(flatten)]
+    pub deployed: Deployed,
 }
 
 /// One worker process.

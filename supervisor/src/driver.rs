@@ -21,7 +21,7 @@ use std::{
 };
 
 use aegis_config::Config;
-use aegis_ipc::{board::Board, board::monotonic_ms};
+use aegis_ipc::{board::Board, board::monotonic_ms, deploy::Task};
 
 use crate::{
     control, exit,
@@ -95,8 +95,10 @@ pub(crate) struct Driver {
     compile_arguments: Vec<OsString>,
     watch: Option<Watch>,
     upgrading: Option<Upgrading>,
-    /// The last good generation on its way to the disk, and its number.
-    keeping: Option<(u64, Writing)>,
+    /// Generations on their way to the disk, with their numbers.
+    keeping: VecDeque<(u64, Writing)>,
+    /// What helpers are to make that are about to be spawned.
+    tasks: BTreeMap<ChildId, Task>,
     /// Compatibility tag of the code that images of today make, as far as a helper has told.
     engine: Option<String>,
     log_file: Option<PathBuf>,
@@ -179,8 +181,8 @@ impl Driver {
         self.settle_events();
         self.answer_operators();
         if let Some(code) = self.exit {
-            while self.keeping.is_some() {
-                self.keep_last_good();
+            while !self.keeping.is_empty() {
+                self.keep_generations();
             }
             self.leave();
             return Some(code);
@@ -226,6 +228,11 @@ impl Driver {
             }
             Source::Rehearsal => self.follow_rehearsal(),
         }
+    }
+
+    /// The generation in force, if there is one.
+    fn in_force(&self) -> Option<&Generation> {
+        self.generations.get(&self.fleet.status(monotonic_ms()).generation)
     }
 
     /// The configuration of the generation in force; that of any held one before there is one.

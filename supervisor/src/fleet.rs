@@ -18,7 +18,7 @@
 //! 1. *timers* (`lives`): whoever had to be ready, gone or alive by now and is not, is killed;
 //! 2. *slots* (`slots`): each of the N wanted slots has a generation it should serve. An empty slot is filled, a wrong
 //!    worker is replaced, the new one first. This alone makes the fleet converge from any state whatsoever;
-//! 3. *rollout* (`rollout`, `probe`, `canary`, `wave`, `fallback`): decides which generation that is.
+//! 3. *rollout* (`rollout`, `probe`, `canary`, `wave`, `hold`, `fallback`): decides which generation that is.
 //!
 //! What always holds, and is checked after every event by the simulation in the tests:
 //!
@@ -29,8 +29,8 @@
 //! * Never more than N + surge worker processes that are neither draining nor killed. A crashed or killed worker's
 //!   replacement fills its place among the N and needs no surge.
 //! * At most two workers at a time start because of crashes, at most eight by plan, beyond a rollout.
-//! * One rollout runs, at most one request waits. Requests of its kind join the waiting one and share its verdict, a
-//!   request of another kind supersedes it. Every asker gets exactly one verdict.
+//! * One rollout runs, at most one request waits, and behind it a bounded line of deployments. Requests of its kind join
+//!   the waiting one and share its verdict, a request of another kind supersedes it; deployments supersede nothing. Every asker gets exactly one verdict.
 //! * The store is told about a generation before any worker of it starts.
 //! * It gives up on nothing while anything serves or could: exit happens on request, or when the very first start fails
 //!   for a reason that will not go away.
@@ -43,6 +43,7 @@ pub mod event;
 mod fallback;
 mod generation;
 mod health;
+pub mod hold;
 mod jobs;
 mod judge;
 mod lives;
@@ -73,6 +74,7 @@ use self::{
     backoff::Backoff,
     chance::Chance,
     generation::{Bad, Generation, Previous},
+    hold::Hold,
     jobs::Jobs,
     probe::Helper,
     requests::{Scaling, Waiting},
@@ -134,6 +136,12 @@ pub struct Fleet {
     jobs: Jobs,
     rollout: Option<Rollout>,
     waiting: Option<Waiting>,
+    /// Deployments that wait, oldest first.
+    #[serde(default)]
+    line: VecDeque<Waiting>,
+    /// Why the generation in force is not that of the app folder.
+    #[serde(default)]
+    hold: Option<Hold>,
     scaling: Option<Scaling>,
     #[serde(skip)]
     actions: Vec<Action>,
@@ -193,6 +201,8 @@ impl Fleet {
             jobs: Jobs::new(),
             rollout: None,
             waiting: None,
+            line: VecDeque::new(),
+            hold: None,
             scaling: None,
             actions: Vec::new(),
         }
@@ -244,6 +254,7 @@ impl Fleet {
             Event::Working { child, on } => self.working(child, on),
             Event::Compiled { child, digest, policy } => self.compiled(child, &digest, *policy),
             Event::Invalid { child, reasons } => self.invalid(child, reasons),
+            Event::Incompatible { child, reasons } => self.incompatible(child, reasons),
             Event::ListenersBound { generation } => self.listeners_bound(generation),
             Event::ListenersFailed { generation, reasons } => self.listeners_failed(generation, reasons),
             Event::Prepared { child, generation } => self.prepared(child, generation),

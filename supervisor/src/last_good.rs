@@ -1,7 +1,7 @@
 //! The last generation that was in force, kept on disk so that it survives everything: a generation that cannot serve
-//! after a cold start is rolled back to it.
+//! after a cold start is rolled back to it. Beside it the one before, for whoever asks to go back.
 //!
-//! One file, `generations/last-good` in the data directory: the bytes of the bundle, its code included, so that a host
+//! One file each, `generations/last-good` and `generations/previous` in the data directory: the bytes of the bundle, its code included, so that a host
 //! can serve from it without compiling anything, between their length and their checksum. It is replaced as a whole
 //! (written beside, synced, renamed, directory synced), so a reader finds the old one or the new.
 //!
@@ -22,8 +22,8 @@ use aegis_ipc::{IpcError, bundle::BUNDLE_BYTES_MAX, sealed};
 use crate::SupervisorError;
 
 const FOLDER: &str = "generations";
-const FILE: &str = "last-good";
-const FILE_BEING_WRITTEN: &str = "last-good.new";
+const LAST_GOOD: &str = "last-good";
+const PREVIOUS: &str = "previous";
 /// What the file begins with.
 const MAGIC: [u8; 8] = *b"AEGISLG2";
 /// Bytes in front of the bundle: the magic and the bundle's length.
@@ -35,10 +35,11 @@ const PIECE_BYTES: usize = 256 * 1024;
 /// Bytes that are written and synced in one pass of the loop. Most bundles without code fit.
 const STEP_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Where the last good generation of a data directory is.
+/// Where a data directory has the last good generation, or the one before it.
 #[derive(Debug, Clone)]
 pub struct LastGood {
     folder: PathBuf,
+    file: &'static str,
 }
 
 /// Why there is no last good generation to go back to.
@@ -48,7 +49,7 @@ pub enum Missing {
     #[error("no generation was in force on this data before")]
     Never,
     /// The file is there, and not as it was written.
-    #[error("the last good generation in {path} cannot be used: {reason}")]
+    #[error("the generation that is kept in {path} cannot be used: {reason}")]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -81,7 +82,13 @@ impl LastGood {
     /// The one of this data directory.
     #[must_use]
     pub fn of(data_directory: &Path) -> Self {
-        Self { folder: data_directory.join(FOLDER) }
+        Self { folder: data_directory.join(FOLDER), file: LAST_GOOD }
+    }
+
+    /// The one that was in force before the last good one of this data directory was.
+    #[must_use]
+    pub fn previous_of(data_directory: &Path) -> Self {
+        Self { folder: data_directory.join(FOLDER), file: PREVIOUS }
     }
 
     /// Begins to write the bundle behind `bundle`. Nothing is replaced before all of it is there.
@@ -99,7 +106,7 @@ impl LastGood {
         checksum.update(&header);
         let create = || {
             std::fs::create_dir_all(&self.folder)?;
-            let mut file = File::create(self.folder.join(FILE_BEING_WRITTEN))?;
+            let mut file = File::create(self.path_being_written())?;
             // A configuration may have a secret in it.
             file.set_permissions(Permissions::from_mode(0o600))?;
             file.write_all(&header)?;
@@ -111,7 +118,7 @@ impl LastGood {
 
     /// Reads it into a new sealed memory file.
     pub fn read(&self) -> Result<OwnedFd, Missing> {
-        let path = self.folder.join(FILE);
+        let path = self.folder.join(self.file);
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Missing::Never),
@@ -121,11 +128,21 @@ impl LastGood {
     }
 
     fn failed(&self, error: io::Error) -> SupervisorError {
-        SupervisorError::os(format!("writing {}", self.folder.join(FILE).display()), error)
+        SupervisorError::os(format!("writing {}", self.folder.join(self.file).display()), error)
+    }
+
+    fn path_being_written(&self) -> PathBuf {
+        self.folder.join(format!("{}.new", self.file))
     }
 }
 
 impl Writing {
+    /// Whether this is where it goes to.
+    #[must_use]
+    pub fn goes_to(&self, place: &LastGood) -> bool {
+        (&self.last_good.folder, self.last_good.file) == (&place.folder, place.file)
+    }
+
     /// Writes the next part.
     pub fn advance(&mut self) -> Result<Progress, SupervisorError> {
         let until = self.length.min(self.written.saturating_add(STEP_BYTES));
@@ -150,10 +167,10 @@ impl Writing {
     }
 
     fn replace(&mut self) -> io::Result<()> {
-        let folder = &self.last_good.folder;
+        let LastGood { folder, file } = &self.last_good;
         self.file.write_all(&self.checksum.clone().finalize().to_le_bytes())?;
         self.file.sync_all()?;
-        std::fs::rename(folder.join(FILE_BEING_WRITTEN), folder.join(FILE))?;
+        std::fs::rename(self.last_good.path_being_written(), folder.join(file))?;
         File::open(folder)?.sync_all()
     }
 }
@@ -231,6 +248,7 @@ mod tests {
             config: vec![1; 100],
             catalog: vec![2; 5000],
             code: Vec::new(),
+            modules: Vec::new(),
         }
     }
 
@@ -289,7 +307,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let last_good = LastGood::of(directory.path());
         write(&last_good, &bundle("x").seal().unwrap());
-        let path = directory.path().join(FOLDER).join(FILE);
+        let path = directory.path().join(FOLDER).join(LAST_GOOD);
         let whole = std::fs::read(&path).unwrap();
         for position in (0..whole.len()).step_by(97).chain([whole.len() - 1]) {
             std::fs::write(&path, &whole[..position]).unwrap();
@@ -306,7 +324,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let folder = directory.path().join(FOLDER);
         std::fs::create_dir(&folder).unwrap();
-        std::fs::write(folder.join(FILE), [7; 100]).unwrap();
+        std::fs::write(folder.join(LAST_GOOD), [7; 100]).unwrap();
         let message = LastGood::of(directory.path()).read().unwrap_err().to_string();
         assert!(
             message.ends_with("expected what this version of aegis writes; another one may have written it"),

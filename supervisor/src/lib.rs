@@ -20,7 +20,7 @@
 //! * Killed itself, it leaves workers that finish what they have and go; the next one waits for their addresses.
 //!
 //! Read in this order: [`fleet`] (what there should be), `driver` (the loop), [`process`], [`listen`], [`signals`],
-//! [`control`] and [`relay`] (who asks), [`probe`] and [`last_good`] (generations), `upgrade` and `resume` (the next
+//! [`control`] and [`relay`] (who asks), [`probe`], [`last_good`] and [`kept`] (generations), `upgrade` and `resume` (the next
 //! image), [`notify`], [`logs`], [`watch`], [`lock`].
 
 #![forbid(unsafe_code)]
@@ -33,6 +33,7 @@ pub mod control;
 mod driver;
 mod error;
 pub mod fleet;
+pub mod kept;
 pub mod last_good;
 pub mod listen;
 pub mod lock;
@@ -55,6 +56,19 @@ pub struct Start {
     pub config: Config,
     /// Arguments after `compile` that make the compile helper load the same app with the same flags.
     pub compile_arguments: Vec<OsString>,
+    /// A generation that is kept on disk, to begin with instead of the app.
+    pub instead: Option<Instead>,
+}
+
+/// What a host begins with instead of the app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instead {
+    /// Digest of the generation.
+    pub digest: String,
+    /// Why not with the app.
+    pub cause: fleet::hold::Cause,
+    /// The same for people.
+    pub reason: String,
 }
 
 /// Becomes the supervisor of a host, until that ends. The value is the exit status of the process.

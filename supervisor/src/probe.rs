@@ -6,7 +6,7 @@
 use std::{os::fd::OwnedFd, path::PathBuf};
 
 use aegis_config::Config;
-use aegis_ipc::{bundle::Bundle, codec};
+use aegis_ipc::{bundle::Bundle, codec, deploy::Member};
 use serde::{Deserialize, Serialize};
 
 use crate::{listen::Binding, with_causes};
@@ -22,6 +22,8 @@ pub struct Generation {
     pub engine: String,
     /// Its configuration.
     pub config: Config,
+    /// Its modules that are not what the app folder says.
+    pub deployed: Vec<Member>,
     /// The sockets that serve it, once they are bound.
     pub bindings: Vec<Binding>,
 }
@@ -63,13 +65,14 @@ impl Identity {
 impl Generation {
     /// Opens the bundle of a generation. All that speaks against it at once.
     pub fn open(bundle: OwnedFd, identity: &Identity) -> Result<Self, Vec<String>> {
-        let Bundle { format: _, digest, engine, config, catalog: _, code: _ } =
+        let Bundle { format: _, digest, engine, config, catalog: _, code: _, modules } =
             Bundle::read(&bundle).map_err(|error| vec![with_causes(&error)])?;
         let config: Config = codec::decode(&config)
             .map_err(|error| vec![format!("the configuration in the bundle: {}", with_causes(&error))])?;
         let contradictions = identity.contradictions(&config);
         if contradictions.is_empty() {
-            Ok(Self { bundle, digest, engine, config, bindings: Vec::new() })
+            let deployed = modules.into_iter().filter(|module| module.deployed.is_some()).collect();
+            Ok(Self { bundle, digest, engine, config, deployed, bindings: Vec::new() })
         } else {
             Err(contradictions)
         }
@@ -77,12 +80,13 @@ impl Generation {
 
     /// The same generation, to be held under another number.
     pub fn duplicate(&self) -> std::io::Result<Self> {
-        let Self { bundle, digest, engine, config, bindings } = self;
+        let Self { bundle, digest, engine, config, deployed, bindings } = self;
         Ok(Self {
             bundle: bundle.try_clone()?,
             digest: digest.clone(),
             engine: engine.clone(),
             config: config.clone(),
+            deployed: deployed.clone(),
             bindings: bindings.clone(),
         })
     }
@@ -120,6 +124,7 @@ mod tests {
             config,
             catalog: vec![0xff; 10],
             code: Vec::new(),
+            modules: Vec::new(),
         };
         bundle.seal().unwrap()
     }

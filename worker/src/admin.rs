@@ -1,5 +1,6 @@
 //! What operators ask over HTTP: is it alive, how is it doing, what does it serve, and would it please reload.
 
+mod deploy;
 mod details;
 mod jobs;
 mod metrics;
@@ -21,6 +22,7 @@ use crate::{
     route::Place,
 };
 
+pub(crate) use deploy::answer as answer_deploy;
 pub(crate) use webhook::answer as answer_webhook;
 
 /// Content type of the metrics (Prometheus text format 0.0.4).
@@ -51,12 +53,13 @@ pub(crate) async fn answer(
         Place::Reload => jobs::reload(host, query, envelope).await,
         Place::Job(job) => jobs::state(host, job, envelope).await,
         Place::Collection(_)
+        | Place::Deploy
         | Place::Document(..)
         | Place::Command(..)
         | Place::Events
         | Place::Service(_) => Err(Problem::new(
             ProblemCode::Internal,
-            "a place of models or services was routed to the operators' side",
+            "a place that has a body was routed to where none is read",
         )),
     }
 }

@@ -165,6 +165,7 @@ fn assemble(handoff: &Handoff, control: Arc<ControlSocket>) -> Result<Parts, Boo
         config,
         catalog,
         services,
+        members: bundle.modules,
         data,
         board,
         cell,

@@ -14,7 +14,10 @@ use aegis_domain::{
     catalog::{Catalog, Model},
     service::ServiceSpec,
 };
-use aegis_ipc::board::{Board, Cell, Counter, ModelCounter, bucket_of};
+use aegis_ipc::{
+    board::{Board, Cell, Counter, ModelCounter, bucket_of},
+    deploy::Member,
+};
 use http::{HeaderValue, StatusCode};
 use uuid::Uuid;
 
@@ -39,6 +42,8 @@ pub(crate) struct Host {
     pub(crate) catalog: Arc<Catalog>,
     /// In the order of the generation.
     pub(crate) services: Vec<ServiceSpec>,
+    /// The modules that the generation consists of.
+    pub(crate) members: Vec<Member>,
     pub(crate) routes: Routes,
     pub(crate) engine: Engine,
     /// In the order of the catalog.
@@ -101,6 +106,7 @@ pub(crate) struct Founding {
     pub(crate) digest: String,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) services: Vec<ServiceSpec>,
+    pub(crate) members: Vec<Member>,
     pub(crate) data: Data,
     pub(crate) board: Board,
     pub(crate) cell: Cell,
@@ -111,7 +117,7 @@ pub(crate) struct Founding {
 impl Host {
     /// A host that serves nobody yet. Room that is made for connections is announced at `doorbell`.
     pub(crate) fn new(founding: Founding, doorbell: Arc<Doorbell>) -> Arc<Self> {
-        let Founding { config, digest, catalog, services, data, board, cell, identity, supervisor } =
+        let Founding { config, digest, catalog, services, members, data, board, cell, identity, supervisor } =
             founding;
         let connections_max = u64::from(config.limits.connections_max);
         let table = |model: &Arc<Model>| {
@@ -123,6 +129,7 @@ impl Host {
             digest,
             routes: Routes::new(&config.api_root, Arc::clone(&catalog), &services),
             services,
+            members,
             engine: Engine::new(&config, data),
             board,
             cell,

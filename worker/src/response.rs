@@ -52,6 +52,7 @@ pub(crate) fn status_of(code: ProblemCode) -> StatusCode {
         | ProblemCode::NoSuchModel
         | ProblemCode::NoSuchRelation
         | ProblemCode::NoSuchCommand
+        | ProblemCode::NoSuchModule
         | ProblemCode::NotFound => StatusCode::NOT_FOUND,
         ProblemCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ProblemCode::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
@@ -61,7 +62,9 @@ pub(crate) fn status_of(code: ProblemCode) -> StatusCode {
         | ProblemCode::UniqueTaken
         | ProblemCode::PatchTestFailed
         | ProblemCode::IdempotencyKeyInUse
-        | ProblemCode::ReloadRejected => StatusCode::CONFLICT,
+        | ProblemCode::ReloadRejected
+        | ProblemCode::DeployRejected
+        | ProblemCode::Incompatible => StatusCode::CONFLICT,
         ProblemCode::RevisionMismatch => StatusCode::PRECONDITION_FAILED,
         ProblemCode::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ProblemCode::UriTooLong => StatusCode::URI_TOO_LONG,

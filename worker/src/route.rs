@@ -33,6 +33,8 @@ pub(crate) enum Place<'r, 'p> {
     Details,
     /// `/reload` at the root, under `{api_root}` or beside it.
     Reload,
+    /// `{api_root}/deploy`
+    Deploy,
     /// `{api_root}/jobs/{id}`
     Job(Cow<'p, str>),
     /// `/aegis.config.json`
@@ -72,7 +74,7 @@ impl Place<'_, '_> {
                 "GET, HEAD, PUT, PATCH, DELETE, OPTIONS",
             ),
             Self::Command(..) => (&[Method::PATCH, Method::POST], "PATCH, POST, OPTIONS"),
-            Self::Reload => (&[Method::POST], "POST, OPTIONS"),
+            Self::Reload | Self::Deploy => (&[Method::POST], "POST, OPTIONS"),
             Self::Events => (&[Method::GET], "GET, OPTIONS"),
             // All methods are its own business, so nobody asks.
             Self::Service(_) => (&[], ""),
@@ -85,7 +87,7 @@ impl Place<'_, '_> {
     /// Whether only operators are served here.
     pub(crate) fn is_admin(&self) -> bool {
         match self {
-            Self::Details | Self::Reload | Self::Job(_) | Self::Metrics => true,
+            Self::Details | Self::Reload | Self::Deploy | Self::Job(_) | Self::Metrics => true,
             Self::Collection(_)
             | Self::Document(..)
             | Self::Command(..)
@@ -137,6 +139,7 @@ impl Routes {
             [Some("events"), None, ..] => Place::Events,
             [Some("config"), None, ..] => Place::Details,
             [Some("reload"), None, ..] => Place::Reload,
+            [Some("deploy"), None, ..] => Place::Deploy,
             [Some("jobs"), Some(job), None, ..] if !job.is_empty() => Place::Job(decode(job)?),
             [Some("models"), Some(endpoint), None, ..] if !endpoint.is_empty() => {
                 Place::Collection(self.model(&decode(endpoint)?)?)
@@ -250,6 +253,8 @@ mod tests {
             "/aegis/api/events",
             "/aegis/api/config",
             "/aegis/api/reload",
+            "/aegis/api/deploy",
+            "/deploy",
             "/aegis/reload",
             "/reload",
             "/aegis/api/jobs/7",
@@ -282,6 +287,8 @@ mod tests {
     /aegis/api/events → Events
     /aegis/api/config → Details (admin)
     /aegis/api/reload → Reload (admin)
+    /aegis/api/deploy → Deploy (admin)
+    /deploy → no-such-route: there is nothing at /deploy
     /aegis/reload → Reload (admin)
     /reload → Reload (admin)
     /aegis/api/jobs/7 → job 7

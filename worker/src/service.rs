@@ -229,6 +229,10 @@ impl Service {
                 let (id, command) = (Some(id.into_owned()), Some(command.into_owned()));
                 self.model(Target { model, id, command }, parts, body, envelope, begun).await
             }
+            Place::Deploy => {
+                let asked = (parts, body);
+                admin::answer_deploy(host, asked, envelope, begun).await.map_err(Refusal::from)
+            }
             Place::Events => {
                 events::open(&self.host, &self.link, parts, envelope).await.map_err(Refusal::from)
             }

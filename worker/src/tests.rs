@@ -1,6 +1,7 @@
 //! A worker in the test process, over real sockets: everything but the process itself.
 
 mod defects;
+mod deploy;
 mod house;
 mod leaving;
 mod modules;

@@ -100,7 +100,7 @@ impl Found<'_> {
     }
 
     /// The file that the manifest names, or the only one.
-    fn choose(&self, named: Option<&str>) -> Result<String, Vec<String>> {
+    pub(super) fn choose(&self, named: Option<&str>) -> Result<String, Vec<String>> {
         let wrong = |message: String| located(self.shown, &[Diagnostic::new(Code::NoFile, message)]);
         match (named, self.files.as_slice()) {
             (Some(named), files) if files.iter().any(|file| file == named) => Ok(named.to_owned()),

@@ -14,16 +14,19 @@ use aegis_domain::{
     service::{ServiceSpec, route_mistakes},
     spec::ModelSpec,
 };
+use aegis_ipc::deploy::{Deployed, Member};
 
 use super::{
-    component::{Component, Found, MANIFEST_FILE, Read, Service},
+    component::{Component, Found, MANIFEST_FILE, Service},
+    deployments::Deployments,
     files::{entries, has_extension, read_text, unreadable},
+    material::Offer,
     source::{Published, Sources},
     workshop::Workshop,
 };
 
 /// Name of a module's specification in its folder.
-const MODULE_FILE: &str = "module.toml";
+pub(super) const MODULE_FILE: &str = "module.toml";
 /// Most modules of an app.
 pub(super) const MODULES_MAX: usize = 1000;
 /// Bytes of all module files together: a quarter of what a front of a bundle may have, because the encoded form may be
@@ -38,7 +41,9 @@ pub(super) struct Modules {
     pub(super) services: Vec<Service>,
     pub(super) mistakes: Vec<String>,
     pub(super) warnings: Vec<String>,
-    /// Names of folders with components, and of modules that are fetched.
+    /// All of them by name, in the order in which they were read.
+    pub(super) roster: Vec<Member>,
+    /// Names of folders with components, and of modules that are fetched or deployed.
     with_code: BTreeSet<String>,
     bytes: usize,
 }
@@ -54,6 +59,8 @@ pub(super) struct Reading<'a, 'b> {
     pub(super) workshop: &'a mut Workshop<'b>,
     /// Where modules come from that are not in the folder.
     pub(super) sources: &'a mut Sources,
+    /// What was deployed in place of what the app says.
+    pub(super) deployed: &'a Deployments,
 }
 
 impl Modules {
@@ -75,11 +82,13 @@ impl Modules {
                         modules.read_entry(entry, &shown(entry), &mut reading);
                     }
                     modules.fetch(&mut reading);
+                    modules.add_deployed(&mut reading);
                     modules.refuse_terms_of_nobody(reading.terms);
                 }
             }
             Err(error) => {
                 modules.fetch(&mut reading);
+                modules.add_deployed(&mut reading);
                 modules.read_failed(app_dir, modules_dir, &shown(modules_dir), &error);
             }
         }
@@ -115,9 +124,12 @@ impl Modules {
                     format!("{CONFIG_FILE}: found more than {MODULES_MAX} sources, expected at most that");
                 return self.mistakes.push(message);
             }
+            if self.is_deployed(published.name, reading) {
+                continue;
+            }
             self.with_code.insert(published.name.to_owned());
             match reading.sources.read(&published, reading.workshop, &mut self.warnings) {
-                Ok(read) => self.add(read),
+                Ok(read) => self.add(published.name, read.into(), None),
                 Err(mistakes) => self.mistakes.extend(mistakes),
             }
         }
@@ -172,6 +184,9 @@ impl Modules {
 
     /// A folder is a component when there is one in it, or at least its manifest.
     fn read_module(&mut self, folder: &Path, name: &str, shown: &str, reading: &mut Reading<'_, '_>) {
+        if self.is_deployed(name, reading) {
+            return;
+        }
         if reading.terms.get(name).is_some_and(|terms| terms.source.is_some()) {
             let message = format!(
                 "{shown}: found a folder, expected none: {CONFIG_FILE} has a source for modules.{name}"
@@ -187,7 +202,7 @@ impl Modules {
             names.iter().filter(|name| has_extension(name, "wasm")).map(|name| (*name).to_owned()).collect();
         let has_manifest = names.contains(&MANIFEST_FILE);
         if components.is_empty() && !has_manifest {
-            return self.read_declaration(folder, shown);
+            return self.read_declaration(folder, name, shown);
         }
         if names.contains(&MODULE_FILE) {
             let other = components.first().map_or(MANIFEST_FILE, String::as_str);
@@ -200,22 +215,50 @@ impl Modules {
         let terms = reading.terms.get(name).unwrap_or(&nothing);
         let found = Found { folder, shown, files: components, has_manifest, terms };
         match found.read(reading.workshop, &mut self.warnings) {
-            Ok(read) => self.add(read),
+            Ok(read) => self.add(name, read.into(), None),
             Err(mistakes) => self.mistakes.extend(mistakes),
         }
     }
 
-    fn add(&mut self, read: Read) {
-        match read {
-            Read::Model(spec, component) => {
-                self.specs.push(*spec);
-                self.components.push(component);
+    /// Whether something else goes before what the app says of this module; then that is read, once.
+    fn is_deployed(&mut self, name: &str, reading: &mut Reading<'_, '_>) -> bool {
+        let Some(deployed) = reading.deployed.of_module(name) else { return false };
+        if self.roster.iter().all(|known| known.name != name) && self.with_code.insert(name.to_owned()) {
+            let nothing = ModuleTerms::default();
+            let terms = reading.terms.get(name).unwrap_or(&nothing);
+            let origin = format!("modules.{name}");
+            let material = reading.deployed.read(&origin, deployed);
+            let offer = material.and_then(|material| {
+                material.prepare((&origin, name), terms, reading.workshop, &mut self.warnings)
+            });
+            match offer {
+                Ok(offer) => self.add(name, offer, Some(deployed)),
+                Err(mistakes) => self.mistakes.extend(mistakes),
             }
-            Read::Service(service) => self.services.push(service),
+        }
+        true
+    }
+
+    /// Modules that were deployed and that the app does not know.
+    fn add_deployed(&mut self, reading: &mut Reading<'_, '_>) {
+        for name in reading.deployed.names() {
+            self.is_deployed(name, reading);
         }
     }
 
-    fn read_declaration(&mut self, folder: &Path, shown: &str) {
+    fn add(&mut self, name: &str, offer: Offer, deployed: Option<&Deployed>) {
+        let (name, offers) = (name.to_owned(), offer.offers());
+        self.roster.push(Member { name, offers, deployed: deployed.cloned() });
+        match offer {
+            Offer::Model(spec, component) => {
+                self.specs.push(*spec);
+                self.components.extend(component);
+            }
+            Offer::Service(service) => self.services.push(service),
+        }
+    }
+
+    fn read_declaration(&mut self, folder: &Path, name: &str, shown: &str) {
         let origin = format!("{shown}/{MODULE_FILE}");
         let text = match read_text(&folder.join(MODULE_FILE), module::MODULE_BYTES_MAX) {
             Ok(text) => text,
@@ -226,7 +269,7 @@ impl Modules {
             return self.mistakes.push(format!("{origin}: with this file, modules have more than {MODULES_BYTES_MAX} bytes together, expected at most that"));
         }
         match module::parse(&text, &origin) {
-            Ok(spec) => self.specs.push(spec),
+            Ok(spec) => self.add(name, Offer::Model(Box::new(spec), None), None),
             Err(mistakes) => self.mistakes.extend(mistakes),
         }
     }

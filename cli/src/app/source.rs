@@ -24,6 +24,7 @@ use kept::{Kept, LastGood};
 
 mod fetch;
 mod kept;
+mod material;
 #[cfg(test)]
 mod tests;
 
@@ -333,7 +334,7 @@ fn address(source: &ModuleSource, file: &str) -> String {
 }
 
 /// Scheme, host and port of an address.
-fn origin_of(url: &str) -> &str {
+pub(super) fn origin_of(url: &str) -> &str {
     let host = url.find("://").map_or(0, |at| at + 3);
     let end = url.get(host..).and_then(|rest| rest.find('/')).map_or(url.len(), |at| host + at);
     url.get(..end).unwrap_or(url)

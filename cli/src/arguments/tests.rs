@@ -37,7 +37,9 @@ fn help_shows_what_a_person_may_do() {
       new          Begin something new
       run-command  Call one command or hook of the component in FILE once, without a host
       status       Show the state of the host
-      reload       Bring changed configuration and modules into force, and wait for the verdict
+      reload       Bring what has changed into force, or one module of it, and wait for the verdict
+      deploy       Bring another version of one module into force, and nothing else
+      rollback     Go back to before the last change, and stay there until a reload
       scale        Change the number of workers until the next reload
       drain        Let all workers finish and leave; a reload or scale brings them back
       restart      Replace workers one by one, or the one in SLOT

@@ -26,6 +26,8 @@ fn status() -> Status {
         listen: vec!["http://127.0.0.1:8080".to_owned(), "http://[::1]:8080".to_owned()],
         generation: 7,
         digest: "0123456789abcdef".repeat(4),
+        notice: None,
+        deployed: Vec::new(),
         workers_wanted: 2,
         workers: vec![worker(0, "serving"), worker(10, "draining")],
         store: StoreStatus { pid: 4250, state: "ready".to_owned(), durable: 120_345, epoch: 1, restarts: 0 },

@@ -12,6 +12,7 @@
 //! * [`spec`] is what a module says about its model; [`module`] reads it from TOML; [`code`] is what it says about code;
 //!   [`manifest`] what its author says about that code.
 //! * [`catalog`] compiles all models of one generation: names, rules, patterns, schemas.
+//! * [`compatibility`] tells what breaks between two versions of a model.
 //! * [`json`] reads what clients send: strict, bounded, numbers as they were written.
 //! * [`document`] evolves documents; [`event`] tells what became of them.
 //! * [`table`] keeps the documents of one model in memory; [`query`] answers lists from it; [`order`] is the order of values.
@@ -19,6 +20,7 @@
 
 pub mod catalog;
 pub mod code;
+pub mod compatibility;
 pub mod document;
 pub mod event;
 pub mod json;
@@ -35,3 +37,4 @@ pub mod table;
 mod timestamp;
 
 pub use problem::{FieldError, Problem, ProblemCode, Retry};
+pub use timestamp::format as format_timestamp;

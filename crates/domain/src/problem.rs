@@ -84,6 +84,12 @@ pub enum ProblemCode {
     BadSignature,
     /// A rollout refused the new generation.
     ReloadRejected,
+    /// A rollout refused the new version of a module.
+    DeployRejected,
+    /// Clients or documents would notice the new version of a module.
+    Incompatible,
+    /// The generation has no such module.
+    NoSuchModule,
     /// Defect of the host.
     Internal,
 }
@@ -153,6 +159,11 @@ impl ProblemCode {
             Self::AdminOnly => ("admin-only", "Only for operators", Never),
             Self::BadSignature => ("bad-signature", "The signature is not acceptable", Never),
             Self::ReloadRejected => ("reload-rejected", "The new generation was refused", Never),
+            Self::DeployRejected => ("deploy-rejected", "The new version of the module was refused", Never),
+            Self::Incompatible => {
+                ("incompatible", "The new version of the module breaks the one before", Never)
+            }
+            Self::NoSuchModule => ("no-such-module", "Not Found", Never),
             Self::Internal => ("internal", "Defect of the host", SameRequest),
         }
     }

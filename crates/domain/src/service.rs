@@ -99,7 +99,7 @@ fn overlap(one: &str, other: &str) -> bool {
 fn host_places(api_root: &str) -> Vec<String> {
     let mut places: Vec<String> = HOST_PLACES.map(str::to_owned).into();
     if api_root.is_empty() {
-        places.extend(["/models", "/events", "/config", "/jobs"].map(str::to_owned));
+        places.extend(["/models", "/events", "/config", "/jobs", "/deploy"].map(str::to_owned));
     } else {
         places.push(api_root.to_owned());
         let beside = api_root.rsplit_once('/').map_or("", |(parent, _)| parent);

@@ -4,7 +4,8 @@ use jiff::{Timestamp, civil::Date, fmt::temporal::DateTimePrinter};
 
 /// Milliseconds since 1970 as UTC text with three decimals. Times beyond the year 9999 are shown as the last
 /// one.
-pub(crate) fn format(time_ms: u64) -> String {
+#[must_use]
+pub fn format(time_ms: u64) -> String {
     const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
     let time = i64::try_from(time_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     PRINTER.timestamp_to_string(&time.unwrap_or(Timestamp::MAX))

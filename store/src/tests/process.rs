@@ -50,6 +50,7 @@ fn bundle(folder: &Path, modules: &[&str]) -> Bundle {
         config: codec::encode(&config).unwrap(),
         catalog: catalog::encode(&specs(modules)),
         code: Vec::new(),
+        modules: Vec::new(),
     }
 }
 
@@ -72,6 +73,7 @@ impl Process {
             store_listener: Some(listener.into_raw_fd()),
             store_path: socket.clone(),
             kept: None,
+            task: aegis_ipc::deploy::Task::App,
         };
         let thread = std::thread::spawn(move || crate::run(handoff));
         Self { control, board, socket, thread }
@@ -224,6 +226,7 @@ fn a_store_that_got_a_broken_handoff_says_what_is_missing() {
         store_listener: None,
         store_path: "/nowhere".into(),
         kept: None,
+        task: aegis_ipc::deploy::Task::App,
     };
     let error = crate::control::run(&handoff).unwrap_err();
     assert_eq!(error.to_string(), "the handoff of the store names no bundle");

@@ -59,7 +59,7 @@ fn garbage_is_answered_and_the_connection_lives_on() {
     insta::assert_debug_snapshot!(messages, @r#"
     [
         "not a request: expected value at line 1 column 1; expected one JSON object per line, such as {\"request\":\"status\"}",
-        "not a request: unknown variant `explode`, expected one of `status`, `watch`, `reload`, `scale`, `restart`, `drain`, `upgrade`, `logs-reopen`, `stop`, `job` at line 1 column 20; expected one JSON object per line, such as {\"request\":\"status\"}",
+        "not a request: unknown variant `explode`, expected one of `status`, `watch`, `reload`, `deploy`, `rollback`, `scale`, `restart`, `drain`, `upgrade`, `logs-reopen`, `stop`, `job` at line 1 column 20; expected one JSON object per line, such as {\"request\":\"status\"}",
     ]
     "#);
 }

@@ -17,6 +17,9 @@ impl Driver {
     pub(super) fn perform(&mut self, action: Action) {
         match action {
             Action::Spawn(spawn) => self.start_child(spawn),
+            Action::Instruct { child, task } => {
+                self.tasks.insert(child, task);
+            }
             Action::Serve { child } => self.insist(child, &ToChild::Serve, &[]),
             Action::Drain { child, deadline_ms } => self.drain_child(child, deadline_ms),
             Action::Poke { child } => {
@@ -38,6 +41,8 @@ impl Driver {
                 self.insist(child, &ToChild::Discard { generation }, &[])
             }
             Action::WriteLastGood { generation } => self.write_last_good(generation),
+            Action::WritePrevious { generation } => self.write_previous(generation),
+            Action::Pin { generation } => self.pin(generation),
             Action::LoadLastGood { generation } => self.load_last_good(generation),
             Action::CopyGeneration { from, to } => self.copy_generation(from, to),
             Action::Forget { generation } => {

@@ -1,12 +1,16 @@
 //! The cold start: what must be there before the first event.
 
-use std::{collections::BTreeMap, os::unix::fs::DirBuilderExt, path::Path};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+};
 
 use aegis_ipc::board::{Board, monotonic_ms};
 
 use super::{Announcement, Driver, Interest, Mistakes, Poller, Rhythm, Source, Stage, StoreSocket};
 use crate::{
-    Start, SupervisorError, control,
+    Instead, Start, SupervisorError, control,
     fleet::{Event, Fleet, Policy},
     listen::{Listeners, Occupant, activation::Activation, bind_unix},
     lock::DataLock,
@@ -27,7 +31,7 @@ impl Driver {
     /// Takes what a host needs to itself. Nothing is started yet, and clients' addresses are bound later, when the first
     /// generation is known to be valid.
     pub(super) fn begin(start: Start) -> Result<Self, SupervisorError> {
-        let Start { config, compile_arguments } = start;
+        let Start { config, compile_arguments, instead } = start;
         let activation = Activation::from_environment()?;
         let signals = Signals::install(Terminal::detect())?;
         signals::unblock()?;
@@ -53,7 +57,10 @@ impl Driver {
         let (board, board_memory) = Board::create()?;
         let images = BTreeMap::from([(FIRST_IMAGE, Image::running()?)]);
         let now_ms = monotonic_ms();
-        let fleet = Fleet::new(Policy::new(&config), seed(), now_ms);
+        let mut fleet = Fleet::new(Policy::new(&config), seed(), now_ms);
+        if let Some(Instead { digest, cause, reason }) = instead {
+            fleet = fleet.restoring(digest, cause, reason);
+        }
         let notifier = Notifier::from_environment();
         let driver = Self {
             fleet,
@@ -82,7 +89,8 @@ impl Driver {
             compile_arguments,
             watch: None,
             upgrading: None,
-            keeping: None,
+            keeping: VecDeque::new(),
+            tasks: BTreeMap::new(),
             engine: None,
             log_file: config.log.file,
             stage: Stage::Starting,

@@ -10,6 +10,7 @@ use aegis_ipc::{
     IpcError,
     board::StoreWord,
     control::{ControlSocket, Received, ToChild, ToSupervisor},
+    deploy::Task,
     handoff::{HANDOFF_VARIABLE, Handoff},
 };
 use rustix::process::Signal;
@@ -77,8 +78,9 @@ impl Driver {
 
     fn try_start(&mut self, spawn: Spawn) -> Result<u32, SupervisorError> {
         let Spawn { child, role, generation, image, cell } = spawn;
+        let task = self.tasks.remove(&child).unwrap_or_default();
         let (ours, theirs) = ControlSocket::pair()?;
-        let process = self.launch(role, generation, image, cell, &theirs)?;
+        let process = self.launch(role, generation, image, cell, task, &theirs)?;
         let pid = process.pid();
         let cell = matches!(role, Role::Worker { .. }).then_some(cell);
         let counted_before = cell.map_or(0, |cell| vitals::requests(&self.board, cell));
@@ -111,13 +113,15 @@ impl Driver {
         generation: u64,
         image: u64,
         cell: u32,
+        task: Task,
         control: &ControlSocket,
     ) -> Result<Process, SupervisorError> {
         let missing = |what: String| SupervisorError::State { found: "nothing".to_owned(), expected: what };
         let image = self.images.get(&image).ok_or_else(|| missing(format!("image {image}")))?;
         let held = match role {
             // Held already when it is only its code that may have to be made anew.
-            Role::Compile => self.generations.get(&generation),
+            Role::Compile if task == Task::App => self.generations.get(&generation),
+            Role::Compile => self.in_force(),
             Role::Store { .. } | Role::Worker { .. } => {
                 let held = self.generations.get(&generation);
                 Some(held.ok_or_else(|| missing(format!("the bundle of generation {generation}")))?)
@@ -125,7 +129,8 @@ impl Driver {
         };
         let mut keep = vec![control.as_fd(), self.board_memory.as_fd()];
         keep.extend(held.map(|held| held.bundle.as_fd()));
-        let handoff = self.handoff(role, generation, cell, held, control, &mut keep);
+        let mut handoff = self.handoff(role, generation, cell, held, control, &mut keep);
+        handoff.task = task;
         let announcement = serde_json::to_string(&handoff).map_err(|error| {
             SupervisorError::os("writing the announcement for a child", std::io::Error::other(error))
         })?;
@@ -159,6 +164,7 @@ impl Driver {
             store_listener: None,
             store_path: self.store.path.clone(),
             kept: None,
+            task: Task::App,
         };
         match role {
             Role::Store { epoch } => {
@@ -253,6 +259,7 @@ impl Driver {
             }
             ToSupervisor::Compiled => self.compiled(child, descriptors),
             ToSupervisor::Invalid { reasons } => Event::Invalid { child, reasons },
+            ToSupervisor::Incompatible { reasons } => Event::Incompatible { child, reasons },
             ToSupervisor::Bye => Event::Bye { child },
         };
         self.events.push_back(event);

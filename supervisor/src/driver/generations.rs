@@ -12,6 +12,7 @@ use super::{Driver, Interest, Source};
 use crate::{
     SupervisorError,
     fleet::{ChildId, Event, Policy},
+    kept,
     last_good::{LastGood, Progress},
     listen::BindFailure,
     lock::Predecessor,
@@ -79,26 +80,37 @@ impl Driver {
 
     /// Begins to write a generation as the one that was in force last; without much code, it is done at once.
     pub(super) fn write_last_good(&mut self, generation: u64) {
+        let place = LastGood::of(&self.identity.data_dir);
+        self.write_generation(generation, &place);
+    }
+
+    /// Begins to write a generation as the one to go back to.
+    pub(super) fn write_previous(&mut self, generation: u64) {
+        let place = LastGood::previous_of(&self.identity.data_dir);
+        self.write_generation(generation, &place);
+    }
+
+    fn write_generation(&mut self, generation: u64, place: &LastGood) {
         let begun = match self.generations.get(&generation) {
-            Some(held) => {
-                LastGood::of(&self.identity.data_dir).begin(&held.bundle).map_err(|error| with_causes(&error))
-            }
+            Some(held) => place.begin(&held.bundle).map_err(|error| with_causes(&error)),
             None => Err(format!("generation {generation} is not held")),
         };
         match begun {
             Ok(writing) => {
-                self.keeping = Some((generation, writing));
-                self.keep_last_good();
+                // One that is still on its way to the same place has been overtaken.
+                self.keeping.retain(|(_, other)| !other.goes_to(place));
+                self.keeping.push_back((generation, writing));
+                self.keep_generations();
             }
             Err(reason) => self.events.push_back(Event::LastGoodNotWritten { generation, reason }),
         }
     }
 
-    /// Writes the next part of the last good generation.
-    pub(super) fn keep_last_good(&mut self) {
-        let Some((generation, mut writing)) = self.keeping.take() else { return };
+    /// Writes the next part of a generation that is on its way to the disk.
+    pub(super) fn keep_generations(&mut self) {
+        let Some((generation, mut writing)) = self.keeping.pop_front() else { return };
         match writing.advance() {
-            Ok(Progress::Some) => self.keeping = Some((generation, writing)),
+            Ok(Progress::Some) => self.keeping.push_front((generation, writing)),
             Ok(Progress::Done) => {}
             Err(error) => {
                 let reason = with_causes(&error);
@@ -177,9 +189,21 @@ impl Driver {
         }
     }
 
-    /// A generation is in force: only its addresses, its log file and its watch remain.
+    /// Notes which generation a host that starts anew comes up on.
+    pub(super) fn pin(&self, generation: Option<u64>) {
+        let held = generation.and_then(|generation| self.generations.get(&generation));
+        let digest = held.map(|held| held.digest.as_str());
+        if let Err(error) = kept::pin(&self.identity.data_dir, digest) {
+            tracing::error!("a restart may come up on another generation: {}", with_causes(&error));
+        }
+    }
+
+    /// A generation is in force: only its addresses, its log file, its watch and its deployments remain.
     pub(super) fn settle(&mut self, generation: u64) {
         let Some(held) = self.generations.get(&generation) else { return };
+        if let Err(error) = kept::keep_deployments(&self.identity.data_dir, &held.deployed) {
+            tracing::error!("a restart may not know what was deployed: {}", with_causes(&error));
+        }
         self.listeners.close_unused(&[&held.bindings]);
         let config = held.config.clone();
         self.adjust_log(&config);

@@ -1,7 +1,7 @@
 //! The whole state of a running host, for the next image, and a host from such a state.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     ffi::OsString,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -213,7 +213,8 @@ impl Driver {
             compile_arguments: state.compile_arguments,
             watch: None,
             upgrading: None,
-            keeping: None,
+            keeping: VecDeque::new(),
+            tasks: BTreeMap::new(),
             engine: None,
             log_file: state.log_file,
             stage: state.stage,

@@ -3,6 +3,7 @@
 use aegis_ipc::{
     board::monotonic_ms,
     control::ToChild,
+    deploy::Supply,
     operator::{self, Reply},
 };
 
@@ -108,6 +109,11 @@ impl Driver {
                 let patience = if wait { Patience::Verdict } else { Patience::Accepted };
                 (Request::Reload { origin: Origin::Operator }, patience)
             }
+            operator::Request::Deploy { order, wait } => {
+                let patience = if wait { Patience::Verdict } else { Patience::Accepted };
+                (Request::Deploy(order), patience)
+            }
+            operator::Request::Rollback => (Request::Rollback, Patience::Verdict),
             operator::Request::Scale { workers } => (Request::Scale(Scale::To(workers)), Patience::Verdict),
             operator::Request::Restart { slot } => (Request::Restart { slot }, Patience::Verdict),
             operator::Request::Drain => (Request::Drain, Patience::Verdict),
@@ -211,7 +217,10 @@ fn may_be_relayed(request: &operator::Request) -> bool {
         | operator::Request::Restart { .. }
         | operator::Request::Scale { .. }
         | operator::Request::LogsReopen => true,
+        // Files of the machine are only for those who are on it.
+        operator::Request::Deploy { order, .. } => !matches!(order.supply, Supply::File(_)),
         operator::Request::Watch
+        | operator::Request::Rollback
         | operator::Request::Drain
         | operator::Request::Upgrade { .. }
         | operator::Request::Stop { .. } => false,

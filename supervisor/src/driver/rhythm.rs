@@ -95,7 +95,7 @@ fn milliseconds(duration: Duration) -> u64 {
 impl Driver {
     /// When the loop must wake up although nothing happens.
     pub(super) fn deadline_ms(&self, now_ms: u64) -> Option<u64> {
-        let has_work = !self.events.is_empty() || !self.actions.is_empty() || self.keeping.is_some();
+        let has_work = !self.events.is_empty() || !self.actions.is_empty() || !self.keeping.is_empty();
         if has_work || !self.operators.unread().is_empty() {
             return Some(now_ms);
         }
@@ -126,7 +126,7 @@ impl Driver {
             let request = Request::Reload { origin: Origin::Automatic };
             self.events.push_back(Event::Request { asker: None, request });
         }
-        self.keep_last_good();
+        self.keep_generations();
         self.retry_bind(now_ms);
         self.give_up_rehearsal(now_ms);
         self.tell_service_manager(now_ms);

@@ -151,7 +151,7 @@ impl Driver {
 
     /// Becomes the new image, once the rehearsal has succeeded. Returns only when there is none or that fails.
     pub(super) fn continue_elsewhere(&mut self) {
-        if !self.events.is_empty() || !self.actions.is_empty() || self.keeping.is_some() {
+        if !self.events.is_empty() || !self.actions.is_empty() || !self.keeping.is_empty() {
             return; // what they lead to belongs into the state, and what is being written cannot be handed over
         }
         let Some(Upgrading::Decided(image)) =

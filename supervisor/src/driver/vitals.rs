@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use aegis_ipc::{
     board::{BEATS, BUCKETS, Board, Counter, Gauge, StoreWord, monotonic_ms},
     handoff::Audience,
-    operator::{Reply, Status},
+    operator::{DeployedModule, Reply, Status},
 };
 
 use super::{Driver, children::Child};
@@ -81,6 +81,11 @@ impl Driver {
         if let Some(held) = self.generations.get(&status.generation) {
             status.listen = self.listeners.urls(&held.bindings, Audience::Public);
             status.listen.extend(self.listeners.urls(&held.bindings, Audience::Admin));
+            let deployed = held.deployed.iter().filter_map(|module| {
+                let deployed = module.deployed.clone()?;
+                Some(DeployedModule { module: module.name.clone(), deployed })
+            });
+            status.deployed = deployed.collect();
         }
         let durable = self.board.durable();
         status.store.durable = durable;

@@ -3,7 +3,7 @@
 //! The driver carries the actions of one answer out in order, without deciding anything, and reports what comes of them
 //! as events afterwards. An action about a child that has gone meanwhile does nothing.
 
-use aegis_ipc::operator::Verdict;
+use aegis_ipc::{deploy::Task, operator::Verdict};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Asker, ChildId};
@@ -14,6 +14,13 @@ pub enum Action {
     /// Start a process; answered with [`Event::Spawned`](super::Event::Spawned) or
     /// [`Event::SpawnFailed`](super::Event::SpawnFailed).
     Spawn(Spawn),
+    /// Compile helper that is about to be spawned: what it is to make, when that is not the app as it is now.
+    Instruct {
+        /// The helper.
+        child: ChildId,
+        /// What it is to make.
+        task: Task,
+    },
     /// Worker: send `Serve`. What cannot be sent is reported as [`Event::Unreachable`](super::Event::Unreachable).
     Serve {
         /// Who.
@@ -90,6 +97,18 @@ pub enum Action {
     WriteLastGood {
         /// The generation.
         generation: u64,
+    },
+    /// Write the bundle of the generation to `data_dir/generations/previous`: the one to go back to when somebody asks.
+    /// Failure is reported as [`Event::LastGoodNotWritten`](super::Event::LastGoodNotWritten).
+    WritePrevious {
+        /// The generation.
+        generation: u64,
+    },
+    /// Note in `data_dir/generations/pinned` that a host that starts anew is to come up on this generation; or take the
+    /// note away.
+    Pin {
+        /// The generation.
+        generation: Option<u64>,
     },
     /// Read `data_dir/generations/last-good` and hold it as the bundle of this new generation. Answered with
     /// [`Event::LastGoodLoaded`](super::Event::LastGoodLoaded) or

@@ -3,7 +3,7 @@
 //! The driver reports facts and decides nothing. It may report them in any order the world produces them in; an event
 //! about a child that is gone, or about a generation nobody waits for, is ignored.
 
-use aegis_ipc::operator::StopMode;
+use aegis_ipc::{deploy::Order, operator::StopMode};
 use serde::{Deserialize, Serialize};
 
 use super::policy::Policy;
@@ -121,6 +121,13 @@ pub enum Event {
         /// Why, all reasons at once.
         reasons: Vec<String>,
     },
+    /// Compile helper: clients or documents would notice the module that was to be deployed.
+    Incompatible {
+        /// The helper.
+        child: ChildId,
+        /// What they would notice, all at once.
+        reasons: Vec<String>,
+    },
     /// Outcome of [`Action::BindListeners`](super::Action::BindListeners): all listeners of the generation are bound.
     ListenersBound {
         /// The generation.
@@ -218,6 +225,10 @@ pub enum Request {
         /// Whose idea it was.
         origin: Origin,
     },
+    /// Go to a generation in which one module is another version.
+    Deploy(Order),
+    /// Go back to the generation that was in force before the last change.
+    Rollback,
     /// Change the number of workers until the next reload.
     Scale(Scale),
     /// Replace one worker, or all one by one, without a new generation.

@@ -25,7 +25,7 @@ impl Fleet {
             Some(_) => self.end_rollout(&Verdict::RolledBack { reason: reason.clone() }),
         }
         self.degraded = Some(reason.clone());
-        if self.waiting.is_some() {
+        if self.waiting.is_some() || !self.line.is_empty() {
             return;
         }
         match self.previous {
@@ -68,6 +68,7 @@ impl Fleet {
             self.remember_bad(bad, self.degraded.clone().unwrap_or_default());
         }
         self.previous = None;
+        self.let_go();
         self.bring_into_force(to);
         self.wanted = self.policy.workers;
         // Written again only when it has proved itself once more.

@@ -22,6 +22,10 @@ pub(super) enum Kind {
     Start,
     /// A new generation.
     Reload,
+    /// A new generation with another version of one module.
+    Deploy,
+    /// Back to the generation before because somebody asked.
+    Revert,
     /// A new image.
     Upgrade,
     /// New processes.
@@ -68,7 +72,8 @@ impl Kind {
             Self::Reload => "reload",
             Self::Upgrade => "upgrade",
             Self::Restart => "restart",
-            Self::Rollback => "rollback",
+            Self::Deploy => "deploy",
+            Self::Rollback | Self::Revert => "rollback",
             Self::Scale => "scale",
             Self::Drain => "drain",
             Self::Stop => "stop",
@@ -173,6 +178,7 @@ pub(super) fn describe(verdict: &Verdict) -> (Level, String) {
         Verdict::Done => (Level::Info, "done".to_owned()),
         Verdict::Unchanged => (Level::Info, "nothing to do".to_owned()),
         Verdict::Rejected { reasons } => (Level::Error, format!("rejected: {}", reasons.join("; "))),
+        Verdict::Incompatible { reasons } => (Level::Error, format!("incompatible: {}", reasons.join("; "))),
         Verdict::RolledBack { reason } => (Level::Error, format!("rolled back: {reason}")),
         Verdict::Superseded => (Level::Info, "superseded".to_owned()),
     }

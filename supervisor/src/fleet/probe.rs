@@ -1,6 +1,9 @@
 //! Before anything is touched: the helper that makes a generation, the listeners, the question to the store.
 
-use aegis_ipc::operator::Verdict;
+use aegis_ipc::{
+    deploy::{Kept, Task},
+    operator::Verdict,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -54,8 +57,16 @@ impl Fleet {
         self.phase = Phase::Starting;
         let to = self.new_generation();
         let job = self.jobs.open(Kind::Start, to);
-        self.rollout = Some(Rollout::new(job, Kind::Start, 0, to, Stage::Probing { failures: 0 }));
-        self.step(job, &format!("generation {to}: validating the application"));
+        let mut rollout = Rollout::new(job, Kind::Start, 0, to, Stage::Probing { failures: 0 });
+        let mut words = "validating the application".to_owned();
+        if let Some(hold) = &self.hold {
+            rollout.task = Task::Restore(Kept::Digest(hold.digest.clone()));
+            words = format!("taking up what was in force: {}", hold.reason);
+            // It was written as last good already.
+            self.written_ms = Some(self.now_ms);
+        }
+        self.rollout = Some(rollout);
+        self.step(job, &format!("generation {to}: {words}"));
         self.spawn_helper(to);
     }
 
@@ -65,6 +76,9 @@ impl Fleet {
         let helper = Helper { generation, pid: 0, kill_at_ms, working_on: None, state: State::Working };
         self.helpers.insert(child, helper);
         let image = self.image_for(generation);
+        if let Some(rollout) = self.rollout.as_ref().filter(|rollout| rollout.task != Task::App) {
+            self.actions.push(Action::Instruct { child, task: rollout.task.clone() });
+        }
         self.actions.push(Action::Spawn(Spawn { child, role: Role::Compile, generation, image, cell: 0 }));
     }
 
@@ -154,7 +168,10 @@ impl Fleet {
             return;
         }
         let Some(rollout) = &self.rollout else { return };
-        if rollout.kind == Kind::Reload && digest == self.digest() {
+        if matches!(rollout.kind, Kind::Reload | Kind::Deploy | Kind::Revert) && digest == self.digest() {
+            if rollout.kind == Kind::Reload {
+                self.let_go();
+            }
             return self.end_rollout(&Verdict::Unchanged);
         }
         if let Some(reason) = self.found_bad(digest).filter(|_| rollout.origin == Origin::Automatic) {
@@ -168,6 +185,12 @@ impl Fleet {
     pub(super) fn invalid(&mut self, child: ChildId, reasons: Vec<String>) {
         if self.answered(child).is_some() {
             self.reject_or_give_up(EXIT_CONFIGURATION, reasons);
+        }
+    }
+
+    pub(super) fn incompatible(&mut self, child: ChildId, reasons: Vec<String>) {
+        if self.answered(child).is_some() {
+            self.end_rollout(&Verdict::Incompatible { reasons });
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use aegis_ipc::operator::Verdict;
+use aegis_ipc::{deploy::Order, operator::Verdict};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -13,12 +13,17 @@ use super::{
     policy::{WORKERS_MAX, milliseconds},
 };
 
+/// Deployments that wait in line behind the rollout that runs and the one that waits.
+pub(super) const LINE_MAX: usize = 16;
+
 /// A rollout that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Wish {
     Reload(Origin),
     Restart(Scope),
     Upgrade(Option<String>),
+    Deploy(Order),
+    Rollback,
 }
 
 /// Which workers to restart.
@@ -56,6 +61,8 @@ impl Wish {
             Self::Reload(_) => Kind::Reload,
             Self::Restart(_) => Kind::Restart,
             Self::Upgrade(_) => Kind::Upgrade,
+            Self::Deploy(_) => Kind::Deploy,
+            Self::Rollback => Kind::Revert,
         }
     }
 
@@ -69,6 +76,7 @@ impl Wish {
                 (Scope::Slots(_), Scope::All) => *scope = Scope::All,
                 (Scope::All, _) => {}
             },
+            (Self::Rollback, Self::Rollback) => {}
             _ => return false,
         }
         true
@@ -89,8 +97,11 @@ impl Fleet {
             Phase::Stopping(_) | Phase::Over => return self.refuse(asker, "the host is stopping".to_owned()),
         }
         match request {
+            Request::Reload { origin: Origin::Automatic } if self.is_pinned() => self.stay(asker),
             Request::Reload { origin } => self.wish(asker, Wish::Reload(origin)),
             Request::Upgrade { path } => self.wish(asker, Wish::Upgrade(path)),
+            Request::Deploy(order) => self.line_up(asker, Wish::Deploy(order)),
+            Request::Rollback => self.wish(asker, Wish::Rollback),
             Request::Restart { slot: None } => self.wish(asker, Wish::Restart(Scope::All)),
             Request::Restart { slot: Some(slot) }
                 if self.phase == Phase::Running && !self.slots.contains_key(&slot) =>
@@ -149,13 +160,40 @@ impl Fleet {
         }
     }
 
+    /// Deployments of different modules are different people's: none of them takes the place of another.
+    fn line_up(&mut self, asker: Option<Asker>, wish: Wish) {
+        if let Some(known) = self.line.iter().find(|waiting| waiting.wish == wish) {
+            let job = known.job;
+            return self.accept(job, asker);
+        }
+        if self.line.len() >= LINE_MAX {
+            return self.refuse(asker, format!("{LINE_MAX} deployments wait already, try again later"));
+        }
+        self.resume();
+        let job = self.jobs.open(wish.kind(), self.in_force);
+        self.accept(job, asker);
+        self.line.push_back(Waiting { job, wish });
+        if let Some(running) = &self.rollout {
+            let step = format!("waits for job {} to end", running.job);
+            self.step(job, &step);
+        }
+    }
+
     /// Begins the rollout that waits, if none runs.
     pub(super) fn begin_waiting(&mut self) {
         if self.phase == Phase::Running
             && self.rollout.is_none()
-            && let Some(waiting) = self.waiting.take()
+            && let Some(waiting) = self.waiting.take().or_else(|| self.line.pop_front())
         {
-            self.begin(waiting.job, waiting.wish);
+            match waiting.wish {
+                // It came before the rollback was through.
+                Wish::Reload(Origin::Automatic) if self.is_pinned() => {
+                    self.finish(waiting.job, &Verdict::Superseded);
+                    self.stay(None);
+                    self.turn += 1;
+                }
+                wish => self.begin(waiting.job, wish),
+            }
         }
     }
 

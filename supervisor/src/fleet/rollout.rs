@@ -12,7 +12,10 @@
 //! the new generation exist, and failure means to go back by the same steps. `Settling` comes after the commit: the new
 //! generation is in force whatever happens, and only workers that its configuration adds are waited for.
 
-use aegis_ipc::operator::Verdict;
+use aegis_ipc::{
+    deploy::{Kept, Task},
+    operator::Verdict,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -33,6 +36,9 @@ pub(super) struct Rollout {
     pub(super) job: u64,
     pub(super) kind: Kind,
     pub(super) origin: Origin,
+    /// What the helper is to make.
+    #[serde(default)]
+    pub(super) task: Task,
     /// Generation that was in force when it began.
     pub(super) from: u64,
     /// Generation it leads to.
@@ -76,7 +82,8 @@ pub(super) enum Stage {
 
 impl Rollout {
     pub(super) fn new(job: u64, kind: Kind, from: u64, to: u64, stage: Stage) -> Self {
-        Self { job, kind, origin: Origin::Operator, from, to, stage, prepared_by: None }
+        let (origin, task) = (Origin::Operator, Task::App);
+        Self { job, kind, origin, task, from, to, stage, prepared_by: None }
     }
 
     /// The generation that all slots should go over to, once they should.
@@ -98,14 +105,12 @@ impl Fleet {
         self.notify(Notice::Reloading);
         let from = self.in_force;
         match wish {
-            Wish::Reload(origin) => {
-                let to = self.new_generation();
-                let stage = Stage::Probing { failures: 0 };
-                let rollout = Rollout::new(job, Kind::Reload, from, to, stage);
-                self.rollout = Some(Rollout { origin, ..rollout });
-                self.jobs.lead(job, to);
-                self.step(job, &format!("generation {to}: validating the application"));
-                self.spawn_helper(to);
+            Wish::Reload(origin) => self.begin_making(job, Kind::Reload, origin, Task::App),
+            Wish::Deploy(order) => {
+                self.begin_making(job, Kind::Deploy, Origin::Operator, Task::Deploy(order))
+            }
+            Wish::Rollback => {
+                self.begin_making(job, Kind::Revert, Origin::Operator, Task::Restore(Kept::Previous));
             }
             Wish::Upgrade(path) => {
                 self.rollout = Some(Rollout::new(job, Kind::Upgrade, from, from, Stage::Preflight));
@@ -120,6 +125,21 @@ impl Fleet {
             }
         }
         self.turn += 1;
+    }
+
+    /// Has a helper make another generation.
+    fn begin_making(&mut self, job: u64, kind: Kind, origin: Origin, task: Task) {
+        let to = self.new_generation();
+        let words = match &task {
+            Task::App => "validating the application".to_owned(),
+            Task::Deploy(order) => format!("preparing module {}", order.module),
+            Task::Restore(_) => "taking up the generation before".to_owned(),
+        };
+        let rollout = Rollout::new(job, kind, self.in_force, to, Stage::Probing { failures: 0 });
+        self.rollout = Some(Rollout { origin, task, ..rollout });
+        self.jobs.lead(job, to);
+        self.step(job, &format!("generation {to}: {words}"));
+        self.spawn_helper(to);
     }
 
     fn mark_for_restart(&mut self, scope: &Scope) {
@@ -250,7 +270,8 @@ impl Fleet {
         }
         self.unmark(Replace::Restart);
         self.dismiss_helpers();
-        if let Some(waiting) = self.waiting.take() {
+        let waiting: Vec<_> = self.waiting.take().into_iter().chain(self.line.drain(..)).collect();
+        for waiting in waiting {
             self.finish(waiting.job, &Verdict::Superseded);
         }
         self.end_scaling(&Verdict::Superseded);

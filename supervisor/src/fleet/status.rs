@@ -24,7 +24,8 @@ impl Fleet {
         self.tally.truncate(DEATHS_MAX);
     }
 
-    /// What the fleet knows of the state of the host. The driver fills in `pid`, `version`, `listen` and `loop_longest_us`;
+    /// What the fleet knows of the state of the host. The driver fills in `pid`, `version`, `listen`, `deployed` and
+    /// `loop_longest_us`;
     /// of each worker `connections`, `in_flight`, `requests`, `resident_bytes` and `lag`; of the store `durable`.
     #[must_use]
     pub fn status(&self, now_ms: u64) -> Status {
@@ -36,6 +37,8 @@ impl Fleet {
             listen: Vec::new(),
             generation: self.in_force,
             digest: self.digest().to_owned(),
+            notice: self.hold.as_ref().map(|hold| hold.reason.clone()),
+            deployed: Vec::new(),
             workers_wanted: match self.phase {
                 Phase::New | Phase::Starting | Phase::Running => self.wanted,
                 Phase::Paused(_) | Phase::Stopping(_) | Phase::Over => 0,
@@ -113,6 +116,9 @@ impl Fleet {
         if let Some(degraded) = &self.degraded {
             parts.push(format!("DEGRADED: {degraded}"));
         }
+        if let Some(hold) = &self.hold {
+            parts.push(hold.word().to_owned());
+        }
         let running = self.jobs.open_jobs().into_iter().next();
         if let Some(job) = running {
             parts.push(format!("{} (job {}): {}", job.kind, job.job, job.step));
@@ -149,6 +155,7 @@ fn outcome(verdict: &aegis_ipc::operator::Verdict) -> &'static str {
         Verdict::Done => "done",
         Verdict::Unchanged => "unchanged",
         Verdict::Rejected { .. } => "rejected",
+        Verdict::Incompatible { .. } => "incompatible",
         Verdict::RolledBack { .. } => "rolled back",
         Verdict::Superseded => "superseded",
     }

@@ -46,8 +46,9 @@ impl Fleet {
         self.previous = Some(Previous { generation: from, until_ms });
         self.bring_into_force(generation);
         self.write_last_good();
+        self.keep_or_let_go(kind, from);
         self.activate();
-        if kind == Kind::Reload && self.wanted != self.policy.workers {
+        if matches!(kind, Kind::Reload | Kind::Revert) && self.wanted != self.policy.workers {
             self.end_scaling(&Verdict::Superseded);
             self.wanted = self.policy.workers;
         }

@@ -30,7 +30,7 @@ pub(crate) fn play(arguments: &[String]) -> Option<u8> {
         ["run", folder] => {
             let config = load(Path::new(folder));
             let compile_arguments = vec![OsString::from(folder)];
-            Some(aegis_supervisor::run(Start { config, compile_arguments }))
+            Some(aegis_supervisor::run(Start { config, compile_arguments, instead: None }))
         }
         ["supervisor", "--resume", state] => Some(aegis_supervisor::resume(state.parse().unwrap(), |_| ())),
         ["compile", folder] => Some(compile(Path::new(folder))),
@@ -68,6 +68,7 @@ fn compile(folder: &Path) -> u8 {
         config: codec::encode(&config).unwrap(),
         catalog: catalog.into_bytes(),
         code: Vec::new(),
+        modules: Vec::new(),
     };
     let sealed = bundle.seal().unwrap();
     assert!(control.send(&ToSupervisor::Compiled, &[sealed.as_fd()]).unwrap());

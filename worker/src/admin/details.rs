@@ -6,8 +6,12 @@ use aegis_domain::{
     Problem, ProblemCode,
     catalog::{Command, Model},
     event::EventKind,
+    format_timestamp,
 };
-use aegis_ipc::board::{BEATS, Cell, Counter, Gauge, monotonic_ms};
+use aegis_ipc::{
+    board::{BEATS, Cell, Counter, Gauge, monotonic_ms},
+    deploy::{Deployed, Offers},
+};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -107,7 +111,18 @@ fn describe_module(host: &Host, model: &Model) -> Value {
         row.insert("limits".to_owned(), json!(code.limits));
         row.insert("instances".to_owned(), json!(host.engine.instances(model)));
     }
+    let offers = Offers::Model(model.name().to_owned());
+    let deployed = host.members.iter().find(|member| member.offers == offers);
+    if let (Some(deployed), Value::Object(row)) = (deployed.and_then(|one| one.deployed.as_ref()), &mut row) {
+        row.insert("deployed".to_owned(), describe_deployed(deployed));
+    }
     row
+}
+
+/// What a module is instead of what the app folder says.
+fn describe_deployed(deployed: &Deployed) -> Value {
+    let since_ms = u64::try_from(deployed.since_s).unwrap_or(0) * 1000;
+    json!({"source": deployed.source, "sha256": deployed.sha256, "since": format_timestamp(since_ms)})
 }
 
 fn describe_commands(host: &Host, model: &Model) -> Value {

@@ -14,6 +14,10 @@ use crate::{
     response::{Envelope, Outgoing},
 };
 
+/// What a job is called that deploys a module.
+pub(super) const DEPLOY: &str = "deploy";
+/// What a job is called that reloads.
+const RELOAD: &str = "reload";
 /// Time the supervisor has to take a request.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// Longest time a client waits for a verdict; after that it is told where to ask.
@@ -29,6 +33,17 @@ pub(super) async fn reload(
     query: &str,
     envelope: &Envelope<'_>,
 ) -> Result<Response<Outgoing>, Problem> {
+    let ask = |wait| operator::Request::Reload { wait };
+    begin(host, query, (RELOAD, ask), envelope).await
+}
+
+/// Starts a job of this kind; with `wait=true` the answer is its verdict.
+pub(super) async fn begin(
+    host: &Host,
+    query: &str,
+    (kind, ask): (&str, impl FnOnce(bool) -> operator::Request),
+    envelope: &Envelope<'_>,
+) -> Result<Response<Outgoing>, Problem> {
     let mut wait = false;
     for (name, value) in request::pairs(query, &["wait"])? {
         wait = match value.as_str() {
@@ -40,17 +55,17 @@ pub(super) async fn reload(
             }
         };
     }
-    let mut answers = host.supervisor.ask(operator::Request::Reload { wait })?;
+    let mut answers = host.supervisor.ask(ask(wait))?;
     let job = match next(&mut answers, ANSWER_TIME).await? {
         Reply::Accepted { job } => job,
         Reply::Job(job) if job.verdict.is_some() => return verdict(&job, host, envelope),
-        Reply::Error { message } => return Err(Problem::new(ProblemCode::ReloadRejected, message)),
+        Reply::Error { message } => return Err(Problem::new(refused(kind), message)),
         other => return Err(unexpected(&other)),
     };
     if wait && let Some(ended) = await_verdict(host, &mut answers).await {
         return verdict(&ended, host, envelope);
     }
-    let state = json!({"job": job, "kind": "reload", "state": "accepted"});
+    let state = json!({"job": job, "kind": kind, "state": "accepted"});
     Ok(located(envelope.json(StatusCode::ACCEPTED, &state), job, host))
 }
 
@@ -98,26 +113,35 @@ async fn await_verdict(host: &Host, answers: &mut Answers<'_>) -> Option<Job> {
 }
 
 fn verdict(job: &Job, host: &Host, envelope: &Envelope<'_>) -> Result<Response<Outgoing>, Problem> {
-    let refused = |detail: String| Problem::new(ProblemCode::ReloadRejected, detail);
+    let refused = |detail: String| Problem::new(refused(&job.kind), detail);
     match &job.verdict {
         Some(Verdict::Rejected { reasons }) => {
-            let errors = reasons
-                .iter()
-                .map(|reason| FieldError { path: String::new(), message: reason.clone() })
-                .collect();
             let detail = format!("the new generation was refused: {}", reasons.join("; "));
-            Err(refused(detail).with_errors(errors))
+            Err(refused(detail).with_errors(each(reasons)))
+        }
+        Some(Verdict::Incompatible { reasons }) => {
+            let detail = format!("others would notice the new version: {}", reasons.join("; "));
+            Err(Problem::new(ProblemCode::Incompatible, detail).with_errors(each(reasons)))
         }
         Some(Verdict::RolledBack { reason }) => {
             Err(refused(format!("the new generation was rolled back: {reason}")))
         }
         Some(Verdict::Superseded) => {
-            Err(refused("the reload was ended by a stop or a newer request before it began".to_owned()))
+            Err(refused(format!("the {} was ended by a stop or a newer request before it began", job.kind)))
         }
         Some(Verdict::Done | Verdict::Unchanged) | None => {
             Ok(located(envelope.json(StatusCode::OK, &describe(job)), job.job, host))
         }
     }
+}
+
+/// What it is called when a job of this kind is refused.
+fn refused(kind: &str) -> ProblemCode {
+    if kind == DEPLOY { ProblemCode::DeployRejected } else { ProblemCode::ReloadRejected }
+}
+
+fn each(reasons: &[String]) -> Vec<FieldError> {
+    reasons.iter().map(|reason| FieldError { path: String::new(), message: reason.clone() }).collect()
 }
 
 fn describe(job: &Job) -> Value {
@@ -126,6 +150,7 @@ fn describe(job: &Job) -> Value {
         Some(Verdict::Done) => ("done", Vec::new()),
         Some(Verdict::Unchanged) => ("unchanged", Vec::new()),
         Some(Verdict::Rejected { reasons }) => ("rejected", reasons.clone()),
+        Some(Verdict::Incompatible { reasons }) => ("incompatible", reasons.clone()),
         Some(Verdict::RolledBack { reason }) => ("rolled-back", vec![reason.clone()]),
         Some(Verdict::Superseded) => ("superseded", Vec::new()),
     };

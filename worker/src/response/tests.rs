@@ -55,6 +55,9 @@ fn every_problem_has_its_status() {
     403 admin-only retry "never"
     401 bad-signature retry "never"
     409 reload-rejected retry "never"
+    409 deploy-rejected retry "never"
+    409 incompatible retry "never"
+    404 no-such-module retry "never"
     500 internal retry "same-request"
     "#);
 }

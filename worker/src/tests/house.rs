@@ -13,6 +13,7 @@ use aegis_ipc::{
     board::{Board, Gauge},
     bundle::{BUNDLE_FORMAT, Bundle, Code},
     control::{ControlSocket, Received, ToChild, ToSupervisor},
+    deploy::{Member, Offers},
     handoff::{Audience, ListenerAddress},
     operator,
 };
@@ -56,6 +57,24 @@ pub(crate) struct House {
     pub(crate) admin: SocketAddr,
     pub(crate) supervisor: ControlSocket,
     tasks: Vec<JoinHandle<()>>,
+}
+
+/// A generation in which there is only code.
+fn bundle_of_nothing() -> Bundle {
+    Bundle {
+        format: BUNDLE_FORMAT,
+        digest: String::new(),
+        engine: String::new(),
+        config: Vec::new(),
+        catalog: Vec::new(),
+        code: Vec::new(),
+        modules: Vec::new(),
+    }
+}
+
+/// The module that the house consists of, as far as a generation tells.
+fn member() -> Member {
+    Member { name: "todo".to_owned(), offers: Offers::Model("TODO".to_owned()), deployed: None }
 }
 
 impl House {
@@ -122,21 +141,14 @@ impl House {
             config,
             catalog,
             services,
+            members: vec![member()],
             board,
             identity,
         };
         board.cell(0).gauge(Gauge::Pid).store(1, Ordering::Relaxed);
         let doorbell = Arc::new(Doorbell::new().unwrap());
         let host = Host::new(founding, Arc::clone(&doorbell));
-        let generation = Bundle {
-            format: BUNDLE_FORMAT,
-            digest: String::new(),
-            engine: String::new(),
-            config: Vec::new(),
-            catalog: Vec::new(),
-            code: Vec::new(),
-        };
-        let generation = generation.seal_with(code).unwrap();
+        let generation = bundle_of_nothing().seal_with(code).unwrap();
         let places = Bundle::read(&generation).unwrap().code;
         let (engine, cell) = (host.engine.downgrade(), board.cell(0));
         let served = (&host.catalog, host.services.as_slice());

@@ -64,6 +64,7 @@ impl Process {
             config: codec::encode(&config).unwrap(),
             catalog: aegis_domain::catalog::encode(&specs),
             code: Vec::new(),
+            modules: Vec::new(),
         };
         break_bundle(&mut bundle);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -87,6 +88,7 @@ impl Process {
             store_listener: None,
             store_path: store.path().clone(),
             kept: None,
+            task: aegis_ipc::deploy::Task::App,
         };
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "tests::process::a_worker_process", "--nocapture"])

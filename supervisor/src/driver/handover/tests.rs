@@ -33,7 +33,8 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let mut config = crate::test_config(folder.path());
         config.listen = vec!["127.0.0.1:0".parse().unwrap()];
-        let start = Start { config: config.clone(), compile_arguments: vec!["/srv/app".into()] };
+        let start =
+            Start { config: config.clone(), compile_arguments: vec!["/srv/app".into()], instead: None };
         let mut driver = Driver::begin(start).unwrap();
         let encoded = codec::encode(&config).unwrap();
         let bundle = Bundle {
@@ -43,6 +44,7 @@ impl Bench {
             config: encoded,
             catalog: vec![1],
             code: Vec::new(),
+            modules: Vec::new(),
         };
         let held = Generation::open(bundle.seal().unwrap(), &driver.identity).unwrap();
         driver.generations.insert(3, held);

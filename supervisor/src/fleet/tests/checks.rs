@@ -8,6 +8,7 @@ use super::{
     super::{
         Action, Asker, ChildId, Phase, Role, Spawn,
         lives::DRAIN_GRACE_MS,
+        requests::LINE_MAX,
         slots::{FILLS_MAX, REFILLS_MAX},
     },
     world::{Fate, Process, World},
@@ -207,9 +208,10 @@ impl<F: Fate> World<F> {
             let limit_ms = (leave_by_ms + DRAIN_GRACE_MS).max(self.checks.excused_until_ms);
             assert!(self.now_ms <= limit_ms, "{child:?} still drains {} ms too late", self.now_ms - limit_ms);
         }
+        assert!(self.fleet.line.len() <= LINE_MAX, "too many deployments wait");
         let is_other = |kind: &str| ["scale", "drain", "stop"].contains(&kind);
         let rollouts = self.fleet.jobs.open_jobs().iter().filter(|job| !is_other(&job.kind)).count();
-        assert!(rollouts <= 2, "more than one rollout waits");
+        assert!(rollouts <= 2 + self.fleet.line.len(), "more than one rollout waits");
         if let Some(good) = self.checks.good() {
             assert_eq!(self.fleet.in_force, good, "not what was committed last: {}", self.lately());
         }

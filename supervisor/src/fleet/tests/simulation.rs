@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::{
     super::{Event, Exit, Origin, Phase, Request, Role, Scale},
     checks::SURGE,
+    stories::an_order,
     world::{App, Bind, Fate, Manner, NewImage, Parting, Probe, StoreSays, World},
 };
 
@@ -155,6 +156,8 @@ fn request() -> impl Strategy<Value = Request> {
         1 => (0..5_u32).prop_map(|slot| Request::Restart { slot: Some(slot) }),
         1 => Just(Request::Drain),
         2 => Just(Request::Upgrade { path: None }),
+        3 => (0..4_u32).prop_map(|number| Request::Deploy(an_order(&format!("m{number}")))),
+        1 => Just(Request::Rollback),
     ]
 }
 

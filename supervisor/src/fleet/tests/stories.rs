@@ -1,6 +1,7 @@
 //! The main stories of a host's life, told as what happened and what was done about it.
 
 mod changes;
+mod deployments;
 mod ends;
 mod lines;
 mod reloads;
@@ -8,6 +9,8 @@ mod starts;
 mod troubles;
 
 use std::collections::VecDeque;
+
+use aegis_ipc::deploy::{Order, Supply};
 
 use super::world::{App, Fate, Manner, NewImage, Parting, Probe, World};
 use crate::fleet::Role;
@@ -78,6 +81,11 @@ pub(crate) fn proven(workers: u32) -> World<Script> {
     world.run(20_000);
     world.story();
     world
+}
+
+/// One module from where the app says.
+pub(crate) fn an_order(module: &str) -> Order {
+    Order { module: module.to_owned(), supply: Supply::App, sha256: None, force: false }
 }
 
 /// The next reload finds this.

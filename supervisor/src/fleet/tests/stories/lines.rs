@@ -64,6 +64,8 @@ fn status_tells_who_lives_and_who_died() {
       "listen": [],
       "generation": 1,
       "digest": "first",
+      "notice": null,
+      "deployed": [],
       "workers_wanted": 2,
       "workers": [
         {

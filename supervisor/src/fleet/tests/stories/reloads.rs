@@ -47,6 +47,7 @@ fn reload_that_works() {
             drain #5 (slot 2 gen 1) in Some(5000)
             to 1: 3 of 3 workers replaced
             WriteLastGood { generation: 2 }
+            WritePrevious { generation: 1 }
             Activate { child: ChildId(2), generation: 2 }
             CloseListeners { generation: 2 }
             to 1: generation 2 is in force
@@ -91,6 +92,7 @@ fn reload_that_changes_the_number_of_workers_and_listeners() {
             drain #3 (slot 0 gen 1) in Some(5000)
             to 1: 1 of 1 workers replaced
             WriteLastGood { generation: 2 }
+            WritePrevious { generation: 1 }
             Activate { child: ChildId(2), generation: 2 }
             CloseListeners { generation: 2 }
             to 1: generation 2 is in force

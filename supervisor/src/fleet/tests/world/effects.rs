@@ -48,6 +48,9 @@ impl<F: Fate> World<F> {
             | Action::Activate { .. }
             | Action::Discard { .. }
             | Action::ForgetImage { .. }
+            | Action::Instruct { .. }
+            | Action::WritePrevious { .. }
+            | Action::Pin { .. }
             | Action::Accepted { .. }
             | Action::Refused { .. }
             | Action::Progress { .. }

@@ -1,0 +1,152 @@
+//! The bytes of modules that were deployed in place of what the app folder says: one file each, named after its SHA-256.
+//!
+//! They are no cache: a reload or a restart makes the module of them again, whether or not its source is still there. So
+//! they are synced before anything refers to them, and stay as long as a generation that is kept does.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, DirBuilder, File},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use aegis_ipc::deploy::{Deployed, Member};
+use aegis_supervisor::kept::DEPLOYMENTS_FOLDER;
+use aegis_wasm::COMPONENT_BYTES_MAX;
+
+use super::{
+    files::read_bytes,
+    material::{Material, sha256},
+};
+
+/// Folder with the bytes, beside the records.
+const CONTENT_FOLDER: &str = "content";
+/// Bytes of everything that is deployed aside from the app folder.
+const DEPLOYED_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Where the bytes are.
+#[derive(Debug)]
+pub(super) struct Depot {
+    folder: PathBuf,
+}
+
+impl Depot {
+    /// That of a data folder.
+    pub(super) fn of(data_dir: &Path) -> Self {
+        Self { folder: data_dir.join(DEPLOYMENTS_FOLDER).join(CONTENT_FOLDER) }
+    }
+
+    /// Keeps what a module consists of, within what all may have together. What is not `needed` goes.
+    pub(super) fn keep(&self, material: &Material, needed: &BTreeSet<String>) -> Result<(), String> {
+        let failed = |error: io::Error| format!("{}: cannot be written: {error}", self.folder.display());
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(failed)?;
+        let kept = self.sweep(needed).map_err(failed)?;
+        let bytes = material.bytes.len() + material.manifest.as_ref().map_or(0, Vec::len);
+        let together = kept + bytes as u64;
+        if together > DEPLOYED_BYTES_MAX {
+            return Err(format!(
+                "found {together} bytes of deployed modules, expected at most {DEPLOYED_BYTES_MAX}; `aegis deploy NAME --reset` makes room"
+            ));
+        }
+        for bytes in std::iter::once(&material.bytes).chain(&material.manifest) {
+            self.write(bytes).map_err(failed)?;
+        }
+        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)
+    }
+
+    /// What a deployed module consists of.
+    pub(super) fn read(&self, deployed: &Deployed) -> Result<Material, String> {
+        let bytes = self.content(&deployed.sha256)?;
+        let manifest = deployed.manifest_sha256.as_ref().map(|name| self.content(name)).transpose()?;
+        Ok(Material { form: deployed.form, bytes, manifest })
+    }
+
+    fn content(&self, name: &str) -> Result<Vec<u8>, String> {
+        let path = self.folder.join(name);
+        let bytes = read_bytes(&path, COMPONENT_BYTES_MAX)
+            .map_err(|message| format!("{}: {message}", path.display()))?;
+        let found = sha256(&bytes);
+        if found == name {
+            return Ok(bytes);
+        }
+        Err(format!("{}: found the SHA-256 {found}, expected its name", path.display()))
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let path = self.folder.join(sha256(bytes));
+        let fresh = path.with_extension("new");
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&fresh, &path)
+    }
+
+    /// Removes what is not needed. Bytes of the rest.
+    fn sweep(&self, needed: &BTreeSet<String>) -> io::Result<u64> {
+        let mut bytes = 0;
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if entry.file_name().to_str().is_some_and(|name| needed.contains(name)) {
+                bytes += entry.metadata()?.len();
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+/// Names of what modules refer to.
+pub(super) fn needed<'a>(modules: impl IntoIterator<Item = &'a Member>) -> BTreeSet<String> {
+    let deployed = modules.into_iter().filter_map(|module| module.deployed.as_ref());
+    deployed.flat_map(|one| [Some(one.sha256.clone()), one.manifest_sha256.clone()]).flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use aegis_ipc::deploy::Form;
+
+    use super::*;
+
+    fn material(text: &str) -> Material {
+        let manifest = Some(format!("{{\"about\":\"{text}\"}}").into_bytes());
+        Material { form: Form::Component, bytes: text.as_bytes().to_vec(), manifest }
+    }
+
+    fn record(material: &Material) -> Deployed {
+        Deployed {
+            source: "here".to_owned(),
+            form: material.form,
+            sha256: material.sha256(),
+            manifest_sha256: material.manifest_sha256(),
+            since_s: 0,
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_read_back_and_what_nobody_needs_goes() {
+        let data = tempfile::tempdir().unwrap();
+        let depot = Depot::of(data.path());
+        let (one, two) = (material("one"), material("two"));
+        assert!(depot.read(&record(&one)).unwrap_err().contains("found nothing"));
+        depot.keep(&one, &BTreeSet::new()).unwrap();
+        assert_eq!(depot.read(&record(&one)).unwrap(), one);
+        let names = [record(&one).sha256, record(&one).manifest_sha256.unwrap()].into();
+        depot.keep(&two, &names).unwrap();
+        assert_eq!(depot.read(&record(&one)).unwrap(), one);
+        depot.keep(&two, &BTreeSet::new()).unwrap();
+        assert!(depot.read(&record(&one)).is_err());
+        assert_eq!(depot.read(&record(&two)).unwrap(), two);
+    }
+
+    #[test]
+    fn bytes_that_are_not_those_of_the_record_are_refused() {
+        let data = tempfile::tempdir().unwrap();
+        let depot = Depot::of(data.path());
+        let one = material("one");
+        depot.keep(&one, &BTreeSet::new()).unwrap();
+        fs::write(depot.folder.join(one.sha256()), "two").unwrap();
+        assert!(depot.read(&record(&one)).unwrap_err().contains("expected its name"));
+    }
+}

@@ -1,0 +1,108 @@
+//! A generation that is kept on disk, made ready to come into force again: no file of the app is read, nothing is fetched,
+//! nothing is compiled.
+
+use std::{fs::File, os::fd::OwnedFd, os::unix::fs::FileExt, path::Path};
+
+use aegis_config::{Config, Overrides};
+use aegis_ipc::{
+    IpcError,
+    bundle::{Bundle, Code},
+    codec,
+    deploy::Kept,
+};
+use aegis_supervisor::{
+    last_good::{LastGood, Missing},
+    with_causes,
+};
+
+use super::digest;
+
+/// Takes up a generation that is kept. `running` is the configuration of the host as it runs, or is about to: its folders
+/// and sockets stay, and so does what was said on the command line.
+pub(crate) fn restore(kept: &Kept, running: &Config, flags: &Overrides) -> Result<OwnedFd, String> {
+    let (held, bundle) = match kept {
+        Kept::Previous => {
+            let held = LastGood::previous_of(&running.data_dir).read().map_err(|missing| match missing {
+                Missing::Never => "there was no change yet, so there is nothing to go back to".to_owned(),
+                damaged @ Missing::Damaged { .. } => damaged.to_string(),
+            })?;
+            let bundle = read(&held)?;
+            (held, bundle)
+        }
+        Kept::Digest(digest) => find(&running.data_dir, digest)?,
+    };
+    let before: Config = codec::decode(&bundle.config).map_err(|error| with_causes(&error))?;
+    let mut config = before.clone();
+    config.app_dir.clone_from(&running.app_dir);
+    config.modules_dir.clone_from(&running.modules_dir);
+    config.data_dir.clone_from(&running.data_dir);
+    config.control_socket.clone_from(&running.control_socket);
+    config.admin_socket.clone_from(&running.admin_socket);
+    if !flags.listen.is_empty() {
+        config.listen.clone_from(&running.listen);
+    }
+    if flags.workers.is_some() {
+        config.workers.count = running.workers.count;
+    }
+    if config == before {
+        return Ok(held);
+    }
+    seal(&held, bundle, &config).map_err(|error| with_causes(&error))
+}
+
+/// The generation of this digest among those that are kept, if this image can run it.
+pub(crate) fn find(data_dir: &Path, digest: &str) -> Result<(OwnedFd, Bundle), String> {
+    let mut reasons = Vec::new();
+    for place in [LastGood::of(data_dir), LastGood::previous_of(data_dir)] {
+        let read = place.read().map_err(|error| error.to_string());
+        match read.and_then(|held| read_fitting(held, digest)) {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => {}
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    reasons.dedup();
+    reasons.insert(0, format!("the generation {digest} is not kept any more"));
+    Err(reasons.join("; "))
+}
+
+/// Digest of the last good generation, if this image can run it.
+pub(crate) fn last_good(data_dir: &Path) -> Result<String, String> {
+    let held = LastGood::of(data_dir).read().map_err(|error| error.to_string())?;
+    read(&held).map(|bundle| bundle.digest)
+}
+
+fn read_fitting(held: OwnedFd, digest: &str) -> Result<Option<(OwnedFd, Bundle)>, String> {
+    if Bundle::read(&held).map_err(|error| with_causes(&error))?.digest != digest {
+        return Ok(None);
+    }
+    let bundle = read(&held)?;
+    Ok(Some((held, bundle)))
+}
+
+fn read(held: &OwnedFd) -> Result<Bundle, String> {
+    let bundle = Bundle::read(held).map_err(|error| with_causes(&error))?;
+    let ours = aegis_wasm::compatibility().map_err(|error| error.to_string())?;
+    if bundle.engine.is_empty() || bundle.engine == ours {
+        return Ok(bundle);
+    }
+    Err(format!(
+        "the code of the generation {} was compiled by another version of aegis, and this one cannot run it",
+        bundle.digest
+    ))
+}
+
+/// The same with another configuration.
+fn seal(held: &OwnedFd, bundle: Bundle, config: &Config) -> Result<OwnedFd, IpcError> {
+    let failed = |error| IpcError::os("reading a generation that is kept", error);
+    let file = File::from(held.try_clone().map_err(failed)?);
+    let mut code = Vec::with_capacity(bundle.code.len());
+    for place in &bundle.code {
+        let mut bytes = vec![0; usize::try_from(place.length).unwrap_or(usize::MAX)];
+        file.read_exact_at(&mut bytes, place.offset).map_err(failed)?;
+        code.push(Code { digest: place.digest.clone(), bytes });
+    }
+    let config = codec::encode(config)?;
+    let digest = digest(&config, &bundle.catalog, &bundle.modules)?;
+    Bundle { digest, config, code: Vec::new(), ..bundle }.seal_with(code)
+}

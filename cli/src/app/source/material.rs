@@ -1,0 +1,24 @@
+//! What a source has at this moment, for whoever deploys it: one that is away is no answer here.
+
+use std::time::Instant;
+
+use aegis_ipc::deploy::Form;
+
+use super::{Fetching, Published, Sources, located, token};
+use crate::app::material::Material;
+
+impl Sources {
+    /// Fetches what a module consists of. All mistakes at once, with the place.
+    pub(in crate::app) fn material(&mut self, published: &Published<'_>) -> Result<Material, Vec<String>> {
+        let origin = format!("modules.{}", published.name);
+        let token = token(published.source).map_err(|mistakes| located(&origin, &mistakes))?;
+        let deadline = Instant::now() + self.times.total;
+        let fetching = Fetching { source: published.source, token: token.as_deref(), deadline };
+        let content = fetching.content(self.tools()).map_err(|failures| {
+            let mistakes: Vec<_> = failures.into_iter().map(super::Failure::into_diagnostic).collect();
+            located(&origin, &mistakes)
+        })?;
+        let manifest = content.fresh.map(String::into_bytes);
+        Ok(Material { form: Form::Component, bytes: content.bytes, manifest })
+    }
+}

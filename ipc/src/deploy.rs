@@ -1,0 +1,109 @@
+//! One module instead of all: what is asked for, what a helper is to make of it, and what a generation says about the
+//! modules it consists of.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest name of a module, bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// A module is to be deployed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Name of the module: that of its folder, or of its table in `aegis.toml`.
+    pub module: String,
+    /// Where it is taken from.
+    pub supply: Supply,
+    /// SHA-256 that its component, or its `module.toml`, must have: hexadecimal, lower case.
+    #[serde(default)]
+    pub sha256: Option<String>,
+    /// Also when clients or documents of the version before would notice.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Where a module that is deployed is taken from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Supply {
+    /// From where the app says.
+    App,
+    /// From where the app says, and from there again from now on, whatever was deployed.
+    Reset,
+    /// From this address, as a `source` in `aegis.toml` is written.
+    Source(String),
+    /// From this file or folder of the host's machine, absolute.
+    File(PathBuf),
+}
+
+/// What a compile helper is to make.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    /// A generation of the app as it is now.
+    #[default]
+    App,
+    /// The generation in force with another version of one module.
+    Deploy(Order),
+    /// A generation that is kept on disk.
+    Restore(Kept),
+}
+
+/// Which generation that is kept on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kept {
+    /// The one that was in force before the last change.
+    Previous,
+    /// The one with this digest.
+    Digest(String),
+}
+
+/// A module of a generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Name of the module.
+    pub name: String,
+    /// What it is.
+    pub offers: Offers,
+    /// Set when it is not what the app folder says.
+    #[serde(default)]
+    pub deployed: Option<Deployed>,
+}
+
+/// What a module is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Offers {
+    /// The model of this name, upper case.
+    Model(String),
+    /// The service of this name.
+    Service(String),
+}
+
+/// What was deployed in place of what the app folder says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployed {
+    /// Where it came from, for people.
+    pub source: String,
+    /// What it consists of.
+    pub form: Form,
+    /// SHA-256 of the component, or of the `module.toml`: hexadecimal, lower case.
+    pub sha256: String,
+    /// SHA-256 of the manifest that came with a component.
+    #[serde(default)]
+    pub manifest_sha256: Option<String>,
+    /// When it was deployed, seconds since 1970.
+    pub since_s: i64,
+}
+
+/// What a module consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// A component, perhaps with a manifest.
+    Component,
+    /// A `module.toml`.
+    Declaration,
+}

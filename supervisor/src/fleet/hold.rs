@@ -1,0 +1,101 @@
+//! When the generation in force is not that of the app folder: put back by somebody who asked, or taken up at the start
+//! because the app has mistakes.
+//!
+//! ```text
+//!              rollback                         reload
+//!   app ────────────────────► pinned ───────────────────────────► app
+//!    │                          │  ▲
+//!    │ start with mistakes      └──┘ deploy: the pin moves along
+//!    └──────────────► last good ──────────── reload ────────────► app
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Fleet,
+    action::{Action, Level},
+    event::Asker,
+    jobs::Kind,
+};
+
+/// What is said of a generation that was put back.
+const ROLLED_BACK: &str = "rolled back on request; it stays until `aegis reload`";
+
+/// Why the generation in force is not that of the app folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Hold {
+    /// For people.
+    pub(super) reason: String,
+    /// The generation that a host that starts anew takes up.
+    pub(super) digest: String,
+    pub(super) cause: Cause,
+}
+
+/// Why something is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// Somebody asked: it stays until somebody asks for something else.
+    Pinned,
+    /// The app had mistakes: it stays until it has none.
+    Mistakes,
+}
+
+impl Hold {
+    /// For the line of status.
+    pub(super) fn word(&self) -> &'static str {
+        match self.cause {
+            Cause::Pinned => "PINNED by a rollback",
+            Cause::Mistakes => "LAST GOOD generation, the app has mistakes",
+        }
+    }
+}
+
+impl Fleet {
+    /// A fleet that starts with the generation of this digest, which is kept on disk, instead of the app.
+    #[must_use]
+    pub fn restoring(mut self, digest: String, cause: Cause, reason: String) -> Self {
+        self.hold = Some(Hold { reason, digest, cause });
+        self
+    }
+
+    pub(super) fn is_pinned(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.cause == Cause::Pinned)
+    }
+
+    /// A change that nobody asked for does not undo what somebody asked for.
+    pub(super) fn stay(&mut self, asker: Option<Asker>) {
+        let message = format!("what changed in the app is not taken up: {ROLLED_BACK}");
+        match asker {
+            Some(_) => self.refuse(asker, message),
+            None => self.log(Level::Warn, message),
+        }
+    }
+
+    /// A change is committed: what it replaced is kept to go back to, and it is known whether the app is in force now.
+    pub(super) fn keep_or_let_go(&mut self, kind: Kind, from: u64) {
+        if matches!(kind, Kind::Reload | Kind::Deploy | Kind::Revert) {
+            self.actions.push(Action::WritePrevious { generation: from });
+        }
+        match kind {
+            Kind::Reload => self.let_go(),
+            Kind::Revert => {
+                let (reason, digest) = (ROLLED_BACK.to_owned(), self.digest().to_owned());
+                self.hold = Some(Hold { reason, digest, cause: Cause::Pinned });
+                self.actions.push(Action::Pin { generation: Some(self.in_force) });
+            }
+            Kind::Deploy if self.is_pinned() => {
+                self.actions.push(Action::Pin { generation: Some(self.in_force) });
+            }
+            _ => {}
+        }
+    }
+
+    /// The app is in force.
+    pub(super) fn let_go(&mut self) {
+        if let Some(hold) = self.hold.take()
+            && hold.cause == Cause::Pinned
+        {
+            self.actions.push(Action::Pin { generation: None });
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! One module instead of all, and the way back.
+
+use aegis_ipc::operator::Verdict;
+
+use super::{an_order, host, offer, proven};
+use crate::fleet::{
+    Action, Event, Origin, Request, Role,
+    hold::Cause,
+    requests::LINE_MAX,
+    tests::world::{App, Fate, Manner, Probe, World},
+};
+
+/// The helper that works.
+fn helper<F: Fate>(world: &World<F>) -> crate::fleet::ChildId {
+    let is_helper = |role: &Role| matches!(role, Role::Compile);
+    let found = world.processes.iter().find(|(_, process)| is_helper(&process.spawn.role));
+    *found.expect("a helper works").0
+}
+
+fn lines(story: &str, words: &[&str]) -> String {
+    let is_wanted = |line: &&str| words.iter().any(|word| line.contains(word));
+    story.lines().filter(is_wanted).map(str::trim).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_deployment_goes_the_way_of_a_reload_with_an_instructed_helper() {
+    let mut world = proven(1);
+    offer(&mut world, App::new("second", 1));
+    let asker = world.ask(Request::Deploy(an_order("customer")));
+    world.run(10_000);
+    let story = lines(&world.story(), &["Instruct", "spawn", "preparing module", "Write", "Pin", "Done"]);
+    insta::assert_snapshot!(story, @r#"
+    to 1: generation 2: preparing module customer
+    Instruct { child: ChildId(4), task: Deploy(Order { module: "customer", supply: App, sha256: None, force: false }) }
+    spawn #4 Compile gen 2 image 1
+    spawn #5 Worker { slot: 0 } gen 2 image 1
+    WriteLastGood { generation: 2 }
+    WritePrevious { generation: 1 }
+    to 1: Done
+    "#);
+    assert_eq!(world.verdict(asker), Some(&Verdict::Done));
+    world.check_converged();
+}
+
+#[test]
+fn a_deployment_that_others_would_notice_touches_nothing() {
+    let mut world = proven(2);
+    world.fate.probes.push_back(Probe::Hangs);
+    let asker = world.ask(Request::Deploy(an_order("customer")));
+    let (child, reasons) = (helper(&world), vec!["endpoint: found x, expected y".to_owned()]);
+    world.report(Event::Incompatible { child, reasons: reasons.clone() });
+    world.run(10_000);
+    assert_eq!(world.verdict(asker), Some(&Verdict::Incompatible { reasons }));
+    assert!(!world.story().contains("Worker"), "no worker is started");
+}
+
+#[test]
+fn deployments_of_different_modules_wait_for_each_other_and_equal_ones_are_one() {
+    let mut world = proven(1);
+    for digest in ["second", "third", "fourth"] {
+        offer(&mut world, App::new(digest, 1));
+    }
+    let modules = ["customer", "order", "customer", "order", "stock"];
+    let askers = modules.map(|module| world.ask(Request::Deploy(an_order(module))));
+    world.run_until("all are answered", |world| world.checks.unanswered().is_empty());
+    for asker in askers {
+        assert!(matches!(world.verdict(asker), Some(Verdict::Done | Verdict::Unchanged)), "{asker:?}");
+    }
+    assert_eq!(world.story().matches("preparing module order").count(), 2, "told to two, done once");
+}
+
+#[test]
+fn a_reload_goes_before_deployments_that_wait_and_takes_no_place_of_theirs() {
+    let mut world = proven(1);
+    for digest in ["second", "third", "fourth"] {
+        offer(&mut world, App::new(digest, 1));
+    }
+    let first = world.ask(Request::Deploy(an_order("customer")));
+    let second = world.ask(Request::Deploy(an_order("order")));
+    let reload = world.reload();
+    world.run_until("all are answered", |world| world.checks.unanswered().is_empty());
+    let story = lines(&world.story(), &["generation 3", "generation 4"]);
+    assert!(story.starts_with(&format!("to {}: generation 3: validating", reload.0)), "{story}");
+    for asker in [first, second, reload] {
+        assert_eq!(world.verdict(asker), Some(&Verdict::Done));
+    }
+}
+
+#[test]
+fn the_line_is_bounded() {
+    let mut world = proven(1);
+    world.fate.probes.push_back(Probe::Hangs);
+    for number in 0..=LINE_MAX {
+        let asker = world.ask(Request::Deploy(an_order(&format!("m{number}"))));
+        assert_eq!(world.checks.refusal(asker), None);
+    }
+    let asker = world.ask(Request::Deploy(an_order("one too many")));
+    let refusal = world.checks.refusal(asker).unwrap();
+    insta::assert_snapshot!(refusal, @"16 deployments wait already, try again later");
+}
+
+#[test]
+fn a_rollback_pins_what_it_goes_back_to_and_a_reload_lets_go_of_it() {
+    let mut world = proven(1);
+    offer(&mut world, App::new("second", 1));
+    world.reload();
+    world.run(10_000);
+    world.story();
+    offer(&mut world, App::new("first", 1));
+    let asker = world.ask(Request::Rollback);
+    world.run(10_000);
+    assert_eq!(world.verdict(asker), Some(&Verdict::Done));
+    let words = ["Instruct", "Write", "Pin", "Done", "spawn"];
+    insta::assert_snapshot!(lines(&world.story(), &words), @r"
+    Instruct { child: ChildId(6), task: Restore(Previous) }
+    spawn #6 Compile gen 3 image 1
+    spawn #7 Worker { slot: 0 } gen 3 image 1
+    WriteLastGood { generation: 3 }
+    WritePrevious { generation: 2 }
+    Pin { generation: Some(3) }
+    to 2: Done
+    ");
+    assert!(world.fleet.summary(world.now_ms).contains("PINNED by a rollback"));
+    world.report(Event::Request { asker: None, request: Request::Reload { origin: Origin::Automatic } });
+    world.run(10_000);
+    assert_eq!(world.fleet.in_force, 3, "what nobody asked for waits");
+    offer(&mut world, App::new("patched", 1));
+    world.ask(Request::Deploy(an_order("customer")));
+    world.run(10_000);
+    assert!(world.story().contains("Pin { generation: Some(4) }"), "the pin moves along");
+    offer(&mut world, App::new("third", 1));
+    world.reload();
+    world.run(10_000);
+    assert!(world.story().contains("Pin { generation: None }"));
+    assert!(world.fleet.hold.is_none());
+    world.check_converged();
+}
+
+#[test]
+fn a_rollback_that_fails_pins_nothing() {
+    let mut world = proven(1);
+    world.fate.probes.push_back(Probe::Invalid);
+    let asker = world.ask(Request::Rollback);
+    world.run(10_000);
+    assert!(matches!(world.verdict(asker), Some(Verdict::Rejected { .. })));
+    offer(&mut world, App::new("second", 1).manner(Manner::Fails(78)));
+    let asker = world.ask(Request::Rollback);
+    world.run(10_000);
+    assert!(matches!(world.verdict(asker), Some(Verdict::RolledBack { .. })));
+    assert!(!world.story().contains("Pin"));
+    assert!(world.fleet.hold.is_none());
+    world.check_converged();
+}
+
+#[test]
+fn a_host_begins_with_what_is_kept_when_its_app_has_mistakes_and_takes_up_the_app_when_it_can() {
+    let mut world = host(2);
+    let reason = "the app has 1 mistake".to_owned();
+    world.fleet = world.fleet.clone().restoring("d".repeat(64), Cause::Mistakes, reason.clone());
+    world.start();
+    world.run(30_000);
+    let story = world.story();
+    let words = ["Instruct", "Write"];
+    insta::assert_snapshot!(lines(&story, &words), @r#"Instruct { child: ChildId(1), task: Restore(Digest("dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd")) }"#);
+    let status = world.fleet.status(world.now_ms);
+    assert_eq!(status.notice, Some(reason));
+    assert!(status.summary.contains("LAST GOOD generation"), "{}", status.summary);
+    offer(&mut world, App::new("mended", 2));
+    world.report(Event::Request { asker: None, request: Request::Reload { origin: Origin::Automatic } });
+    world.run(10_000);
+    assert_eq!(world.fleet.status(world.now_ms).notice, None);
+    assert!(!world.story().contains("Pin"));
+    world.check_converged();
+}
+
+#[test]
+fn a_stop_ends_the_whole_line() {
+    let mut world = proven(1);
+    world.fate.probes.push_back(Probe::Hangs);
+    let askers = ["a", "b", "c"].map(|module| world.ask(Request::Deploy(an_order(module))));
+    world.stop(aegis_ipc::operator::StopMode::Graceful);
+    world.run(60_000);
+    for asker in askers {
+        assert_eq!(world.verdict(asker), Some(&Verdict::Superseded));
+    }
+    world.check_ended();
+}
+
+#[test]
+fn instructions_come_before_the_process() {
+    let mut world = proven(1);
+    let request = Request::Deploy(an_order("customer"));
+    let now_ms = world.now_ms;
+    let actions = world.fleet.on(now_ms, Event::Request { asker: None, request });
+    let at = |wanted: fn(&Action) -> bool| actions.iter().position(wanted).unwrap();
+    let instructed = at(|action| matches!(action, Action::Instruct { .. }));
+    assert!(instructed < at(|action| matches!(action, Action::Spawn(_))));
+}

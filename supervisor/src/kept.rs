@@ -1,0 +1,235 @@
+//! Small notes beside the generations: which one a host stays at, and which modules were deployed in place of what the app
+//! folder says.
+//!
+//! Each is a file of JSON, replaced as a whole (written beside, synced, renamed, directory synced). They repeat what the
+//! generation in force says, so they are written when one comes into force, and a deployment that was refused or rolled
+//! back leaves nothing.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use aegis_ipc::deploy::Member;
+use serde::{Deserialize, Serialize};
+
+use crate::SupervisorError;
+
+/// Folder with what was deployed, inside the data directory.
+pub const DEPLOYMENTS_FOLDER: &str = "deployments";
+/// Most modules that are deployed aside from the app folder.
+pub const DEPLOYMENTS_MAX: usize = 1000;
+
+const GENERATIONS_FOLDER: &str = "generations";
+const PIN_FILE: &str = "pinned";
+const RECORDS_FILE: &str = "records.json";
+/// Layout of the records.
+const RECORDS_FORMAT: u32 = 1;
+/// Largest note, bytes.
+const NOTE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Characters of a SHA-256 in hexadecimal.
+const DIGEST_CHARACTERS: usize = 64;
+
+/// Why a note cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: found {found}, expected {expected}")]
+pub struct NoteError {
+    path: PathBuf,
+    found: String,
+    expected: &'static str,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Pin {
+    digest: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Records {
+    format: u32,
+    modules: Vec<Member>,
+}
+
+/// Digest of the generation that a host that starts anew is to come up on, if somebody has put it back.
+///
+/// # Errors
+/// When there is a note that is not as it was written.
+pub fn pinned(data_directory: &Path) -> Result<Option<String>, NoteError> {
+    let path = pin_path(data_directory);
+    let Some(text) = read(&path)? else { return Ok(None) };
+    match serde_json::from_slice::<Pin>(&text) {
+        Ok(pin) if is_digest(&pin.digest) => Ok(Some(pin.digest)),
+        Ok(pin) => Err(wrong(&path, format!("{:?}", pin.digest), "the digest of a generation")),
+        Err(error) => Err(wrong(&path, error.to_string(), "the digest of a generation")),
+    }
+}
+
+/// Notes that a host that starts anew is to come up on the generation of this digest, or takes the note away.
+pub(crate) fn pin(data_directory: &Path, digest: Option<&str>) -> Result<(), SupervisorError> {
+    let path = pin_path(data_directory);
+    let Some(digest) = digest else {
+        return match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(SupervisorError::os(format!("removing {}", path.display()), error))
+            }
+            _ => Ok(()),
+        };
+    };
+    write(&path, &Pin { digest: digest.to_owned() })
+}
+
+/// The modules that were deployed in place of what the app folder says, in the order of their names.
+///
+/// # Errors
+/// When there are records that are not as they were written.
+pub fn deployments(data_directory: &Path) -> Result<Vec<Member>, NoteError> {
+    let path = records_path(data_directory);
+    let Some(text) = read(&path)? else { return Ok(Vec::new()) };
+    let expected = "the records of what was deployed, as this version writes them";
+    let records: Records =
+        serde_json::from_slice(&text).map_err(|error| wrong(&path, error.to_string(), expected))?;
+    if records.format != RECORDS_FORMAT {
+        return Err(wrong(&path, format!("format {}", records.format), "format 1"));
+    }
+    if records.modules.len() > DEPLOYMENTS_MAX {
+        return Err(wrong(&path, format!("{} records", records.modules.len()), "at most 1000"));
+    }
+    if let Some(module) = records.modules.iter().find(|module| !is_whole(module)) {
+        return Err(wrong(&path, format!("{module:?}"), "a name and digests of what was deployed"));
+    }
+    Ok(records.modules)
+}
+
+/// Keeps which modules are deployed. Nothing is written when that is what is there already.
+pub(crate) fn keep_deployments(data_directory: &Path, deployed: &[Member]) -> Result<(), SupervisorError> {
+    let mut modules = deployed.to_vec();
+    modules.sort_by(|one, other| one.name.cmp(&other.name));
+    if deployments(data_directory).is_ok_and(|known| known == modules) {
+        return Ok(());
+    }
+    write(&records_path(data_directory), &Records { format: RECORDS_FORMAT, modules })
+}
+
+fn is_whole(module: &Member) -> bool {
+    let Some(deployed) = &module.deployed else { return false };
+    let has_name = !module.name.is_empty() && !module.name.contains(['/', '\0']);
+    has_name && is_digest(&deployed.sha256) && deployed.manifest_sha256.as_deref().is_none_or(is_digest)
+}
+
+fn is_digest(text: &str) -> bool {
+    text.len() == DIGEST_CHARACTERS && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn pin_path(data_directory: &Path) -> PathBuf {
+    data_directory.join(GENERATIONS_FOLDER).join(PIN_FILE)
+}
+
+fn records_path(data_directory: &Path) -> PathBuf {
+    data_directory.join(DEPLOYMENTS_FOLDER).join(RECORDS_FILE)
+}
+
+fn wrong(path: &Path, found: String, expected: &'static str) -> NoteError {
+    NoteError { path: path.to_owned(), found, expected }
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, NoteError> {
+    let unreadable = |error: io::Error| wrong(path, error.to_string(), "a file that can be read");
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(NOTE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > NOTE_BYTES_MAX {
+        return Err(wrong(path, "more than 4 MiB".to_owned(), "at most that"));
+    }
+    Ok(Some(bytes))
+}
+
+fn write(path: &Path, note: &impl Serialize) -> Result<(), SupervisorError> {
+    let replace = || {
+        let text = serde_json::to_vec(note).map_err(io::Error::other)?;
+        let folder = path.parent().unwrap_or(path);
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let fresh = path.with_extension("new");
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)?;
+        File::open(folder)?.sync_all()
+    };
+    replace().map_err(|error| SupervisorError::os(format!("writing {}", path.display()), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use aegis_ipc::deploy::{Deployed, Form, Offers};
+
+    use super::*;
+
+    fn module(name: &str) -> Member {
+        let deployed = Deployed {
+            source: "file order.wasm".to_owned(),
+            form: Form::Component,
+            sha256: "ab".repeat(32),
+            manifest_sha256: None,
+            since_s: 1_700_000_000,
+        };
+        Member {
+            name: name.to_owned(),
+            offers: Offers::Model(name.to_ascii_uppercase()),
+            deployed: Some(deployed),
+        }
+    }
+
+    #[test]
+    fn what_was_deployed_is_read_back_in_the_order_of_names() {
+        let data = tempfile::tempdir().unwrap();
+        assert_eq!(deployments(data.path()).unwrap(), []);
+        keep_deployments(data.path(), &[]).unwrap();
+        assert!(!data.path().join(DEPLOYMENTS_FOLDER).exists(), "nothing is no reason to write");
+        keep_deployments(data.path(), &[module("order"), module("customer")]).unwrap();
+        assert_eq!(deployments(data.path()).unwrap(), [module("customer"), module("order")]);
+        keep_deployments(data.path(), &[]).unwrap();
+        assert_eq!(deployments(data.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn records_that_are_not_as_they_were_written_are_told_with_their_path() {
+        let data = tempfile::tempdir().unwrap();
+        keep_deployments(data.path(), &[module("order")]).unwrap();
+        let path = records_path(data.path());
+        let whole = fs::read_to_string(&path).unwrap();
+        let told = |text: &str| {
+            fs::write(&path, text).unwrap();
+            deployments(data.path()).unwrap_err().to_string()
+        };
+        for text in [
+            whole[..whole.len() / 2].to_owned(),
+            whole.replace("\"format\":1", "\"format\":2"),
+            whole.replace("abab", "ABAB"),
+            whole.replace("order\"", "../order\""),
+            String::new(),
+        ] {
+            let message = told(&text);
+            assert!(message.contains("deployments/records.json: found "), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_pin_is_set_and_taken_away() {
+        let data = tempfile::tempdir().unwrap();
+        assert_eq!(pinned(data.path()).unwrap(), None);
+        pin(data.path(), None).unwrap();
+        let digest = "0f".repeat(32);
+        pin(data.path(), Some(&digest)).unwrap();
+        assert_eq!(pinned(data.path()).unwrap().as_deref(), Some(digest.as_str()));
+        fs::write(pin_path(data.path()), "{\"digest\":\"x\"}").unwrap();
+        assert!(pinned(data.path()).unwrap_err().to_string().contains("found \"x\""));
+        pin(data.path(), None).unwrap();
+        assert_eq!(pinned(data.path()).unwrap(), None);
+    }
+}

@@ -1,0 +1,296 @@
+//! One module is deployed, refused, taken back and forgotten, and everything else stays as it is.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    process::Output,
+    time::{Duration, Instant},
+};
+
+use aegis_guests::{Guest, splice, trap};
+use aegis_harness::{
+    App, Cluster, Publisher, app, eventually, eventually_some, http,
+    http::Response,
+    load::{Plan, Running},
+};
+use serde_json::{Value, json};
+
+/// A quick rollout: the judgement itself has tests of its own.
+const QUICK: &str = "[reload]\ncanary-time = \"50ms\"\ncanary-requests-min = 1000000\n";
+const WAIT: Duration = Duration::from_secs(30);
+
+fn spec(name: &str) -> Value {
+    json!({"name": name, "endpoint": format!("{name}s"), "version": "1.0.0"})
+}
+
+/// A model whose create hook adds `"by":stamp` in front.
+fn stamping(name: &str, stamp: &str) -> Vec<u8> {
+    Guest::model(spec(name)).hook("on-create", splice("input", &format!("\"by\":\"{stamp}\""))).build()
+}
+
+fn by(cluster: &Cluster, name: &str) -> String {
+    let created = cluster.client().post(&format!("{name}s"), &json!({"x": 1}));
+    assert_eq!(created.status, 201, "{}", created.text());
+    created.json()["by"].as_str().unwrap().to_owned()
+}
+
+fn post(cluster: &Cluster, query: &str, body: &Value) -> Response {
+    let headers = [("connection", "close"), ("content-type", "application/json")];
+    let path = format!("/aegis/api/deploy{query}");
+    cluster.admin().request("POST", &path, &headers, body.to_string().as_bytes()).unwrap()
+}
+
+/// Digests of all modules, by model.
+fn digests(cluster: &Cluster) -> BTreeMap<String, String> {
+    let rows: Value = serde_json::from_str(&modules(cluster)).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    rows.as_array().unwrap().iter().map(|row| (text(&row["modelName"]), text(&row["digest"]))).collect()
+}
+
+fn modules(cluster: &Cluster) -> String {
+    cluster.admin_get("/aegis/api/config?details=modules")
+}
+
+fn words(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
+}
+
+/// Creates documents of a model without end; these statuses are expected.
+fn writers(cluster: &Cluster, name: &str, wanted: fn(u16) -> bool) -> Running {
+    let post = http::encode(
+        "POST",
+        &format!("/aegis/api/models/{name}s"),
+        &cluster.address.to_string(),
+        &[("content-type", "application/json"), ("connection", "close")],
+        b"{\"x\":1}",
+    );
+    let mut plan = Plan::get(cluster.address, 8, "").requests(move |_| post.clone());
+    plan.reuse = aegis_harness::load::Reuse::PerRequest;
+    plan.wanted = wanted;
+    let running = plan.spawn();
+    eventually("the load to run", WAIT, || running.completed() > 50);
+    running
+}
+
+fn pids(cluster: &Cluster) -> Vec<u32> {
+    cluster.serving().iter().map(|worker| worker.pid).collect()
+}
+
+/// A file beside the app folder's modules.
+fn file(cluster: &Cluster, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = cluster.folder().join(name);
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn records(cluster: &Cluster) -> String {
+    fs::read_to_string(cluster.folder().join("data/deployments/records.json")).unwrap_or_default()
+}
+
+fn two_models() -> App {
+    App::default()
+        .settings(QUICK)
+        .component("customer", stamping("customer", "one"))
+        .component("order", stamping("order", "one"))
+}
+
+#[test]
+fn one_module_is_deployed_under_load_and_all_others_stay_whatever_became_of_their_folders() {
+    let cluster =
+        Cluster::start(two_models().module("part", "name = \"part\"\n[fields]\nsku = \"text\"\n"), 2);
+    let before = digests(&cluster);
+    let pid = cluster.status().pid;
+    let running = writers(&cluster, "order", |status| status == 201);
+    app::write_component(cluster.folder(), "customer", &stamping("customer", "two"));
+    app::write_component(cluster.folder(), "order", &stamping("order", "changed"));
+    app::write_module(cluster.folder(), "part", "nonsense");
+    let accepted = post(&cluster, "", &json!({"module": "customer"}));
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    let begun = Instant::now();
+    eventually("the new version to answer", WAIT, || by(&cluster, "customer") == "two");
+    assert!(begun.elapsed() < Duration::from_secs(20), "seen after {:?}", begun.elapsed());
+    let job = accepted.header("location").unwrap().to_owned();
+    eventually("the verdict", WAIT, || cluster.admin_get(&job).contains("\"state\":\"done\""));
+    running.stop().assert_clean();
+    assert_eq!(cluster.status().pid, pid);
+    assert_eq!((by(&cluster, "customer"), by(&cluster, "order")), ("two".to_owned(), "one".to_owned()));
+    let after = digests(&cluster);
+    assert_ne!(after["CUSTOMER"], before["CUSTOMER"]);
+    assert_eq!((&after["ORDER"], after.len()), (&before["ORDER"], before.len()));
+    assert_eq!(records(&cluster), "", "what comes from the app folder needs no record");
+    let refused = cluster.aegis(&["reload"]);
+    assert_eq!(refused.status.code(), Some(3), "the app folder is looked at only by a reload");
+}
+
+#[test]
+fn a_bad_version_is_refused_with_every_reason_and_nothing_is_touched() {
+    let cluster = Cluster::start(two_models(), 2);
+    let (before, served) = (digests(&cluster), pids(&cluster));
+    let bad = file(&cluster, "bad.wasm", b"\0asm\x01\0\0\0");
+    let refused = cluster.aegis(&["deploy", "customer", "--file", bad.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(3), "{}", words(&refused));
+    assert!(words(&refused).contains("modules.customer") && words(&refused).contains("core module"));
+    let good = file(&cluster, "good.wasm", &stamping("customer", "two"));
+    let digest = "0".repeat(64);
+    let refused =
+        cluster.aegis(&["deploy", "customer", "--file", good.to_str().unwrap(), "--sha256", &digest]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(words(&refused).contains(&format!("expected {digest}")), "{}", words(&refused));
+    app::write_component(cluster.folder(), "customer", b"(component)");
+    let refused = post(&cluster, "?wait=true", &json!({"module": "customer"}));
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (409, Some("deploy-rejected")));
+    assert!(refused.json()["errors"][0]["message"].as_str().unwrap().contains("text format"));
+    for arguments in [&["deploy", "custmer"][..], &["reload", "custmer"]] {
+        let refused = cluster.aegis(arguments);
+        assert_eq!(refused.status.code(), Some(3));
+        assert!(words(&refused).contains("there are: customer, order"), "{}", words(&refused));
+    }
+    let unknown = post(&cluster, "", &json!({"module": "custmer"}));
+    assert_eq!((unknown.status, unknown.json()["code"].as_str()), (404, Some("no-such-module")));
+    assert_eq!(
+        (digests(&cluster), pids(&cluster), records(&cluster).as_str()),
+        (before, served, ""),
+        "nothing is touched"
+    );
+}
+
+#[test]
+fn a_version_that_others_would_notice_is_refused_unless_it_is_forced() {
+    let cluster = Cluster::start(two_models(), 1);
+    let publisher = Publisher::start();
+    let moved = json!({"name": "customer", "endpoint": "clients", "version": "2.0.0"});
+    publisher.publish("customer", &Guest::model(moved).build());
+    let source = publisher.source("customer");
+    let refused = post(&cluster, "?wait=true", &json!({"module": "customer", "source": source}));
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (409, Some("incompatible")));
+    let message = refused.json()["errors"][0]["message"].clone();
+    assert_eq!(message, "modules.customer: endpoint: found clients, expected customers");
+    let refused = cluster.aegis(&["deploy", "customer", "--source", &source]);
+    assert_eq!(refused.status.code(), Some(3), "{}", words(&refused));
+    assert_eq!(by(&cluster, "customer"), "one");
+    let body = json!({"module": "customer", "source": source, "force": true});
+    let forced = post(&cluster, "?wait=true", &body);
+    assert_eq!((forced.status, forced.json()["state"].as_str()), (200, Some("done")), "{}", forced.text());
+    assert_eq!(cluster.client().post("clients", &json!({"x": 1})).status, 201);
+    assert_eq!(cluster.client().post("customers", &json!({"x": 1})).status, 404);
+}
+
+#[test]
+fn a_version_that_traps_on_every_call_is_taken_back_and_leaves_no_record() {
+    let judged = "[reload]\ncanary-time = \"60s\"\ncanary-requests-min = 20\nlatency-factor-max = 1000.0\n";
+    let cluster =
+        Cluster::start(App::default().settings(judged).component("customer", stamping("customer", "one")), 2);
+    let served = pids(&cluster);
+    let running = writers(&cluster, "customer", |status| matches!(status, 201 | 500));
+    let trapping = Guest::model(spec("customer")).hook("on-create", trap()).build();
+    let publisher = Publisher::start();
+    publisher.publish("customer", &trapping);
+    let body = json!({"module": "customer", "source": publisher.source("customer")});
+    let accepted = post(&cluster, "", &body);
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    let job = accepted.header("location").unwrap().to_owned();
+    let ended = eventually_some("the verdict", WAIT, || {
+        let job: Value = serde_json::from_str(&cluster.admin_get(&job)).unwrap();
+        (job["state"] != "running").then_some(job)
+    });
+    running.stop().assert_clean();
+    assert_eq!((&ended["state"], &ended["kind"]), (&json!("rolled-back"), &json!("deploy")), "{ended}");
+    assert!(ended["reasons"][0].as_str().unwrap().contains("with 5xx"), "{ended}");
+    cluster.await_workers(2);
+    assert_eq!((pids(&cluster), by(&cluster, "customer")), (served, "one".to_owned()));
+    assert_eq!(records(&cluster), "");
+    assert!(!modules(&cluster).contains("deployed"));
+}
+
+#[test]
+fn what_was_deployed_stays_through_reloads_and_restarts_until_it_is_taken_back() {
+    let mut cluster = Cluster::start(two_models(), 2);
+    let path = file(&cluster, "two.wasm", &stamping("customer", "two"));
+    cluster.aegis_ok(&["deploy", "customer", "--file", path.to_str().unwrap()]);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(by(&cluster, "customer"), "two");
+    let shown = cluster.aegis_ok(&["status"]);
+    assert!(shown.contains("module customer deployed from file ") && shown.contains(" since 20"), "{shown}");
+    let status = cluster.status();
+    assert_eq!(status.deployed[0].deployed.sha256, digests(&cluster)["CUSTOMER"]);
+    assert!(modules(&cluster).contains("\"deployed\":{\"source\":\"file "), "{}", modules(&cluster));
+    app::write_component(cluster.folder(), "customer", &stamping("customer", "three"));
+    app::write_component(cluster.folder(), "order", &stamping("order", "two"));
+    cluster.aegis_ok(&["reload"]);
+    assert_eq!((by(&cluster, "customer"), by(&cluster, "order")), ("two".to_owned(), "two".to_owned()));
+    assert!(cluster.log().contains("modules.customer: deployed from file"), "{}", cluster.log());
+    cluster.stop_and_restart();
+    assert_eq!(by(&cluster, "customer"), "two");
+    cluster.kill_and_restart();
+    assert_eq!(by(&cluster, "customer"), "two");
+    let refused = cluster.aegis(&["deploy", "customer"]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(words(&refused).contains("--reset"), "{}", words(&refused));
+    cluster.aegis_ok(&["deploy", "customer", "--reset"]);
+    assert_eq!(by(&cluster, "customer"), "three");
+    assert_eq!(cluster.status().deployed, []);
+    cluster.stop_and_restart();
+    assert_eq!(by(&cluster, "customer"), "three");
+}
+
+#[test]
+fn a_source_adds_a_module_that_the_app_does_not_know_and_is_not_asked_again() {
+    let mut cluster = Cluster::start(two_models(), 1);
+    let publisher = Publisher::start();
+    publisher.publish("note", &stamping("note", "one"));
+    let source = publisher.source("note");
+    cluster.aegis_ok(&["deploy", "note", "--source", &source]);
+    assert_eq!(by(&cluster, "note"), "one");
+    publisher.publish("note", &stamping("note", "two"));
+    cluster.aegis_ok(&["reload"]);
+    assert_eq!(by(&cluster, "note"), "one", "what was deployed is what is served");
+    cluster.aegis_ok(&["deploy", "note", "--source", &source]);
+    assert_eq!(by(&cluster, "note"), "two");
+    drop(publisher);
+    cluster.stop_and_restart();
+    assert_eq!(by(&cluster, "note"), "two");
+    let refused = cluster.aegis(&["deploy", "note", "--source", &source]);
+    assert_eq!(refused.status.code(), Some(3), "a source that is away is no new version");
+    let refused = cluster.aegis(&["deploy", "note", "--reset"]);
+    assert!(words(&refused).contains("found nothing, expected model NOTE"), "{}", words(&refused));
+    cluster.aegis_ok(&["deploy", "note", "--reset", "--force"]);
+    assert_eq!(cluster.client().post("notes", &json!({"x": 1})).status, 404);
+}
+
+#[test]
+fn a_folder_without_code_is_deployed_as_well() {
+    let cluster = Cluster::start(App::todo().settings(QUICK), 1);
+    let folder = cluster.folder().join("next");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("module.toml"), format!("{}extra = \"integer\"\n", app::TODO)).unwrap();
+    cluster.aegis_ok(&["deploy", "todo", "--file", folder.to_str().unwrap()]);
+    assert_eq!(cluster.client().post("todo", &json!({"extra": "text"})).status, 422);
+    fs::write(
+        folder.join("module.toml"),
+        "name = \"todo\"\nendpoint = \"todo\"\n[fields]\ntext = \"integer\"\n",
+    )
+    .unwrap();
+    let refused = cluster.aegis(&["deploy", "todo", "--file", folder.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(3));
+    let told = words(&refused);
+    assert!(told.contains("fields.text.kind: found integer, expected text"), "{told}");
+    assert!(told.contains("fields.n: found nothing, expected the field"), "all at once: {told}");
+}
+
+#[test]
+fn a_reload_of_one_module_takes_it_from_where_the_app_says() {
+    let publisher = Publisher::start();
+    publisher.publish("customer", &stamping("customer", "one"));
+    let settings = format!("{QUICK}[modules.customer]\nsource = \"{}\"", publisher.source("customer"));
+    let app = App::default().settings(&settings).component("order", stamping("order", "one"));
+    let cluster = Cluster::start(app, 1);
+    publisher.publish("customer", &stamping("customer", "two"));
+    app::write_component(cluster.folder(), "order", &stamping("order", "two"));
+    cluster.aegis_ok(&["reload", "customer"]);
+    assert_eq!((by(&cluster, "customer"), by(&cluster, "order")), ("two".to_owned(), "one".to_owned()));
+    assert_eq!(records(&cluster), "");
+    let accepted = cluster.aegis_ok(&["deploy", "order", "--no-wait"]);
+    assert!(accepted.starts_with("accepted as job "), "{accepted}");
+    eventually("the other module to follow", WAIT, || by(&cluster, "order") == "two");
+}

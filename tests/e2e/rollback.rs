@@ -1,0 +1,143 @@
+//! Back to the generation before: without the app folder, without the network, and through restarts.
+
+use std::{fs, time::Duration};
+
+use aegis_guests::{Guest, splice};
+use aegis_harness::{App, Cluster, Publisher, app, eventually};
+use serde_json::json;
+
+const QUICK: &str = "[reload]\ncanary-time = \"50ms\"\ncanary-requests-min = 1000000\n";
+const WAIT: Duration = Duration::from_secs(30);
+
+/// A model whose create hook adds `"by":stamp` in front.
+fn stamping(stamp: &str) -> Vec<u8> {
+    let spec = json!({"name": "note", "endpoint": "notes", "version": "1.0.0"});
+    Guest::model(spec).hook("on-create", splice("input", &format!("\"by\":\"{stamp}\""))).build()
+}
+
+fn by(cluster: &Cluster) -> String {
+    let created = cluster.client().post("notes", &json!({"x": 1}));
+    assert_eq!(created.status, 201, "{}", created.text());
+    created.json()["by"].as_str().unwrap().to_owned()
+}
+
+fn settings(cluster: &Cluster, more: &str) {
+    fs::write(cluster.folder().join("aegis.toml"), format!("{QUICK}{more}\n")).unwrap();
+}
+
+#[test]
+fn a_rollback_leads_back_to_the_code_and_configuration_before_and_a_second_one_forth_again() {
+    let cluster = Cluster::start(App::default().settings(QUICK).component("note", stamping("one")), 2);
+    let refused = cluster.aegis(&["rollback"]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("nothing to go back to"));
+    app::write_component(cluster.folder(), "note", &stamping("two"));
+    settings(&cluster, "[limits]\nbody-bytes-max = \"1KiB\"");
+    cluster.aegis_ok(&["reload"]);
+    let large = json!({"x": "x".repeat(4096)});
+    assert_eq!((by(&cluster), cluster.client().post("notes", &large).status), ("two".to_owned(), 413));
+    // The app folder is not looked at.
+    fs::remove_dir_all(cluster.folder().join("modules")).unwrap();
+    let told = cluster.aegis_ok(&["rollback"]);
+    assert!(told.contains("rollback done, generation 4 is in force"), "{told}");
+    assert_eq!((by(&cluster), cluster.client().post("notes", &large).status), ("one".to_owned(), 201));
+    let shown = cluster.aegis_ok(&["status"]);
+    assert!(shown.contains("PINNED by a rollback") && shown.contains("not the app folder: "), "{shown}");
+    cluster.aegis_ok(&["rollback"]);
+    assert_eq!((by(&cluster), cluster.client().post("notes", &large).status), ("two".to_owned(), 413));
+    cluster.aegis_ok(&["rollback"]);
+    assert_eq!(by(&cluster), "one");
+}
+
+#[test]
+fn a_host_comes_up_on_what_was_put_back_until_a_reload_is_asked_for() {
+    let publisher = Publisher::start();
+    publisher.publish("note", &stamping("one"));
+    let source = format!("{QUICK}[modules.note]\nsource = \"{}\"", publisher.source("note"));
+    let mut cluster = Cluster::start(App::default().settings(&source), 2);
+    publisher.publish("note", &stamping("two"));
+    cluster.aegis_ok(&["reload"]);
+    assert_eq!(by(&cluster), "two");
+    cluster.aegis_ok(&["rollback"]);
+    assert_eq!(by(&cluster), "one");
+    let pin = cluster.folder().join("data/generations/pinned");
+    assert!(pin.exists());
+    cluster.stop_and_restart();
+    assert_eq!(by(&cluster), "one");
+    let told = "the host does not come up on the app folder: rolled back on request";
+    assert!(cluster.log().contains(told), "{}", cluster.log());
+    assert!(cluster.status().notice.is_some());
+    // It is pinned as it was, not as it would be made today, and a crash of the machine changes nothing.
+    publisher.publish("note", &stamping("three"));
+    cluster.kill_and_restart();
+    assert_eq!(by(&cluster), "one");
+    cluster.aegis_ok(&["reload"]);
+    assert_eq!(by(&cluster), "three");
+    assert!(!pin.exists());
+    assert_eq!(cluster.status().notice, None);
+    cluster.stop_and_restart();
+    assert_eq!(by(&cluster), "three");
+}
+
+#[test]
+fn a_change_of_files_that_nobody_asked_for_does_not_undo_a_rollback() {
+    let watching = format!("{QUICK}watch = true\n");
+    let cluster = Cluster::start(App::todo().settings(&watching), 1);
+    let before = cluster.status().digest;
+    app::write_module(cluster.folder(), "todo", &app::revised_todo(1));
+    eventually("the reload", WAIT, || {
+        let status = cluster.status();
+        status.digest != before && status.jobs.is_empty()
+    });
+    cluster.aegis_ok(&["rollback"]);
+    let held = cluster.status().digest;
+    assert_eq!(held, before);
+    app::write_module(cluster.folder(), "todo", &app::revised_todo(2));
+    let told = "what changed in the app is not taken up: rolled back on request";
+    eventually("the change to be noticed", WAIT, || cluster.log().contains(told));
+    assert_eq!(cluster.status().digest, held);
+    cluster.aegis_ok(&["reload"]);
+    assert_ne!(cluster.status().digest, held);
+}
+
+#[test]
+fn a_rollback_takes_back_what_was_deployed_and_its_record() {
+    let mut cluster = Cluster::start(App::default().settings(QUICK).component("note", stamping("one")), 1);
+    let records = || fs::read_to_string(cluster.folder().join("data/deployments/records.json")).unwrap();
+    let path = cluster.folder().join("two.wasm");
+    fs::write(&path, stamping("two")).unwrap();
+    cluster.aegis_ok(&["deploy", "note", "--file", path.to_str().unwrap()]);
+    assert!(records().contains("\"note\""));
+    cluster.aegis_ok(&["rollback"]);
+    assert_eq!((by(&cluster), cluster.status().deployed.len()), ("one".to_owned(), 0));
+    assert!(!records().contains("\"note\""));
+    cluster.aegis_ok(&["rollback"]);
+    assert_eq!((by(&cluster), cluster.status().deployed.len()), ("two".to_owned(), 1));
+    cluster.aegis_ok(&["reload"]);
+    cluster.stop_and_restart();
+    assert_eq!(by(&cluster), "two", "its bytes were kept for the way forth");
+}
+
+#[test]
+fn a_host_whose_modules_have_mistakes_by_now_comes_up_on_the_last_good_generation_and_says_so() {
+    let mut cluster = Cluster::start(App::default().settings(QUICK).component("note", stamping("one")), 2);
+    app::write_component(cluster.folder(), "note", &stamping("two"));
+    cluster.aegis_ok(&["reload"]);
+    app::write_component(cluster.folder(), "note", b"\0asm\x01\0\0\0");
+    assert_eq!(cluster.aegis(&["reload"]).status.code(), Some(3));
+    cluster.stop_and_restart();
+    assert_eq!(by(&cluster), "two");
+    let log = cluster.log();
+    assert!(
+        log.contains("1 mistake found in the app; the host comes up on the LAST GOOD generation"),
+        "{log}"
+    );
+    let shown = cluster.aegis_ok(&["status"]);
+    assert!(shown.contains("LAST GOOD generation, the app has mistakes"), "{shown}");
+    assert!(shown.contains("core module"), "{shown}");
+    cluster.kill_and_restart();
+    assert_eq!(by(&cluster), "two");
+    app::write_component(cluster.folder(), "note", &stamping("three"));
+    cluster.aegis_ok(&["reload"]);
+    assert_eq!((by(&cluster), cluster.status().notice), ("three".to_owned(), None));
+}
