@@ -83,7 +83,7 @@ fn parallel(options: &Options, cluster: &Cluster) -> Row {
     let (mut together, mut apart, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=options.rounds {
         told(&format!("{TIMES} × fibonacci({MANY}), round {round} …"));
-        let sequence = timed(|| (0..TIMES).for_each(|_| drop(ask(cluster, MANY))));
+        let sequence = timed(|| (0..TIMES).for_each(|_| _ = ask(cluster, MANY)));
         let at_once = timed(|| {
             thread::scope(|scope| {
                 for _ in 0..TIMES {
