@@ -37,6 +37,7 @@ use workshop::{Output, Workshop};
 
 pub(crate) use component::{Component, Read, Service};
 pub(crate) use files::read_text;
+pub(crate) use source::{Look, look};
 pub(crate) use workshop::{Compilation, Keep};
 
 /// A valid app.
@@ -136,7 +137,7 @@ pub(crate) fn load_component(path: &Path) -> Result<Read, Mistakes> {
         let digest = digest.map_err(|mistakes| refuse(located(mistakes)))?;
         let (name, route) = (String::new(), String::new());
         let spec = ServiceSpec { name, route, digest, limits: service::usual_limits() };
-        return Ok(Read::Service(Service { spec, bytes: length, needs: Vec::new() }));
+        return Ok(Read::Service(Service { spec, bytes: length, needs: Vec::new(), chosen: None }));
     }
     let terms = usual_terms(serde_json::json!({}));
     let spec = Compilation::quiet(Keep::WhereThereIsSome, |compilation| {
@@ -144,7 +145,7 @@ pub(crate) fn load_component(path: &Path) -> Result<Read, Mistakes> {
     });
     let spec = spec.map_err(refuse)?;
     let model = spec.name.to_string();
-    Ok(Read::Model(Box::new(spec), Component { model, bytes: length, needs: Vec::new() }))
+    Ok(Read::Model(Box::new(spec), Component { model, bytes: length, needs: Vec::new(), chosen: None }))
 }
 
 /// Reads a component that is in no app, and seals its code as that of a generation is.
