@@ -47,6 +47,7 @@ pub(crate) use component::{Component, Read, Service};
 pub(crate) use deploy::{Made, Refusal, deploy};
 pub(crate) use files::read_text;
 pub(crate) use restore::{find, last_good, restore};
+pub(crate) use source::{Look, look};
 pub(crate) use workshop::{Compilation, Keep};
 
 /// A valid app.
@@ -149,7 +150,7 @@ pub(crate) fn load_component(path: &Path) -> Result<Read, Mistakes> {
         let digest = digest.map_err(|mistakes| refuse(located(mistakes)))?;
         let (name, route) = (String::new(), String::new());
         let spec = ServiceSpec { name, route, digest, limits: service::usual_limits() };
-        return Ok(Read::Service(Service { spec, bytes: length, needs: Vec::new() }));
+        return Ok(Read::Service(Service { spec, bytes: length, needs: Vec::new(), chosen: None }));
     }
     let terms = usual_terms(serde_json::json!({}));
     let spec = Compilation::quiet(Keep::WhereThereIsSome, |compilation| {
@@ -157,7 +158,7 @@ pub(crate) fn load_component(path: &Path) -> Result<Read, Mistakes> {
     });
     let spec = spec.map_err(refuse)?;
     let model = spec.name.to_string();
-    Ok(Read::Model(Box::new(spec), Component { model, bytes: length, needs: Vec::new() }))
+    Ok(Read::Model(Box::new(spec), Component { model, bytes: length, needs: Vec::new(), chosen: None }))
 }
 
 /// Reads a component that is in no app, and seals its code as that of a generation is.

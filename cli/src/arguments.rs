@@ -117,6 +117,9 @@ pub(crate) enum Command {
     /// The process that makes a generation.
     #[command(hide = true)]
     Compile(AppArguments),
+    /// The process that asks the sources of modules.
+    #[command(hide = true)]
+    Look,
 }
 
 /// What can be begun.

@@ -38,6 +38,7 @@ struct ComponentReport<'a> {
     model: &'a str,
     bytes: u64,
     needs: &'a [String],
+    chosen: Option<&'a str>,
     commands: Vec<&'a str>,
     #[serde(flatten)]
     code: &'a CodeSpec,
@@ -120,6 +121,7 @@ fn report<'a>(model: &'a ModelSpec, component: &'a Component) -> Option<Componen
         model: &component.model,
         bytes: component.bytes,
         needs: &component.needs,
+        chosen: component.chosen.as_deref(),
         commands: model.commands.keys().map(String::as_str).collect(),
         code: model.code.as_ref()?,
     })
@@ -206,6 +208,9 @@ pub(crate) fn describe(model: &ModelSpec, component: &Component) -> String {
     let built =
         if code.built_with.is_empty() { String::new() } else { format!(", built with {}", code.built_with) };
     let _ = writeln!(text, "component  {} {}{built}", code.module, code.version);
+    if let Some(chosen) = &component.chosen {
+        let _ = writeln!(text, "version    {chosen}");
+    }
     let digest = code.digest.get(..DIGEST_SHOWN_CHARACTERS).unwrap_or(&code.digest);
     let _ = writeln!(text, "file       {}, SHA-256 {digest}…", rounded(component.bytes));
     let _ = writeln!(text, "model      {} at {}", model.name, model.endpoint);
@@ -236,6 +241,9 @@ fn describe_service(service: &Service) -> String {
     let digest = service.spec.digest.get(..DIGEST_SHOWN_CHARACTERS).unwrap_or(&service.spec.digest);
     // Writing to a String cannot fail.
     let _ = writeln!(text, "file       {}, SHA-256 {digest}…", rounded(service.bytes));
+    if let Some(chosen) = &service.chosen {
+        let _ = writeln!(text, "version    {chosen}");
+    }
     if !service.needs.is_empty() {
         let _ = writeln!(text, "needs      {}", service.needs.join(", "));
     }

@@ -216,7 +216,7 @@ fn renew_computing_time() {
 }
 
 /// Sends a message that must arrive.
-fn deliver(
+pub(crate) fn deliver(
     control: &ControlSocket,
     message: &ToSupervisor,
     descriptors: &[BorrowedFd<'_>],

@@ -12,7 +12,7 @@ use clap::{Parser, error::ErrorKind};
 
 use crate::{
     arguments::{Arguments, Command, LogsCommand, NewCommand, absolute},
-    check, compile, data, new, operate,
+    check, compile, data, look, new, operate,
     output::{self, Form},
     roles, run, run_command,
 };
@@ -41,6 +41,7 @@ fn carry_out(arguments: Arguments) -> u8 {
         Command::New(NewCommand::Model(arguments)) => return new::model(&arguments),
         Command::Call(arguments) => return run_command::run(&arguments, form),
         Command::Compile(app) => return compile::compile(&app, &environment),
+        Command::Look => return look::look(),
         Command::Supervisor { resume } => return roles::supervisor(resume),
         Command::Store => return roles::store(),
         Command::Worker => return roles::worker(),

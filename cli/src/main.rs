@@ -10,6 +10,7 @@ mod compile;
 mod data;
 mod dispatch;
 mod logging;
+mod look;
 mod new;
 mod operate;
 mod output;

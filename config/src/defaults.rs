@@ -103,6 +103,7 @@ fn reload() -> Reload {
     Reload {
         mode: ReloadMode::Rolling,
         watch: false,
+        poll: None,
         webhook_secret_file: None,
         webhook_secret: None,
         canary_time: Duration::from_secs(1),

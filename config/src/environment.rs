@@ -86,6 +86,8 @@ pub const LIMITS_STREAMS_MAX: &str = "AEGIS_LIMITS_STREAMS_MAX";
 pub const RELOAD_MODE: &str = "AEGIS_RELOAD_MODE";
 /// Whether a changed file of the app reloads it.
 pub const RELOAD_WATCH: &str = "AEGIS_RELOAD_WATCH";
+/// How often the sources of modules are asked whether something was published.
+pub const RELOAD_POLL: &str = "AEGIS_RELOAD_POLL";
 /// File with what webhooks that reload are signed with.
 pub const RELOAD_WEBHOOK_SECRET_FILE: &str = "AEGIS_RELOAD_WEBHOOK_SECRET_FILE";
 /// Time the first new worker serves before it is judged.

@@ -199,6 +199,11 @@ fn reload(config: &mut Config, visitor: &mut impl Visit) {
     visitor.visit(of("reload.mode", environment::RELOAD_MODE), &Choice(RELOAD_MODES), &mut reload.mode);
     visitor.visit(of("reload.watch", environment::RELOAD_WATCH), &Switch, &mut reload.watch);
     visitor.visit(
+        of("reload.poll", environment::RELOAD_POLL),
+        &Optional(Time(seconds(1)..=DAY)),
+        &mut reload.poll,
+    );
+    visitor.visit(
         of("reload.webhook_secret_file", environment::RELOAD_WEBHOOK_SECRET_FILE),
         &Optional(Path),
         &mut reload.webhook_secret_file,

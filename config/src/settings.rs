@@ -88,6 +88,9 @@ pub struct ModuleSource {
     pub url: String,
     /// Branch, tag or commit, when the address is one of the contents API of a git host.
     pub reference: Option<String>,
+    /// Which of the versions that are published there may be chosen, as Cargo writes such ranges; otherwise there is one.
+    #[serde(default)]
+    pub version: Option<String>,
     /// SHA-256 of the component, hexadecimal, lower case.
     pub sha256: Option<String>,
     /// File with the token that the source asks for, absolute.
@@ -189,6 +192,9 @@ pub struct Reload {
     pub mode: ReloadMode,
     /// Reload when a file of the app changes.
     pub watch: bool,
+    /// How often the sources of modules are asked whether something was published; not at all without.
+    #[serde(default)]
+    pub poll: Option<Duration>,
     /// File with what webhooks that reload are signed with, absolute. Without one, no webhook does.
     #[serde(default)]
     pub webhook_secret_file: Option<PathBuf>,

@@ -6,6 +6,8 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
+use semver::VersionReq;
+
 use crate::{
     error::{ConfigError, Place},
     raw::Written,
@@ -13,8 +15,9 @@ use crate::{
 };
 
 /// Keys of a source within the table of its module.
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 6] = [
     ("source", Part::Address),
+    ("version", Part::Version),
     ("api", Part::Api),
     ("sha256", Part::Digest),
     ("token-file", Part::TokenFile),
@@ -33,6 +36,7 @@ const DIGEST_CHARACTERS: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
     Address,
+    Version,
     Api,
     Digest,
     TokenFile,
@@ -56,6 +60,7 @@ impl Sources {
         let place = Place::File { line: written.line, key: written.key };
         let expected = match part {
             Part::Address => address_expected(),
+            Part::Version => "a range of versions such as \"^1.2\"".to_owned(),
             Part::Api => {
                 "the address of a git host's API that ends in /, such as https://HOST/api/v3/".to_owned()
             }
@@ -67,6 +72,7 @@ impl Sources {
                 let is_right = is_address(text) || in_repository(text, GITHUB_API).is_some();
                 is_right.then(|| text.to_owned())
             }
+            Part::Version => VersionReq::parse(text).is_ok().then(|| text.to_owned()),
             Part::Api => (is_address(text) && text.ends_with('/')).then(|| text.to_owned()),
             Part::Digest => digest(text),
             Part::TokenFile => (!text.is_empty()).then(|| text.to_owned()),
@@ -120,9 +126,18 @@ impl Sources {
                 mistakes.push(ConfigError::Value { place, found: format!("{url:?} alone"), expected });
                 continue;
             }
+            let version = match parts.remove(&Part::Version) {
+                Some((place, range)) if url.ends_with(".wasm") => {
+                    let found = format!("{range:?} beside the component {url:?}");
+                    let expected = "it beside a folder with an aegis.index.json".to_owned();
+                    mistakes.push(ConfigError::Value { place, found, expected });
+                    continue;
+                }
+                version => version.map(|(_, range)| range),
+            };
             let token_file =
                 parts.remove(&Part::TokenFile).map(|(_, path)| app_dir.join(path).components().collect());
-            sources.insert(name, ModuleSource { url, reference, sha256, token_file });
+            sources.insert(name, ModuleSource { url, reference, version, sha256, token_file });
         }
         sources
     }
@@ -142,7 +157,7 @@ impl ModuleSource {
         if url.ends_with(".wasm") && sha256.is_none() {
             return Err(format!("found {address:?} alone, expected its sha256 as well"));
         }
-        Ok(Self { url, reference, sha256: sha256.map(str::to_owned), token_file: None })
+        Ok(Self { url, reference, sha256: sha256.map(str::to_owned), token_file: None, version: None })
     }
 }
 
@@ -281,6 +296,24 @@ mod tests {
         for address in ["https://a.example/x.wasm", "http://a.example/", "order", ""] {
             assert!(ModuleSource::read(address, None).unwrap_err().starts_with("found "), "{address}");
         }
+    }
+
+    #[test]
+    fn a_range_of_versions_stands_beside_a_folder() {
+        let (sources, mistakes) = sources(
+            "[modules.a]\nsource = \"https://a.example/\"\nversion = \"^1.2\"\n\
+             [modules.b]\nsource = \"https://a.example/\"\nversion = \">=1, <3\"\n\
+             [modules.c]\nsource = \"https://a.example/\"\nversion = \"newest\"\n\
+             [modules.d]\nsource = \"https://a.example/x.wasm\"\nsha256 = \"0000000000000000000000000000000000000000000000000000000000000000\"\nversion = \"1\"\n\
+             [modules.e]\nversion = \"1\"\n",
+        );
+        assert_eq!(sources["a"].clone().unwrap().version.as_deref(), Some("^1.2"));
+        assert_eq!(sources["b"].clone().unwrap().version.as_deref(), Some(">=1, <3"));
+        insta::assert_snapshot!(mistakes, @r#"
+        aegis.toml:9: modules.c.version: found "newest", expected a range of versions such as "^1.2"
+        aegis.toml:13: modules.d.version: found "1" beside the component "https://a.example/x.wasm", expected it beside a folder with an aegis.index.json
+        aegis.toml:15: modules.e.version: found no source beside it, expected https://HOST/PATH/ (a folder), https://HOST/PATH.wasm or github:OWNER/REPOSITORY/PATH@BRANCH, without user, query and fragment; http: only with a loopback address such as 127.0.0.1
+        "#);
     }
 
     #[test]

@@ -132,6 +132,17 @@ pub enum ToSupervisor {
         /// What they would notice, all at once.
         reasons: Vec<String>,
     },
+    /// Look helper: it has asked the sources of modules whether something was published.
+    Looked {
+        /// How many it has asked.
+        asked: u32,
+        /// Modules whose source has something else than when the app was read last; not all names, if there are many.
+        changed: Vec<String>,
+        /// Why sources could not be asked; not all reasons, if there are many.
+        away: Vec<String>,
+        /// How many could not be asked.
+        absent: u32,
+    },
     /// It leaves by its own will, with nothing left to do.
     Bye,
 }

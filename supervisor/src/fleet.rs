@@ -48,6 +48,7 @@ mod jobs;
 mod judge;
 mod lives;
 pub mod policy;
+mod poll;
 mod probe;
 mod requests;
 mod rollout;
@@ -67,7 +68,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     action::{Action, Level, Notice, Role, Spawn, Vitals},
-    event::{Asker, ChildId, Event, Exit, Origin, Request, Scale, Traffic, Vital},
+    event::{Asker, ChildId, Event, Exit, Look, Origin, Request, Scale, Traffic, Vital},
     policy::Policy,
 };
 use self::{
@@ -76,6 +77,7 @@ use self::{
     generation::{Bad, Generation, Previous},
     hold::Hold,
     jobs::Jobs,
+    poll::Poll,
     probe::Helper,
     requests::{Scaling, Waiting},
     rollout::Rollout,
@@ -126,6 +128,8 @@ pub struct Fleet {
     slots: BTreeMap<u32, Backoff>,
     workers: BTreeMap<ChildId, Worker>,
     helpers: BTreeMap<ChildId, Helper>,
+    #[serde(default)]
+    poll: Poll,
     store: Store,
     next_child: u64,
     vitals_due_ms: u64,
@@ -193,6 +197,7 @@ impl Fleet {
             slots: BTreeMap::new(),
             workers: BTreeMap::new(),
             helpers: BTreeMap::new(),
+            poll: Poll::default(),
             store: Store::default(),
             next_child: 1,
             vitals_due_ms: now_ms,
@@ -255,6 +260,7 @@ impl Fleet {
             Event::Compiled { child, digest, policy } => self.compiled(child, &digest, *policy),
             Event::Invalid { child, reasons } => self.invalid(child, reasons),
             Event::Incompatible { child, reasons } => self.incompatible(child, reasons),
+            Event::Looked { child, look } => self.looked(child, &look),
             Event::ListenersBound { generation } => self.listeners_bound(generation),
             Event::ListenersFailed { generation, reasons } => self.listeners_failed(generation, reasons),
             Event::Prepared { child, generation } => self.prepared(child, generation),

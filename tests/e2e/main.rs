@@ -15,6 +15,7 @@ mod drain;
 mod durability;
 mod errors;
 mod events;
+mod evergreen;
 mod idempotency;
 mod introspection;
 mod leaks;

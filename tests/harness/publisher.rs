@@ -21,6 +21,8 @@ type Files = BTreeMap<String, Vec<u8>>;
 pub struct Publisher {
     address: SocketAddr,
     files: Arc<Mutex<Files>>,
+    /// Status and path of every answer.
+    answered: Arc<Mutex<Vec<(u16, String)>>>,
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -35,17 +37,18 @@ impl Publisher {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port for the publisher");
         let address = listener.local_addr().expect("the address of the publisher");
         let (files, is_over) = (Arc::new(Mutex::new(Files::new())), Arc::new(AtomicBool::new(false)));
-        let (served, over) = (Arc::clone(&files), Arc::clone(&is_over));
+        let answered = Arc::new(Mutex::new(Vec::new()));
+        let (served, noted, over) = (Arc::clone(&files), Arc::clone(&answered), Arc::clone(&is_over));
         let thread = thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if over.load(Ordering::SeqCst) {
                     return;
                 }
-                let served = Arc::clone(&served);
-                thread::spawn(move || answer(stream, &served));
+                let (served, noted) = (Arc::clone(&served), Arc::clone(&noted));
+                thread::spawn(move || answer(stream, &served, &noted));
             }
         });
-        Self { address, files, is_over, thread: Some(thread) }
+        Self { address, files, answered, is_over, thread: Some(thread) }
     }
 
     /// Where a module is published.
@@ -68,6 +71,26 @@ impl Publisher {
         files.insert(format!("/{module}/module.wasm"), component.to_owned());
         files.insert(format!("/{module}/aegis.module.json"), manifest.into_bytes());
     }
+
+    /// Publishes a component in a version, and an index with these versions.
+    pub fn publish_version(&self, module: &str, version: &str, component: &[u8], versions: &[&str]) {
+        let sha256 = format!("{:x}", Sha256::digest(component));
+        let claim = json!({ "path": "module.wasm", "sha256": sha256, "size": component.len() });
+        let manifest = json!({ "schema": "aegis.module/1", "version": version, "component": claim });
+        let versions: Vec<_> = versions.iter().map(|version| json!({ "version": version })).collect();
+        let index = json!({ "schema": "aegis.index/1", "versions": versions });
+        let mut files = locked(&self.files);
+        files.insert(format!("/{module}/{version}/module.wasm"), component.to_owned());
+        files.insert(format!("/{module}/{version}/aegis.module.json"), manifest.to_string().into_bytes());
+        files.insert(format!("/{module}/aegis.index.json"), index.to_string().into_bytes());
+    }
+
+    /// How often a path was answered with this status.
+    #[must_use]
+    pub fn answered(&self, status: u16, path: &str) -> usize {
+        let answered = locked(&self.answered);
+        answered.iter().filter(|(found, asked)| *found == status && asked == path).count()
+    }
 }
 
 impl Drop for Publisher {
@@ -81,19 +104,27 @@ impl Drop for Publisher {
     }
 }
 
-fn locked(files: &Mutex<Files>) -> MutexGuard<'_, Files> {
-    files.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn answer(mut stream: TcpStream, files: &Mutex<Files>) {
+fn answer(mut stream: TcpStream, files: &Mutex<Files>, answered: &Mutex<Vec<(u16, String)>>) {
     let Ok(reading) = stream.try_clone() else { return };
     let mut lines = BufReader::new(reading).lines().map_while(Result::ok);
     let request = lines.next().unwrap_or_default();
-    let _ = lines.find(String::is_empty);
+    let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+    let known = head.iter().find_map(|line| line.strip_prefix("if-none-match: "));
     let path = request.split(' ').nth(1).unwrap_or_default();
     let found = locked(files).get(path).cloned();
-    let (status, body) = found.map_or(("404 Not Found", Vec::new()), |body| ("200 OK", body));
-    let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    let tag = found.as_ref().map(|body| format!("\"{:x}\"", Sha256::digest(body))).unwrap_or_default();
+    let (status, words, body) = match found {
+        None => (404, "Not Found", Vec::new()),
+        Some(_) if known == Some(tag.as_str()) => (304, "Not Modified", Vec::new()),
+        Some(body) => (200, "OK", body),
+    };
+    locked(answered).push((status, path.to_owned()));
+    let length = if status == 304 { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+    let head = format!("HTTP/1.1 {status} {words}\r\netag: {tag}\r\n{length}connection: close\r\n\r\n");
     // Whoever hangs up has had enough.
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
 }

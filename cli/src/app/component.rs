@@ -33,6 +33,8 @@ pub(crate) struct Component {
     pub(crate) bytes: u64,
     /// What it asks for.
     pub(crate) needs: Vec<String>,
+    /// Which of the published versions it is, and among which it was chosen.
+    pub(crate) chosen: Option<String>,
 }
 
 /// A folder as it was found.
@@ -64,6 +66,8 @@ pub(crate) struct Service {
     pub(crate) bytes: u64,
     /// What it asks for.
     pub(crate) needs: Vec<String>,
+    /// Which of the published versions it is, and among which it was chosen.
+    pub(crate) chosen: Option<String>,
 }
 
 impl Found<'_> {
@@ -182,7 +186,10 @@ impl Package<'_> {
             }
         }
         let model = spec.name.to_string();
-        Ok(Read::Model(Box::new(spec), Component { model, bytes: bytes.len() as u64, needs: manifest.needs }))
+        Ok(Read::Model(
+            Box::new(spec),
+            Component { model, bytes: bytes.len() as u64, needs: manifest.needs, chosen: None },
+        ))
     }
 
     /// A service has no settings and no grants: it knows the interfaces of WASI and no others.
@@ -200,7 +207,15 @@ impl Package<'_> {
             mistakes.iter().map(|mistake| format!("{origin}: {mistake}")).collect::<Vec<_>>()
         })?;
         let spec = ServiceSpec { name: name.to_owned(), route, digest, limits };
-        Ok(Read::Service(Service { spec, bytes: bytes.len() as u64, needs: manifest.needs }))
+        Ok(Read::Service(Service { spec, bytes: bytes.len() as u64, needs: manifest.needs, chosen: None }))
+    }
+}
+
+/// Notes which of the published versions it is.
+pub(super) fn note_choice(read: &mut Read, choice: String) {
+    match read {
+        Read::Model(_, component) => component.chosen = Some(choice),
+        Read::Service(service) => service.chosen = Some(choice),
     }
 }
 

@@ -11,29 +11,32 @@ use std::{
 };
 
 use aegis_config::{ModuleSource, ModuleTerms};
-use aegis_domain::manifest::{self, ComponentClaim, MANIFEST_BYTES_MAX, Manifest};
-use aegis_wasm::{COMPONENT_BYTES_MAX, Code, Diagnostic};
+use aegis_wasm::{Code, Diagnostic};
+use semver::Version;
 
 use super::{
-    component::{MANIFEST_FILE, Package, Read, located, said_limits},
+    component::{self, Package, Read, located, said_limits},
     files::read_text,
     workshop::{Keep, Workshop},
 };
-use fetch::{Client, Failure, Wanted};
-use kept::{Kept, LastGood};
+use fetch::{Client, Failure};
+use fetching::{Content, Fetching};
+use kept::{Kept, LastGood, Seen};
 
 mod fetch;
+mod fetching;
+mod index;
 mod kept;
+mod look;
 mod material;
 #[cfg(test)]
 mod tests;
 
 pub(super) use fetch::Times;
+pub(crate) use look::{Look, look};
 
 /// Folder with what was fetched, inside the data folder.
 const CACHE_FOLDER: &str = "module-cache";
-/// The form in which the contents API of a git host hands out files as they are.
-const RAW: &str = "application/vnd.github.raw+json";
 /// Bytes of a file with a token.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
@@ -74,17 +77,6 @@ pub(super) struct Published<'a> {
     pub(super) terms: &'a ModuleTerms,
 }
 
-/// Manifest and component, which belong together.
-struct Content {
-    manifest: Manifest,
-    bytes: Vec<u8>,
-    sha256: String,
-    /// What the source said just now, to be noted when all else is good.
-    fresh: Option<String>,
-    /// Whether the component is kept already.
-    is_kept: bool,
-}
-
 impl Sources {
     /// They keep what they fetch in this data folder, if it is known.
     pub(super) fn new(times: Times, keep: Keep, data_dir: Option<&Path>) -> Self {
@@ -103,25 +95,29 @@ impl Sources {
         let told = |mistakes: Vec<Diagnostic>| located(&origin, &mistakes);
         workshop.begin(&origin)?;
         let token = token(published.source).map_err(told)?;
-        let fetching = Fetching {
-            source: published.source,
-            token: token.as_deref(),
-            deadline: Instant::now() + self.times.total,
-        };
-        let (content, absence) = self.content(&fetching).map_err(told)?;
-        let Content { manifest, bytes, sha256, fresh, is_kept } = content;
+        let deadline = Instant::now() + self.times.total;
+        let mut fetching = Fetching::new(published.source, token.as_deref(), deadline);
+        let fetched = self.content(&mut fetching);
+        let source = fetching.name();
+        self.note(&source, &fetched, fetching.into_seen());
+        let (content, absence) = fetched.map_err(Failed::into_diagnostics).map_err(told)?;
+        let Content { manifest, bytes, sha256, chosen, fresh, is_kept } = content;
         let said = said_limits(&manifest).map_err(told)?;
         warnings.extend(absence.map(|absence| format!("{origin}: {absence}")));
         warnings.extend(manifest.warnings.iter().map(|warning| format!("{origin}: {warning}")));
         let (name, terms) = (published.name, published.terms);
         let package = Package { origin: &origin, name, manifest, said, bytes: &bytes, terms };
-        let read = package.prepare(workshop, warnings)?;
+        let mut read = package.prepare(workshop, warnings)?;
+        if let (Some(version), Some(range)) = (&chosen, &published.source.version) {
+            verify_version(&read, version).map_err(told)?;
+            component::note_choice(&mut read, format!("{version}, of those that match {range}"));
+        }
         if let Some(kept) = &self.tools().kept {
             if !is_kept {
                 kept.keep_component(&sha256, &bytes);
             }
             if let Some(manifest) = fresh {
-                kept.keep_manifest(&address(published.source, ""), &manifest);
+                kept.keep_manifest(&source, &manifest, chosen.as_ref());
             }
         }
         Ok(read)
@@ -132,9 +128,24 @@ impl Sources {
         self.warnings
     }
 
+    /// Notes what the source had for whoever looks later whether it has something else. Whoever makes no generation notes
+    /// nothing, and what could not be had is still new.
+    fn note(&mut self, source: &str, fetched: &Result<(Content, Option<String>), Failed>, seen: Vec<Seen>) {
+        let is_answered = match fetched {
+            Ok((_, absence)) => absence.is_none(),
+            Err(failed) => matches!(failed, Failed::Wrong(_)),
+        };
+        if is_answered
+            && self.keep == Keep::InDataFolder
+            && let Some(kept) = &self.tools().kept
+        {
+            kept.keep_seen(source, seen);
+        }
+    }
+
     /// What the source has, or had when it was last reached; then with a sentence about that.
-    fn content(&mut self, fetching: &Fetching<'_>) -> Result<(Content, Option<String>), Vec<Diagnostic>> {
-        let at = origin_of(&fetching.source.url).to_owned();
+    fn content(&mut self, fetching: &mut Fetching<'_>) -> Result<(Content, Option<String>), Failed> {
+        let at = origin_of(fetching.url()).to_owned();
         let fetched = match self.mute.get(&at) {
             Some(reason) => Err(vec![Failure::Mute(reason.clone())]),
             None => fetching.content(self.tools()),
@@ -149,8 +160,10 @@ impl Sources {
                 self.mute.insert(at, reason.clone());
                 reason
             }
-            Ok([Failure::Wrong(reason)]) => return Err(vec![reason]),
-            Err(failures) => return Err(failures.into_iter().map(Failure::into_diagnostic).collect()),
+            Ok([Failure::Wrong(reason)]) => return Err(Failed::Wrong(vec![reason])),
+            Err(failures) => {
+                return Err(Failed::Wrong(failures.into_iter().map(Failure::into_diagnostic).collect()));
+            }
         };
         let good = self.tools().kept.as_ref().and_then(|kept| fetching.last_good(kept));
         match good {
@@ -158,7 +171,7 @@ impl Sources {
                 let absence = format!("{reason}; it goes on as {}", reached(&good));
                 Ok((content, Some(absence)))
             }
-            None => Err(vec![reason]),
+            None => Err(Failed::Away(reason)),
         }
     }
 
@@ -179,128 +192,21 @@ impl Sources {
     }
 }
 
-/// One module being fetched.
-struct Fetching<'a> {
-    source: &'a ModuleSource,
-    token: Option<&'a str>,
-    deadline: Instant,
+/// Why there is nothing to go on with.
+enum Failed {
+    /// The source has nothing that will do.
+    Wrong(Vec<Diagnostic>),
+    /// It could not be asked, and nothing is kept.
+    Away(Diagnostic),
 }
 
-impl Fetching<'_> {
-    /// What the source has now.
-    fn content(&self, tools: &Tools) -> Result<Content, Vec<Failure>> {
-        let source = self.source;
-        if let (false, Some(sha256)) = (source.url.ends_with('/'), &source.sha256) {
-            let claim = ComponentClaim { sha256: Some(sha256.clone()), ..ComponentClaim::default() };
-            let manifest = Manifest { component: claim, ..Manifest::default() };
-            return self.component(tools, "", manifest, None);
+impl Failed {
+    fn into_diagnostics(self) -> Vec<Diagnostic> {
+        match self {
+            Self::Wrong(reasons) => reasons,
+            Self::Away(reason) => vec![reason],
         }
-        let got =
-            self.get(tools, MANIFEST_FILE, MANIFEST_BYTES_MAX, Code::BadManifest).map_err(|one| vec![one])?;
-        let wrong = |messages: Vec<String>| -> Vec<Failure> {
-            let told = |message| Failure::Wrong(Diagnostic::new(Code::BadManifest, message));
-            messages.into_iter().map(told).collect()
-        };
-        let manifest = manifest::parse(&got.bytes).map_err(wrong)?;
-        let text = String::from_utf8(got.bytes).map_err(|error| wrong(vec![error.to_string()]))?;
-        let name = manifest.component.path.clone().unwrap_or_default();
-        self.component(tools, &name, manifest, Some(text))
     }
-
-    /// The component that a manifest is about: the one that is kept, or the one that is published.
-    fn component(
-        &self,
-        tools: &Tools,
-        file: &str,
-        manifest: Manifest,
-        fresh: Option<String>,
-    ) -> Result<Content, Vec<Failure>> {
-        let expected = self
-            .claim(&manifest)
-            .map_err(|mistakes| -> Vec<Failure> { mistakes.into_iter().map(Failure::Wrong).collect() })?;
-        if let Some(bytes) = tools.kept.as_ref().and_then(|kept| kept.component(&expected.sha256)) {
-            return Ok(Content { manifest, bytes, sha256: expected.sha256, fresh, is_kept: true });
-        }
-        let got = self.get(tools, file, expected.bytes_max, expected.too_large).map_err(|one| vec![one])?;
-        let differs = |code, message| vec![Failure::Wrong(Diagnostic::new(code, message))];
-        let length = got.bytes.len() as u64;
-        if let Some(size) = manifest.component.size.filter(|size| *size != length) {
-            let message = format!("found {length} bytes, expected {size} as its manifest says");
-            return Err(differs(Code::SizeDiffers, message));
-        }
-        if got.sha256 != expected.sha256 {
-            let message = format!("found the SHA-256 {}, expected {}", got.sha256, expected.sha256);
-            return Err(differs(Code::DigestDiffers, message));
-        }
-        Ok(Content { manifest, bytes: got.bytes, sha256: got.sha256, fresh, is_kept: false })
-    }
-
-    /// What the component must be, before any of it is asked for.
-    fn claim(&self, manifest: &Manifest) -> Result<Expected, Vec<Diagnostic>> {
-        let claim = &manifest.component;
-        let is_folder = self.source.url.ends_with('/');
-        let missing = [
-            ("component.path", claim.path.is_none()),
-            ("component.sha256", claim.sha256.is_none()),
-            ("component.size", claim.size.is_none()),
-        ];
-        let mistakes: Vec<_> = missing
-            .into_iter()
-            .filter(|(_, is_missing)| is_folder && *is_missing)
-            .map(|(key, _)| {
-                let message = format!("{key}: found nothing, expected it in what is published");
-                Diagnostic::new(Code::BadManifest, message)
-            })
-            .collect();
-        let Some(sha256) = claim.sha256.clone().filter(|_| mistakes.is_empty()) else { return Err(mistakes) };
-        if let Some(pinned) = self.source.sha256.as_ref().filter(|pinned| **pinned != sha256) {
-            let message = format!("found the SHA-256 {sha256} in its manifest, expected {pinned}");
-            return Err(vec![Diagnostic::new(Code::DigestDiffers, message)]);
-        }
-        let bytes_max = match claim.size {
-            None => COMPONENT_BYTES_MAX,
-            Some(size) => match usize::try_from(size).ok().filter(|size| *size <= COMPONENT_BYTES_MAX) {
-                Some(size) => size,
-                None => {
-                    let message =
-                        format!("found {size} bytes in its manifest, expected at most {COMPONENT_BYTES_MAX}");
-                    return Err(vec![Diagnostic::new(Code::TooLarge, message)]);
-                }
-            },
-        };
-        let too_large = if claim.size.is_some() { Code::SizeDiffers } else { Code::TooLarge };
-        Ok(Expected { sha256, bytes_max, too_large })
-    }
-
-    /// Gets a file of the source.
-    fn get(
-        &self,
-        tools: &Tools,
-        file: &str,
-        bytes_max: usize,
-        too_large: Code,
-    ) -> Result<fetch::Got, Failure> {
-        let (url, token, deadline) = (&address(self.source, file), self.token, self.deadline);
-        let accept = self.source.reference.as_ref().map(|_| RAW);
-        tools.client.get(&Wanted { url, token, accept, bytes_max, too_large, deadline })
-    }
-
-    /// What the source published when it was last reached, if that is kept and still wanted.
-    fn last_good(&self, kept: &Kept) -> Option<(Content, LastGood)> {
-        let good = kept.last_good(&address(self.source, ""))?;
-        let manifest = manifest::parse(good.manifest.as_bytes()).ok()?;
-        let sha256 = self.claim(&manifest).ok()?.sha256;
-        let bytes = kept.component(&sha256)?;
-        Some((Content { manifest, bytes, sha256, fresh: None, is_kept: true }, good))
-    }
-}
-
-/// What a component must be.
-struct Expected {
-    sha256: String,
-    bytes_max: usize,
-    /// What is wrong when it has more bytes.
-    too_large: Code,
 }
 
 impl Failure {
@@ -309,6 +215,17 @@ impl Failure {
             Self::Mute(reason) | Self::Away(reason) | Self::Wrong(reason) => reason,
         }
     }
+}
+
+/// What a component says about itself must be what was chosen. A service says nothing.
+fn verify_version(read: &Read, chosen: &Version) -> Result<(), Vec<Diagnostic>> {
+    let Read::Model(spec, _) = read else { return Ok(()) };
+    let found = spec.code.as_ref().map_or("", |code| code.version.as_str());
+    if Version::parse(found).is_ok_and(|found| found == *chosen) {
+        return Ok(());
+    }
+    let message = format!("found a component that says it is version {found:?}, expected {chosen}");
+    Err(vec![Diagnostic::new(Code::VersionDiffers, message)])
 }
 
 /// The token for a source, if it asks for one.
@@ -325,12 +242,6 @@ fn token(source: &ModuleSource) -> Result<Option<String>, Vec<Diagnostic>> {
         return Err(refuse(expected.to_owned()));
     }
     Ok(Some(token.to_owned()))
-}
-
-/// Where a file of a source is.
-fn address(source: &ModuleSource, file: &str) -> String {
-    let query = source.reference.as_ref().map(|reference| format!("?ref={reference}"));
-    format!("{}{file}{}", source.url, query.unwrap_or_default())
 }
 
 /// Scheme, host and port of an address.

@@ -17,12 +17,18 @@ pub enum Code {
     SourceAnswer,
     /// There is no token for where it is published.
     NoToken,
+    /// None of the versions that are published is one that is wanted.
+    NoVersion,
+    /// What is said about the versions that are published is not acceptable.
+    BadIndex,
     /// More bytes than a component may have.
     TooLarge,
     /// Another size than its manifest says.
     SizeDiffers,
     /// Another SHA-256 than its manifest says.
     DigestDiffers,
+    /// It is another version than the one that was chosen.
+    VersionDiffers,
     /// Text, a core module, a precompiled artifact, or no Wasm at all.
     NotAComponent,
     /// Not valid Wasm.
@@ -56,9 +62,12 @@ impl Code {
             Self::SourceRefuses => 103,
             Self::SourceAnswer => 104,
             Self::NoToken => 105,
+            Self::NoVersion => 106,
+            Self::BadIndex => 107,
             Self::TooLarge => 110,
             Self::SizeDiffers => 120,
             Self::DigestDiffers => 121,
+            Self::VersionDiffers => 122,
             Self::NotAComponent => 130,
             Self::Malformed => 131,
             Self::DeclaresTooMuch => 140,
@@ -79,7 +88,8 @@ impl Code {
             Self::BadManifest => "reading the manifest of",
             Self::NoFile | Self::TooLarge => "reading",
             Self::SourceAway | Self::SourceRefuses | Self::SourceAnswer | Self::NoToken => "fetching",
-            Self::SizeDiffers | Self::DigestDiffers => "verifying",
+            Self::NoVersion | Self::BadIndex => "choosing the version of",
+            Self::SizeDiffers | Self::DigestDiffers | Self::VersionDiffers => "verifying",
             Self::NotAComponent
             | Self::Malformed
             | Self::DeclaresTooMuch

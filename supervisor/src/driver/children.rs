@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use super::{Driver, Interest, Source, vitals};
 use crate::{
     SupervisorError,
-    fleet::{ChildId, Event, Exit, Role, Spawn},
+    fleet::{ChildId, Event, Exit, Look, Role, Spawn},
     probe::Generation,
     process::{Ending, Environment, Launch, Process},
     with_causes,
@@ -122,6 +122,7 @@ impl Driver {
             // Held already when it is only its code that may have to be made anew.
             Role::Compile if task == Task::App => self.generations.get(&generation),
             Role::Compile => self.in_force(),
+            Role::Look => self.generations.get(&generation),
             Role::Store { .. } | Role::Worker { .. } => {
                 let held = self.generations.get(&generation);
                 Some(held.ok_or_else(|| missing(format!("the bundle of generation {generation}")))?)
@@ -181,7 +182,7 @@ impl Driver {
                     keep.extend(self.listeners.descriptors(&held.bindings));
                 }
             }
-            Role::Compile => {}
+            Role::Compile | Role::Look => {}
         }
         handoff
     }
@@ -190,6 +191,7 @@ impl Driver {
         match role {
             Role::Store { .. } => vec!["store".into()],
             Role::Worker { .. } => vec!["worker".into()],
+            Role::Look => vec!["look".into()],
             Role::Compile => {
                 let mut arguments: Vec<OsString> = vec!["compile".into()];
                 arguments.extend(self.compile_arguments.iter().cloned());
@@ -260,6 +262,9 @@ impl Driver {
             ToSupervisor::Compiled => self.compiled(child, descriptors),
             ToSupervisor::Invalid { reasons } => Event::Invalid { child, reasons },
             ToSupervisor::Incompatible { reasons } => Event::Incompatible { child, reasons },
+            ToSupervisor::Looked { asked, changed, away, absent } => {
+                Event::Looked { child, look: Look { asked, changed, away, absent } }
+            }
             ToSupervisor::Bye => Event::Bye { child },
         };
         self.events.push_back(event);
@@ -338,7 +343,7 @@ impl Driver {
                     self.board.cell(cell as usize).clear_gauges();
                 }
             }
-            Role::Compile => {}
+            Role::Compile | Role::Look => {}
         }
         self.events.push_back(Event::Exited { child: id, exit });
     }

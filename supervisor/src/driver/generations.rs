@@ -11,7 +11,7 @@ use aegis_ipc::{board::monotonic_ms, control::ToChild};
 use super::{Driver, Interest, Source};
 use crate::{
     SupervisorError,
-    fleet::{ChildId, Event, Policy},
+    fleet::{ChildId, Event, Policy, Role},
     kept,
     last_good::{LastGood, Progress},
     listen::BindFailure,
@@ -38,8 +38,13 @@ pub(super) struct PendingBind {
 impl Driver {
     /// A compile helper is done; the bundle rode along.
     pub(super) fn compiled(&mut self, child: ChildId, mut descriptors: Vec<OwnedFd>) -> Event {
-        let Some(number) = self.children.get(&child).map(|child| child.generation) else {
-            return Event::Invalid { child, reasons: vec!["the helper is gone".to_owned()] };
+        let Some(number) = self
+            .children
+            .get(&child)
+            .filter(|child| child.role == Role::Compile)
+            .map(|child| child.generation)
+        else {
+            return Event::Invalid { child, reasons: vec!["no helper that compiles is there".to_owned()] };
         };
         if descriptors.len() != 1 {
             let found = descriptors.len();

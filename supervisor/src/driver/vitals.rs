@@ -33,7 +33,7 @@ impl Driver {
                 Vitals::BoardAndMemory => child.process.resident_bytes(),
             };
             match child.role {
-                Role::Compile => None,
+                Role::Compile | Role::Look => None,
                 Role::Store { .. } => {
                     let beat_ms = self.board.store(StoreWord::Beat).load(Ordering::Relaxed);
                     Some(Vital { child: *id, beat_ms, requests: 0, resident_bytes })

@@ -207,11 +207,12 @@ pub struct Spawn {
     pub child: ChildId,
     /// What it is.
     pub role: Role,
-    /// Generation whose bundle it gets (the compile helper: the generation it makes).
+    /// Generation whose bundle it gets (the compile helper: the generation it makes; the look helper:
+    /// the one in force).
     pub generation: u64,
     /// Image of the executable to start it from; 1 is the one the first supervisor ran.
     pub image: u64,
-    /// Cell of the board it writes. Free, its gauges zero. 0 for the store and the compile helper; workers never get 0.
+    /// Cell of the board it writes. Free, its gauges zero. 0 for the store and the helpers; workers never get 0.
     pub cell: u32,
 }
 
@@ -230,6 +231,8 @@ pub enum Role {
     },
     /// Makes a generation.
     Compile,
+    /// Asks the sources of modules whether something was published.
+    Look,
 }
 
 /// Which signs of life are wanted.

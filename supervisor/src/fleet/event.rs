@@ -128,6 +128,13 @@ pub enum Event {
         /// What they would notice, all at once.
         reasons: Vec<String>,
     },
+    /// Look helper: it has asked the sources of modules.
+    Looked {
+        /// The helper.
+        child: ChildId,
+        /// What it found.
+        look: Look,
+    },
     /// Outcome of [`Action::BindListeners`](super::Action::BindListeners): all listeners of the generation are bound.
     ListenersBound {
         /// The generation.
@@ -217,6 +224,19 @@ pub enum Event {
     },
 }
 
+/// What the sources of modules have, compared with what they had when the app was read last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// How many were asked.
+    pub asked: u32,
+    /// Modules whose source has something else; some of them, if there are many.
+    pub changed: Vec<String>,
+    /// Why sources could not be asked; some of the reasons, if there are many.
+    pub away: Vec<String>,
+    /// How many could not be asked.
+    pub absent: u32,
+}
+
 /// What may be asked of the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
@@ -253,7 +273,7 @@ pub enum Request {
 /// Whose idea a reload was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Origin {
-    /// Nobody's: a watched file changed. A set of modules that was found bad before is not tried again.
+    /// Nobody's: a watched file changed, or a source has something else. A set of modules that was found bad before is not tried again.
     Automatic,
     /// A person's or a program's that asked for it.
     Operator,

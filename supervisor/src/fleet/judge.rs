@@ -141,6 +141,7 @@ mod tests {
         Reload {
             mode: ReloadMode::Rolling,
             watch: false,
+            poll: None,
             webhook_secret_file: None,
             webhook_secret: None,
             canary_time: Duration::from_secs(5),

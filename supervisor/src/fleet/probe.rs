@@ -25,7 +25,7 @@ const EXIT_SYSTEM: u8 = 71;
 /// Exit status for something that may work another time (sysexits.h).
 const EXIT_TRANSIENT: u8 = 75;
 
-/// A compile helper.
+/// A helper: it makes a generation, or asks the sources.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Helper {
     pub(super) generation: u64,
@@ -34,13 +34,16 @@ pub(super) struct Helper {
     pub(super) kill_at_ms: u64,
     /// The component that it compiles.
     #[serde(default)]
-    working_on: Option<String>,
-    state: State,
+    pub(super) working_on: Option<String>,
+    /// Whether it only asks the sources, and makes nothing.
+    #[serde(default)]
+    pub(super) looks: bool,
+    pub(super) state: State,
 }
 
 /// State of a helper.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-enum State {
+pub(super) enum State {
     /// Its answer is awaited.
     Working,
     /// It announced its end, or cannot be understood.
@@ -73,7 +76,8 @@ impl Fleet {
     pub(super) fn spawn_helper(&mut self, generation: u64) {
         let child = self.new_child();
         let kill_at_ms = self.now_ms + milliseconds(self.policy.reload.probe_timeout);
-        let helper = Helper { generation, pid: 0, kill_at_ms, working_on: None, state: State::Working };
+        let helper =
+            Helper { generation, pid: 0, kill_at_ms, working_on: None, looks: false, state: State::Working };
         self.helpers.insert(child, helper);
         let image = self.image_for(generation);
         if let Some(rollout) = self.rollout.as_ref().filter(|rollout| rollout.task != Task::App) {
@@ -197,11 +201,14 @@ impl Fleet {
     /// A helper is gone. If it has not answered, the application is not to blame for sure, but cannot be taken either.
     pub(super) fn helper_gone(&mut self, child: ChildId, reason: &str) {
         let Some(helper) = self.helpers.remove(&child) else { return };
-        let reason = match helper.state {
+        let reason = match &helper.state {
             State::Finished => return,
             State::Doomed(words) => format!("{reason} ({words})"),
             State::Working => reason.to_owned(),
         };
+        if helper.looks {
+            return self.look_failed(&helper, reason);
+        }
         let reason = match helper.working_on {
             Some(on) => format!("{reason} while it compiled {on}"),
             None => reason,

@@ -308,6 +308,7 @@ impl Fleet {
                 self.announce();
                 self.advance_scaling();
                 self.begin_waiting();
+                self.advance_poll();
             }
             Phase::Paused(_) => self.advance_pause(),
             Phase::Stopping(_) => self.advance_stop(),

@@ -40,6 +40,7 @@ impl Fleet {
         if self.phase == Phase::Running {
             at.extend(self.slots.values().map(super::backoff::Backoff::until_ms));
             at.extend(self.scaling.as_ref().map(Scaling::deadline_ms));
+            at.extend(self.poll.due_ms());
             at.extend(self.proven_at_ms());
             at.extend(self.previous.map(|previous| previous.until_ms));
         }

@@ -60,6 +60,7 @@ pub(crate) fn config() -> Config {
         reload: Reload {
             mode: ReloadMode::Rolling,
             watch: false,
+            poll: None,
             webhook_secret_file: None,
             webhook_secret: None,
             canary_time: second,

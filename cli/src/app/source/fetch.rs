@@ -11,10 +11,11 @@ use std::{
 
 use aegis_config::format_time;
 use aegis_wasm::{Code, Diagnostic};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use ureq::{
     Agent, Body, Error, Timeout,
-    http::{Response, StatusCode, Uri, header},
+    http::{HeaderMap, Response, StatusCode, Uri, header},
     tls::{RootCerts, TlsConfig, TlsProvider},
 };
 
@@ -26,6 +27,8 @@ const RETRIES_MAX: u32 = 2;
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Characters of where a redirect leads to that are repeated in a message.
 const LOCATION_CHARACTERS_MAX: usize = 200;
+/// Bytes of a mark that is kept.
+const MARK_BYTES_MAX: usize = 1024;
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -72,6 +75,31 @@ pub(super) struct Got {
     pub(super) bytes: Vec<u8>,
     /// SHA-256, hexadecimal.
     pub(super) sha256: String,
+    pub(super) marks: Marks,
+}
+
+/// What an answer says it can be recognised by (RFC 9110, section 8.8), if it does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Marks {
+    /// Its `ETag`.
+    pub(super) tag: Option<String>,
+    /// Its `Last-Modified`.
+    pub(super) modified: Option<String>,
+}
+
+impl Marks {
+    fn of(headers: &HeaderMap) -> Self {
+        let text = |name| {
+            let text = headers.get(name).and_then(|value| value.to_str().ok());
+            text.filter(|text| text.len() <= MARK_BYTES_MAX).map(str::to_owned)
+        };
+        Self { tag: text(header::ETAG), modified: text(header::LAST_MODIFIED) }
+    }
+
+    /// Whether there is one.
+    pub(super) fn are_there(&self) -> bool {
+        self.tag.is_some() || self.modified.is_some()
+    }
 }
 
 /// Asks sources.
@@ -107,18 +135,33 @@ impl Client {
 
     /// Gets what is wanted, whole.
     pub(super) fn get(&self, wanted: &Wanted<'_>) -> Result<Got, Failure> {
-        let answer = self.follow(wanted)?;
+        let answer = self.follow(wanted, &Marks::default())?;
         self.receive(answer, wanted)
     }
 
+    /// Gets what is wanted unless it is still what had these marks; nothing then.
+    pub(super) fn get_unless(&self, wanted: &Wanted<'_>, marks: &Marks) -> Result<Option<Got>, Failure> {
+        let answer = self.follow(wanted, marks)?;
+        if answer.status() == StatusCode::NOT_MODIFIED {
+            return Ok(None);
+        }
+        self.receive(answer, wanted).map(Some)
+    }
+
+    /// Whether there is what is wanted, without its bytes.
+    pub(super) fn has(&self, wanted: &Wanted<'_>) -> Result<(), Failure> {
+        self.follow(wanted, &Marks::default()).map(drop)
+    }
+
     /// An answer with what is wanted in it.
-    fn follow(&self, wanted: &Wanted<'_>) -> Result<Response<Body>, Failure> {
+    fn follow(&self, wanted: &Wanted<'_>, marks: &Marks) -> Result<Response<Body>, Failure> {
         let mut url: Uri = wanted.url.parse().map_err(|_| not_followed("an address that is none", "one"))?;
         let mut redirects = 0;
         loop {
-            let answer = self.ask_patiently(&url, wanted)?;
+            let answer = self.ask_patiently(&url, wanted, marks)?;
             let status = answer.status();
-            if status == StatusCode::OK {
+            let is_same = status == StatusCode::NOT_MODIFIED && marks.are_there();
+            if status == StatusCode::OK || is_same {
                 return Ok(answer);
             }
             let location = answer.headers().get(header::LOCATION).filter(|_| status.is_redirection());
@@ -133,11 +176,16 @@ impl Client {
     }
 
     /// Asks again, after a pause, when that may help.
-    fn ask_patiently(&self, url: &Uri, wanted: &Wanted<'_>) -> Result<Response<Body>, Failure> {
+    fn ask_patiently(
+        &self,
+        url: &Uri,
+        wanted: &Wanted<'_>,
+        marks: &Marks,
+    ) -> Result<Response<Body>, Failure> {
         let mut pause = self.times.pause;
         let mut retries = 0;
         loop {
-            let failed = match self.ask(url, wanted) {
+            let failed = match self.ask(url, wanted, marks) {
                 Ok(answer) if !answer.status().is_server_error() => return Ok(answer),
                 Ok(answer) => refused(&answer, url),
                 Err(error) if may_pass(&error) => Failure::Mute(self.reason(&error, url)),
@@ -152,7 +200,7 @@ impl Client {
         }
     }
 
-    fn ask(&self, url: &Uri, wanted: &Wanted<'_>) -> Result<Response<Body>, Error> {
+    fn ask(&self, url: &Uri, wanted: &Wanted<'_>, marks: &Marks) -> Result<Response<Body>, Error> {
         let left = wanted.deadline.saturating_duration_since(Instant::now());
         let mut request = self.agent.get(url);
         if let Some(token) = wanted.token {
@@ -160,6 +208,12 @@ impl Client {
         }
         if let Some(accept) = wanted.accept {
             request = request.header(header::ACCEPT, accept);
+        }
+        // A tag is exact; the time beside it need not be (RFC 9110, section 13.1.3).
+        match (&marks.tag, &marks.modified) {
+            (Some(tag), _) => request = request.header(header::IF_NONE_MATCH, tag),
+            (None, Some(time)) => request = request.header(header::IF_MODIFIED_SINCE, time),
+            (None, None) => {}
         }
         request.config().timeout_global(Some(left)).build().call()
     }
@@ -172,6 +226,7 @@ impl Client {
             Failure::Wrong(Diagnostic::new(wanted.too_large, message))
         };
         let (head, body) = answer.into_parts();
+        let marks = Marks::of(&head.headers);
         let encoding = head.headers.get(header::CONTENT_ENCODING);
         if let Some(encoding) =
             encoding.filter(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
@@ -199,7 +254,7 @@ impl Client {
             hash.update(part);
             bytes.extend_from_slice(part);
         }
-        Ok(Got { bytes, sha256: format!("{:x}", hash.finalize()) })
+        Ok(Got { bytes, sha256: format!("{:x}", hash.finalize()), marks })
     }
 
     /// What it means that there is no answer.

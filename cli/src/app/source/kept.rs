@@ -6,8 +6,11 @@
 use std::path::Path;
 
 use aegis_wasm::{COMPONENT_BYTES_MAX, KeptError, KeptFiles};
+use semver::Version;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use super::fetch::Marks;
 
 /// Folder with manifests, inside the folder with components.
 const MANIFESTS_FOLDER: &str = "manifests";
@@ -15,6 +18,10 @@ const MANIFESTS_FOLDER: &str = "manifests";
 const COMPONENTS_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Bytes of manifests that are kept.
 const MANIFESTS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Folder with notes about what was seen, inside the folder with components.
+const SEEN_FOLDER: &str = "seen";
+/// Bytes of notes about what was seen.
+const SEEN_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Bytes of one manifest with what is noted about it; texts may be twice as long as JSON.
 const NOTE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -23,6 +30,7 @@ const NOTE_BYTES_MAX: u64 = 1024 * 1024;
 pub(super) struct Kept {
     components: KeptFiles,
     manifests: KeptFiles,
+    seen: KeptFiles,
 }
 
 /// The last manifest of a source whose component was accepted.
@@ -34,6 +42,9 @@ pub(super) struct LastGood {
     pub(super) reached_at_s: i64,
     /// The manifest, as it came.
     pub(super) manifest: String,
+    /// Its version, if it was chosen among several.
+    #[serde(default)]
+    pub(super) version: Option<Version>,
 }
 
 impl Kept {
@@ -42,6 +53,7 @@ impl Kept {
         Ok(Self {
             components: KeptFiles::open(folder, COMPONENTS_BYTES_MAX, COMPONENT_BYTES_MAX as u64)?,
             manifests: KeptFiles::open(&folder.join(MANIFESTS_FOLDER), MANIFESTS_BYTES_MAX, NOTE_BYTES_MAX)?,
+            seen: KeptFiles::open(&folder.join(SEEN_FOLDER), SEEN_BYTES_MAX, NOTE_BYTES_MAX)?,
         })
     }
 
@@ -60,6 +72,20 @@ impl Kept {
         self.components.keep(sha256, bytes);
     }
 
+    /// What was seen when the source was last asked for a generation.
+    pub(super) fn seen(&self, source: &str) -> Option<Vec<Seen>> {
+        let note = self.seen.read(&name_of(source))?;
+        let note: SeenNote = serde_json::from_slice(&note).ok()?;
+        (note.source == source).then_some(note.seen)
+    }
+
+    /// Notes what was seen, whether it is good or not.
+    pub(super) fn keep_seen(&self, source: &str, seen: Vec<Seen>) {
+        if let Ok(note) = serde_json::to_vec(&SeenNote { source: source.to_owned(), seen }) {
+            self.seen.keep(&name_of(source), &note);
+        }
+    }
+
     /// What the source said when it was last good.
     pub(super) fn last_good(&self, source: &str) -> Option<LastGood> {
         let note = self.manifests.read(&name_of(source))?;
@@ -67,13 +93,33 @@ impl Kept {
     }
 
     /// Notes that a source is good, now.
-    pub(super) fn keep_manifest(&self, source: &str, manifest: &str) {
+    pub(super) fn keep_manifest(&self, source: &str, manifest: &str, version: Option<&Version>) {
         let reached_at_s = jiff::Timestamp::now().as_second();
-        let good = LastGood { source: source.to_owned(), reached_at_s, manifest: manifest.to_owned() };
+        let (source_name, manifest) = (source.to_owned(), manifest.to_owned());
+        let good = LastGood { source: source_name, reached_at_s, manifest, version: version.cloned() };
         if let Ok(note) = serde_json::to_vec(&good) {
             self.manifests.keep(&name_of(source), &note);
         }
     }
+}
+
+/// Something that a source had, or had not, when it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Seen {
+    /// Where.
+    pub(super) url: String,
+    /// The form in which it was asked for, if there are several.
+    pub(super) accept: Option<String>,
+    /// SHA-256 of what was there, hexadecimal; nothing when the source refused to give it.
+    pub(super) sha256: Option<String>,
+    pub(super) marks: Marks,
+}
+
+/// What was seen when a source was asked for a generation.
+#[derive(Debug, Serialize, Deserialize)]
+struct SeenNote {
+    source: String,
+    seen: Vec<Seen>,
 }
 
 fn name_of(source: &str) -> String {

@@ -13,7 +13,7 @@ impl Sources {
         let origin = format!("modules.{}", published.name);
         let token = token(published.source).map_err(|mistakes| located(&origin, &mistakes))?;
         let deadline = Instant::now() + self.times.total;
-        let fetching = Fetching { source: published.source, token: token.as_deref(), deadline };
+        let mut fetching = Fetching::new(published.source, token.as_deref(), deadline);
         let content = fetching.content(self.tools()).map_err(|failures| {
             let mistakes: Vec<_> = failures.into_iter().map(super::Failure::into_diagnostic).collect();
             located(&origin, &mistakes)

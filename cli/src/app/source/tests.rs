@@ -11,7 +11,7 @@ use std::{
 use aegis_wasm::Code;
 
 use super::{
-    fetch::{Failure, Got},
+    fetch::{Failure, Got, Wanted},
     *,
 };
 

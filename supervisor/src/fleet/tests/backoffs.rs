@@ -55,7 +55,7 @@ fn gaps(world: &mut World<Plague>, for_ms: u64) -> BTreeMap<u32, Vec<u64>> {
     let workers = |world: &World<Plague>| -> BTreeMap<u32, ChildId> {
         let slot = |(child, process): (&ChildId, &super::world::Process)| match process.spawn.role {
             Role::Worker { slot } => Some((slot, *child)),
-            Role::Store { .. } | Role::Compile => None,
+            Role::Store { .. } | Role::Compile | Role::Look => None,
         };
         world.processes.iter().filter_map(slot).collect()
     };

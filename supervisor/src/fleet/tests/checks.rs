@@ -179,6 +179,12 @@ impl<F: Fate> World<F> {
         };
         match spawn.role {
             Role::Compile => assert_eq!(spawn.cell, 0),
+            Role::Look => {
+                assert_eq!(spawn.cell, 0);
+                assert!(self.bundles.contains_key(&spawn.generation));
+                assert_eq!(self.processes.values().filter(alike).count(), 0, "two look at the same time");
+                assert!(self.fleet.rollout.is_none(), "it looks while a rollout runs");
+            }
             Role::Store { epoch } => {
                 assert_eq!(spawn.cell, 0);
                 assert!(self.bundles.contains_key(&spawn.generation));

@@ -1,16 +1,16 @@
 //! Random lives of a host. Every step is judged by [`super::checks`], and once nothing is broken any more the fleet must
 //! come to what is wanted by itself.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use aegis_ipc::operator::StopMode;
 use proptest::prelude::*;
 
 use super::{
-    super::{Event, Exit, Origin, Phase, Request, Role, Scale},
+    super::{Event, Exit, Look, Origin, Phase, Request, Role, Scale},
     checks::SURGE,
     stories::an_order,
-    world::{App, Bind, Fate, Manner, NewImage, Parting, Probe, StoreSays, World},
+    world::{App, Bind, Fate, Manner, NewImage, Parting, Probe, StoreSays, World, nothing_new},
 };
 
 /// Simulated time in which a host without faults must have recovered from whatever was: a hung start, a wave that is
@@ -69,6 +69,7 @@ impl Dice {
         self.apps += 1;
         let digest = if self.below(4) == 0 { self.below(4) } else { 10 + self.apps };
         let mut app = App::new(&format!("d{digest}"), 1 + self.below(5) as u32);
+        app.policy.reload.poll = (self.below(4) == 0).then_some(Duration::from_secs(1 + self.below(20)));
         app.policy.surge = 1 + self.below(SURGE as u64) as u32;
         if self.below(4) == 0 {
             app.listeners = BTreeSet::from([80, 81 + self.below(2) as u16]);
@@ -92,7 +93,9 @@ impl Fate for Dice {
         match self.luck {
             Luck::Good => Some(Manner::Good),
             Luck::Bad if !is_odd => None,
-            Luck::Bad if role == Role::Compile => [None, Some(Manner::Unborn)][self.below(2) as usize],
+            Luck::Bad if matches!(role, Role::Compile | Role::Look) => {
+                [None, Some(Manner::Unborn)][self.below(2) as usize]
+            }
             Luck::Bad => Some(self.bad_manner()),
         }
     }
@@ -115,6 +118,16 @@ impl Fate for Dice {
             (Luck::Bad, 1) => Probe::Dies,
             (Luck::Bad, 2) => Probe::Hangs,
             _ => self.app().found(),
+        }
+    }
+
+    fn look(&mut self) -> Option<Look> {
+        let (changed, away) = (vec!["order".to_owned()], vec!["silence".to_owned()]);
+        match (self.luck, self.below(6)) {
+            (Luck::Bad, 0) => None,
+            (Luck::Bad, 1) => Some(Look { away, absent: 1, ..nothing_new() }),
+            (Luck::Bad, 2) => Some(Look { changed, ..nothing_new() }),
+            _ => Some(nothing_new()),
         }
     }
 

@@ -4,6 +4,7 @@ mod changes;
 mod deployments;
 mod ends;
 mod lines;
+mod polls;
 mod reloads;
 mod starts;
 mod troubles;
@@ -12,8 +13,8 @@ use std::collections::VecDeque;
 
 use aegis_ipc::deploy::{Order, Supply};
 
-use super::world::{App, Fate, Manner, NewImage, Parting, Probe, World};
-use crate::fleet::Role;
+use super::world::{App, Fate, Manner, NewImage, Parting, Probe, World, nothing_new};
+use crate::fleet::{Look, Role};
 
 /// Everything goes as it should, in round numbers, except for what was said before.
 #[derive(Debug, Default)]
@@ -26,6 +27,8 @@ pub(crate) struct Script {
     pub(crate) stores: VecDeque<Manner>,
     /// How the next processes leave.
     pub(crate) partings: VecDeque<Parting>,
+    /// What the next looks at the sources find; nothing new when there is nothing.
+    pub(crate) looks: VecDeque<Option<Look>>,
     pub(crate) images: VecDeque<NewImage>,
     pub(crate) workers_wanted: u32,
 }
@@ -35,7 +38,7 @@ impl Fate for Script {
         match role {
             Role::Worker { .. } => self.workers.pop_front(),
             Role::Store { .. } => self.stores.pop_front(),
-            Role::Compile => None,
+            Role::Compile | Role::Look => None,
         }
     }
 
@@ -49,6 +52,10 @@ impl Fate for Script {
 
     fn probe(&mut self) -> Probe {
         self.probes.pop_front().unwrap_or_else(|| App::new("first", self.workers_wanted).found())
+    }
+
+    fn look(&mut self) -> Option<Look> {
+        self.looks.pop_front().unwrap_or_else(|| Some(nothing_new()))
     }
 
     fn upgrade(&mut self) -> NewImage {

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use aegis_ipc::operator::{StopMode, Verdict};
 
-pub(crate) use machine::{App, Bind, Fate, Manner, NewImage, Parting, Probe, Process, StoreSays, policy};
+pub(crate) use machine::{
+    App, Bind, Fate, Manner, NewImage, Parting, Probe, Process, StoreSays, nothing_new, policy,
+};
 
 use super::checks::Checks;
 use crate::fleet::{Asker, ChildId, Event, Exit, Fleet, Origin, Request, Role, Scale};
@@ -263,9 +265,10 @@ impl<F: Fate> World<F> {
     fn is_current(&mut self, event: &Event) -> bool {
         let says = |child: &ChildId| self.processes.get(child).is_some_and(|process| !process.is_hung);
         match event {
-            Event::Hello { child, .. } | Event::Failed { child, .. } | Event::Invalid { child, .. } => {
-                says(child)
-            }
+            Event::Hello { child, .. }
+            | Event::Failed { child, .. }
+            | Event::Invalid { child, .. }
+            | Event::Looked { child, .. } => says(child),
             Event::Compiled { child, .. } => {
                 let generation = self.processes.get(child).map(|process| process.spawn.generation);
                 let bundle = self.compiling.remove(child).zip(generation);

@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 use super::*;
 use crate::app::{App, Compilation, Mistakes, load_app};
 
+mod versions;
+
 type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
 /// A server with files that can be replaced, and an app that has a module from there.

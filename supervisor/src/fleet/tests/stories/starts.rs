@@ -72,7 +72,7 @@ fn crash_loop_at_the_first_start_falls_back_to_what_is_on_disk() {
             Error: crash loop of generation 1, lately: exited with 70
             Error: start (job 1): rejected: crash loop of generation 1: exited with 70
             LoadLastGood { generation: 2 }
-      118 LastGoodLoaded { generation: 2, digest: "yesterday", policy: Policy { workers: 1, surge: 1, ready_timeout: 10s, reload: Reload { mode: Rolling, watch: false, webhook_secret_file: None, webhook_secret: None, canary_time: 2s, canary_requests_min: 100, error_rate_margin: 0.01, latency_factor_max: 1.5, probe_timeout: 20s }, drain: Drain { timeout: 5s, spread: 1s }, restart: Restart { delay_min: 50ms, delay_max: 30s, healthy_after: 10s, reset_after: 60s, crash_loop_count: 5, crash_loop_window: 30s }, recycle: Recycle { memory_bytes_max: None, requests_max: None }, hang: Hang { suspect_after: 2s, kill_after: 10s } } }
+      118 LastGoodLoaded { generation: 2, digest: "yesterday", policy: Policy { workers: 1, surge: 1, ready_timeout: 10s, reload: Reload { mode: Rolling, watch: false, poll: None, webhook_secret_file: None, webhook_secret: None, canary_time: 2s, canary_requests_min: 100, error_rate_margin: 0.01, latency_factor_max: 1.5, probe_timeout: 20s }, drain: Drain { timeout: 5s, spread: 1s }, restart: Restart { delay_min: 50ms, delay_max: 30s, healthy_after: 10s, reset_after: 60s, crash_loop_count: 5, crash_loop_window: 30s }, recycle: Recycle { memory_bytes_max: None, requests_max: None }, hang: Hang { suspect_after: 2s, kill_after: 10s } } }
             BindListeners { generation: 2 }
       118 ListenersBound { generation: 2 }
             Prepare { child: ChildId(2), generation: 2 }

@@ -111,7 +111,7 @@ impl<F: Fate> World<F> {
         let (child, generation) = (spawn.child, spawn.generation);
         let own = match spawn.role {
             Role::Worker { .. } => self.bundles[&generation].manner,
-            Role::Store { .. } | Role::Compile => Manner::Good,
+            Role::Store { .. } | Role::Compile | Role::Look => Manner::Good,
         };
         let manner = self.fate.manner(spawn.role).unwrap_or(own);
         if manner == Manner::Unborn {
@@ -128,7 +128,21 @@ impl<F: Fate> World<F> {
         if spawn.role == Role::Compile {
             return self.probe(child);
         }
+        if spawn.role == Role::Look {
+            return self.look(child);
+        }
         self.live(child, manner);
+    }
+
+    fn look(&mut self, child: ChildId) {
+        let delay_ms = 5 + self.fate.delay(50);
+        match self.fate.look() {
+            Some(look) => {
+                self.after(delay_ms, Due::Report(Event::Looked { child, look }));
+                self.after(delay_ms + 1, Due::Die(child, Exit::Code(0)));
+            }
+            None => self.after(delay_ms, Due::Die(child, Exit::Signal(11))),
+        }
     }
 
     fn live(&mut self, child: ChildId, manner: Manner) {

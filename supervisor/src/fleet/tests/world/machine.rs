@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use aegis_config::{Drain, Hang, Recycle, Reload, ReloadMode, Restart};
 
-use crate::fleet::{Exit, Policy, Role, Spawn};
+use crate::fleet::{Exit, Look, Policy, Role, Spawn};
 
 /// How a process behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,10 +116,19 @@ pub(crate) trait Fate {
     fn dying(&mut self) -> u64;
     /// What the next probe finds.
     fn probe(&mut self) -> Probe;
+    /// What the next look at the sources finds; nothing when the helper dies.
+    fn look(&mut self) -> Option<Look> {
+        Some(nothing_new())
+    }
     /// What becomes of the next upgrade.
     fn upgrade(&mut self) -> NewImage;
     /// A delay of at most so many milliseconds.
     fn delay(&mut self, most_ms: u64) -> u64;
+}
+
+/// One source was asked, and has what it had before.
+pub(crate) fn nothing_new() -> Look {
+    Look { asked: 1, changed: Vec::new(), away: Vec::new(), absent: 0 }
 }
 
 pub(crate) fn policy(workers: u32) -> Policy {
@@ -130,6 +139,7 @@ pub(crate) fn policy(workers: u32) -> Policy {
         reload: Reload {
             mode: ReloadMode::Rolling,
             watch: false,
+            poll: None,
             webhook_secret_file: None,
             webhook_secret: None,
             canary_time: Duration::from_secs(2),

@@ -1,0 +1,267 @@
+//! One module being fetched: which version, its manifest, its component.
+
+use std::time::Instant;
+
+use aegis_config::ModuleSource;
+use aegis_domain::manifest::{self, ComponentClaim, MANIFEST_BYTES_MAX, Manifest};
+use aegis_wasm::{COMPONENT_BYTES_MAX, Code, Diagnostic};
+use semver::{Version, VersionReq};
+
+use super::{
+    super::component::MANIFEST_FILE,
+    Tools,
+    fetch::{Failure, Got, Marks, Wanted},
+    index::{self, Entry, INDEX_BYTES_MAX, INDEX_FILE},
+    kept::{Kept, LastGood, Seen},
+};
+
+/// The form in which the contents API of a git host hands out files as they are.
+const RAW: &str = "application/vnd.github.raw+json";
+/// The form in which it hands out what a folder has in it.
+const LISTING: &str = "application/vnd.github+json";
+
+/// One module being fetched.
+pub(super) struct Fetching<'a> {
+    source: &'a ModuleSource,
+    token: Option<&'a str>,
+    deadline: Instant,
+    /// What it had so far.
+    seen: Vec<Seen>,
+}
+
+/// Manifest and component, which belong together.
+pub(super) struct Content {
+    pub(super) manifest: Manifest,
+    pub(super) bytes: Vec<u8>,
+    pub(super) sha256: String,
+    /// Its version, if it was chosen among several.
+    pub(super) chosen: Option<Version>,
+    /// What the source said just now, to be noted when all else is good.
+    pub(super) fresh: Option<String>,
+    /// Whether the component is kept already.
+    pub(super) is_kept: bool,
+}
+
+/// A manifest that was fetched.
+struct Read {
+    manifest: Manifest,
+    /// As it came.
+    text: String,
+    /// The folder that the component lies in, seen from the source.
+    folder: String,
+    chosen: Option<Version>,
+}
+
+/// What a component must be.
+struct Expected {
+    sha256: String,
+    bytes_max: usize,
+    /// What is wrong when it has more bytes.
+    too_large: Code,
+}
+
+impl<'a> Fetching<'a> {
+    pub(super) fn new(source: &'a ModuleSource, token: Option<&'a str>, deadline: Instant) -> Self {
+        Self { source, token, deadline, seen: Vec::new() }
+    }
+
+    /// Where the module is published.
+    pub(super) fn url(&self) -> &str {
+        &self.source.url
+    }
+
+    /// What the source is called among those that are kept.
+    pub(super) fn name(&self) -> String {
+        self.address(if self.source.version.is_some() { INDEX_FILE } else { "" })
+    }
+
+    /// What the source has now.
+    pub(super) fn content(&mut self, tools: &Tools) -> Result<Content, Vec<Failure>> {
+        let source = self.source;
+        if let (false, Some(sha256)) = (source.url.ends_with('/'), &source.sha256) {
+            let claim = ComponentClaim { sha256: Some(sha256.clone()), ..ComponentClaim::default() };
+            let manifest = Manifest { component: claim, ..Manifest::default() };
+            let read = Read { manifest, text: String::new(), folder: String::new(), chosen: None };
+            let content = self.component(tools, "", read)?;
+            return Ok(Content { fresh: None, ..content });
+        }
+        let entry = match &source.version {
+            Some(range) => Some(self.choose(tools, range)?),
+            None => None,
+        };
+        let read = self.manifest(tools, entry)?;
+        let file = format!("{}{}", read.folder, read.manifest.component.path.clone().unwrap_or_default());
+        self.component(tools, &file, read)
+    }
+
+    /// The version that is wanted among those that are published.
+    fn choose(&mut self, tools: &Tools, range: &str) -> Result<Entry, Vec<Failure>> {
+        let range = VersionReq::parse(range)
+            .map_err(|error| wrong(Code::NoVersion, vec![format!("version: {error}")]))?;
+        let entries = self.published(tools)?;
+        let chosen = index::choose(&range, &entries).cloned();
+        chosen.ok_or_else(|| wrong(Code::NoVersion, vec![index::nothing_matches(&range, &entries)]))
+    }
+
+    /// The versions that are published. A folder in a repository needs no index: the folders in it have their names.
+    fn published(&mut self, tools: &Tools) -> Result<Vec<Entry>, Vec<Failure>> {
+        let refused = match self.get(tools, INDEX_FILE, INDEX_BYTES_MAX, Code::BadIndex) {
+            Ok(got) => return index::parse(&got.bytes).map_err(|told| wrong(Code::BadIndex, told)),
+            Err(failure) => failure,
+        };
+        let is_absent = matches!(&refused, Failure::Wrong(reason) if reason.code == Code::SourceRefuses);
+        if !is_absent || self.source.reference.is_none() {
+            return Err(vec![refused]);
+        }
+        let url = &self.address("").replacen("/?ref=", "?ref=", 1);
+        let (token, deadline, accept) = (self.token, self.deadline, Some(LISTING));
+        let (bytes_max, too_large) = (INDEX_BYTES_MAX, Code::BadIndex);
+        let wanted = Wanted { url, token, accept, bytes_max, too_large, deadline };
+        let got = self.note(&wanted, tools.client.get(&wanted)).map_err(|failure| vec![failure])?;
+        index::parse_folders(&got.bytes).map_err(|told| wrong(Code::BadIndex, vec![told]))
+    }
+
+    /// The manifest of a version, or the only one there is.
+    fn manifest(&mut self, tools: &Tools, entry: Option<Entry>) -> Result<Read, Vec<Failure>> {
+        let file = entry.as_ref().map_or(MANIFEST_FILE, |entry| entry.manifest.as_str());
+        let got = self.get(tools, file, MANIFEST_BYTES_MAX, Code::BadManifest).map_err(|one| vec![one])?;
+        let claimed = entry.as_ref().and_then(|entry| entry.sha256.as_ref());
+        if let Some(expected) = claimed.filter(|expected| **expected != got.sha256) {
+            let message = format!(
+                "found a manifest with the SHA-256 {}, expected {expected} as {INDEX_FILE} says",
+                got.sha256
+            );
+            return Err(wrong(Code::DigestDiffers, vec![message]));
+        }
+        let manifest = manifest::parse(&got.bytes).map_err(|told| wrong(Code::BadManifest, told))?;
+        let text = String::from_utf8(got.bytes)
+            .map_err(|error| wrong(Code::BadManifest, vec![error.to_string()]))?;
+        let folder = file.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+        let chosen = entry.map(|entry| entry.version);
+        if let (Some(chosen), said) = (&chosen, manifest.version.as_deref())
+            && said.and_then(|said| Version::parse(said).ok()).as_ref() != Some(chosen)
+        {
+            let found = said.map_or("no version".to_owned(), |said| format!("version {said:?}"));
+            let message = format!("found {found} in its manifest, expected {chosen}, which was chosen");
+            return Err(wrong(Code::VersionDiffers, vec![message]));
+        }
+        Ok(Read { manifest, text, folder, chosen })
+    }
+
+    /// The component that a manifest is about: the one that is kept, or the one that is published.
+    fn component(&mut self, tools: &Tools, file: &str, read: Read) -> Result<Content, Vec<Failure>> {
+        let Read { manifest, text, chosen, .. } = read;
+        let fresh = Some(text);
+        let expected = self
+            .claim(&manifest)
+            .map_err(|mistakes| -> Vec<Failure> { mistakes.into_iter().map(Failure::Wrong).collect() })?;
+        if let Some(bytes) = tools.kept.as_ref().and_then(|kept| kept.component(&expected.sha256)) {
+            return Ok(Content { manifest, bytes, sha256: expected.sha256, chosen, fresh, is_kept: true });
+        }
+        let got = self.get(tools, file, expected.bytes_max, expected.too_large).map_err(|one| vec![one])?;
+        // Whoever replaces a component says so in a manifest, or it is not the one that was meant and may yet come.
+        let length = got.bytes.len() as u64;
+        if got.sha256 == expected.sha256 || !got.marks.are_there() {
+            self.seen.pop();
+        }
+        if let Some(size) = manifest.component.size.filter(|size| *size != length) {
+            let message = format!("found {length} bytes, expected {size} as its manifest says");
+            return Err(wrong(Code::SizeDiffers, vec![message]));
+        }
+        if got.sha256 != expected.sha256 {
+            let message = format!("found the SHA-256 {}, expected {}", got.sha256, expected.sha256);
+            return Err(wrong(Code::DigestDiffers, vec![message]));
+        }
+        Ok(Content { manifest, bytes: got.bytes, sha256: got.sha256, chosen, fresh, is_kept: false })
+    }
+
+    /// What the component must be, before any of it is asked for.
+    fn claim(&self, manifest: &Manifest) -> Result<Expected, Vec<Diagnostic>> {
+        let claim = &manifest.component;
+        let is_folder = self.source.url.ends_with('/');
+        let missing = [
+            ("component.path", claim.path.is_none()),
+            ("component.sha256", claim.sha256.is_none()),
+            ("component.size", claim.size.is_none()),
+        ];
+        let mistakes: Vec<_> = missing
+            .into_iter()
+            .filter(|(_, is_missing)| is_folder && *is_missing)
+            .map(|(key, _)| {
+                let message = format!("{key}: found nothing, expected it in what is published");
+                Diagnostic::new(Code::BadManifest, message)
+            })
+            .collect();
+        let Some(sha256) = claim.sha256.clone().filter(|_| mistakes.is_empty()) else { return Err(mistakes) };
+        if let Some(pinned) = self.source.sha256.as_ref().filter(|pinned| **pinned != sha256) {
+            let message = format!("found the SHA-256 {sha256} in its manifest, expected {pinned}");
+            return Err(vec![Diagnostic::new(Code::DigestDiffers, message)]);
+        }
+        let bytes_max = match claim.size {
+            None => COMPONENT_BYTES_MAX,
+            Some(size) => match usize::try_from(size).ok().filter(|size| *size <= COMPONENT_BYTES_MAX) {
+                Some(size) => size,
+                None => {
+                    let message =
+                        format!("found {size} bytes in its manifest, expected at most {COMPONENT_BYTES_MAX}");
+                    return Err(vec![Diagnostic::new(Code::TooLarge, message)]);
+                }
+            },
+        };
+        let too_large = if claim.size.is_some() { Code::SizeDiffers } else { Code::TooLarge };
+        Ok(Expected { sha256, bytes_max, too_large })
+    }
+
+    /// Gets a file of the source.
+    fn get(&mut self, tools: &Tools, file: &str, bytes_max: usize, too_large: Code) -> Result<Got, Failure> {
+        let (url, token, deadline) = (&self.address(file), self.token, self.deadline);
+        let accept = self.source.reference.as_ref().map(|_| RAW);
+        let wanted = Wanted { url, token, accept, bytes_max, too_large, deadline };
+        self.note(&wanted, tools.client.get(&wanted))
+    }
+
+    /// Notes what the source has, or has not.
+    fn note(&mut self, wanted: &Wanted<'_>, got: Result<Got, Failure>) -> Result<Got, Failure> {
+        let (sha256, marks) = match &got {
+            Ok(got) => (Some(got.sha256.clone()), got.marks.clone()),
+            Err(Failure::Wrong(_)) => (None, Marks::default()),
+            Err(Failure::Mute(_) | Failure::Away(_)) => return got,
+        };
+        let (url, accept) = (wanted.url.to_owned(), wanted.accept.map(str::to_owned));
+        self.seen.push(Seen { url, accept, sha256, marks });
+        got
+    }
+
+    /// What the source had, to be compared with what it has later.
+    pub(super) fn into_seen(self) -> Vec<Seen> {
+        self.seen
+    }
+
+    /// Where a file of the source is.
+    fn address(&self, file: &str) -> String {
+        let query = self.source.reference.as_ref().map(|reference| format!("?ref={reference}"));
+        format!("{}{file}{}", self.source.url, query.unwrap_or_default())
+    }
+
+    /// What the source published when it was last reached, if that is kept and still wanted.
+    pub(super) fn last_good(&self, kept: &Kept) -> Option<(Content, LastGood)> {
+        let good = kept.last_good(&self.name())?;
+        let chosen = match &self.source.version {
+            Some(range) => Some(
+                good.version
+                    .clone()
+                    .filter(|version| VersionReq::parse(range).is_ok_and(|range| range.matches(version)))?,
+            ),
+            None => None,
+        };
+        let manifest = manifest::parse(good.manifest.as_bytes()).ok()?;
+        let sha256 = self.claim(&manifest).ok()?.sha256;
+        let bytes = kept.component(&sha256)?;
+        Some((Content { manifest, bytes, sha256, chosen, fresh: None, is_kept: true }, good))
+    }
+}
+
+/// An answer that will not do, for these reasons.
+fn wrong(code: Code, messages: Vec<String>) -> Vec<Failure> {
+    messages.into_iter().map(|message| Failure::Wrong(Diagnostic::new(code, message))).collect()
+}

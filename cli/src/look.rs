@@ -1,0 +1,59 @@
+//! The process that asks the sources of modules whether something was published, for the generation in force: it tells the
+//! supervisor what it found, and ends. It makes nothing and keeps nothing.
+
+use aegis_config::Config;
+use aegis_ipc::{
+    IpcError, PROTOCOL_VERSION,
+    bundle::Bundle,
+    codec,
+    control::{ControlSocket, ToSupervisor},
+    handoff::{self, Handoff},
+};
+use aegis_supervisor::exit;
+
+use crate::{
+    app::{self, Look},
+    compile::deliver,
+    roles,
+};
+
+/// Modules, or reasons, that are told to the supervisor.
+const TOLD_MAX: usize = 10;
+/// Characters of one of them.
+const CHARACTERS_MAX: usize = 500;
+
+/// Asks the sources.
+pub(crate) fn look() -> u8 {
+    ask().unwrap_or_else(|error| roles::fail("look", &error))
+}
+
+fn ask() -> Result<u8, IpcError> {
+    roles::name_process("look");
+    roles::become_helper()?;
+    let handoff = Handoff::from_environment()?;
+    let control = ControlSocket::from_descriptor(handoff::adopt(handoff.control, "control socket")?);
+    let (protocol, pid, generation) = (PROTOCOL_VERSION, std::process::id(), handoff.generation);
+    deliver(&control, &ToSupervisor::Hello { protocol, pid, generation }, &[])?;
+    let missing = || IpcError::Unexpected {
+        object: "the handoff".to_owned(),
+        found: "no bundle".to_owned(),
+        expected: "the generation in force".to_owned(),
+    };
+    let bundle =
+        handoff::adopt(handoff.bundle.ok_or_else(missing)?, "the bundle of the generation in force")?;
+    let config: Config = codec::decode(&Bundle::read(&bundle)?.config)?;
+    let Look { asked, changed, away } = app::look(&config);
+    let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+    let (asked, absent) = (count(asked), count(away.len()));
+    deliver(
+        &control,
+        &ToSupervisor::Looked { asked, changed: some(changed), away: some(away), absent },
+        &[],
+    )?;
+    Ok(exit::FINE)
+}
+
+/// As much as is worth telling.
+fn some(lines: Vec<String>) -> Vec<String> {
+    lines.into_iter().take(TOLD_MAX).map(|line| line.chars().take(CHARACTERS_MAX).collect()).collect()
+}
