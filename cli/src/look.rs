@@ -41,7 +41,12 @@ fn ask() -> Result<u8, IpcError> {
     };
     let bundle =
         handoff::adopt(handoff.bundle.ok_or_else(missing)?, "the bundle of the generation in force")?;
-    let config: Config = codec::decode(&Bundle::read(&bundle)?.config)?;
+    let bundle = Bundle::read(&bundle)?;
+    let mut config: Config = codec::decode(&bundle.config)?;
+    // What was deployed goes before whatever the source of the module has.
+    let is_deployed =
+        |name: &str| bundle.modules.iter().any(|one| one.name == name && one.deployed.is_some());
+    config.modules.retain(|name, _| !is_deployed(name));
     let Look { asked, changed, away } = app::look(&config);
     let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
     let (asked, absent) = (count(asked), count(away.len()));
