@@ -208,8 +208,12 @@ fn what_was_deployed_stays_through_reloads_and_restarts_until_it_is_taken_back()
     let mut cluster = Cluster::start(two_models(), 2);
     let path = file(&cluster, "two.wasm", &stamping("customer", "two"));
     cluster.aegis_ok(&["deploy", "customer", "--file", path.to_str().unwrap()]);
+    let again = cluster.aegis_ok(&["deploy", "customer", "--file", path.to_str().unwrap()]);
+    assert!(again.contains("nothing has changed"), "{again}");
     fs::remove_file(&path).unwrap();
     assert_eq!(by(&cluster, "customer"), "two");
+    let reloaded = cluster.aegis_ok(&["reload"]);
+    assert!(reloaded.contains("nothing has changed"), "a reload makes the same of it: {reloaded}");
     let shown = cluster.aegis_ok(&["status"]);
     assert!(shown.contains("module customer deployed from file ") && shown.contains(" since 20"), "{shown}");
     let status = cluster.status();
