@@ -298,3 +298,28 @@ fn a_reload_of_one_module_takes_it_from_where_the_app_says() {
     assert!(accepted.starts_with("accepted as job "), "{accepted}");
     eventually("the other module to follow", WAIT, || by(&cluster, "order") == "two");
 }
+
+#[test]
+fn a_service_is_deployed_like_a_model_and_its_route_is_what_others_would_notice() {
+    let app = App::todo().settings(QUICK).component("hello", aegis_guests::service("one"));
+    let cluster = Cluster::start(app, 1);
+    let folder = cluster.folder().join("next");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("hello.wasm"), aegis_guests::service("two")).unwrap();
+    let moved = json!({"schema": "aegis.module/1", "route": "/hi"});
+    fs::write(folder.join("aegis.module.json"), moved.to_string()).unwrap();
+    let deploy = ["deploy", "hello", "--file", folder.to_str().unwrap()];
+    let refused = cluster.aegis(&deploy);
+    assert!(
+        words(&refused).contains("modules.hello: route: found /hi, expected /hello"),
+        "{}",
+        words(&refused)
+    );
+    fs::remove_file(folder.join("aegis.module.json")).unwrap();
+    cluster.aegis_ok(&deploy);
+    let text = |path: &str| cluster.client().send("GET", path, b"").text();
+    eventually("the new version to answer", WAIT, || text("/hello") == "two/hello");
+    fs::write(folder.join("aegis.module.json"), moved.to_string()).unwrap();
+    cluster.aegis_ok(&["deploy", "hello", "--force", "--file", folder.to_str().unwrap()]);
+    eventually("the new route to be there", WAIT, || text("/hi") == "two/hi");
+}
