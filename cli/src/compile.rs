@@ -20,7 +20,7 @@ use aegis_ipc::{
     deploy::{Kept, Order, Task},
     handoff::{self, Handoff},
 };
-use aegis_supervisor::exit;
+use aegis_supervisor::{exit, kept};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::resource::{Resource, UsageWho, getrusage, setrlimit},
@@ -37,6 +37,9 @@ use crate::{
 /// What stands in front of mistakes after an upgrade.
 const CANNOT_FOLLOW: &str = "the supervisor runs the new executable, but the workers go on with the old one: the code of \
     their modules has to be compiled anew, and the app has mistakes by now; mend them and upgrade again";
+/// Why a generation that was put back is not made again of the app after an upgrade.
+const PINNED: &str = "the supervisor runs the new executable, but the workers go on with the old one: the code of what was \
+    rolled back cannot be compiled anew; `aegis reload` goes on from the app folder, then upgrade again";
 /// The generation that a host begins with.
 const FIRST_GENERATION: u64 = 1;
 /// Bytes of reasons that fit a control message beside its other fields.
@@ -86,6 +89,11 @@ fn make(arguments: &AppArguments, environment: &Environment) -> Result<u8, IpcEr
     {
         deliver(&control, &ToSupervisor::Compiled, &[held.as_fd()])?;
         return Ok(exit::FINE);
+    }
+    if let Some(held) = &held
+        && is_pinned(held)?
+    {
+        return refuse(vec![PINNED.to_owned()], &control);
     }
     match read_app(arguments, environment, &control) {
         Ok(App { config, bundle, code, warnings, .. }) => {
@@ -187,6 +195,14 @@ fn begins(control: &ControlSocket) -> impl FnMut(&str, &str) {
 fn still_fits(bundle: &OwnedFd) -> Result<bool, IpcError> {
     let bundle = Bundle::read(bundle)?;
     Ok(bundle.engine.is_empty() || aegis_wasm::compatibility().is_ok_and(|ours| ours == bundle.engine))
+}
+
+/// Whether this generation is one that somebody has put back.
+fn is_pinned(held: &OwnedFd) -> Result<bool, IpcError> {
+    let bundle = Bundle::read(held)?;
+    let config: Config = codec::decode(&bundle.config)?;
+    // A note that cannot be read says at least that there was one.
+    Ok(kept::pinned(&config.data_dir).map_or(true, |pinned| pinned.as_ref() == Some(&bundle.digest)))
 }
 
 fn limit_memory() -> Result<(), IpcError> {

@@ -7,9 +7,9 @@
 //!   files, timers ───┘                     └──────────┘
 //! ```
 //!
-//! Nothing in a pass may block: sockets are non-blocking, descriptors are opened, and only the last good generation is
-//! written and synced (once per generation in force, a few megabytes per pass). The longest pass is measured and shown in
-//! the status.
+//! Nothing in a pass may block: sockets are non-blocking, descriptors are opened, and only generations that are kept and
+//! small notes about them are written and synced (once per generation in force, a few megabytes per pass). The longest pass
+//! is measured and shown in the status.
 
 use std::{
     collections::{BTreeMap, VecDeque},

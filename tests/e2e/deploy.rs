@@ -208,8 +208,12 @@ fn what_was_deployed_stays_through_reloads_and_restarts_until_it_is_taken_back()
     let mut cluster = Cluster::start(two_models(), 2);
     let path = file(&cluster, "two.wasm", &stamping("customer", "two"));
     cluster.aegis_ok(&["deploy", "customer", "--file", path.to_str().unwrap()]);
+    let again = cluster.aegis_ok(&["deploy", "customer", "--file", path.to_str().unwrap()]);
+    assert!(again.contains("nothing has changed"), "{again}");
     fs::remove_file(&path).unwrap();
     assert_eq!(by(&cluster, "customer"), "two");
+    let reloaded = cluster.aegis_ok(&["reload"]);
+    assert!(reloaded.contains("nothing has changed"), "a reload makes the same of it: {reloaded}");
     let shown = cluster.aegis_ok(&["status"]);
     assert!(shown.contains("module customer deployed from file ") && shown.contains(" since 20"), "{shown}");
     let status = cluster.status();
@@ -293,4 +297,29 @@ fn a_reload_of_one_module_takes_it_from_where_the_app_says() {
     let accepted = cluster.aegis_ok(&["deploy", "order", "--no-wait"]);
     assert!(accepted.starts_with("accepted as job "), "{accepted}");
     eventually("the other module to follow", WAIT, || by(&cluster, "order") == "two");
+}
+
+#[test]
+fn a_service_is_deployed_like_a_model_and_its_route_is_what_others_would_notice() {
+    let app = App::todo().settings(QUICK).component("hello", aegis_guests::service("one"));
+    let cluster = Cluster::start(app, 1);
+    let folder = cluster.folder().join("next");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("hello.wasm"), aegis_guests::service("two")).unwrap();
+    let moved = json!({"schema": "aegis.module/1", "route": "/hi"});
+    fs::write(folder.join("aegis.module.json"), moved.to_string()).unwrap();
+    let deploy = ["deploy", "hello", "--file", folder.to_str().unwrap()];
+    let refused = cluster.aegis(&deploy);
+    assert!(
+        words(&refused).contains("modules.hello: route: found /hi, expected /hello"),
+        "{}",
+        words(&refused)
+    );
+    fs::remove_file(folder.join("aegis.module.json")).unwrap();
+    cluster.aegis_ok(&deploy);
+    let text = |path: &str| cluster.client().send("GET", path, b"").text();
+    eventually("the new version to answer", WAIT, || text("/hello") == "two/hello");
+    fs::write(folder.join("aegis.module.json"), moved.to_string()).unwrap();
+    cluster.aegis_ok(&["deploy", "hello", "--force", "--file", folder.to_str().unwrap()]);
+    eventually("the new route to be there", WAIT, || text("/hi") == "two/hi");
 }

@@ -141,3 +141,33 @@ fn a_host_whose_modules_have_mistakes_by_now_comes_up_on_the_last_good_generatio
     cluster.aegis_ok(&["reload"]);
     assert_eq!((by(&cluster), cluster.status().notice), ("three".to_owned(), None));
 }
+
+#[test]
+fn what_is_deployed_after_a_rollback_stays_with_it_through_a_restart() {
+    let app = App::default().settings(QUICK).component("note", stamping("one"));
+    let part = "name = \"part\"\nendpoint = \"parts\"\n[fields]\nsku = \"text\"\n";
+    let mut cluster = Cluster::start(app.module("part", part), 2);
+    app::write_component(cluster.folder(), "note", &stamping("two"));
+    cluster.aegis_ok(&["reload"]);
+    cluster.aegis_ok(&["rollback"]);
+    app::write_module(cluster.folder(), "part", &format!("{part}n = \"integer\"\n"));
+    cluster.aegis_ok(&["deploy", "part"]);
+    let is_new = |cluster: &Cluster| cluster.client().post("parts", &json!({"n": "text"})).status == 422;
+    assert!(is_new(&cluster));
+    cluster.stop_and_restart();
+    assert_eq!((by(&cluster).as_str(), is_new(&cluster)), ("one", true));
+}
+
+#[test]
+fn an_upgrade_keeps_what_was_put_back() {
+    let app = App::default().settings(QUICK).component("note", stamping("one"));
+    let mut cluster = Cluster::start(app, 2);
+    app::write_component(cluster.folder(), "note", &stamping("two"));
+    cluster.aegis_ok(&["reload"]);
+    cluster.aegis_ok(&["rollback"]);
+    cluster.aegis_ok(&["upgrade"]);
+    assert_eq!(by(&cluster), "one");
+    assert!(cluster.status().summary.contains("PINNED by a rollback"));
+    cluster.stop_and_restart();
+    assert_eq!(by(&cluster), "one");
+}

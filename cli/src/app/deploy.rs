@@ -74,7 +74,8 @@ struct Parts {
 struct Version {
     /// Nothing when the app has no such module any more.
     offer: Option<Offer>,
-    deployed: Option<Deployed>,
+    /// What is kept of it, when it is not what the app says.
+    deployed: Option<(Deployed, Material)>,
 }
 
 /// Makes the generation in `base` again, with another version of one module. `now_s` is the time, seconds since 1970.
@@ -109,11 +110,17 @@ pub(crate) fn deploy(
         let told = breaks.into_iter().map(|message| format!("modules.{module}: {message}")).collect();
         return Err(Refusal::Incompatible(told));
     }
-    parts.put(&order.module, known, version);
+    let Version { offer, deployed } = version;
+    let (deployed, material) = deployed.unzip();
+    parts.put(&order.module, known, offer, deployed);
     parts.check()?;
     let Output { code: made, warnings: about_code, .. } = workshop.finish();
     warnings.extend(about_code);
     let code = parts.code(&bundle, base, &made)?;
+    if let Some(material) = material {
+        let needed = needed(&data_dir, &bundle.modules)?;
+        Depot::of(&data_dir).keep(&material, &needed)?;
+    }
     parts.assemble(bundle, engine, code, warnings)
 }
 
@@ -173,12 +180,12 @@ impl Making<'_> {
                 workshop.begin(&format!("modules.{name}")).map_err(Refusal::Mistakes)?;
                 let published = Published { name, source: &source, terms };
                 let material = sources.material(&published).map_err(Refusal::Mistakes)?;
-                self.of_material(&material, address, terms, workshop, warnings)
+                self.of_material(material, address, terms, workshop, warnings)
             }
             Supply::File(path) => {
                 let shown = path.display().to_string();
                 let material = Material::of_path(path, &shown).map_err(Refusal::Mistakes)?;
-                self.of_material(&material, &format!("file {shown}"), terms, workshop, warnings)
+                self.of_material(material, &format!("file {shown}"), terms, workshop, warnings)
             }
         };
         warnings.extend(sources.finish());
@@ -214,7 +221,7 @@ impl Making<'_> {
     /// What is deployed in place of what the app says.
     fn of_material(
         &self,
-        material: &Material,
+        material: Material,
         source: &str,
         terms: &ModuleTerms,
         workshop: &mut Workshop<'_>,
@@ -239,8 +246,7 @@ impl Making<'_> {
                 deployed = again; // nothing new
             }
         }
-        Depot::of(&self.config.data_dir).keep(material, &self.needed())?;
-        Ok(Version { offer: Some(offer), deployed: Some(deployed) })
+        Ok(Version { offer: Some(offer), deployed: Some((deployed, material)) })
     }
 
     fn check_digest(&self, found: &str) -> Result<(), Refusal> {
@@ -252,17 +258,17 @@ impl Making<'_> {
             }
         }
     }
+}
 
-    /// Names of the bytes that generations which are kept refer to.
-    fn needed(&self) -> BTreeSet<String> {
-        let data_dir = &self.config.data_dir;
-        let mut needed = depot::needed(&kept::deployments(data_dir).unwrap_or_default());
-        for place in [LastGood::of(data_dir), LastGood::previous_of(data_dir)] {
-            let bundle = place.read().ok().and_then(|bundle| Bundle::read(&bundle).ok());
-            needed.extend(depot::needed(&bundle.map(|bundle| bundle.modules).unwrap_or_default()));
-        }
-        needed
+/// Names of the bytes that the generation in force and those that are kept refer to.
+fn needed(data_dir: &Path, in_force: &[Member]) -> Result<BTreeSet<String>, String> {
+    let mut needed = depot::needed(in_force);
+    needed.extend(depot::needed(&kept::deployments(data_dir).map_err(|error| with_causes(&error))?));
+    for place in [LastGood::of(data_dir), LastGood::previous_of(data_dir)] {
+        let bundle = place.read().ok().and_then(|bundle| Bundle::read(&bundle).ok());
+        needed.extend(depot::needed(&bundle.map(|bundle| bundle.modules).unwrap_or_default()));
     }
+    Ok(needed)
 }
 
 /// The token for a source, if it is where the app has a token for.
@@ -313,7 +319,7 @@ impl Parts {
     }
 
     /// Puts a version in the place of the one before.
-    fn put(&mut self, name: &str, known: Option<usize>, version: Version) {
+    fn put(&mut self, name: &str, known: Option<usize>, offer: Option<Offer>, deployed: Option<Deployed>) {
         let before = known.map(|at| self.modules[at].offers.clone());
         let (mut model_at, mut service_at) = (self.models.len(), self.services.len());
         match before {
@@ -335,9 +341,9 @@ impl Parts {
         if known.is_some() {
             self.modules.remove(at);
         }
-        let Some(offer) = version.offer else { return };
+        let Some(offer) = offer else { return };
         let (name, offers) = (name.to_owned(), offer.offers());
-        self.modules.insert(at, Member { name, offers, deployed: version.deployed });
+        self.modules.insert(at, Member { name, offers, deployed });
         match offer {
             Offer::Model(spec, _) => self.models.insert(model_at, *spec),
             Offer::Service(service) => self.services.insert(service_at, service.spec),

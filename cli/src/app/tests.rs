@@ -10,6 +10,7 @@ use super::{modules::MODULES_MAX, *};
 use crate::check;
 
 mod components;
+mod deploying;
 
 fn load(folder: &Path, overrides: &Overrides) -> Result<App, Mistakes> {
     Compilation::quiet(Keep::InDataFolder, |compilation| {

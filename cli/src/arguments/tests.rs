@@ -251,3 +251,48 @@ fn languages_that_are_not_there_yet_are_told_apart_from_others() {
         complaint("aegis run-command m.wasm x --arguments {} --input {}").contains("cannot be used with")
     );
 }
+
+fn parsed(words: &[&str]) -> Command {
+    let words = std::iter::once("aegis").chain(words.iter().copied());
+    Arguments::try_parse_from(words).unwrap().command
+}
+
+#[test]
+fn a_reload_is_of_an_app_folder_or_of_a_module() {
+    let folder = tempfile::tempdir().unwrap();
+    let there = folder.path().to_str().unwrap();
+    let resolved = |words: &[&str]| match parsed(words) {
+        Command::Reload(arguments) => {
+            let (module, host) = arguments.resolve();
+            (module, host.dir)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(resolved(&["reload"]), (None, PathBuf::from(".")));
+    assert_eq!(resolved(&["reload", there]), (None, folder.path().to_owned()));
+    assert_eq!(resolved(&["reload", "apps/shop"]), (None, PathBuf::from("apps/shop")));
+    assert_eq!(resolved(&["reload", ".."]), (None, PathBuf::from("..")));
+    let order = Some("order".to_owned());
+    assert_eq!(resolved(&["reload", "order"]), (order.clone(), PathBuf::from(".")));
+    assert_eq!(resolved(&["reload", "order", "--dir", there]), (order, folder.path().to_owned()));
+}
+
+#[test]
+fn a_deployment_names_one_place_at_most() {
+    let order = |words: &[&str]| match parsed(words) {
+        Command::Deploy(arguments) => arguments.order().0,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(order(&["deploy", "a"]).supply, Supply::App);
+    assert_eq!(order(&["deploy", "a", "--reset"]).supply, Supply::Reset);
+    assert_eq!(order(&["deploy", "a", "--source", "x"]).supply, Supply::Source("x".to_owned()));
+    let Supply::File(path) = order(&["deploy", "a", "--file", "x.wasm"]).supply else { panic!("no file") };
+    assert!(path.is_absolute() && path.ends_with("x.wasm"), "{path:?}");
+    let digest = "AB".repeat(32);
+    assert_eq!(order(&["deploy", "a", "--sha256", &digest]).sha256, Some(digest.to_lowercase()));
+    for words in [&["--source", "x", "--file", "y"][..], &["--file", "y", "--reset"], &["--sha256", "x"], &[]]
+    {
+        let name = if words.is_empty() { &["aegis", "deploy"][..] } else { &["aegis", "deploy", "a"] };
+        assert!(Arguments::try_parse_from(name.iter().chain(words)).is_err(), "{words:?}");
+    }
+}

@@ -226,3 +226,24 @@ fn may_be_relayed(request: &operator::Request) -> bool {
         | operator::Request::Stop { .. } => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aegis_ipc::deploy::Order;
+
+    use super::*;
+
+    #[test]
+    fn workers_relay_no_request_about_files_of_the_machine_or_the_life_of_the_host() {
+        let deploy = |supply| {
+            let order = Order { module: "order".to_owned(), supply, sha256: None, force: false };
+            operator::Request::Deploy { order, wait: true }
+        };
+        for supply in [Supply::App, Supply::Source("https://a.example/".to_owned())] {
+            assert!(may_be_relayed(&deploy(supply)));
+        }
+        assert!(!may_be_relayed(&deploy(Supply::File("/etc/passwd".into()))));
+        assert!(!may_be_relayed(&operator::Request::Rollback));
+        assert!(!may_be_relayed(&operator::Request::Upgrade { path: None }));
+    }
+}

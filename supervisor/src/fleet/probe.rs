@@ -65,6 +65,8 @@ impl Fleet {
         if let Some(hold) = &self.hold {
             rollout.task = Task::Restore(Kept::Digest(hold.digest.clone()));
             words = format!("taking up what was in force: {}", hold.reason);
+            let line = format!("the host does not begin with the app folder: {}", hold.reason);
+            self.actions.push(Action::Log { level: Level::Warn, line });
             // It was written as last good already.
             self.written_ms = Some(self.now_ms);
         }
