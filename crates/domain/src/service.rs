@@ -11,7 +11,7 @@ const CALL_MS_MAX: u32 = 60_000;
 /// Requests at a time in one worker when nobody says otherwise: each has an instance of its own.
 const INSTANCES_MAX: u32 = 64;
 /// Places of the host that no base path moves.
-const HOST_PLACES: [&str; 5] = ["/livez", "/readyz", "/metrics", "/aegis.config.json", "/reload"];
+pub(crate) const HOST_PLACES: [&str; 5] = ["/livez", "/readyz", "/metrics", "/aegis.config.json", "/reload"];
 
 /// A component that answers under a route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +89,8 @@ fn overlap(one: &str, other: &str) -> bool {
     is_under(one, other) || is_under(other, one)
 }
 
-fn host_places(api_root: &str) -> Vec<String> {
+/// Where the host itself answers, those below the base path included.
+pub(crate) fn host_places(api_root: &str) -> Vec<String> {
     let mut places: Vec<String> = HOST_PLACES.map(str::to_owned).into();
     if api_root.is_empty() {
         places.extend(["/models", "/events", "/config", "/jobs"].map(str::to_owned));

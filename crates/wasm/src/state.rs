@@ -94,9 +94,14 @@ impl State {
         }
     }
 
+    /// Most bytes of one crossing.
+    pub(crate) fn payload_bytes_max(&self) -> usize {
+        usize::try_from(self.owner.limits.payload_bytes_max).unwrap_or(usize::MAX)
+    }
+
     /// A store around it, with every limit in force.
     pub(crate) fn into_store(self, engine: &Engine) -> Store<Self> {
-        let payload_bytes_max = usize::try_from(self.owner.limits.payload_bytes_max).unwrap_or(usize::MAX);
+        let payload_bytes_max = self.payload_bytes_max();
         let mut store = Store::new(engine, self);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(payload_bytes_max);
