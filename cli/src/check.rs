@@ -220,6 +220,7 @@ pub(crate) fn describe(model: &ModelSpec, component: &Component) -> String {
         ("validate", hooks.validate),
         ("update", hooks.update),
         ("delete", hooks.delete),
+        ("load", hooks.load),
     ];
     let hooks = hooks.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name.to_owned());
     let _ = writeln!(text, "hooks      {}", or_none(&hooks.collect::<Vec<_>>()));
@@ -228,6 +229,10 @@ pub(crate) fn describe(model: &ModelSpec, component: &Component) -> String {
         CommandPlace::Io => name.clone(),
     });
     let _ = writeln!(text, "commands   {}", or_none(&commands.collect::<Vec<_>>()));
+    if !code.routes.is_empty() {
+        let routes = code.routes.iter().map(|route| format!("{} {}", route.method, route.path));
+        let _ = writeln!(text, "routes     {}", routes.collect::<Vec<_>>().join(", "));
+    }
     if !component.needs.is_empty() {
         let _ = writeln!(text, "needs      {}", component.needs.join(", "));
     }

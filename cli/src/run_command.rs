@@ -205,6 +205,7 @@ fn entry(
         "on-create" => Entry::Create { input },
         "validate" => Entry::Validate { before: target.map(|target| target.data), after: input },
         "on-update" => Entry::Update { current: current(target)?, changes: input },
+        "on-load" => Entry::Load { stored: current(target)? },
         _ => Entry::Delete { current: current(target)? },
     };
     Ok(Ok((CommandPlace::Io, entry)))
@@ -226,6 +227,7 @@ fn callable(spec: &ModelSpec) -> Vec<String> {
         ("validate", hooks.validate),
         ("on-update", hooks.update),
         ("on-delete", hooks.delete),
+        ("on-load", hooks.load),
     ];
     let hooks = hooks.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name.to_owned());
     spec.commands.keys().cloned().chain(hooks).collect()

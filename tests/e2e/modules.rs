@@ -110,3 +110,20 @@ fn a_trapping_hook_is_an_error_of_one_request_and_no_worker_dies() {
     });
     assert_eq!(pids(), before);
 }
+
+#[test]
+fn a_component_answers_custom_routes_on_every_worker() {
+    let cluster = Cluster::start(App::default().component("label", aegis_guests::label().build()), 2);
+    let client = cluster.client();
+    assert_eq!(client.post("labels", &json!({"id": "a"})).status, 201);
+    for _ in 0..8 {
+        // A client of its own each time, so that both workers are asked.
+        let client = cluster.client();
+        assert_eq!(client.get("labels/a/label").text(), "a");
+        assert_eq!(client.get("labels/a").text(), "custom");
+        assert_eq!(client.get("labels?__limit=1").json()[0]["id"], "a");
+    }
+    let burnt = client.post("labels/burn", &json!(1000));
+    assert_eq!((burnt.status, burnt.header("content-type")), (200, Some("text/plain")), "{}", burnt.text());
+    assert_eq!(client.post("labels/a/label", &json!({})).header("allow"), Some("GET, HEAD, OPTIONS"));
+}

@@ -8,6 +8,8 @@
 //!             └─ command ─▶ read ─▶ conditions ─▶ code ─────▶ (commit ─▶ conflict? again) ▶ reply
 //! ```
 //!
+//! Where the code of a model brings documents into another shape (`on-load`), it does so behind every read.
+//!
 //! With an idempotency key a write first asks whether the key is known. Equal keys inside this worker go one after the
 //! other; between workers the store decides inside the commit.
 
@@ -19,6 +21,7 @@ mod create;
 mod hooks;
 mod keyed;
 mod list;
+mod load;
 mod precondition;
 mod read;
 mod replay;
@@ -29,12 +32,13 @@ use std::{
 };
 
 use aegis_config::{Config, Limits};
-use aegis_domain::{Problem, ProblemCode, catalog::Model, query::Bounds, table::Lookup};
+use aegis_domain::{Problem, ProblemCode, catalog::Model, code::CommandPlace, query::Bounds, table::Lookup};
 use aegis_ipc::board::{Cell, Counter, ModelCounter};
-use aegis_wasm::{CallError, ServiceBody, Visit};
+use aegis_wasm::{Call, CallError, RouteRequest, RouteResponse, ServiceBody, Visit};
 use bytes::Bytes;
 
-use self::{change::Change, command::Order, keyed::KeyedTurns};
+pub(crate) use self::load::loads;
+use self::{change::Change, command::Order, keyed::KeyedTurns, load::Loaded};
 use crate::{
     data::{Data, ModelTable},
     modules::Modules,
@@ -69,6 +73,7 @@ struct Inner {
     bounds: Bounds,
     document_turns: KeyedTurns,
     key_turns: KeyedTurns,
+    loaded: Loaded,
 }
 
 /// A document as it is cached.
@@ -106,6 +111,7 @@ impl Engine {
             bounds,
             document_turns: KeyedTurns::default(),
             key_turns: KeyedTurns::default(),
+            loaded: Loaded::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -149,6 +155,18 @@ impl Engine {
         self.modules().ok_or_else(missing)?.serve(position, visit, request).await
     }
 
+    /// Asks a custom route of a model.
+    pub(crate) async fn route(
+        &self,
+        model: &Model,
+        place: CommandPlace,
+        call: Call,
+        request: RouteRequest,
+    ) -> Result<RouteResponse, Problem> {
+        let (modules, module) = self.module(model)?;
+        modules.route((model, module), place, call, request).await
+    }
+
     /// The answer of a service ended too early because of this.
     pub(crate) fn note_broken_off(&self, error: &CallError) {
         if let Some(modules) = self.modules() {
@@ -164,10 +182,14 @@ impl Engine {
     /// is not cached: then [`execute`](Self::execute) answers. Conditions are for the caller to look at.
     #[must_use]
     pub fn read_now(&self, model: &Model, id: &str) -> Option<ReadNow> {
+        if loads(model) {
+            return None;
+        }
         self.read_from(self.data().table(model.name())?, id)
     }
 
-    /// As [`read_now`](Self::read_now), for a caller that keeps the table at hand.
+    /// As [`read_now`](Self::read_now), for a caller that keeps the table at hand, of a model whose code does not bring
+    /// documents into another shape.
     #[must_use]
     pub fn read_from(&self, table: &ModelTable, id: &str) -> Option<ReadNow> {
         let data = self.data();

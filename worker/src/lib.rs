@@ -16,7 +16,7 @@
 //! * `service`: one request from head to answer. Cached reads are answered on the spot.
 //! * `route`, `request`, `response`: what a path names, what headers and body mean, what is said in return.
 //! * [`execute`], [`data`]: carries a request out on a coherent copy of all models.
-//! * `modules`: the code behind models, and what it may ask of the worker.
+//! * `modules`: the code behind models, and what it may ask of the worker; `custom`: routes that it answers itself.
 //! * `events`, `admin`: the other places of the interface: change streams, health, metrics, introspection, reload.
 //! * `overload`, `drain`: when to say no, and how to leave without failing a request.
 //! * `defect`: a panic ends its request and nothing else.
@@ -33,6 +33,7 @@ mod acceptor;
 mod admin;
 mod boot;
 mod connection;
+mod custom;
 mod defect;
 mod drain;
 mod events;

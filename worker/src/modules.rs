@@ -8,6 +8,7 @@
 //! ```
 
 mod fault;
+mod route;
 mod services;
 
 use std::{

@@ -4,7 +4,7 @@ mod outgoing;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::{borrow::Cow, cell::RefCell};
 
 use aegis_domain::{FieldError, Problem, ProblemCode, Retry};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -94,7 +94,7 @@ pub(crate) fn is_refusal(code: ProblemCode) -> bool {
 pub(crate) struct Refusal {
     pub(crate) problem: Problem,
     /// Value of `Allow`.
-    pub(crate) allow: Option<&'static str>,
+    pub(crate) allow: Option<Cow<'static, str>>,
 }
 
 impl From<Problem> for Refusal {
@@ -208,16 +208,16 @@ impl Envelope<'_> {
             // RFC 9110 section 15.5.2: whoever is refused learns what it takes.
             headers.insert(header::WWW_AUTHENTICATE, SIGNATURE_SCHEME);
         }
-        if let Some(allow) = refusal.allow {
-            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        if let Some(allow) = &refusal.allow {
+            headers.insert(header::ALLOW, methods(allow));
         }
         response
     }
 
     /// The methods of a place.
-    pub(crate) fn options(&self, allow: &'static str) -> Response<Outgoing> {
+    pub(crate) fn options(&self, allow: &str) -> Response<Outgoing> {
         let mut response = self.bare(StatusCode::NO_CONTENT, self.host.sequence());
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+        response.headers_mut().insert(header::ALLOW, methods(allow));
         response
     }
 
@@ -386,6 +386,11 @@ fn number(value: u64) -> HeaderValue {
         }
         header.clone()
     })
+}
+
+/// The value of `Allow`.
+fn methods(allow: &str) -> HeaderValue {
+    HeaderValue::from_str(allow).expect("names of methods are valid in a header")
 }
 
 /// The quoted revision.

@@ -2,19 +2,28 @@
 //!
 //! `{api_root}/models/{endpoint}/{id}` is looked up without a table walk, because most requests go there.
 
+mod custom;
+
 use std::{borrow::Cow, sync::Arc};
 
 use aegis_domain::{
     Problem, ProblemCode,
     catalog::{Catalog, Model},
     query::no_such_command,
+    route::{Base, Route},
     service::{ServiceSpec, is_under},
 };
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use self::custom::CustomRoutes;
+pub(crate) use self::custom::{Candidate, Candidates};
+use crate::execute::loads;
+
 /// Models whose documents are found on the short way.
 const PLAIN_MODELS_MAX: usize = 64;
+/// What no endpoint can be.
+const NO_SHORT_WAY: &str = "/";
 /// Longest part of a path that is repeated in a problem, characters.
 const QUOTED_PATH_MAX: usize = 200;
 
@@ -54,13 +63,14 @@ pub(crate) enum Place<'r, 'p> {
 pub(crate) struct Routes {
     documents: String,
     catalog: Arc<Catalog>,
-    /// Endpoints in the order of the catalog, for the short way.
+    /// Endpoints in the order of the catalog, for the short way; [`NO_SHORT_WAY`] where documents are read otherwise.
     endpoints: Vec<Box<str>>,
     api_root: String,
     /// `reload` beside the base path.
     reload_beside: String,
     /// Routes of services, in their order. None is where another place is.
     services: Vec<Box<str>>,
+    custom: CustomRoutes,
 }
 
 impl Place<'_, '_> {
@@ -103,10 +113,14 @@ impl Place<'_, '_> {
 impl Routes {
     /// The routes under `api_root` for the models of `catalog`, and those of services.
     pub(crate) fn new(api_root: &str, catalog: Arc<Catalog>, services: &[ServiceSpec]) -> Self {
-        let endpoints = catalog.models().iter().map(|model| model.endpoint().into()).collect();
+        let endpoint =
+            |model: &Arc<Model>| if is_plain(model) { model.endpoint() } else { NO_SHORT_WAY }.into();
+        let endpoints = catalog.models().iter().map(endpoint).collect();
+        let documents = format!("{api_root}/models/");
         let beside = api_root.rsplit_once('/').map_or("", |(parent, _)| parent);
         Self {
-            documents: format!("{api_root}/models/"),
+            custom: CustomRoutes::new(&documents, Arc::clone(&catalog)),
+            documents,
             catalog,
             endpoints,
             api_root: api_root.to_owned(),
@@ -125,6 +139,11 @@ impl Routes {
         // Comparing a few short texts is faster than hashing one; with many models the long way looks it up.
         let position = self.endpoints.iter().take(PLAIN_MODELS_MAX).position(|known| **known == *endpoint)?;
         Some((position, id))
+    }
+
+    /// The custom routes that `path` names. They go before the place that it names.
+    pub(crate) fn custom(&self, path: &str) -> Candidates<'_> {
+        self.custom.find(path)
     }
 
     /// The place that `path` names.
@@ -187,6 +206,13 @@ impl Routes {
             Problem::new(ProblemCode::NoSuchModel, format!("no model has the endpoint {quoted:?}"))
         })
     }
+}
+
+/// Whether reading a document of this model is all there is to `GET` on its path.
+fn is_plain(model: &Model) -> bool {
+    let has_one_segment =
+        |route: &Route| route.pattern().base() == Base::Model && route.pattern().length() == 1;
+    !loads(model) && !model.routes().iter().any(has_one_segment)
 }
 
 /// Undoes percent-encoding (RFC 3986 section 2.1), strictly.

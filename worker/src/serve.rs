@@ -80,7 +80,8 @@ pub(crate) async fn answer(
     Ok(envelope.sign(Response::from_parts(head, Outgoing::Service(Box::new(answer)))))
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
+/// Takes away what is between two neighbours.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()

@@ -4,6 +4,7 @@
 //! timer. Everything else takes the long way, which knows every rule.
 
 use std::{
+    borrow::Cow,
     convert::Infallible,
     future::Future,
     pin::Pin,
@@ -22,6 +23,7 @@ use hyper::body::Incoming;
 use crate::{
     admin,
     connection::{Ledger, Link, Order, Protocol},
+    custom,
     defect::{self, Defect},
     events,
     host::Host,
@@ -191,20 +193,28 @@ impl Service {
     ) -> Result<Response<Outgoing>, Refusal> {
         let host = &*self.host;
         request::check_sizes(&parts.uri, &parts.headers, glance, &host.config.limits)?;
-        let place = host.routes.find(parts.uri.path())?;
+        let routes = match host.routes.custom(parts.uri.path()).answering(&parts.method) {
+            Ok(route) => {
+                let answered = custom::answer(&self.host, route, (parts, body), envelope, begun).await;
+                return answered.map_err(Refusal::from);
+            }
+            Err(others) => others,
+        };
+        let place = match host.routes.find(parts.uri.path()) {
+            Err(_) if !routes.is_empty() => {
+                return not_answered(&parts.method, routes.allow(&[]).into(), envelope);
+            }
+            found => found?,
+        };
         if let Place::Service(position) = place {
             let asked = (parts, body);
             let answered = serve::answer(&self.host, &self.link, position, asked, envelope, begun).await;
             return answered.map_err(Refusal::from);
         }
         let (methods, allow) = place.methods();
-        if parts.method == Method::OPTIONS {
-            return Ok(envelope.options(allow));
-        }
+        let allow = if routes.is_empty() { allow.into() } else { routes.allow(methods).into() };
         if !methods.contains(&parts.method) {
-            let detail = format!("{} is not allowed here, only {allow}", parts.method);
-            let problem = Problem::new(ProblemCode::MethodNotAllowed, detail);
-            return Err(Refusal { problem, allow: Some(allow) });
+            return not_answered(&parts.method, allow, envelope);
         }
         if let (Place::Reload, Some(secret)) = (&place, &host.config.reload.webhook_secret)
             && !self.may_administer()
@@ -381,6 +391,20 @@ impl Service {
     }
 }
 
+/// What is said where a method is none of those that are answered; `OPTIONS` asks for them.
+fn not_answered(
+    method: &Method,
+    allow: Cow<'static, str>,
+    envelope: &Envelope<'_>,
+) -> Result<Response<Outgoing>, Refusal> {
+    if *method == Method::OPTIONS {
+        return Ok(envelope.options(&allow));
+    }
+    let detail = format!("{method} is not allowed here, only {allow}");
+    let problem = Problem::new(ProblemCode::MethodNotAllowed, detail);
+    Err(Refusal { problem, allow: Some(allow) })
+}
+
 fn not_found(model: &Model, id: &str) -> Problem {
     let detail = format!("there is no document of {} with the id {id:?}", model.name());
     Problem::new(ProblemCode::NotFound, detail)
@@ -401,7 +425,8 @@ fn revision_of(tag: &HeaderValue) -> Option<u64> {
 pub(crate) async fn self_test(host: &Arc<Host>) -> StatusCode {
     let ledger = Ledger::new(Arc::clone(&host.clock));
     let link = ledger.link_of_nobody(&host.seats);
-    let path = match host.catalog.models().first() {
+    let listed = |model: &&Arc<Model>| !custom::replaces_list(model);
+    let path = match host.catalog.models().iter().find(listed) {
         Some(model) => format!("{}/models/{}?__limit=1", host.config.api_root, model.endpoint()),
         None => "/livez".to_owned(),
     };

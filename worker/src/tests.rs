@@ -8,6 +8,8 @@ mod modules;
 mod operators;
 mod process;
 mod requests;
+mod routes;
 mod services;
+mod shapes;
 mod streams;
 mod webhook;

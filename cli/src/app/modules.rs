@@ -11,6 +11,7 @@ use aegis_config::{CONFIG_FILE, MODULES_FOLDER, ModuleTerms};
 use aegis_domain::{
     catalog::Catalog,
     module,
+    route::custom_route_mistakes,
     service::{ServiceSpec, route_mistakes},
     spec::ModelSpec,
 };
@@ -97,7 +98,9 @@ impl Modules {
                 modules.mistakes.extend(mistakes);
             }
             if let Some(api_root) = reading.api_root {
-                modules.mistakes.extend(route_mistakes(&modules.service_specs(), api_root));
+                let services = modules.service_specs();
+                modules.mistakes.extend(route_mistakes(&services, api_root));
+                modules.mistakes.extend(custom_route_mistakes(&modules.specs, &services, api_root));
             }
             if modules.specs.is_empty() && modules.services.is_empty() && modules.warnings.is_empty() {
                 modules

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::{
     problem::FieldError,
+    route::{self, Route},
     service::ServiceSpec,
     spec::{FieldKind, FieldSpec, ModelSpec},
 };
@@ -94,6 +95,7 @@ pub struct Model {
     unique_fields: Vec<String>,
     indexed_fields: Vec<IndexedField>,
     commands: Vec<Command>,
+    routes: Vec<Route>,
 }
 
 impl Model {
@@ -123,7 +125,8 @@ impl Model {
             .map(|(name, field)| IndexedField { name: name.clone(), kind: field.kind })
             .collect();
         let commands = command::compile(&spec, report);
-        Self { spec, rules, schema, unique_fields, indexed_fields, commands }
+        let routes = route::compile(&spec, report);
+        Self { spec, rules, schema, unique_fields, indexed_fields, commands, routes }
     }
 
     /// Name, upper case.
@@ -166,6 +169,12 @@ impl Model {
     #[must_use]
     pub fn command(&self, name: &str) -> Option<&Command> {
         self.commands.iter().find(|command| command.name() == name)
+    }
+
+    /// Custom routes, the more particular ones first.
+    #[must_use]
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
     }
 
     /// Declared fields with their compiled rules, in declared order.

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::route::RouteSpec;
+
 /// Most commands of one model.
 pub const COMMANDS_MAX: usize = 256;
 /// Bytes of a command's name.
@@ -33,6 +35,9 @@ pub struct CodeSpec {
     /// What it may reach beyond its own model.
     #[serde(default)]
     pub grants: Grants,
+    /// Custom routes, in declared order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteSpec>,
 }
 
 /// What the operator allows a component to reach. Its own model needs no grant.
@@ -62,6 +67,9 @@ pub struct HookSet {
     pub update: bool,
     /// May forbid a removal.
     pub delete: bool,
+    /// Brings stored documents of an older shape into the present one, as they are read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub load: bool,
 }
 
 /// Bounds of one component. All are always in force.

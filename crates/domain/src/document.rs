@@ -132,6 +132,21 @@ pub fn patch(model: &Model, current: &[u8], patch: Value, now_ms: u64) -> Result
     evolve(model, stored, properties, mistakes, now_ms)
 }
 
+/// The same version in the shape that the code of its model has brought it into. What the code says of the host's fields
+/// is ignored, and the rules of the model are not asked: nothing is stored.
+///
+/// # Errors
+/// [`ProblemCode::Invalid`] when it is no object, [`ProblemCode::BodyTooLarge`].
+pub fn reshape(model: &Model, current: &Bytes, shape: Value) -> Result<Bytes, Problem> {
+    let mut properties = object(shape)?;
+    let stored = Stored::read(model, current)?;
+    properties.retain(|name, _| !HOST_FIELDS.contains(&name.as_str()));
+    if properties == stored.properties {
+        return Ok(current.clone());
+    }
+    draft(model, Stored { properties, ..stored }).map(|draft| draft.body)
+}
+
 /// What all updates have in common: rules, revision, time.
 fn evolve(
     model: &Model,

@@ -4,6 +4,7 @@
 //! `1e+5`, and takes an object with one of its private names (`$serde_json::private::…`) for a number or for
 //! JSON inside a text. So reading is done here, and what is read is still a [`serde_json::Value`].
 
+mod held;
 mod members;
 mod number;
 mod parser;
@@ -13,6 +14,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+pub use held::{ChangeError, Changes, Held};
 pub use members::{Member, Members};
 pub(crate) use number::Decimal;
 

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! * [`spec`] is what a module says about its model; [`module`] reads it from TOML; [`code`] is what it says about code;
-//!   [`manifest`] what its author says about that code.
+//!   [`manifest`] what its author says about that code; [`route`] are the paths that the code answers itself.
 //! * [`catalog`] compiles all models of one generation: names, rules, patterns, schemas.
 //! * [`compatibility`] tells what breaks between two versions of a model.
 //! * [`json`] reads what clients send: strict, bounded, numbers as they were written.
@@ -30,6 +30,7 @@ pub mod order;
 pub mod problem;
 pub mod query;
 mod raw;
+pub mod route;
 pub mod service;
 pub mod spec;
 mod suggest;

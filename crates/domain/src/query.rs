@@ -20,6 +20,7 @@ mod parameters;
 mod parse;
 mod plan;
 mod select;
+mod showing;
 mod sort;
 mod spans;
 mod values;
@@ -32,6 +33,7 @@ pub use page::Page;
 pub use parameters::with_cursor;
 pub use parse::{Invocation, no_such_command, read_item};
 pub use plan::{Plan, Step, Wanted};
+pub use showing::Showing;
 pub(crate) use {
     candidates::{Body, Candidate, Candidates, Certainty, Order, Snapshot, Spot},
     filter::{Condition, Field, Filter, Verdict},

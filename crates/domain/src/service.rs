@@ -13,7 +13,7 @@ const INSTANCES_MAX: u32 = 64;
 /// Requests of one instance when nobody says otherwise: none sees what another left behind.
 const REQUESTS_PER_INSTANCE_MAX: u64 = 1;
 /// Places of the host that no base path moves.
-const HOST_PLACES: [&str; 5] = ["/livez", "/readyz", "/metrics", "/aegis.config.json", "/reload"];
+pub(crate) const HOST_PLACES: [&str; 5] = ["/livez", "/readyz", "/metrics", "/aegis.config.json", "/reload"];
 
 /// A component that answers under a route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +96,8 @@ fn overlap(one: &str, other: &str) -> bool {
     is_under(one, other) || is_under(other, one)
 }
 
-fn host_places(api_root: &str) -> Vec<String> {
+/// Where the host itself answers, those below the base path included.
+pub(crate) fn host_places(api_root: &str) -> Vec<String> {
     let mut places: Vec<String> = HOST_PLACES.map(str::to_owned).into();
     if api_root.is_empty() {
         places.extend(["/models", "/events", "/config", "/jobs", "/deploy"].map(str::to_owned));

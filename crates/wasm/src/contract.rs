@@ -12,6 +12,7 @@ pub(crate) mod base {
             world base {
                 include aegis:module/host-common@1.0.0;
                 import aegis:module/spec@1.0.0;
+                import aegis:module/documents@1.0.0;
                 import aegis:module/models@1.0.0;
                 import aegis:module/ports@1.0.0;
                 import aegis:module/events@1.0.0;
@@ -23,7 +24,10 @@ pub(crate) mod base {
             }
         ",
         world: "aegis:host/base",
-        with: { "aegis:module/secrets.secret": crate::imports::Secret },
+        with: {
+            "aegis:module/secrets.secret": crate::imports::Secret,
+            "aegis:module/documents.document": crate::documents::Document,
+        },
         imports: {
             "aegis:module/models": async | trappable,
             default: trappable,
@@ -56,6 +60,19 @@ pub(crate) mod hooking {
     });
 }
 
+/// Export of domain hooks over documents that the host holds.
+pub(crate) mod documenting {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "aegis:module/has-document-hooks",
+        with: {
+            "aegis:module/types": crate::contract::base::aegis::module::types,
+            "aegis:module/documents": crate::contract::base::aegis::module::documents,
+        },
+        exports: { default: async },
+    });
+}
+
 /// Export of commands.
 pub(crate) mod commanding {
     wasmtime::component::bindgen!({
@@ -72,6 +89,19 @@ pub(crate) mod living {
         path: "../../wit",
         world: "aegis:module/has-lifecycle",
         with: { "aegis:module/types": crate::contract::base::aegis::module::types },
+        exports: { default: async },
+    });
+}
+
+/// Export of custom routes.
+pub(crate) mod routing {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "aegis:module/has-routes",
+        with: {
+            "aegis:module/types": crate::contract::base::aegis::module::types,
+            "aegis:module/spec": crate::contract::base::aegis::module::spec,
+        },
         exports: { default: async },
     });
 }

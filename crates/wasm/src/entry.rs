@@ -1,6 +1,9 @@
 //! The ways into a module's code.
 
-use crate::services::Entity;
+use crate::{
+    route::{RouteRequest, RouteResponse},
+    services::Entity,
+};
 
 /// What is asked of the code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,11 @@ pub enum Entry {
         /// What it is.
         current: Entity,
     },
+    /// Bring a stored document into the shape that the code knows. Answers the document.
+    Load {
+        /// What is stored.
+        stored: Entity,
+    },
     /// Run a command. Answers its result.
     Command {
         /// Which.
@@ -38,6 +46,22 @@ pub enum Entry {
         /// JSON.
         arguments: String,
     },
+    /// Answer a request to a custom route.
+    Route {
+        /// The request.
+        request: Box<RouteRequest>,
+    },
+}
+
+/// What code answers.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// It agrees.
+    Agreed,
+    /// JSON.
+    Json(String),
+    /// An answer over HTTP.
+    Response(RouteResponse),
 }
 
 impl Entry {
@@ -49,7 +73,9 @@ impl Entry {
             Self::Validate { .. } => "validate",
             Self::Update { .. } => "on-update",
             Self::Delete { .. } => "on-delete",
+            Self::Load { .. } => "on-load",
             Self::Command { .. } => "a command",
+            Self::Route { .. } => "a route",
         }
     }
 }

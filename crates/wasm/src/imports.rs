@@ -5,6 +5,7 @@
 
 mod basics;
 mod denied;
+mod documents;
 mod models;
 
 use wasmtime::component::{HasSelf, Linker};

@@ -25,7 +25,7 @@ const CONTRACT: &str = "aegis:module/";
 /// The major version of the contract that this host speaks.
 const CONTRACT_MAJOR: &str = "1";
 /// Interfaces of the contract that the host provides.
-const PROVIDED: [&str; 15] = [
+const PROVIDED: [&str; 16] = [
     "types",
     "spec",
     "log",
@@ -34,6 +34,7 @@ const PROVIDED: [&str; 15] = [
     "clock",
     "random",
     "metrics",
+    "documents",
     "models",
     "ports",
     "events",

@@ -10,8 +10,9 @@ use wasmtime::{
 
 use crate::{
     call::{Budget, Call, CallError, DEPTH_MAX, HARD_DEADLINE_SLACK, Refusal, RefusalCode},
-    contract::{Fault, commanding, hooking, living, types},
-    entry::Entry,
+    contract::{Fault, commanding, documenting, hooking, living, routing, types},
+    documents,
+    entry::{Answer, Entry},
     mapping::MappingError,
     output::LogBudget,
     pool::Pool,
@@ -36,8 +37,10 @@ pub struct Module {
     engine: Engine,
     linked: InstancePre<State>,
     hooks: Option<hooking::HasHooksIndices>,
+    document_hooks: Option<documenting::HasDocumentHooksIndices>,
     commands: Option<commanding::HasCommandsIndices>,
     life: Option<living::HasLifecycleIndices>,
+    routes: Option<routing::HasRoutesIndices>,
     pool: Pool,
 }
 
@@ -45,7 +48,9 @@ pub struct Module {
 pub(crate) struct Resident {
     store: Store<State>,
     hooks: Option<hooking::HasHooks>,
+    document_hooks: Option<documenting::HasDocumentHooks>,
     commands: Option<commanding::HasCommands>,
+    routes: Option<routing::HasRoutes>,
     calls: u64,
 }
 
@@ -58,8 +63,10 @@ impl Module {
         services: Arc<dyn Services>,
     ) -> Result<Self, MappingError> {
         let hooks = hooking::HasHooksIndices::new(&linked).ok();
+        let document_hooks = documenting::HasDocumentHooksIndices::new(&linked).ok();
         let commands = commanding::HasCommandsIndices::new(&linked).ok();
         let life = living::HasLifecycleIndices::new(&linked).ok();
+        let routes = routing::HasRoutesIndices::new(&linked).ok();
         let owner = Owner {
             module: code.module.clone(),
             model: model.to_owned(),
@@ -74,8 +81,10 @@ impl Module {
             engine: runtime.engine().clone(),
             linked,
             hooks,
+            document_hooks,
             commands,
             life,
+            routes,
         })
     }
 
@@ -107,7 +116,7 @@ impl Module {
         call: Call,
         entry: Entry,
         mut budget: Budget,
-    ) -> Result<Option<String>, CallError> {
+    ) -> Result<Answer, CallError> {
         if call.depth > DEPTH_MAX {
             let message = format!("modules call each other more than {DEPTH_MAX} deep");
             return Err(CallError::Refused(Refusal::new(RefusalCode::Unsupported, message)));
@@ -158,7 +167,10 @@ impl Module {
         let hooks = self.hooks.as_ref().map(|hooks| hooks.load(&mut store, &instance)).transpose()?;
         let commands =
             self.commands.as_ref().map(|commands| commands.load(&mut store, &instance)).transpose()?;
-        Ok(Resident { store, hooks, commands, calls: 0 })
+        let routes = self.routes.as_ref().map(|routes| routes.load(&mut store, &instance)).transpose()?;
+        let document_hooks =
+            self.document_hooks.as_ref().map(|hooks| hooks.load(&mut store, &instance)).transpose()?;
+        Ok(Resident { store, hooks, document_hooks, commands, routes, calls: 0 })
     }
 
     fn give_back(&self, resident: Resident) {
@@ -189,7 +201,7 @@ impl Resident {
         &mut self,
         context: types::Context,
         entry: Entry,
-    ) -> wasmtime::Result<Result<Option<String>, Fault>> {
+    ) -> wasmtime::Result<Result<Answer, Fault>> {
         let missing =
             |interface: &str| wasmtime::Error::msg(format!("it does not export aegis:module/{interface}"));
         if let Entry::Command { name, target, arguments } = entry {
@@ -198,24 +210,42 @@ impl Resident {
             let guest = commands.aegis_module_commands();
             let answer =
                 guest.call_run(&mut self.store, &context, &name, target.as_ref(), &arguments).await?;
-            return Ok(answer.map(Some));
+            return Ok(answer.map(Answer::Json));
+        }
+        if let Entry::Route { request } = entry {
+            let routes = self.routes.as_ref().ok_or_else(|| missing("routes"))?;
+            let request = routing::exports::aegis::module::routes::Request::from(*request);
+            let answer =
+                routes.aegis_module_routes().call_handle(&mut self.store, &context, &request).await?;
+            return Ok(answer.map(|response| Answer::Response(response.into())));
+        }
+        if let Some(hooks) = &self.document_hooks
+            && !matches!(entry, Entry::Load { .. })
+        {
+            let guest = hooks.aegis_module_document_hooks();
+            return documents::run(guest, &mut self.store, &context, entry).await;
         }
         let guest = self.hooks.as_ref().ok_or_else(|| missing("hooks"))?.aegis_module_hooks();
         let store = &mut self.store;
         Ok(match entry {
-            Entry::Create { input } => guest.call_on_create(store, &context, &input).await?.map(Some),
-            Entry::Validate { before, after } => {
-                guest.call_validate(store, &context, before.as_deref(), &after).await?.map(|()| None)
-            }
+            Entry::Create { input } => guest.call_on_create(store, &context, &input).await?.map(Answer::Json),
+            Entry::Validate { before, after } => guest
+                .call_validate(store, &context, before.as_deref(), &after)
+                .await?
+                .map(|()| Answer::Agreed),
             Entry::Update { current, changes } => {
                 let current = types::Entity::from(current);
-                guest.call_on_update(store, &context, &current, &changes).await?.map(Some)
+                guest.call_on_update(store, &context, &current, &changes).await?.map(Answer::Json)
             }
             Entry::Delete { current } => {
                 let current = types::Entity::from(current);
-                guest.call_on_delete(store, &context, &current).await?.map(|()| None)
+                guest.call_on_delete(store, &context, &current).await?.map(|()| Answer::Agreed)
             }
-            Entry::Command { .. } => return Err(missing("commands")),
+            Entry::Load { stored } => {
+                let stored = types::Entity::from(stored);
+                guest.call_on_load(store, &context, &stored).await?.map(Answer::Json)
+            }
+            Entry::Command { .. } | Entry::Route { .. } => return Err(missing("commands")),
         })
     }
 }

@@ -12,11 +12,12 @@ use crate::{
     call::{Budget, Call, CallError},
     cpu::{self, CpuPool, Work},
     engine::{self, EngineError},
-    entry::Entry,
+    entry::{Answer, Entry},
     http::HttpService,
     imports, mapping,
     mapping::{MappingError, SealedFile},
     module::{CodePlace, Module},
+    route::{RouteRequest, RouteResponse},
     services::Services,
     state::State,
     ticker::Ticker,
@@ -34,8 +35,8 @@ pub struct Runtime {
 /// Calls that may work overtime at once. Further ones go on where they are, in slices.
 const OVERTIME_MAX: usize = 32;
 
-/// What a call comes to: JSON, or nothing for entries that only agree.
-type Called = Result<Option<String>, CallError>;
+/// What a call comes to.
+type Called = Result<Answer, CallError>;
 
 impl Runtime {
     /// A runtime with `cpu_threads` threads for CPU-bound calls, of which `queue_max` more may wait.
@@ -110,7 +111,42 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`CallError`]. After anything but a refusal the instance is gone and the next call gets a fresh one.
-    pub async fn call(&self, module: &Arc<Module>, place: CommandPlace, call: Call, entry: Entry) -> Called {
+    pub async fn call(
+        &self,
+        module: &Arc<Module>,
+        place: CommandPlace,
+        call: Call,
+        entry: Entry,
+    ) -> Result<Option<String>, CallError> {
+        self.carry_out(module, place, call, entry).await.map(|answer| match answer {
+            Answer::Json(text) => Some(text),
+            Answer::Agreed | Answer::Response(_) => None,
+        })
+    }
+
+    /// Asks a custom route, and waits for its answer. As [`Self::call`] otherwise.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn route(
+        &self,
+        module: &Arc<Module>,
+        place: CommandPlace,
+        call: Call,
+        request: RouteRequest,
+    ) -> Result<RouteResponse, CallError> {
+        let entry = Entry::Route { request: Box::new(request) };
+        let name = entry.name();
+        match self.carry_out(module, place, call, entry).await? {
+            Answer::Response(response) => Ok(response),
+            Answer::Agreed | Answer::Json(_) => {
+                let reason = "it answered something else than a response".to_owned();
+                Err(CallError::Trapped { module: module.name().to_owned(), entry: name, reason })
+            }
+        }
+    }
+
+    async fn carry_out(&self, module: &Arc<Module>, place: CommandPlace, call: Call, entry: Entry) -> Called {
         let limits = module.limits();
         let milliseconds = match place {
             CommandPlace::Io => limits.call_ms_max,

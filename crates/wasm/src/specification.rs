@@ -3,6 +3,8 @@
 //! What the contract can say and this host does not do yet is refused by name: a port that is never called, or a rule of
 //! access that is never asked, would be worse than a module that does not load.
 
+mod route;
+
 use aegis_domain::{
     catalog::Catalog,
     code::{self, CodeSpec, CommandEffect, CommandPlace, CommandSpec, HookSet},
@@ -19,7 +21,7 @@ use wasmtime::{
 use crate::{
     contract::{
         WitModelSpec, base, base::exports::aegis::module::identity::ModuleInfo, commanding, describing,
-        hooking, living, spec as wit,
+        documenting, hooking, living, routing, spec as wit,
     },
     describe::Terms,
     state::State,
@@ -32,7 +34,9 @@ const LABEL_BYTES_MAX: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Exports {
     hooks: bool,
+    document_hooks: bool,
     commands: bool,
+    routes: bool,
 }
 
 impl Exports {
@@ -41,7 +45,9 @@ impl Exports {
         let linked = linker.instantiate_pre(component)?;
         Ok(Self {
             hooks: hooking::HasHooksIndices::new(&linked).is_ok(),
+            document_hooks: documenting::HasDocumentHooksIndices::new(&linked).is_ok(),
             commands: commanding::HasCommandsIndices::new(&linked).is_ok(),
+            routes: routing::HasRoutesIndices::new(&linked).is_ok(),
         })
     }
 
@@ -58,11 +64,17 @@ impl Exports {
         if let Ok(hooks) = hooking::HasHooksIndices::new(linked) {
             hooks.load(&mut *store, instance).context(other("hooks"))?;
         }
+        if let Ok(hooks) = documenting::HasDocumentHooksIndices::new(linked) {
+            hooks.load(&mut *store, instance).context(other("document-hooks"))?;
+        }
         if let Ok(commands) = commanding::HasCommandsIndices::new(linked) {
             commands.load(&mut *store, instance).context(other("commands"))?;
         }
         if let Ok(life) = living::HasLifecycleIndices::new(linked) {
             life.load(&mut *store, instance).context(other("lifecycle"))?;
+        }
+        if let Ok(routes) = routing::HasRoutesIndices::new(linked) {
+            routes.load(&mut *store, instance).context(other("routes"))?;
         }
         Ok(())
     }
@@ -106,6 +118,7 @@ pub(crate) fn read(found: WitModelSpec, identity: Identity, terms: Terms) -> Res
     }
     let hooks = read_hooks(found.hooks, identity.exports, &mut mistakes);
     let commands = read_commands(found.commands, identity.exports, &mut mistakes);
+    let routes = route::read(found.routes, identity.exports, &mut mistakes);
     let datasource = found.datasource.and_then(|datasource| read_datasource(&datasource, &mut mistakes));
     let Identity { info, digest, .. } = identity;
     for (key, label) in
@@ -124,6 +137,7 @@ pub(crate) fn read(found: WitModelSpec, identity: Identity, terms: Terms) -> Res
         limits: terms.limits,
         settings: terms.settings,
         grants: terms.grants,
+        routes,
     };
     let spec = match name {
         Some(name) if mistakes.is_empty() => ModelSpec {
@@ -160,7 +174,6 @@ fn refuse_unserved(found: &WitModelSpec, mistakes: &mut Vec<String>) {
         ("acl", found.acl.len()),
         ("serializers", found.serializers.len()),
         ("subscriptions", found.subscriptions.len()),
-        ("routes", found.routes.len()),
     ];
     for (key, count) in unserved.into_iter().filter(|(_, count)| *count > 0) {
         mistakes.push(format!(
@@ -264,19 +277,23 @@ fn mix_in(
 }
 
 fn read_hooks(found: wit::HookSet, exports: Exports, mistakes: &mut Vec<String>) -> HookSet {
-    if found != wit::HookSet::empty() && !exports.hooks {
+    if found != wit::HookSet::empty() && !exports.hooks && !exports.document_hooks {
         mistakes.push(
             "hooks: found some declared and no export aegis:module/hooks, expected both or none".to_owned(),
         );
     }
-    if found.contains(wit::HookSet::ON_LOAD) {
-        mistakes.push("hooks: found on-load, which this version of the host does not call yet".to_owned());
+    if found.contains(wit::HookSet::ON_LOAD) && exports.document_hooks && !exports.hooks {
+        mistakes.push(
+            "hooks: found on-load, which aegis:module/document-hooks does not have, expected an export aegis:module/hooks for it"
+                .to_owned(),
+        );
     }
     HookSet {
         create: found.contains(wit::HookSet::ON_CREATE),
         validate: found.contains(wit::HookSet::VALIDATE),
         update: found.contains(wit::HookSet::ON_UPDATE),
         delete: found.contains(wit::HookSet::ON_DELETE),
+        load: found.contains(wit::HookSet::ON_LOAD),
     }
 }
 

@@ -94,6 +94,11 @@ impl State {
         }
     }
 
+    /// Most bytes of one crossing.
+    pub(crate) fn payload_bytes_max(&self) -> usize {
+        usize::try_from(self.owner.limits.payload_bytes_max).unwrap_or(usize::MAX)
+    }
+
     /// A store around it, with every limit in force.
     pub(crate) fn into_store(self, engine: &Engine) -> Store<Self> {
         let mut store = Store::new(engine, self);
@@ -122,7 +127,7 @@ pub(crate) fn begin(store: &mut Store<State>, budget: Budget, request_id: String
 
 /// What each call has anew.
 fn refill(store: &mut Store<State>) {
-    let payload_bytes_max = store.data().owner.limits.payload_bytes_max;
-    store.set_hostcall_fuel(usize::try_from(payload_bytes_max).unwrap_or(usize::MAX));
+    let payload_bytes_max = store.data().payload_bytes_max();
+    store.set_hostcall_fuel(payload_bytes_max);
     store.set_epoch_deadline(1);
 }

@@ -1,10 +1,12 @@
 //! Components from their bytes to their answers, in one process: what the compile helper and a worker do.
 
 mod calls;
+mod documents;
 mod javascript;
 mod limits;
 mod pool;
 mod refused;
+mod routes;
 mod services;
 mod visits;
 

@@ -64,12 +64,13 @@ impl Body {
         condition.then(self).then("(return)))")
     }
 
-    /// Does this only for one command, and the rest otherwise.
-    pub(crate) fn when_command(self, name: &str) -> Self {
+    /// Does this only where a parameter is a text, and the rest otherwise.
+    #[must_use]
+    pub fn when_is(self, parameter: &str, wanted: &str) -> Self {
         let mut condition = Self::default();
-        let text = condition.text(name);
+        let text = condition.text(wanted);
         condition.wat =
-            format!("(if (call $same (local.get $command) (local.get $command_length) {text}) (then");
+            format!("(if (call $same (local.get ${parameter}) (local.get ${parameter}_length) {text}) (then");
         condition.then(self).then("(return)))")
     }
 }
@@ -190,7 +191,7 @@ pub fn fibonacci(parameter: &str) -> Body {
 }
 
 /// Passes a fault of the host on that stands at `$k`.
-fn pass_fault_on(import: &str) -> String {
+pub(crate) fn pass_fault_on(import: &str) -> String {
     let part = |name: &str| format!("(i32.add (local.get $k) (global.get ${import}_err_{name}))");
     format!(
         "(if (i32.load8_u (local.get $k)) (then

@@ -188,6 +188,7 @@ impl Contract {
                     }
                 }
             }
+            TypeDefKind::Handle(_) => self.add_leaves(name, &Type::U32, offset, leaves),
             TypeDefKind::Enum(cases) => leaves.push(tag(name.to_owned(), cases.tag())),
             TypeDefKind::Variant(cases) => leaves.push(tag(format!("{name}_case"), cases.tag())),
             other => panic!("{name} is {other:?}: guests do not take it apart"),

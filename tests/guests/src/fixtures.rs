@@ -3,8 +3,12 @@
 use serde_json::json;
 
 use crate::{
-    body::{Body, agree, answer, burn, create, echo, find, grow, log, merge, refuse, setting, splice},
+    body::{
+        Body, agree, answer, burn, create, echo, find, grow, log, merge, refuse, setting, spin, splice, trap,
+    },
+    documents::{MERGE, give_back, merge_into, put, refuse_where_true, when_document_holds},
     guest::Guest,
+    route::{digits, first_part, respond, whole},
 };
 
 /// A model that only says what it is: the host does the rest. Endpoint `plains`, any properties.
@@ -27,6 +31,73 @@ pub fn plain() -> Guest {
 /// Documents and changes have to come without spaces between their parts, as the host writes them.
 #[must_use]
 pub fn todo() -> Guest {
+    todo_without_hooks()
+        .hook("on-create", splice("input", r#""stamped":true"#))
+        .hook("validate", refuse("invalid", "it is forbidden").when_holds("after", "forbidden").then(agree()))
+        .hook("on-update", touched())
+        .hook(
+            "on-delete",
+            refuse("conflict", "it is protected")
+                .when_holds("current_data", "\"protected\":true")
+                .then(agree()),
+        )
+}
+
+/// The same model as [`todo`], with hooks over documents that the host holds.
+#[must_use]
+pub fn held_todo() -> Guest {
+    let before = "(if (local.get $before_present) (then (call $documents_document (local.get $before))))";
+    let forbidden = give_back("after").then(refuse("invalid", "it is forbidden"));
+    todo_without_hooks()
+        .item(MERGE)
+        .function(
+            "document-hooks",
+            "on-create",
+            put("input", "/stamped", "true").then(give_back("input")).then(agree()),
+        )
+        .function(
+            "document-hooks",
+            "validate",
+            Body::from(before)
+                .then(when_document_holds("after", "forbidden", forbidden))
+                .then(give_back("after"))
+                .then(agree()),
+        )
+        .function(
+            "document-hooks",
+            "on-update",
+            merge_into("current", "changes")
+                .then(give_back("changes"))
+                .then(put("current", "/touched", "true"))
+                .then(give_back("current"))
+                .then(agree()),
+        )
+        .function(
+            "document-hooks",
+            "on-delete",
+            refuse_where_true("current", "/protected", "it is protected"),
+        )
+}
+
+/// A model whose documents of the first shape, with `"name"`, become such of the second, with `"title"` beside it, as
+/// they are loaded. Endpoint `outgrowns`. Loading refuses (`conflict`) a document with the text `forbidden`, traps with
+/// `explode`, and answers no object with `"scalar"`. The command `show` answers the document that it is given.
+#[must_use]
+pub fn outgrown() -> Guest {
+    let spec = json!({
+        "name": "outgrown", "endpoint": "outgrowns", "version": "2.0.0", "hooks": ["on-load"],
+        "fields": [{ "name": "kind", "kind": "text" }],
+    });
+    let load = refuse("conflict", "it is forbidden")
+        .when_holds("stored_data", "forbidden")
+        .then(trap().when_holds("stored_data", "explode"))
+        .then(answer("7").when_holds("stored_data", "\"scalar\""))
+        .then(splice("stored_data", r#""title":"grown""#).when_holds("stored_data", "\"name\""))
+        .then(echo("stored_data"));
+    Guest::model(spec).info("outgrown", "2.0.0").hook("on-load", load).command("show", echo("target_data"))
+}
+
+fn todo_without_hooks() -> Guest {
     let spec = json!({
         "name": "todo", "endpoint": "todos", "version": "1.0.0",
         "description": "Things to do.",
@@ -47,15 +118,6 @@ pub fn todo() -> Guest {
     let approved = merge_text("target_data", r#"{"approved":true}"#);
     Guest::model(spec)
         .info("todo", "1.2.0")
-        .hook("on-create", splice("input", r#""stamped":true"#))
-        .hook("validate", refuse("invalid", "it is forbidden").when_holds("after", "forbidden").then(agree()))
-        .hook("on-update", touched())
-        .hook(
-            "on-delete",
-            refuse("conflict", "it is protected")
-                .when_holds("current_data", "\"protected\":true")
-                .then(agree()),
-        )
         .command("echo", echo("args"))
         .command("approve", approved)
         .command("burn", burn("args"))
@@ -103,6 +165,52 @@ pub fn counter() -> Guest {
 pub fn greedy() -> Guest {
     Guest::model(json!({ "name": "greedy", "endpoint": "greedies", "version": "1.0.0" }))
         .command("eat", grow().then(answer("true")))
+}
+
+/// A model with custom routes. Endpoint `labels`, any properties.
+///
+/// - `GET /{id}/label` answers the id, as text; `GET /{id}` answers `custom`, instead of the document.
+/// - `POST /echo` answers 201 with the body of the request, and header fields of which some are the host's.
+/// - `GET /query` and `GET /path` answer what they are named after; `GET /headers` the number of header fields.
+/// - `GET /status` answers with the status that is the query.
+/// - `GET /refuse` answers a fault (`conflict`), `GET /trap` traps, `GET /spin` never ends.
+/// - `POST /burn` computes on the CPU pool as many steps as the first number in its body says and answers a number.
+/// - `GET //labels-of-all/{id}` answers the id, from the root of the host.
+#[must_use]
+pub fn label() -> Guest {
+    let get = |path: &str| json!({ "method": "get", "path": path });
+    let ok = "(i32.const 200)";
+    let text = [("content-type", "text/plain")];
+    let echoed = [
+        ("content-type", "application/octet-stream"),
+        ("x-kind", "echo"),
+        ("aegis-worker", "mine"),
+        ("connection", "close"),
+        ("content-length", "1"),
+    ];
+    let burnt = digits("(call $burn (call $number (local.get $req_body) (local.get $req_body_length)))");
+    let status = "(i32.wrap_i64 (call $number (local.get $req_query) (local.get $req_query_length)))";
+    let mut custom = Body::default();
+    let content = custom.text("custom");
+    Guest::model(json!({ "name": "label", "endpoint": "labels", "version": "1.0.0" }))
+        .route(get("/{id}/label"), respond(ok, &text, &first_part()))
+        .route(get("/{id}"), custom.then(respond(ok, &text, &content)))
+        .route(
+            json!({ "method": "post", "path": "/echo", "openapi": "{\"summary\":\"Says it again.\"}" }),
+            respond("(i32.const 201)", &echoed, &whole("req_body")),
+        )
+        .route(get("/query"), respond(ok, &text, &whole("req_query")))
+        .route(get("/path"), respond(ok, &text, &whole("req_path")))
+        .route(
+            get("/headers"),
+            respond(ok, &text, &digits("(i64.extend_i32_u (local.get $req_headers_length))")),
+        )
+        .route(get("/status"), respond(status, &text, &whole("req_path")))
+        .route(get("/refuse"), refuse("conflict", "not now"))
+        .route(get("/trap"), trap())
+        .route(get("/spin"), spin())
+        .route(json!({ "method": "post", "path": "/burn", "cpu-bound": true }), respond(ok, &text, &burnt))
+        .route(get("//labels-of-all/{id}"), respond(ok, &text, &first_part()))
 }
 
 /// The hook `on-update` of [`todo`].

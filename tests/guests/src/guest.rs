@@ -12,6 +12,7 @@ use wit_parser::{
 use crate::{
     body::{self, Body},
     contract::{Changes, Contract, Leaf},
+    documents,
     lower::{Segment, lower},
 };
 
@@ -19,6 +20,13 @@ use crate::{
 const DATA_START: usize = 64;
 /// Bytes of one page of linear memory.
 const PAGE_BYTES: usize = 65_536;
+/// Puts an address and a length somewhere.
+const STORE_PAIR: &str = "(func $store_pair (param $place i32) (param $at i32) (param $length i32)
+  (i32.store (local.get $place) (local.get $at))
+  (i32.store (i32.add (local.get $place) (i32.const 4)) (local.get $length)))
+";
+/// What the name of the function begins with that gives a handle back.
+const RESOURCE_DROP: &str = "[resource-drop]";
 /// Variables that bodies may use.
 const FREE_LOCALS: &str = "(local $i i32) (local $j i32) (local $k i32) (local $n i64)";
 
@@ -30,6 +38,7 @@ pub struct Guest {
     functions: BTreeMap<(String, String), Body>,
     interfaces: Vec<String>,
     commands: Vec<(String, Body)>,
+    routes: Vec<(Value, Body)>,
     begins: Option<Body>,
     pages: usize,
     items: String,
@@ -49,6 +58,7 @@ impl Guest {
             functions: BTreeMap::new(),
             interfaces: vec!["identity".to_owned(), "describe-model".to_owned()],
             commands: Vec::new(),
+            routes: Vec::new(),
             begins: None,
             pages: 0,
             items: String::new(),
@@ -75,6 +85,13 @@ impl Guest {
     pub fn command(mut self, name: &str, body: impl Into<Body>) -> Self {
         self.commands.push((name.to_owned(), body.into()));
         self.export("commands")
+    }
+
+    /// What a custom route does: the record `route-spec` as JSON. Routes with the same pattern do what the first one does.
+    #[must_use]
+    pub fn route(mut self, spec: Value, body: impl Into<Body>) -> Self {
+        self.routes.push((spec, body.into()));
+        self.export("routes")
     }
 
     /// What all commands do that have no body of their own.
@@ -195,6 +212,7 @@ impl Guest {
                 let given = self.functions.get(&key).cloned();
                 let body = match interface.as_str() {
                     "commands" => self.dispatch(given),
+                    "routes" => self.dispatch_routes(given),
                     _ => given.unwrap_or_else(|| usual(interface, &function.name)),
                 };
                 bodies.push((interface.clone(), function, body));
@@ -207,7 +225,17 @@ impl Guest {
         let otherwise = otherwise.unwrap_or_else(|| body::refuse("not-found", "there is no such command"));
         let mut dispatch = Body::default();
         for (name, body) in &self.commands {
-            dispatch = dispatch.then(body.clone().when_command(name));
+            dispatch = dispatch.then(body.clone().when_is("command", name));
+        }
+        dispatch.then(otherwise)
+    }
+
+    fn dispatch_routes(&self, otherwise: Option<Body>) -> Body {
+        let otherwise = otherwise.unwrap_or_else(|| body::refuse("not-found", "there is no such route"));
+        let mut dispatch = Body::default();
+        for (spec, body) in &self.routes {
+            let path = spec["path"].as_str().unwrap_or_default();
+            dispatch = dispatch.then(body.clone().when_is("req_route", path));
         }
         dispatch.then(otherwise)
     }
@@ -229,13 +257,15 @@ impl Guest {
             let hooks: Vec<&String> = self
                 .functions
                 .keys()
-                .filter(|(interface, _)| interface == "hooks")
+                .filter(|(interface, _)| matches!(interface.as_str(), "hooks" | "document-hooks"))
                 .map(|(_, name)| name)
                 .collect();
             let commands: Vec<Value> =
                 self.commands.iter().map(|(name, _)| json!({ "name": name })).collect();
             members.entry("hooks").or_insert_with(|| json!(hooks));
             members.entry("commands").or_insert_with(|| json!(commands));
+            let routes: Vec<&Value> = self.routes.iter().map(|(spec, _)| spec).collect();
+            members.entry("routes").or_insert_with(|| json!(routes));
         }
         spec
     }
@@ -265,8 +295,17 @@ impl Guest {
             globals.set(&format!("$fault_{}", code.replace('-', "_")), number);
         }
         globals.set_places(contract, "answer", &contract.function("hooks", "on-create"));
+        let takes_pairs = |interface: &String| matches!(interface.as_str(), "routes" | "document-hooks");
+        let has_pairs = self.interfaces.iter().any(takes_pairs);
+        if has_pairs {
+            globals.set_places(contract, "response", &contract.function("routes", "handle"));
+        }
         let mut wat = "(module\n".to_owned();
         for (interface, name) in imports {
+            if name.starts_with(RESOURCE_DROP) {
+                wat.push_str(&import_drop(contract, interface, name));
+                continue;
+            }
             let function = contract.function(interface, name);
             let short = identifier(interface, name);
             globals.set_places(contract, &short, &function);
@@ -280,6 +319,9 @@ impl Guest {
         let _ = writeln!(wat, "(global $out (mut i32) (i32.const 0))");
         wat.push_str(&globals.wat());
         wat.push_str(include_str!("prelude.wat"));
+        if has_pairs {
+            wat.push_str(STORE_PAIR);
+        }
         wat.push_str(&self.items);
         for (interface, function, body) in bodies {
             wat.push_str(&export(contract, interface, function, body));
@@ -297,12 +339,19 @@ fn usual(interface: &str, function: &str) -> Body {
     match (interface, function) {
         ("identity", _) => "(global.get $information)".into(),
         ("describe-model", _) => "(global.get $description)".into(),
+        ("document-hooks", "on-create") => documents::give_back("input").then(body::agree()),
         ("hooks", "on-create") => body::echo("input"),
         ("hooks", "on-update") => body::merge("current_data", "changes"),
         ("hooks", "on-load") => body::echo("stored_data"),
         ("lifecycle", "drain") => "".into(),
         _ => body::agree(),
     }
+}
+
+/// Gives a handle back: there is no such function in the interface.
+fn import_drop(contract: &Contract, interface: &str, name: &str) -> String {
+    let (full, short) = (contract.full_name(interface), identifier(interface, name));
+    format!("(import \"{full}\" \"{name}\" (func ${short} (param i32)))\n")
 }
 
 /// Constants of the core module.
@@ -335,7 +384,8 @@ impl Globals {
 fn identifier(interface: &str, function: &str) -> String {
     let short = interface.rsplit('/').next().unwrap_or(interface);
     let short = short.split('@').next().unwrap_or(short);
-    format!("{short}_{function}").replace('-', "_")
+    let function = function.trim_start_matches("[method]").trim_start_matches(RESOURCE_DROP);
+    format!("{short}_{function}").replace(['-', '.'], "_")
 }
 
 fn import(contract: &Contract, interface: &str, short: &str, function: &Function) -> String {

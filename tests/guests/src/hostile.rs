@@ -117,7 +117,6 @@ fn add_defects_of_specification(add: &mut dyn FnMut(&'static str, Guest)) {
         "acl": [{ "subject": "role", "name": "admin", "allow": ["create", "delete"] }],
         "serializers": [{ "target": "network", "key": "*", "action": "drop" }],
         "subscriptions": [{ "event": "order.*" }],
-        "routes": [{ "method": "get", "path": "/label" }],
         "extensions": [{ "key": "soon!", "value": "1" }, { "key": "perhaps", "value": "1" }],
     });
     add("what is not served yet", bare(unserved));
@@ -148,6 +147,27 @@ fn add_defects_of_specification(add: &mut dyn FnMut(&'static str, Guest)) {
         ],
     });
     add("bad mixins", bare(mixins));
+    let routes = [
+        "label",
+        "/../customers",
+        "/{id}/./label",
+        "/a//b",
+        "/%2e%2e/x",
+        "/{a}/{a}",
+        "//",
+        "//{any}/x",
+        "//livez",
+        "//metrics/x",
+        "/service/x",
+        "/{id}/twice",
+        "/{key}/twice",
+    ];
+    let routes: Vec<Value> =
+        routes.iter().map(|path| json!({ "method": "get", "path": path, "allow": [] })).collect();
+    add("bad routes", bare(json!({ "routes": routes })).export("routes"));
+    let routes = json!([{ "method": "get", "path": "/a", "allow": ["admin"], "openapi": "{" }]);
+    add("routes with roles and without JSON", bare(json!({ "routes": routes })).export("routes"));
+    add("routes without export", bare(json!({ "routes": [{ "method": "get", "path": "/a" }] })));
 }
 
 /// A model that can be loaded and then does every wrong thing: as a command of that name, and in `on-create` when the

@@ -9,10 +9,12 @@
 
 mod body;
 mod contract;
+mod documents;
 mod fixtures;
 mod guest;
 mod hostile;
 mod lower;
+mod route;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -21,9 +23,13 @@ pub use body::{
     Body, agree, answer, burn, create, echo, fibonacci, find, grow, grow_politely, grow_rudely, log, merge,
     recurse, refuse, setting, spin, splice, trap,
 };
-pub use fixtures::{counter, greedy, order, plain, todo};
+pub use documents::{
+    MERGE, ask_many, give_back, merge_into, put, put_for_ever, refuse_where_true, when_document_holds,
+};
+pub use fixtures::{counter, greedy, held_todo, label, order, outgrown, plain, todo};
 pub use guest::Guest;
 pub use hostile::{
     Hostile, core_module, empty_component, five_thousand_core_modules, nested_components, refused, unruly,
 };
+pub use route::{digits, first_part, respond, whole};
 pub use service::service;

@@ -25,6 +25,9 @@ fn the_fixtures_that_behave_are_valid_and_small() {
         ("order", fixtures::order()),
         ("counter", fixtures::counter()),
         ("greedy", fixtures::greedy()),
+        ("label", fixtures::label()),
+        ("held todo", fixtures::held_todo()),
+        ("outgrown", fixtures::outgrown()),
         ("unruly", hostile::unruly()),
     ] {
         let bytes = guest.build();

@@ -7,6 +7,7 @@ use aegis_domain::{
     catalog::{Command, Model},
     event::EventKind,
     format_timestamp,
+    route::{Base, Route},
 };
 use aegis_ipc::{
     board::{BEATS, Cell, Counter, Gauge, monotonic_ms},
@@ -23,8 +24,18 @@ use crate::{
     response::{Envelope, Outgoing},
 };
 
-const KINDS: &[&str] =
-    &["models", "data", "events", "threads", "relations", "commands", "ports", "modules", "workers"];
+const KINDS: &[&str] = &[
+    "models",
+    "data",
+    "events",
+    "threads",
+    "relations",
+    "commands",
+    "routes",
+    "ports",
+    "modules",
+    "workers",
+];
 
 /// Answers with the rows asked for.
 pub(super) fn answer(
@@ -68,6 +79,7 @@ fn rows(host: &Host, kind: &str, models: &[&Model]) -> Result<Vec<Value>, Proble
         "events" => models.iter().flat_map(|model| events(host, model)).collect(),
         "threads" => threads(host),
         "commands" => models.iter().map(|model| describe_commands(host, model)).collect(),
+        "routes" => models.iter().map(|model| describe_routes(host, model)).collect(),
         // No module declares any of them yet.
         "relations" | "ports" => {
             models.iter().map(|model| json!({"modelName": model.name(), kind: []})).collect()
@@ -138,6 +150,21 @@ fn describe_commands(host: &Host, model: &Model) -> Value {
         })
     };
     json!({"modelName": model.name(), "commands": model.commands().iter().map(one).collect::<Vec<_>>()})
+}
+
+fn describe_routes(host: &Host, model: &Model) -> Value {
+    let one = |route: &Route| {
+        let (spec, pattern) = (route.spec(), route.pattern());
+        let path = match pattern.base() {
+            Base::Model => {
+                let below = pattern.as_str().trim_end_matches('/');
+                format!("{}/models/{}{below}", host.config.api_root, model.endpoint())
+            }
+            Base::Root => pattern.as_str().replacen("//", "/", 1),
+        };
+        json!({"method": spec.method, "path": path, "place": spec.place, "openapi": spec.openapi})
+    };
+    json!({"modelName": model.name(), "routes": model.routes().iter().map(one).collect::<Vec<_>>()})
 }
 
 /// Documents of each model, in all and in this worker's cache.

@@ -70,7 +70,10 @@ impl Engine {
         loop {
             let (current, shown) = self.current(&request.model, id, request.deadline).await?;
             let proposal = match current {
-                Some(current) => self.propose(request, id, change, current).await?,
+                Some(current) => {
+                    let current = self.loaded_for(request, id, change, current).await?;
+                    self.propose(request, id, change, current).await?
+                }
                 None => self.propose_new(request, id, change).await?,
             };
             let (operation, counter) = (proposal.operation, proposal.counter);
@@ -98,6 +101,25 @@ impl Engine {
                     }
                 }
             }
+        }
+    }
+
+    /// The version that is changed. What can be removed without asking the code is removed whatever its shape.
+    async fn loaded_for(
+        &self,
+        request: &Request,
+        id: &str,
+        change: Change<'_>,
+        current: Version,
+    ) -> Result<Version, Problem> {
+        let asks = request.model.spec().code.as_ref().is_some_and(|code| code.hooks.delete);
+        match change {
+            Change::Remove if !asks => Ok(current),
+            Change::Remove
+            | Change::Replace(_)
+            | Change::Merge(_)
+            | Change::Patch(_)
+            | Change::Command(_) => self.loaded(request, id, current).await,
         }
     }
 

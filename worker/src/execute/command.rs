@@ -46,6 +46,7 @@ impl Engine {
         let (current, sequence) = self.current(&request.model, id, request.deadline).await?;
         let version = current.ok_or_else(|| change::not_found(request, id))?;
         precondition::check_read(&request.precondition, version.revision)?;
+        let version = self.loaded(request, id, version).await?;
         let answer = self.run(request, command, (id, &version), order).await?;
         self.count_model(&request.model, ModelCounter::Commands, 1);
         Ok(Reply { result: Outcome::Answered, body: answer.into(), sequence, replayed: false })

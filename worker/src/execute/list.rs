@@ -17,7 +17,7 @@ use aegis_ipc::{
 use bytes::Bytes;
 use tokio::task::{JoinError, spawn_blocking};
 
-use super::{Engine, read::NEWER_VERSION_WAIT_MAX};
+use super::{Engine, load::loads, read::NEWER_VERSION_WAIT_MAX};
 use crate::{
     data::ModelTable,
     operation::{Outcome, Reply, Request},
@@ -39,7 +39,11 @@ struct Kept {
 
 impl Engine {
     pub(super) async fn list(&self, request: &Request, raw_query: &str) -> Result<Reply, Problem> {
-        let query = Query::parse(&request.model, raw_query, self.bounds())?;
+        let (query, showing) = if loads(&request.model) {
+            Query::parse_whole(&request.model, raw_query, self.bounds())?
+        } else {
+            (Query::parse(&request.model, raw_query, self.bounds())?, None)
+        };
         let table = self.table(&request.model)?;
         let data = self.data();
         data.wait_until_applied(data.watermark(), request.deadline).await?;
@@ -49,6 +53,10 @@ impl Engine {
             self.count(Counter::Scanned, plan.scanned());
             if let Some(page) = self.carry_out(plan, table, &mut kept, request.deadline).await? {
                 table.count(data.cell(), ModelCounter::Lists, 1);
+                let page = match &showing {
+                    Some(showing) => self.loaded_page(request, page, showing).await?,
+                    None => page,
+                };
                 let result = Outcome::Listed { next_cursor: page.next_cursor };
                 return Ok(Reply { result, body: page.body, sequence, replayed: false });
             }

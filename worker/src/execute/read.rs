@@ -39,7 +39,7 @@ impl Engine {
         let version = current.ok_or_else(|| change::not_found(request, id))?;
         let revision = version.revision;
         let (result, body) = match precondition::check_read(&request.precondition, revision)? {
-            ReadVerdict::Show => (Outcome::Found { revision }, version.body),
+            ReadVerdict::Show => (Outcome::Found { revision }, self.loaded(request, id, version).await?.body),
             ReadVerdict::NotModified => (Outcome::NotModified { revision }, Bytes::new()),
         };
         Ok(Reply { result, body, sequence, replayed: false })

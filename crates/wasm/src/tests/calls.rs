@@ -1,5 +1,7 @@
 //! Calls that go well, and calls that are refused.
 
+use serde_json::json;
+
 use super::{Worker, answer, command, entity};
 use crate::{CallError, Entry, RefusalCode};
 
@@ -18,39 +20,65 @@ fn what_a_module_says_of_itself_becomes_a_specification() {
     insta::assert_json_snapshot!(spec);
 }
 
+/// The same hooks over texts and over documents that the host holds.
+fn both() -> [Worker; 2] {
+    [Worker::of(&aegis_guests::todo()), Worker::of(&aegis_guests::held_todo())]
+}
+
+fn made(result: Result<Option<String>, CallError>) -> serde_json::Value {
+    serde_json::from_str(&result.unwrap().unwrap()).unwrap()
+}
+
 #[test]
 fn hooks_make_check_merge_and_forbid() {
-    let worker = Worker::of(&aegis_guests::todo());
-    let input = r#"{"title":"a \"quoted\" text, {with} [marks]","n":[1,{"a":null}]}"#.to_owned();
-    let made = worker.call(Entry::Create { input });
-    assert_eq!(
-        made,
-        answer(r#"{"stamped":true,"title":"a \"quoted\" text, {with} [marks]","n":[1,{"a":null}]}"#)
-    );
+    for worker in both() {
+        let input = r#"{"title":"a \"quoted\" text, {with} [marks]","n":[1,{"a":null}]}"#.to_owned();
+        assert_eq!(
+            made(worker.call(Entry::Create { input })),
+            json!({"stamped": true, "title": "a \"quoted\" text, {with} [marks]", "n": [1, {"a": null}]})
+        );
 
-    let validate = |after: &str| Entry::Validate { before: None, after: after.to_owned() };
-    assert_eq!(worker.call(validate(r#"{"title":"fine"}"#)), Ok(None));
-    let refused = worker.call(validate(r#"{"title":"forbidden"}"#));
-    assert_eq!(refusal(refused), (RefusalCode::Invalid, "it is forbidden".to_owned()));
+        let validate = |before: Option<&str>, after: &str| {
+            let before = before.map(str::to_owned);
+            worker.call(Entry::Validate { before, after: after.to_owned() })
+        };
+        assert_eq!(validate(None, r#"{"title":"fine"}"#), Ok(None));
+        assert_eq!(validate(Some(r#"{"title":"forbidden"}"#), r#"{"title":"fine"}"#), Ok(None));
+        let refused = validate(Some("{}"), r#"{"title":"forbidden"}"#);
+        assert_eq!(refusal(refused), (RefusalCode::Invalid, "it is forbidden".to_owned()));
 
-    let current = entity(r#"{"title":"a","done":false,"x":{"y":1}}"#);
-    let changes = r#"{"done":true,"x":null,"z":"null"}"#.to_owned();
-    let merged = worker.call(Entry::Update { current, changes });
-    assert_eq!(merged, answer(r#"{"touched":true,"title":"a","done":true,"z":"null"}"#));
+        let current = entity(r#"{"title":"a","done":false,"x":{"y":1}}"#);
+        let changes = r#"{"done":true,"x":null,"z":"null"}"#.to_owned();
+        assert_eq!(
+            made(worker.call(Entry::Update { current, changes })),
+            json!({"touched": true, "title": "a", "done": true, "z": "null"})
+        );
 
-    assert_eq!(worker.call(Entry::Delete { current: entity(r#"{"protected":false}"#) }), Ok(None));
-    let kept = worker.call(Entry::Delete { current: entity(r#"{"protected":true}"#) });
-    assert_eq!(refusal(kept), (RefusalCode::Conflict, "it is protected".to_owned()));
-    assert_eq!(worker.module.instances(), 1, "refusals cost nothing");
+        assert_eq!(worker.call(Entry::Delete { current: entity(r#"{"protected":false}"#) }), Ok(None));
+        assert_eq!(worker.call(Entry::Delete { current: entity("{}") }), Ok(None));
+        let kept = worker.call(Entry::Delete { current: entity(r#"{"protected":true}"#) });
+        assert_eq!(refusal(kept), (RefusalCode::Conflict, "it is protected".to_owned()));
+        assert_eq!(worker.module.instances(), 1, "refusals cost nothing");
+    }
 }
 
 #[test]
 fn empty_objects_stay_objects() {
-    let worker = Worker::of(&aegis_guests::todo());
-    assert_eq!(worker.call(Entry::Create { input: "{}".to_owned() }), answer(r#"{"stamped":true}"#));
-    let changes = r#"{"a":null}"#.to_owned();
-    let merged = worker.call(Entry::Update { current: entity(r#"{"a":1}"#), changes });
-    assert_eq!(merged, answer(r#"{"touched":true}"#));
+    for worker in both() {
+        assert_eq!(made(worker.call(Entry::Create { input: "{}".to_owned() })), json!({"stamped": true}));
+        let changes = r#"{"a":null}"#.to_owned();
+        let merged = worker.call(Entry::Update { current: entity(r#"{"a":1}"#), changes });
+        assert_eq!(made(merged), json!({"touched": true}));
+    }
+}
+
+#[test]
+fn documents_are_brought_into_the_present_shape() {
+    let worker = Worker::of(&aegis_guests::outgrown());
+    let load = |data: &str| worker.call(Entry::Load { stored: entity(data) });
+    assert_eq!(load(r#"{"name":"x"}"#), answer(r#"{"title":"grown","name":"x"}"#));
+    assert_eq!(load(r#"{"title":"x"}"#), answer(r#"{"title":"x"}"#));
+    assert_eq!(refusal(load(r#"{"x":"forbidden"}"#)).0, RefusalCode::Conflict);
 }
 
 #[test]

@@ -1,0 +1,30 @@
+//! Custom routes: the code of a model is asked as for a command, and answers over HTTP.
+
+use std::{sync::Arc, time::Instant};
+
+use aegis_domain::{Problem, catalog::Model, code::CommandPlace};
+use aegis_wasm::{Call, Module, RouteRequest, RouteResponse};
+
+use super::{Modules, fault};
+
+impl Modules {
+    /// Asks a custom route.
+    pub(crate) async fn route(
+        &self,
+        (model, module): (&Model, &Arc<Module>),
+        place: CommandPlace,
+        call: Call,
+        request: RouteRequest,
+    ) -> Result<RouteResponse, Problem> {
+        let (begun, id, route) = (Instant::now(), call.request_id.clone(), request.route.clone());
+        let outcome = self.runtime.route(module, place, call, request).await;
+        self.count_call(begun);
+        outcome.map_err(|error| {
+            let (model, request) = (model.name(), id.as_str());
+            self.note(&error, || {
+                tracing::error!(target: "aegis::module", model, route, request, "{error}; its instance is gone");
+            });
+            fault::problem(error)
+        })
+    }
+}
