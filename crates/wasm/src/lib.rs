@@ -51,4 +51,4 @@ pub use kept::{KeptError, KeptFiles};
 pub use mapping::{CODE_ALIGNMENT, MappingError, SealedFile};
 pub use module::{CodePlace, Module};
 pub use runtime::Runtime;
-pub use services::{Asker, Entity, NoServices, Page, Search, Served, Services, Write};
+pub use services::{Asker, Entity, Measure, Measurement, NoServices, Page, Search, Served, Services, Write};

@@ -6,6 +6,7 @@ use wasmparser::{Validator, WasmFeatures};
 use wit_parser::{Int, Type, TypeDefKind, TypeId};
 
 use crate::{
+    asking,
     contract::{Changes, Contract},
     fixtures,
     hostile::{self, Hostile},
@@ -25,6 +26,8 @@ fn the_fixtures_that_behave_are_valid_and_small() {
         ("order", fixtures::order()),
         ("counter", fixtures::counter()),
         ("greedy", fixtures::greedy()),
+        ("entry", asking::entry()),
+        ("creating", asking::creating("ping", "pings", "pong")),
         ("unruly", hostile::unruly()),
     ] {
         let bytes = guest.build();
