@@ -6,11 +6,14 @@
 //! word 16        epoch of the store, its pid, heartbeat, queue depth …
 //! word 64..      names of models, so that counters of one model share an index in all processes
 //! then           CELLS cells: gauges, counters, a latency histogram, counters per model
+//! then           what is counted per module, in words that all workers share
 //! ```
 //!
 //! Every word is an `AtomicU64`. A cell has one writing process at a time. Its gauges are set to zero by the
 //! supervisor when that process is gone; its counters never are: the next process in the cell counts on, so sums
 //! over all cells never go down.
+
+mod modules;
 
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -22,10 +25,13 @@ use rustix::{
     mm::{MapFlags, ProtFlags},
 };
 
+pub use self::modules::{
+    ModuleCounter, ModuleEntry, SERIES_BOUNDS, SERIES_KEY_BYTES_MAX, Series, SeriesKind,
+};
 use crate::IpcError;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"aegisbrd");
-const LAYOUT_VERSION: u64 = 1;
+const LAYOUT_VERSION: u64 = 2;
 
 const WORD_MAGIC: usize = 0;
 const WORD_LAYOUT: usize = 1;
@@ -50,7 +56,8 @@ const COUNTERS: usize = 64;
 const MODEL_COUNTERS: usize = 8;
 const CELL_WORDS: usize = GAUGES + COUNTERS + BUCKETS + MODEL_NAMES * MODEL_COUNTERS;
 const WORD_CELLS: usize = 1024;
-const WORDS: usize = WORD_CELLS + CELLS * CELL_WORDS;
+const WORD_MODULES: usize = WORD_CELLS + CELLS * CELL_WORDS;
+const WORDS: usize = WORD_MODULES + modules::WORDS;
 
 const _: () = assert!(WORD_NAMES + MODEL_NAMES * NAME_WORDS <= WORD_CELLS);
 

@@ -175,7 +175,8 @@ fn assemble(handoff: &Handoff, control: Arc<ControlSocket>) -> Result<Parts, Boo
     let host = Host::new(founding, Arc::clone(&doorbell));
     let engine = host.engine.downgrade();
     let served = (&host.catalog, host.services.as_slice());
-    let modules = Modules::load(&host.config, served, generation.as_fd(), &bundle.code, &engine, cell)?;
+    let counters = (board, cell);
+    let modules = Modules::load(&host.config, served, generation.as_fd(), &bundle.code, &engine, counters)?;
     if let Some(modules) = modules {
         host.engine.adopt_modules(modules);
     }

@@ -14,6 +14,7 @@
 //! other; between workers the store decides inside the commit.
 
 mod answer;
+mod batch;
 mod change;
 mod command;
 mod commit;

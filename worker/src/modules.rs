@@ -8,6 +8,7 @@
 //! ```
 
 mod fault;
+mod measurements;
 mod route;
 mod services;
 
@@ -26,7 +27,7 @@ use aegis_domain::{
     service::ServiceSpec,
 };
 use aegis_ipc::{
-    board::{Cell, Counter},
+    board::{Board, Cell, Counter, ModuleCounter},
     bundle::CodePlace,
 };
 use aegis_wasm::{
@@ -34,7 +35,10 @@ use aegis_wasm::{
     ServiceBody, Visit,
 };
 
-pub(crate) use self::services::{text, to_entity};
+pub(crate) use self::{
+    measurements::SEPARATOR,
+    services::{text, to_entity},
+};
 use crate::{execute::WeakEngine, operation::Request, request::Upload};
 
 /// Why the code of a generation cannot be loaded.
@@ -62,6 +66,7 @@ pub struct Modules {
     by_model: HashMap<String, Arc<Module>>,
     /// In the order of the generation.
     http_services: Vec<Arc<HttpService>>,
+    board: Board,
     cell: Cell,
 }
 
@@ -77,7 +82,7 @@ impl Modules {
         generation: BorrowedFd<'_>,
         places: &[CodePlace],
         engine: &WeakEngine,
-        cell: Cell,
+        (board, cell): (Board, Cell),
     ) -> Result<Option<Self>, LoadError> {
         let with_code: Vec<_> = catalog.models().iter().filter(|model| model.spec().code.is_some()).collect();
         if with_code.is_empty() && specs.is_empty() {
@@ -86,7 +91,7 @@ impl Modules {
         let runtime = Runtime::new(config.wasm.cpu_threads as usize, config.wasm.cpu_queue_max as usize)?;
         let file = SealedFile::new(generation)?;
         let services: Arc<dyn aegis_wasm::Services> =
-            Arc::new(services::HostServices::new(Arc::clone(catalog), engine.clone()));
+            Arc::new(services::HostServices::new(Arc::clone(catalog), engine.clone(), board));
         let mut by_model = HashMap::with_capacity(with_code.len());
         for model in with_code {
             let Some(code) = &model.spec().code else { continue };
@@ -99,7 +104,7 @@ impl Modules {
             let place = (&file, place_of(&spec.name, &spec.digest, places)?);
             http_services.push(Arc::new(runtime.load_service(spec, place, Arc::clone(&services))?));
         }
-        Ok(Some(Self { runtime, by_model, http_services, cell }))
+        Ok(Some(Self { runtime, by_model, http_services, board, cell }))
     }
 
     /// The code of a model.
@@ -131,10 +136,10 @@ impl Modules {
         };
         let begun = Instant::now();
         let outcome = self.runtime.call(module, place, call, entry).await;
-        self.count_call(begun);
+        self.count_call(module.name(), begun);
         outcome.map_err(|error| {
             let (model, request) = (request.model.name(), request.request_id.as_str());
-            self.note(&error, || {
+            self.note(module.name(), &error, || {
                 tracing::error!(target: "aegis::module", model, entry = name, request, "{error}; its instance is gone");
             });
             fault::problem(error)
@@ -153,10 +158,10 @@ impl Modules {
         };
         let (begun, id) = (Instant::now(), visit.request_id.clone());
         let outcome = self.runtime.serve(service, visit, request).await;
-        self.count_call(begun);
+        self.count_call(service.name(), begun);
         outcome.map_err(|error| {
             let (service, request) = (service.name(), id.as_str());
-            self.note(&error, || {
+            self.note(service, &error, || {
                 tracing::error!(target: "aegis::module", service, request, "{error}; its instance is gone");
             });
             fault::problem(error)
@@ -165,26 +170,29 @@ impl Modules {
 
     /// An answer ended too early because of this.
     pub(crate) fn note_broken_off(&self, error: &CallError) {
-        self.note(error, || {
+        self.note(error.module().unwrap_or_default(), error, || {
             tracing::error!(target: "aegis::module", "{error}; its answer was broken off, its instance is gone");
         });
     }
 
-    fn count_call(&self, begun: Instant) {
-        self.count(Counter::GuestCalls, 1);
+    fn count_call(&self, module: &str, begun: Instant) {
         let microseconds = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.count(Counter::GuestCalls, 1);
         self.count(Counter::GuestMicroseconds, microseconds);
+        self.count_of(module, ModuleCounter::Calls, 1);
+        self.count_of(module, ModuleCounter::Microseconds, microseconds);
     }
 
     /// Counts what went wrong; `tell` is for what operators should know.
-    fn note(&self, error: &CallError, tell: impl FnOnce()) {
-        let counter = match error {
-            CallError::Refused(_) => Counter::GuestRefusals,
-            CallError::Deadline { .. } => Counter::GuestTimeouts,
-            CallError::Trapped { .. } => Counter::GuestTraps,
-            CallError::Busy { .. } => Counter::GuestBusy,
+    fn note(&self, module: &str, error: &CallError, tell: impl FnOnce()) {
+        let (counter, of_module) = match error {
+            CallError::Refused(_) => (Counter::GuestRefusals, ModuleCounter::Refusals),
+            CallError::Deadline { .. } => (Counter::GuestTimeouts, ModuleCounter::Timeouts),
+            CallError::Trapped { .. } => (Counter::GuestTraps, ModuleCounter::Traps),
+            CallError::Busy { .. } => (Counter::GuestBusy, ModuleCounter::Busy),
         };
         self.count(counter, 1);
+        self.count_of(module, of_module, 1);
         if matches!(error, CallError::Deadline { .. } | CallError::Trapped { .. }) {
             tell();
         }
@@ -192,6 +200,13 @@ impl Modules {
 
     fn count(&self, counter: Counter, amount: u64) {
         self.cell.counter(counter).fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Counts for one module, if the board has room for it.
+    fn count_of(&self, module: &str, counter: ModuleCounter, amount: u64) {
+        if let Some(entry) = self.board.module(module) {
+            entry.counter(counter).fetch_add(amount, Ordering::Relaxed);
+        }
     }
 }
 

@@ -130,6 +130,17 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// The module that was called, unless its own answer is all there is.
+    #[must_use]
+    pub fn module(&self) -> Option<&str> {
+        match self {
+            Self::Refused(_) => None,
+            Self::Deadline { module, .. } | Self::Trapped { module, .. } | Self::Busy { module } => {
+                Some(module)
+            }
+        }
+    }
+
     /// What an error of the engine means; `output` is what the code wrote of late.
     pub(crate) fn failed(
         module: &str,

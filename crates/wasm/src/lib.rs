@@ -54,4 +54,4 @@ pub use mapping::{CODE_ALIGNMENT, MappingError, SealedFile};
 pub use module::{CodePlace, Module};
 pub use route::{RouteRequest, RouteResponse};
 pub use runtime::Runtime;
-pub use services::{Asker, Entity, NoServices, Page, Search, Served, Services, Write};
+pub use services::{Asker, Entity, Measure, Measurement, NoServices, Page, Search, Served, Services, Write};

@@ -93,6 +93,28 @@ pub enum Write {
     },
 }
 
+/// How the values that a module measures come together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// They are added to a counter.
+    Add,
+    /// They are observed by a histogram.
+    Observe,
+}
+
+/// A value that a module measures, as it names it: nothing of it is checked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measurement<'a> {
+    /// What becomes of the value.
+    pub measure: Measure,
+    /// Name of what is measured.
+    pub name: &'a str,
+    /// The value.
+    pub value: f64,
+    /// Names and values of labels.
+    pub labels: &'a [(String, String)],
+}
+
 /// What a service comes to.
 pub type Served<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send + 'a>>;
 
@@ -106,6 +128,20 @@ pub trait Services: Send + Sync {
 
     /// Writes one document of `model`.
     fn write<'a>(&'a self, asker: Asker<'a>, model: &'a str, write: Write) -> Served<'a, Entity>;
+
+    /// Writes documents of `model` together or not at all. Answers them in the order of the writes.
+    fn write_batch<'a>(
+        &'a self,
+        asker: Asker<'a>,
+        model: &'a str,
+        writes: Vec<Write>,
+    ) -> Served<'a, Vec<Entity>>;
+
+    /// What a pipeline makes of the documents of `model`; both are JSON.
+    fn aggregate<'a>(&'a self, asker: Asker<'a>, model: &'a str, pipeline: &'a str) -> Served<'a, String>;
+
+    /// Takes what the code of `module` measures.
+    fn measure(&self, module: &str, measurement: Measurement<'_>);
 }
 
 /// Services where there is no host to be asked: while a component describes itself, or is called from a command line.
@@ -133,4 +169,15 @@ impl Services for NoServices {
     fn write<'a>(&'a self, _: Asker<'a>, _: &'a str, _: Write) -> Served<'a, Entity> {
         self.refuse()
     }
+
+    fn write_batch<'a>(&'a self, _: Asker<'a>, _: &'a str, _: Vec<Write>) -> Served<'a, Vec<Entity>> {
+        self.refuse()
+    }
+
+    fn aggregate<'a>(&'a self, _: Asker<'a>, _: &'a str, _: &'a str) -> Served<'a, String> {
+        self.refuse()
+    }
+
+    /// Nobody asks for it here.
+    fn measure(&self, _: &str, _: Measurement<'_>) {}
 }

@@ -7,6 +7,7 @@
 //! What a guest says of itself is laid out in its memory by [`lower`](mod@lower), so that `describe` only answers an
 //! address. A fixture that cannot be built is a defect of the test, so building one panics with the reason.
 
+mod asking;
 mod body;
 mod contract;
 mod documents;
@@ -19,6 +20,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
+pub use asking::{count, creating, entry, observe};
 pub use body::{
     Body, agree, answer, burn, create, echo, fibonacci, find, grow, grow_politely, grow_rudely, log, merge,
     recurse, refuse, setting, spin, splice, trap,

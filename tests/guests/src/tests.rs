@@ -6,6 +6,7 @@ use wasmparser::{Validator, WasmFeatures};
 use wit_parser::{Int, Type, TypeDefKind, TypeId};
 
 use crate::{
+    asking,
     contract::{Changes, Contract},
     fixtures,
     hostile::{self, Hostile},
@@ -28,6 +29,8 @@ fn the_fixtures_that_behave_are_valid_and_small() {
         ("label", fixtures::label()),
         ("held todo", fixtures::held_todo()),
         ("outgrown", fixtures::outgrown()),
+        ("entry", asking::entry()),
+        ("creating", asking::creating("ping", "pings", "pong")),
         ("unruly", hostile::unruly()),
     ] {
         let bytes = guest.build();

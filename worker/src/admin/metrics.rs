@@ -1,5 +1,7 @@
 //! `/metrics`: the board in the Prometheus text format, whichever worker is asked.
 
+mod modules;
+
 use std::{
     fmt::Write,
     sync::atomic::{AtomicU64, Ordering},
@@ -105,6 +107,7 @@ fn render_at(board: &Board, now_ms: u64) -> String {
     }
     latency(&mut out, board);
     models(&mut out, board);
+    modules::render(&mut out, board);
     for (name, gauge, help) in GAUGES {
         head(&mut out, name, "gauge", help);
         sample(&mut out, name, "", board.cells().map(|cell| load(cell.gauge(*gauge))).sum());

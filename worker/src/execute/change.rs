@@ -28,7 +28,7 @@ use super::{
 use crate::operation::{Outcome, Reply, Request};
 
 /// Longest wait for the winner of a conflict to become visible before the document is read again.
-const WINNER_WAIT_MAX: Duration = Duration::from_millis(100);
+pub(super) const WINNER_WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// What is done to the document.
 #[derive(Debug, Clone, Copy)]
@@ -41,12 +41,12 @@ pub(super) enum Change<'a> {
 }
 
 /// What to commit and what to answer then.
-struct Proposal {
-    operation: Option<Operation>,
+pub(super) struct Proposal {
+    pub(super) operation: Option<Operation>,
     place: Place,
-    result: Outcome,
-    body: Bytes,
-    counter: ModelCounter,
+    pub(super) result: Outcome,
+    pub(super) body: Bytes,
+    pub(super) counter: ModelCounter,
 }
 
 impl Engine {
@@ -105,7 +105,7 @@ impl Engine {
     }
 
     /// The version that is changed. What can be removed without asking the code is removed whatever its shape.
-    async fn loaded_for(
+    pub(super) async fn loaded_for(
         &self,
         request: &Request,
         id: &str,
@@ -123,7 +123,8 @@ impl Engine {
         }
     }
 
-    async fn propose(
+    /// What a change makes of a version of the document.
+    pub(super) async fn propose(
         &self,
         request: &Request,
         id: &str,
@@ -240,7 +241,7 @@ pub(super) fn not_found(request: &Request, id: &str) -> Problem {
     )
 }
 
-fn contended(id: &str) -> Problem {
+pub(super) fn contended(id: &str) -> Problem {
     let detail = format!("other writes to the document {id:?} kept coming first until the deadline");
     Problem::new(ProblemCode::Contended, detail)
 }

@@ -104,7 +104,7 @@ impl Engine {
     }
 }
 
-fn already_exists(request: &Request, place: Place, operation: usize, id: &str) -> Problem {
+pub(super) fn already_exists(request: &Request, place: Place, operation: usize, id: &str) -> Problem {
     let field = request.model.spec().id_field.as_deref().unwrap_or("id");
     let path = pointer(place, operation, field);
     let detail = format!("a document of {} with the id {id:?} exists", request.model.name());

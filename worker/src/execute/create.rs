@@ -95,7 +95,8 @@ pub(super) fn operation(model: &Model, draft: Draft) -> Operation {
     }
 }
 
-fn stamp(now_ms: u64) -> Stamp {
+/// When a document is made, and its id unless it brings one.
+pub(super) fn stamp(now_ms: u64) -> Stamp {
     Stamp { now_ms, fresh_id: uuid::Uuid::now_v7().to_string() }
 }
 

@@ -18,10 +18,10 @@ impl Modules {
     ) -> Result<RouteResponse, Problem> {
         let (begun, id, route) = (Instant::now(), call.request_id.clone(), request.route.clone());
         let outcome = self.runtime.route(module, place, call, request).await;
-        self.count_call(begun);
+        self.count_call(module.name(), begun);
         outcome.map_err(|error| {
             let (model, request) = (model.name(), id.as_str());
-            self.note(&error, || {
+            self.note(module.name(), &error, || {
                 tracing::error!(target: "aegis::module", model, route, request, "{error}; its instance is gone");
             });
             fault::problem(error)

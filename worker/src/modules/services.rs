@@ -1,6 +1,8 @@
 //! What modules may ask of this worker: documents of their own model and of those they are granted, on the same way as a
 //! client's requests, hooks included.
 
+mod together;
+
 use std::sync::Arc;
 
 use aegis_domain::{
@@ -9,25 +11,30 @@ use aegis_domain::{
     code::Access,
     document,
 };
-use aegis_wasm::{Asker, DEPTH_MAX, Entity, Page, Refusal, RefusalCode, Search, Served, Services, Write};
+use aegis_ipc::board::Board;
+use aegis_wasm::{
+    Asker, DEPTH_MAX, Entity, Measurement, Page, Refusal, RefusalCode, Search, Served, Services, Write,
+};
 use bytes::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, value::RawValue};
 
+use super::measurements;
 use crate::{
-    execute::WeakEngine,
-    operation::{Answer, Operation, Outcome, Precondition, Reply, Request, Revisions},
+    execute::{Engine, WeakEngine},
+    operation::{Answer, Operation, Outcome, Precondition, Reply, Request},
 };
 
 /// Answers the modules of one worker. The engine is held weakly, because it holds the modules that hold this.
 pub(super) struct HostServices {
     catalog: Arc<Catalog>,
     engine: WeakEngine,
+    board: Board,
 }
 
 impl HostServices {
-    pub(super) fn new(catalog: Arc<Catalog>, engine: WeakEngine) -> Self {
-        Self { catalog, engine }
+    pub(super) fn new(catalog: Arc<Catalog>, engine: WeakEngine, board: Board) -> Self {
+        Self { catalog, engine, board }
     }
 
     /// The model that the code behind `asker` means, if it may do `what` there.
@@ -46,15 +53,17 @@ impl HostServices {
     }
 
     async fn ask(&self, asker: Asker<'_>, request: Request) -> Result<Reply, Refusal> {
+        self.reach(asker)?.execute(request).await.map_err(|problem| refusal(&problem))
+    }
+
+    /// The engine, unless the way to it is too long already.
+    fn reach(&self, asker: Asker<'_>) -> Result<Engine, Refusal> {
         if asker.depth >= DEPTH_MAX {
             let message = format!("modules call each other more than {DEPTH_MAX} deep");
             return Err(Refusal::new(RefusalCode::Unsupported, message));
         }
-        let engine = self
-            .engine
-            .upgrade()
-            .ok_or_else(|| Refusal::new(RefusalCode::Unavailable, "this worker is leaving"))?;
-        engine.execute(request).await.map_err(|problem| refusal(&problem))
+        let leaving = || Refusal::new(RefusalCode::Unavailable, "this worker is leaving");
+        self.engine.upgrade().ok_or_else(leaving)
     }
 
     async fn find_one(&self, asker: Asker<'_>, model: &str, id: &str) -> Result<Option<Entity>, Refusal> {
@@ -82,20 +91,13 @@ impl HostServices {
 
     async fn write_one(&self, asker: Asker<'_>, model: &str, write: Write) -> Result<Entity, Refusal> {
         let model = self.model(asker, model, |access| access.write)?;
-        let (id, operation, revision) = match write {
-            Write::Create { data } => (None, Operation::Create { body: data.into() }, None),
-            Write::Patch { id, changes, revision } => {
-                (Some(id.clone()), Operation::Merge { id, body: changes.into() }, revision)
+        let request = together::written(asker, model, write);
+        let id = match &request.operation {
+            Operation::Merge { id, .. } | Operation::Replace { id, .. } | Operation::Remove { id } => {
+                Some(id.clone())
             }
-            Write::Replace { id, data, revision } => {
-                (Some(id.clone()), Operation::Replace { id, body: data.into() }, revision)
-            }
-            Write::Delete { id, revision } => (Some(id.clone()), Operation::Remove { id }, revision),
+            _ => None,
         };
-        let mut request = request(asker, model, operation);
-        if let Some(revision) = revision {
-            request.precondition.if_match = Some(Revisions::Of(vec![revision]));
-        }
         let reply = self.ask(asker, request).await?;
         let id = match (&reply.result, id) {
             (Outcome::Created { id, .. }, _) => id.clone(),
@@ -122,6 +124,23 @@ impl Services for HostServices {
 
     fn write<'a>(&'a self, asker: Asker<'a>, model: &'a str, write: Write) -> Served<'a, Entity> {
         Box::pin(self.write_one(asker, model, write))
+    }
+
+    fn write_batch<'a>(
+        &'a self,
+        asker: Asker<'a>,
+        model: &'a str,
+        writes: Vec<Write>,
+    ) -> Served<'a, Vec<Entity>> {
+        Box::pin(self.write_together(asker, model, writes))
+    }
+
+    fn aggregate<'a>(&'a self, asker: Asker<'a>, model: &'a str, pipeline: &'a str) -> Served<'a, String> {
+        Box::pin(self.aggregate_all(asker, model, pipeline))
+    }
+
+    fn measure(&self, module: &str, measurement: Measurement<'_>) {
+        measurements::take(self.board, module, &measurement);
     }
 }
 

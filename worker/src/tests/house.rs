@@ -150,10 +150,10 @@ impl House {
         let host = Host::new(founding, Arc::clone(&doorbell));
         let generation = bundle_of_nothing().seal_with(code).unwrap();
         let places = Bundle::read(&generation).unwrap().code;
-        let (engine, cell) = (host.engine.downgrade(), board.cell(0));
+        let (engine, counters) = (host.engine.downgrade(), (board, board.cell(0)));
         let served = (&host.catalog, host.services.as_slice());
         let modules =
-            Modules::load(&host.config, served, generation.as_fd(), &places, &engine, cell).unwrap();
+            Modules::load(&host.config, served, generation.as_fd(), &places, &engine, counters).unwrap();
         modules.into_iter().for_each(|modules| host.engine.adopt_modules(modules));
         let (lanes, mut intakes) = runtime::lanes(1, &host);
         let (public, admin) = (listener(Audience::Public), listener(Audience::Admin));

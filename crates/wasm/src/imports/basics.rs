@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::{
     call::milliseconds,
     contract::base::aegis::module::{clock, config, log, metrics, random},
+    services::{Measure, Measurement},
     state::State,
 };
 
@@ -117,26 +118,21 @@ impl random::Host for State {
     }
 }
 
-/// Measurements go to the log until the board has room for those of modules.
 impl metrics::Host for State {
     fn add(&mut self, name: String, value: f64, labels: Vec<(String, String)>) -> wasmtime::Result<()> {
-        self.measured("add", &name, value, &labels);
+        self.measured(Measure::Add, &name, value, &labels);
         Ok(())
     }
 
     fn observe(&mut self, name: String, value: f64, labels: Vec<(String, String)>) -> wasmtime::Result<()> {
-        self.measured("observe", &name, value, &labels);
+        self.measured(Measure::Observe, &name, value, &labels);
         Ok(())
     }
 }
 
 impl State {
-    fn measured(&self, kind: &'static str, name: &str, value: f64, labels: &[(String, String)]) {
-        let bytes = name.len() + labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        if self.owner.log_budget.admit(bytes).is_some() {
-            let module = self.owner.module.as_str();
-            tracing::debug!(target: "aegis::module", module, kind, name = cut(name), value, "measured");
-        }
+    fn measured(&self, measure: Measure, name: &str, value: f64, labels: &[(String, String)]) {
+        self.services.measure(&self.owner.module, Measurement { measure, name, value, labels });
     }
 }
 

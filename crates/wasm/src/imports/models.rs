@@ -57,7 +57,7 @@ impl models::Host for State {
         relation: String,
         _: Option<Query>,
     ) -> wasmtime::Result<Result<models::Page, Fault>> {
-        Ok(Err(fault(FaultCode::Unsupported, format!("relations are not served yet: {relation:?}"))))
+        Ok(Err(fault(FaultCode::Unsupported, format!("models have no relations yet: found {relation:?}"))))
     }
 
     async fn write(
@@ -71,14 +71,20 @@ impl models::Host for State {
 
     async fn write_batch(
         &mut self,
-        _: String,
-        _: Vec<WriteOp>,
+        model: String,
+        operations: Vec<WriteOp>,
     ) -> wasmtime::Result<Result<Vec<types::Entity>, Fault>> {
-        Ok(Err(fault(FaultCode::Unsupported, "batches of modules are not served yet")))
+        let writes = operations.into_iter().map(Into::into).collect();
+        let written = self.services.write_batch(self.asker(), &model, writes).await;
+        Ok(written.map(|written| written.into_iter().map(Into::into).collect()).map_err(Into::into))
     }
 
-    async fn aggregate(&mut self, _: String, _: String) -> wasmtime::Result<Result<String, Fault>> {
-        Ok(Err(fault(FaultCode::Unsupported, "aggregates of modules are not served yet")))
+    async fn aggregate(
+        &mut self,
+        model: String,
+        pipeline: String,
+    ) -> wasmtime::Result<Result<String, Fault>> {
+        Ok(self.services.aggregate(self.asker(), &model, &pipeline).await.map_err(Into::into))
     }
 }
 

@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 
 use super::{Worker, answer, call, command, entity};
 use crate::{
-    Call, CallError, Entity, Page, Refusal, RefusalCode, Search, Served, Services, Write, services::Asker,
+    Call, CallError, Entity, Measurement, Page, Refusal, RefusalCode, Search, Served, Services, Write,
+    services::Asker,
 };
 
 /// A host with one customer that takes note of what it is asked.
@@ -43,6 +44,25 @@ impl Services for Host {
         self.note(asker, &format!("write {model} {write:?}"));
         let Write::Create { data } = write else { panic!("{write:?}") };
         Box::pin(async move { Ok(entity(&data)) })
+    }
+
+    fn write_batch<'a>(
+        &'a self,
+        asker: Asker<'a>,
+        model: &'a str,
+        writes: Vec<Write>,
+    ) -> Served<'a, Vec<Entity>> {
+        self.note(asker, &format!("write to {model} {writes:?}"));
+        Box::pin(async move { Ok(writes.iter().map(|_| entity("{}")).collect()) })
+    }
+
+    fn aggregate<'a>(&'a self, asker: Asker<'a>, model: &'a str, pipeline: &'a str) -> Served<'a, String> {
+        self.note(asker, &format!("aggregate {model} {pipeline}"));
+        Box::pin(async { Ok("[7]".to_owned()) })
+    }
+
+    fn measure(&self, module: &str, measurement: Measurement<'_>) {
+        self.asked.lock().push(format!("{module}: {measurement:?}"));
     }
 }
 
@@ -92,4 +112,17 @@ fn a_host_that_does_not_answer_costs_the_instance_and_no_more_time() {
     assert!(matches!(stuck, Err(CallError::Deadline { .. })), "{stuck:?}");
     assert_eq!(worker.module.instances(), 0);
     assert_eq!(worker.command("customer", "\"8\""), answer("null"));
+}
+
+#[test]
+fn what_a_module_measures_and_asks_about_many_documents_reaches_the_host() {
+    let host = Arc::new(Host::default());
+    let worker = Worker::with(&aegis_guests::entry(), CodeLimits::default(), Arc::<Host>::clone(&host));
+    assert_eq!(worker.command("many", "{}"), answer("222"), "there is none of the three");
+    host.asked.lock().clear();
+    assert_eq!(worker.command("trade", r#"{"id":"new"}"#), answer("3"));
+    assert_eq!(worker.command("sums", "{}"), answer("[7]"));
+    assert_eq!(worker.command("count", r#""me""#), answer("true"));
+    assert_eq!(worker.command("observe", "25"), answer("true"));
+    insta::assert_snapshot!(host.asked.lock().join("\n"));
 }

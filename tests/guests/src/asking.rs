@@ -1,0 +1,193 @@
+//! Bodies and modules that use what the host offers beyond single documents: batches, aggregates, measurements.
+
+use serde_json::json;
+
+use crate::{
+    body::{Body, answer, create, echo, pass_fault_on, text_name},
+    guest::Guest,
+};
+
+/// Bytes of a `write-op` and of an `option<entity>` in memory.
+const WRITE_BYTES: usize = 40;
+const FOUND_BYTES: usize = 56;
+/// The sum of `n`.
+const SUM: &str = r#"[{"$group":{"_id":null,"n":{"$sum":"$n"}}}]"#;
+
+/// A model that works on its own documents. Endpoint `entries`.
+///
+/// - `many` finds the documents `a`, `none` and `b` and answers a digit for each: 1 when it is there, 2 when not.
+/// - `trade` creates a document from its arguments, sets `"traded":true` in `a` and removes `b`, together; answers how
+///   many documents came back.
+/// - `sums` answers the sum of `n` over its own documents as `[{"_id":null,"n":…}]`, `foreign-sums` over those of
+///   `todo`; `no-sums` asks for a pipeline that is none.
+/// - `count` adds 1 to the counter `counted` with the label `by`, which is its arguments, and answers `true`.
+/// - `observe` has the histogram `size` observe the first number in its arguments, and answers `true`.
+/// - `label-bomb` adds to `counted` with 10 000 different labels, and answers `true`.
+#[must_use]
+pub fn entry() -> Guest {
+    Guest::model(json!({ "name": "entry", "endpoint": "entries", "version": "1.0.0" }))
+        .command("many", find_many("entry", ["a", "none", "b"]))
+        .command("trade", trade("entry", "args"))
+        .command("sums", aggregate("entry", SUM))
+        .command("foreign-sums", aggregate("todo", SUM))
+        .command("no-sums", aggregate("entry", "{}"))
+        .command("count", count("counted", "args").then(answer("true")))
+        .command("observe", observe("size", "args").then(answer("true")))
+        .command("label-bomb", label_bomb("counted").then(answer("true")))
+}
+
+/// A model each of whose new documents makes one of another model, before it is made itself.
+#[must_use]
+pub fn creating(name: &str, endpoint: &str, other: &str) -> Guest {
+    let mut first = create(other, "input");
+    // What the other became is not the answer.
+    let at = first.wat.rfind("(call $answer").expect("it ends with the answer");
+    first.wat.truncate(at);
+    Guest::model(json!({ "name": name, "endpoint": endpoint, "version": "1.0.0" }))
+        .hook("on-create", first.then(echo("input")))
+}
+
+/// Adds 1 to a counter whose label `by` is a parameter, and goes on.
+#[must_use]
+pub fn count(name: &str, parameter: &str) -> Body {
+    let mut body = Body::default();
+    let name = body.text(name);
+    let label = label_by(&mut body);
+    body.wat = format!(
+        "{label}
+         (i32.store offset=8 (local.get $k) (local.get ${parameter}))
+         (i32.store offset=12 (local.get $k) (local.get ${parameter}_length))
+         (call $metrics_add {name} (f64.const 1) (local.get $k) (i32.const 1))"
+    );
+    body.calling("metrics", "add")
+}
+
+/// Has a histogram observe the first number in a parameter, and goes on.
+#[must_use]
+pub fn observe(name: &str, parameter: &str) -> Body {
+    let mut body = Body::default();
+    let name = body.text(name);
+    body.wat = format!(
+        "(call $metrics_observe {name}
+           (f64.convert_i64_u (call $number (local.get ${parameter}) (local.get ${parameter}_length)))
+           (i32.const 0) (i32.const 0))"
+    );
+    body.calling("metrics", "observe")
+}
+
+/// Adds to a counter with 10 000 different labels, and goes on.
+fn label_bomb(name: &str) -> Body {
+    let mut body = Body::default();
+    let name = body.text(name);
+    let label = label_by(&mut body);
+    body.wat = format!(
+        "(local.set $i (i32.const 10000))
+         (loop $again
+           {label}
+           (local.get $k) (call $digits (i64.extend_i32_u (local.get $i))) (local.set $j)
+           (i32.store offset=8)
+           (i32.store offset=12 (local.get $k) (local.get $j))
+           (call $metrics_add {name} (f64.const 1) (local.get $k) (i32.const 1))
+           (local.set $i (i32.sub (local.get $i) (i32.const 1)))
+           (br_if $again (local.get $i)))"
+    );
+    body.calling("metrics", "add")
+}
+
+/// Room for one label at `$k`, with the name `by`.
+fn label_by(body: &mut Body) -> String {
+    body.text("by");
+    let by = text_name("by");
+    format!(
+        "(local.set $k (call $allocate (i32.const 16)))
+         (i32.store (local.get $k) (global.get {by}))
+         (i32.store offset=4 (local.get $k) (global.get {by}_length))"
+    )
+}
+
+/// Finds documents and answers a digit for each: 1 when it is there, 2 when not.
+fn find_many(model: &str, ids: [&str; 3]) -> Body {
+    let mut body = Body::default();
+    let model = body.text(model);
+    let mut wat = "(local.set $j (call $allocate (i32.const 24)))".to_owned();
+    for (number, id) in ids.into_iter().enumerate() {
+        wat.push_str(&store_text(&mut body, "$j", number * 8, id));
+    }
+    wat.push_str(&format!(
+        "(local.set $k (call $allocate (global.get $models_find_many_size)))
+         (call $models_find_many {model} (local.get $j) (i32.const {count}) (local.get $k))
+         {fault}
+         (local.set $i (i32.load (i32.add (local.get $k) (global.get $models_find_many_ok))))
+         (local.set $j (i32.load (i32.add (local.get $k) (global.get $models_find_many_ok_length))))
+         (local.set $n (i64.const 0))
+         (loop $next
+           (local.set $n (i64.add (i64.mul (local.get $n) (i64.const 10))
+             (i64.sub (i64.const 2) (i64.load8_u (local.get $i)))))
+           (local.set $i (i32.add (local.get $i) (i32.const {FOUND_BYTES})))
+           (local.set $j (i32.sub (local.get $j) (i32.const 1)))
+           (br_if $next (local.get $j)))
+         (call $answer (call $digits (local.get $n)))",
+        count = ids.len(),
+        fault = pass_fault_on("models_find_many"),
+    ));
+    body.wat = wat;
+    body.calling("models", "find-many")
+}
+
+/// Creates a document from a parameter, changes `a` and removes `b`, together.
+fn trade(model: &str, parameter: &str) -> Body {
+    let mut body = Body::default();
+    let model = body.text(model);
+    // Each is a case at 0 and what it has from 8 on: texts, and no revision.
+    let (patch, delete) = (WRITE_BYTES, 2 * WRITE_BYTES);
+    let texts = [
+        store_text(&mut body, "$j", patch + 8, "a"),
+        store_text(&mut body, "$j", patch + 16, r#"{"traded":true}"#),
+        store_text(&mut body, "$j", delete + 8, "b"),
+    ];
+    body.wat = format!(
+        "(local.set $j (call $allocate (i32.const {size})))
+         (memory.fill (local.get $j) (i32.const 0) (i32.const {size}))
+         (i32.store offset=8 (local.get $j) (local.get ${parameter}))
+         (i32.store offset=12 (local.get $j) (local.get ${parameter}_length))
+         (i32.store8 offset={patch} (local.get $j) (i32.const 1))
+         (i32.store8 offset={delete} (local.get $j) (i32.const 3))
+         {texts}
+         (local.set $k (call $allocate (global.get $models_write_batch_size)))
+         (call $models_write_batch {model} (local.get $j) (i32.const 3) (local.get $k))
+         {fault}
+         (call $answer (call $digits (i64.load32_u
+           (i32.add (local.get $k) (global.get $models_write_batch_ok_length)))))",
+        size = 3 * WRITE_BYTES,
+        texts = texts.concat(),
+        fault = pass_fault_on("models_write_batch"),
+    );
+    body.calling("models", "write-batch")
+}
+
+/// Answers what a pipeline makes of the documents of a model.
+fn aggregate(model: &str, pipeline: &str) -> Body {
+    let mut body = Body::default();
+    let (model, pipeline) = (body.text(model), body.text(pipeline));
+    body.wat = format!(
+        "(local.set $k (call $allocate (global.get $models_aggregate_size)))
+         (call $models_aggregate {model} {pipeline} (local.get $k))
+         {fault}
+         (call $answer
+           (i32.load (i32.add (local.get $k) (global.get $models_aggregate_ok)))
+           (i32.load (i32.add (local.get $k) (global.get $models_aggregate_ok_length))))",
+        fault = pass_fault_on("models_aggregate"),
+    );
+    body.calling("models", "aggregate")
+}
+
+/// Puts address and length of a text somewhere behind the address in a variable.
+fn store_text(body: &mut Body, base: &str, offset: usize, text: &str) -> String {
+    body.text(text);
+    let name = text_name(text);
+    format!(
+        "(i32.store offset={offset} (local.get {base}) (global.get {name}))
+         (i32.store offset={length} (local.get {base}) (global.get {name}_length))\n",
+        length = offset + 4
+    )
+}
