@@ -114,3 +114,40 @@ fn every_verdict_is_a_sentence() {
     reload superseded by a newer request before it began
     ");
 }
+
+#[test]
+fn a_host_that_does_not_serve_its_app_folder_says_so_at_the_top() {
+    let deployed = aegis_ipc::deploy::Deployed {
+        source: "https://modules.example.com/order/".to_owned(),
+        form: aegis_ipc::deploy::Form::Component,
+        sha256: "fedcba9876543210".repeat(4),
+        manifest_sha256: None,
+        since_s: 1_700_000_000,
+    };
+    let status = Status {
+        notice: Some("rolled back on request; it stays until `aegis reload`".to_owned()),
+        deployed: vec![DeployedModule { module: "order".to_owned(), deployed }],
+        workers: Vec::new(),
+        ..status()
+    };
+    insta::assert_snapshot!(render(&status), @r"
+    gen 7 · 1/2 serving · 1 draining
+    listening on http://127.0.0.1:8080, http://[::1]:8080
+    aegis 0.1.0, pid 4242, up 1 d 1 h, generation 7 (0123456789ab)
+    store ready, pid 4250, 0 restarts, 120345 changes durable
+    not the app folder: rolled back on request; it stays until `aegis reload`
+    module order deployed from https://modules.example.com/order/ (fedcba987654) since 2023-11-14T22:13:20Z
+
+    SLOT  GEN  PID  STATE  UP  CONNS  ACTIVE  REQUESTS  MEMORY  LAG
+    ");
+}
+
+#[test]
+fn what_others_would_notice_is_listed_with_the_way_to_do_it_all_the_same() {
+    let reasons = vec!["modules.a: endpoint: found x, expected y".to_owned(), "second".to_owned()];
+    insta::assert_snapshot!(ended(&job("deploy", Some(Verdict::Incompatible { reasons }))), @r"
+    deploy refused, nothing was touched: others would notice (--force does it all the same)
+      modules.a: endpoint: found x, expected y
+      second
+    ");
+}
