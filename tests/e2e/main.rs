@@ -16,6 +16,7 @@ mod errors;
 mod events;
 mod idempotency;
 mod introspection;
+mod languages;
 mod leaks;
 mod list;
 mod logs;

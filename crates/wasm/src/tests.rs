@@ -4,6 +4,7 @@ mod calls;
 mod javascript;
 mod limits;
 mod pool;
+mod python;
 mod refused;
 mod services;
 mod visits;
