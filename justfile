@@ -10,9 +10,9 @@ demo *ARGS:
 test *ARGS:
     scripts/test {{ARGS}}
 
-# Build the example modules that are written in JavaScript.
-guests:
-    scripts/guests
+# Build the example modules from their sources: all, or `just guests rust`.
+guests *LANGUAGES:
+    scripts/guests {{LANGUAGES}}
 
 # What has to pass before anything lands.
 check:

@@ -137,7 +137,7 @@ pub(crate) struct NewModelArguments {
     /// The app folder [default: the name]
     #[arg(value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
-    /// `toml` for a model without code, or `js`
+    /// `toml` for a model without code, or `js`, `rust` or `python`
     #[arg(long = "lang", value_name = "LANGUAGE", default_value = "toml", value_parser = language)]
     pub(crate) language: Language,
 }
@@ -149,14 +149,19 @@ pub(crate) enum Language {
     Toml,
     /// JavaScript.
     JavaScript,
+    /// Rust.
+    Rust,
+    /// Python.
+    Python,
 }
 
 fn language(name: &str) -> Result<Language, String> {
     match name {
         "toml" => Ok(Language::Toml),
         "js" => Ok(Language::JavaScript),
-        "rust" | "python" => Err("it is not there yet, expected toml or js".to_owned()),
-        _ => Err("expected toml or js".to_owned()),
+        "rust" => Ok(Language::Rust),
+        "python" => Ok(Language::Python),
+        _ => Err("expected toml, js, rust or python".to_owned()),
     }
 }
 

@@ -10,42 +10,16 @@ use aegis_domain::spec::ModelName;
 use aegis_supervisor::{exit, with_causes};
 
 use crate::{
-    arguments::{Language, NewModelArguments},
+    arguments::NewModelArguments,
     output::{self, listed},
 };
 
+mod templates;
 #[cfg(test)]
 mod tests;
 
 /// Longest name, bytes: its endpoint has one more, and at most 64.
 const NAME_BYTES_MAX: usize = 63;
-/// Files of every app, of one without code, and of one in JavaScript: where they go and what is in them.
-const SHARED: &[(&str, &str)] =
-    &[("aegis.toml", include_str!("new/aegis.toml")), (".gitignore", include_str!("new/gitignore"))];
-const TOML: &[(&str, &str)] = &[
-    ("README.md", include_str!("new/toml.md")),
-    ("modules/@NAME@/module.toml", include_str!("new/module.toml")),
-];
-const JAVASCRIPT: &[(&str, &str)] = &[
-    ("README.md", include_str!("new/js.md")),
-    ("modules/@NAME@/aegis.module.json", include_str!("new/aegis.module.json")),
-    ("sources/@NAME@.js", include_str!("new/model.js")),
-];
-/// What builds modules in JavaScript, so that the folder stands alone.
-const SDK: &[(&str, &str)] = &[
-    ("sdk/build.mjs", include_str!("../../sdk/js/build.mjs")),
-    ("sdk/model.d.ts", include_str!("../../sdk/js/model.d.ts")),
-    ("sdk/model.js", include_str!("../../sdk/js/model.js")),
-    ("sdk/package-lock.json", include_str!("../../sdk/js/package-lock.json")),
-    ("sdk/package.json", include_str!("../../sdk/js/package.json")),
-    ("sdk/world.wit", include_str!("../../sdk/js/world.wit")),
-    ("sdk/wit/guest.wit", include_str!("../../wit/guest.wit")),
-    ("sdk/wit/host.wit", include_str!("../../wit/host.wit")),
-    ("sdk/wit/spec.wit", include_str!("../../wit/spec.wit")),
-    ("sdk/wit/types.wit", include_str!("../../wit/types.wit")),
-    ("sdk/wit/worlds.wit", include_str!("../../wit/worlds.wit")),
-];
-
 /// Why there is no new model.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -87,12 +61,11 @@ fn write(arguments: &NewModelArguments) -> Result<PathBuf, Failure> {
     let name = checked(&arguments.name).map_err(Failure::Name)?;
     let folder = arguments.folder.clone().unwrap_or_else(|| PathBuf::from(&name));
     let named = |text: &str| text.replace("@NAME@", &name).replace("@ENDPOINT@", &format!("{name}s"));
-    let templates = match arguments.language {
-        Language::Toml => [SHARED, TOML, &[]],
-        Language::JavaScript => [SHARED, JAVASCRIPT, SDK],
-    };
-    let files: Vec<_> =
-        templates.into_iter().flatten().map(|(path, text)| (folder.join(named(path)), named(text))).collect();
+    let files: Vec<_> = templates::of(arguments.language)
+        .into_iter()
+        .flatten()
+        .map(|(path, text)| (folder.join(named(path)), named(text)))
+        .collect();
     let occupied = files.iter().map(|(path, _)| path).filter(|path| fs::symlink_metadata(path).is_ok());
     let occupied: Vec<_> = occupied.map(|path| path.display().to_string()).collect();
     if !occupied.is_empty() {

@@ -2,8 +2,9 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
-use aegis_harness::{App, Cluster, cluster::executable};
+use aegis_harness::{App, Cluster, Start, cluster::executable};
 use serde_json::json;
+use tempfile::TempDir;
 
 /// Runs a program in a folder, which must succeed.
 fn run(folder: &Path, program: impl AsRef<Path>, words: &[&str]) -> String {
@@ -30,29 +31,63 @@ fn a_new_model_is_valid_and_runs_at_once() {
     assert_eq!(again.status.code(), Some(64), "nothing is overwritten");
 }
 
-#[test]
-#[ignore = "scripts/guests brings what builds modules in JavaScript"]
-fn a_new_model_in_javascript_builds_and_runs() {
+/// Begins an app with the model `note` in a language.
+fn begun(language: &str) -> TempDir {
     let place = tempfile::tempdir().unwrap();
-    run(place.path(), executable(), &["new", "model", "note", "--lang", "js", "."]);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    symlink(root.join("sdk/js/node_modules"), place.path().join("sdk/node_modules")).unwrap();
-    let component = "modules/note/note.wasm";
-    run(place.path(), "node", &["sdk/build.mjs", "sources/note.js", component]);
-    assert!(run(place.path(), executable(), &["check"]).contains("hooks      validate"));
-    let closed = run(
-        place.path(),
-        executable(),
-        &["run-command", component, "close", "--target", "{\"title\":\"x\"}"],
-    );
-    assert_eq!(closed, "{\"title\":\"x\",\"closed\":true}\n");
-    let bytes = fs::read(place.path().join(component)).unwrap();
-    let cluster = Cluster::start(App::default().component("note", bytes), 1);
+    run(place.path(), executable(), &["new", "model", "note", "--lang", language, "."]);
+    place
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// What the templates of all languages do, once they are built.
+fn check_note(folder: &Path) {
+    let bytes = fs::read(folder.join("modules/note/note.wasm")).unwrap();
+    let cluster = Start::app(App::default().component("note", bytes)).workers(1).compiled_first().start();
     let client = cluster.client();
     assert_eq!(client.post("notes", &json!({"id": "a", "title": "first"})).status, 201);
     assert_eq!(client.post("notes/a/close", &json!({})).json()["closed"], true);
     let refused = client.patch("notes/a", &json!({"title": "second"}));
     assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("conflict")), "{}", refused.text());
+    assert_eq!(refused.json()["errors"][0]["path"], "/title");
+}
+
+#[test]
+#[ignore = "scripts/guests brings what builds modules in JavaScript"]
+fn a_new_model_in_javascript_builds_and_runs() {
+    let place = begun("js");
+    symlink(repository().join("sdk/js/node_modules"), place.path().join("sdk/node_modules")).unwrap();
+    let component = "modules/note/note.wasm";
+    run(place.path(), "node", &["sdk/build.mjs", "sources/note.js", component]);
+    assert!(run(place.path(), executable(), &["check"]).contains("hooks      validate"));
+    let words = ["run-command", component, "close", "--target", "{\"title\":\"x\"}"];
+    assert_eq!(run(place.path(), executable(), &words), "{\"title\":\"x\",\"closed\":true}\n");
+    check_note(place.path());
+}
+
+#[test]
+#[ignore = "scripts/guests brings what builds modules in Python"]
+fn a_new_model_in_python_builds_and_runs() {
+    let place = begun("python");
+    symlink(repository().join("sdk/python/.venv"), place.path().join("sdk/.venv")).unwrap();
+    run(place.path(), "python3", &["sdk/build.py", "sources/model.py", "modules/note/note.wasm"]);
+    check_note(place.path());
+}
+
+#[test]
+#[ignore = "scripts/guests brings what builds modules in Rust"]
+fn a_new_model_in_rust_builds_and_runs() {
+    let place = begun("rust");
+    // What the guests of the repository depend on is compiled there already.
+    let target = executable().parent().unwrap().parent().unwrap().join("guests");
+    let cargo = ["build", "--quiet", "--offline", "--release", "--target", "wasm32-wasip2", "--target-dir"];
+    let words = [&cargo[..], &[target.to_str().unwrap(), "--manifest-path", "sources/Cargo.toml"]].concat();
+    run(place.path(), "cargo", &words);
+    let built = target.join("wasm32-wasip2/release/component.wasm");
+    fs::copy(built, place.path().join("modules/note/note.wasm")).unwrap();
+    check_note(place.path());
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod events;
 mod evergreen;
 mod idempotency;
 mod introspection;
+mod languages;
 mod leaks;
 mod list;
 mod logs;

@@ -23,6 +23,7 @@ use tempfile::TempDir;
 
 use crate::{
     App, Client, Connection,
+    compiled::compile_first,
     wait::{eventually, eventually_some},
 };
 
@@ -37,6 +38,7 @@ pub struct Start {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     listen: String,
+    compiles_first: bool,
 }
 
 /// A running host.
@@ -80,6 +82,7 @@ impl Start {
             arguments: Vec::new(),
             environment: Vec::new(),
             listen: "127.0.0.1:0".to_owned(),
+            compiles_first: false,
         }
     }
 
@@ -111,6 +114,13 @@ impl Start {
         self
     }
 
+    /// With its components compiled before it starts, so that this does not count as starting.
+    #[must_use]
+    pub fn compiled_first(mut self) -> Self {
+        self.compiles_first = true;
+        self
+    }
+
     /// Starts and waits until it listens.
     ///
     /// # Panics
@@ -120,6 +130,9 @@ impl Start {
         let folder = tempfile::Builder::new().prefix("aegis-test-").tempdir().expect("a temporary folder");
         self.app.write(folder.path());
         let path = folder.path().to_owned();
+        if self.compiles_first {
+            compile_first(&path);
+        }
         let (supervisor, announced, address) = self.spawn(&path);
         Cluster { folder: Some(folder), path, start: self, supervisor, address, announced }
     }

@@ -7,6 +7,7 @@
 pub mod app;
 pub mod client;
 pub mod cluster;
+pub mod compiled;
 pub mod footprint;
 pub mod http;
 pub mod load;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::arguments::Language;
 
 fn arguments(name: &str, language: Language, folder: &Path) -> NewModelArguments {
     NewModelArguments { name: name.to_owned(), language, folder: Some(folder.to_owned()) }
@@ -45,11 +46,39 @@ fn a_model_in_javascript_comes_with_what_builds_it() {
 }
 
 #[test]
-fn every_file_of_the_contract_comes_along() {
+fn a_model_in_rust_or_python_comes_with_what_builds_it() {
+    for (language, source, sdk) in [
+        (Language::Rust, "sources/src/lib.rs", "sdk/src/lib.rs"),
+        (Language::Python, "sources/model.py", "sdk/build.py"),
+    ] {
+        let place = tempfile::tempdir().unwrap();
+        write(&arguments("note", language, place.path())).unwrap();
+        let files = files(place.path());
+        for path in [source, sdk, "modules/note/aegis.module.json", "sdk/wit/types.wit"] {
+            assert!(files.iter().any(|file| file == path), "{path} is missing: {files:?}");
+        }
+        let text = fs::read_to_string(place.path().join(source)).unwrap();
+        assert!(text.contains("\"note\"") && text.contains("\"notes\""), "{source}: {text}");
+        for file in files.iter().filter(|file| !file.starts_with("sdk")) {
+            let text = fs::read_to_string(place.path().join(file)).unwrap();
+            assert!(!text.contains("@NAME@") && !text.contains("@ENDPOINT@"), "{file}: {text}");
+        }
+    }
+}
+
+/// Paths below a folder of those files that lie there.
+fn below(files: &[templates::File], folder: &str) -> Vec<String> {
+    files.iter().filter_map(|(path, _)| path.strip_prefix(folder)).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_file_of_the_contract_and_of_the_languages_comes_along() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let contract = files(&root.join("wit"));
-    let vendored: Vec<_> = SDK.iter().filter_map(|(path, _)| path.strip_prefix("sdk/wit/")).collect();
-    assert_eq!(vendored, contract);
+    assert_eq!(below(templates::CONTRACT, "sdk/wit/"), files(&root.join("wit")));
+    assert_eq!(below(templates::RUST, "sdk/src/"), files(&root.join("sdk/rust/src")));
+    let python: Vec<_> = files(&root.join("sdk/python/aegis_module"));
+    let python: Vec<_> = python.into_iter().filter(|file| file.ends_with(".py")).collect();
+    assert_eq!(below(templates::PYTHON, "sdk/aegis_module/"), python);
 }
 
 #[test]

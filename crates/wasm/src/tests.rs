@@ -5,6 +5,7 @@ mod documents;
 mod javascript;
 mod limits;
 mod pool;
+mod python;
 mod refused;
 mod routes;
 mod services;

@@ -83,6 +83,30 @@ function remove(current) {
   }
 }
 
+/** The order with what it lacks of its customer, approved. A guest who wants to be remembered becomes a customer. */
+function checkout(order) {
+  let { customerId } = order;
+  const known = customerId && documents.find("customer", customerId);
+  if (customerId && !known) throw refuse("invalid", "there is no such customer", { customerId });
+  if (!customerId && order.saveShippingDetails) customerId = remembered(order).id;
+  const missing = GUEST_FIELDS.filter((name) => known && order[name] === undefined);
+  const taken = Object.fromEntries(missing.map((name) => [name, known.data[name]]));
+  return moveTo({ ...order, ...taken, ...(customerId && { customerId }) }, "APPROVED");
+}
+
+/** The customer with the e-mail address of an order, made if there is none yet: a checkout may be carried out twice. */
+function remembered(order) {
+  const { items } = documents.search("customer", { filter: { email: order.email }, limit: 1 });
+  return items[0] ?? documents.create("customer", Object.fromEntries(GUEST_FIELDS.map((name) => [name, order[name]])));
+}
+
+/** What is in the inventory of what was ordered. */
+const itemsOf = (order) =>
+  order.orderItems
+    .map(({ itemId, qty }) => ({ item: documents.find("inventory", itemId), qty: qty ?? 1 }))
+    .filter(({ item }) => item)
+    .map(({ item, qty }) => ({ itemId: item.id, name: item.data.name, inStock: item.data.inStock, qty }));
+
 const fibonacci = (n) => (n < 2 ? n : fibonacci(n - 1) + fibonacci(n - 2));
 
 export const { identity, describeModel, hooks, commands, lifecycle } = model({
@@ -121,6 +145,11 @@ export const { identity, describeModel, hooks, commands, lifecycle } = model({
       saves: true,
       run: (_, order) => moveTo(required(order).data, "APPROVED"),
     },
+    checkout: {
+      description: "Approves a pending order with what is known of its customer.",
+      saves: true,
+      run: (_, order) => checkout(required(order).data),
+    },
     cancel: {
       description: "Cancels an order that is not complete.",
       saves: true,
@@ -129,6 +158,10 @@ export const { identity, describeModel, hooks, commands, lifecycle } = model({
     customer: {
       description: "The customer of an order.",
       run: (_, order) => documents.find("customer", required(order).data.customerId ?? "")?.data ?? null,
+    },
+    items: {
+      description: "What the inventory has of the ordered items.",
+      run: (_, order) => itemsOf(required(order).data),
     },
     others: {
       description: "Numbers and totals of the other orders of the same customer.",

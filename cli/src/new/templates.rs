@@ -1,0 +1,78 @@
+//! Files that a new app begins with: where they go and what is in them, with `@NAME@` and `@ENDPOINT@` to be filled in.
+
+use crate::arguments::Language;
+
+/// A file: its path in the app folder, and its text.
+pub(super) type File = (&'static str, &'static str);
+
+/// Files of every app.
+const SHARED: &[File] =
+    &[("aegis.toml", include_str!("aegis.toml")), (".gitignore", include_str!("gitignore"))];
+/// Files of an app without code.
+const TOML: &[File] =
+    &[("README.md", include_str!("toml.md")), ("modules/@NAME@/module.toml", include_str!("module.toml"))];
+/// The manifest of a module that is a component.
+const MANIFEST: &[File] = &[("modules/@NAME@/aegis.module.json", include_str!("aegis.module.json"))];
+/// The contract, so that what builds modules stands alone.
+pub(super) const CONTRACT: &[File] = &[
+    ("sdk/wit/guest.wit", include_str!("../../../wit/guest.wit")),
+    ("sdk/wit/host.wit", include_str!("../../../wit/host.wit")),
+    ("sdk/wit/spec.wit", include_str!("../../../wit/spec.wit")),
+    ("sdk/wit/types.wit", include_str!("../../../wit/types.wit")),
+    ("sdk/wit/worlds.wit", include_str!("../../../wit/worlds.wit")),
+];
+/// A model in JavaScript, and what builds it.
+const JAVASCRIPT: &[File] = &[
+    ("README.md", include_str!("js.md")),
+    ("sources/@NAME@.js", include_str!("model.js")),
+    ("sdk/build.mjs", include_str!("../../../sdk/js/build.mjs")),
+    ("sdk/model.d.ts", include_str!("../../../sdk/js/model.d.ts")),
+    ("sdk/model.js", include_str!("../../../sdk/js/model.js")),
+    ("sdk/package-lock.json", include_str!("../../../sdk/js/package-lock.json")),
+    ("sdk/package.json", include_str!("../../../sdk/js/package.json")),
+    ("sdk/world.wit", include_str!("../../../sdk/js/world.wit")),
+];
+/// A model in Rust, and the crate that it depends on.
+pub(super) const RUST: &[File] = &[
+    ("README.md", include_str!("rust.md")),
+    ("sources/Cargo.toml", include_str!("cargo.toml")),
+    ("sources/src/lib.rs", include_str!("model.rs")),
+    ("sdk/Cargo.toml", include_str!("../../../sdk/rust/Cargo.toml")),
+    ("sdk/src/command.rs", include_str!("../../../sdk/rust/src/command.rs")),
+    ("sdk/src/documents.rs", include_str!("../../../sdk/rust/src/documents.rs")),
+    ("sdk/src/entity.rs", include_str!("../../../sdk/rust/src/entity.rs")),
+    ("sdk/src/exports.rs", include_str!("../../../sdk/rust/src/exports.rs")),
+    ("sdk/src/field.rs", include_str!("../../../sdk/rust/src/field.rs")),
+    ("sdk/src/host.rs", include_str!("../../../sdk/rust/src/host.rs")),
+    ("sdk/src/lib.rs", include_str!("../../../sdk/rust/src/lib.rs")),
+    ("sdk/src/log.rs", include_str!("../../../sdk/rust/src/log.rs")),
+    ("sdk/src/model.rs", include_str!("../../../sdk/rust/src/model.rs")),
+    ("sdk/src/refusal.rs", include_str!("../../../sdk/rust/src/refusal.rs")),
+];
+/// A model in Python, and what builds it.
+pub(super) const PYTHON: &[File] = &[
+    ("README.md", include_str!("python.md")),
+    ("sources/model.py", include_str!("model.py")),
+    ("sdk/build.py", include_str!("../../../sdk/python/build.py")),
+    ("sdk/requirements.txt", include_str!("../../../sdk/python/requirements.txt")),
+    ("sdk/world.wit", include_str!("../../../sdk/python/world.wit")),
+    ("sdk/aegis_module/__init__.py", include_str!("../../../sdk/python/aegis_module/__init__.py")),
+    ("sdk/aegis_module/documents.py", include_str!("../../../sdk/python/aegis_module/documents.py")),
+    ("sdk/aegis_module/entity.py", include_str!("../../../sdk/python/aegis_module/entity.py")),
+    ("sdk/aegis_module/exports.py", include_str!("../../../sdk/python/aegis_module/exports.py")),
+    ("sdk/aegis_module/field.py", include_str!("../../../sdk/python/aegis_module/field.py")),
+    ("sdk/aegis_module/host.py", include_str!("../../../sdk/python/aegis_module/host.py")),
+    ("sdk/aegis_module/log.py", include_str!("../../../sdk/python/aegis_module/log.py")),
+    ("sdk/aegis_module/model.py", include_str!("../../../sdk/python/aegis_module/model.py")),
+    ("sdk/aegis_module/refusal.py", include_str!("../../../sdk/python/aegis_module/refusal.py")),
+];
+
+/// The files of an app in a language, in groups.
+pub(super) fn of(language: Language) -> Vec<&'static [File]> {
+    match language {
+        Language::Toml => vec![SHARED, TOML],
+        Language::JavaScript => vec![SHARED, MANIFEST, JAVASCRIPT, CONTRACT],
+        Language::Rust => vec![SHARED, MANIFEST, RUST, CONTRACT],
+        Language::Python => vec![SHARED, MANIFEST, PYTHON, CONTRACT],
+    }
+}

@@ -1,0 +1,35 @@
+//! What the host tells a module.
+
+use serde_json::Value;
+
+use crate::bindings::aegis::module::{clock, config, random};
+
+/// A setting of this module by JSON Pointer (RFC 6901), such as `/greeting`; nothing when it is not set.
+#[must_use]
+pub fn setting(pointer: &str) -> Option<Value> {
+    config::get_json(pointer).and_then(|text| serde_json::from_str(&text).ok())
+}
+
+/// The time, milliseconds since 1970.
+#[must_use]
+pub fn now_ms() -> u64 {
+    clock::now()
+}
+
+/// Milliseconds that this call may still take.
+#[must_use]
+pub fn time_left_ms() -> u32 {
+    clock::remaining_ms()
+}
+
+/// Whether the caller went away, so that the answer is not wanted any more.
+#[must_use]
+pub fn is_cancelled() -> bool {
+    clock::cancelled()
+}
+
+/// A new UUID.
+#[must_use]
+pub fn new_id() -> String {
+    random::uuid()
+}
