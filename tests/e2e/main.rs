@@ -10,6 +10,7 @@ mod config;
 mod crash;
 mod crash_loop;
 mod crud;
+mod dev;
 mod drain;
 mod durability;
 mod errors;
