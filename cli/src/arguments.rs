@@ -38,6 +38,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run the app in DIR until it is stopped
     Run(RunArguments),
+    /// Run the app in DIR while it is worked on: what changes is built and brought into force at once
+    Dev(AppArguments),
     /// Report every mistake in the configuration and modules of the app in DIR, without running it
     Check(AppArguments),
     /// Begin something new

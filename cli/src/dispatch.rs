@@ -12,7 +12,7 @@ use clap::{Parser, error::ErrorKind};
 
 use crate::{
     arguments::{Arguments, Command, LogsCommand, NewCommand, absolute},
-    check, compile, data, look, new, operate,
+    check, compile, data, dev, look, new, operate,
     output::{self, Form},
     roles, run, run_command,
 };
@@ -37,6 +37,7 @@ fn carry_out(arguments: Arguments) -> u8 {
     let environment = environment::collect(std::env::vars_os());
     let (host, request) = match arguments.command {
         Command::Run(app) => return run::run(app, &environment, form),
+        Command::Dev(app) => return dev::dev(app, &environment),
         Command::Check(app) => return check::check(&app.absolute(), &environment, form),
         Command::New(NewCommand::Model(arguments)) => return new::model(&arguments),
         Command::Call(arguments) => return run_command::run(&arguments, form),

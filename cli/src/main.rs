@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod compile;
 mod data;
+mod dev;
 mod dispatch;
 mod logging;
 mod look;

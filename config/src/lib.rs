@@ -13,6 +13,7 @@
 //! Nothing else in the host looks at files, flags or variables, and nothing changes a [`Config`] once it is resolved:
 //! a change comes into force with the next generation.
 
+mod builds;
 mod defaults;
 mod error;
 mod flags;

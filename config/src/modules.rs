@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use toml::Value;
 
 use crate::{
+    builds::{self, Builds},
     error::{ConfigError, Place},
     found::Found,
     kind::{Count, Kind, Reading, Size, Time},
@@ -38,7 +39,7 @@ pub(crate) fn take(
     mistakes: &mut Vec<ConfigError>,
 ) -> BTreeMap<String, ModuleTerms> {
     let mut modules = BTreeMap::<String, ModuleTerms>::new();
-    let mut sources = Sources::default();
+    let (mut sources, mut builds) = (Sources::default(), Builds::default());
     let prefix = format!("{SECTION}.");
     for (key, written) in raw.extract_if(.., |key, _| key == SECTION || key.starts_with(&prefix)) {
         let path = key.strip_prefix(&prefix).unwrap_or_default();
@@ -49,6 +50,8 @@ pub(crate) fn take(
         } else if let Some((name, limit)) = path.rsplit_once(".limits.") {
             let limits = &mut modules.entry(name.to_owned()).or_default().limits;
             read_limit(limit, written, limits, mistakes);
+        } else if let Some((name, part)) = builds::part_of(path) {
+            builds.add(name, part, written, mistakes);
         } else if let Some((name, part)) = sources::part_of(path) {
             sources.add(name, part, written, mistakes);
         } else if !is_empty_table(&written.found) {
@@ -59,6 +62,9 @@ pub(crate) fn take(
     }
     for (name, source) in sources.finish(app_dir, mistakes) {
         modules.entry(name).or_default().source = Some(source);
+    }
+    for (name, build) in builds.finish(app_dir, mistakes) {
+        modules.entry(name).or_default().build = Some(build);
     }
     modules
 }

@@ -78,6 +78,18 @@ pub struct ModuleTerms {
     /// Where its team publishes it; otherwise it is in the folder of modules.
     #[serde(default)]
     pub source: Option<ModuleSource>,
+    /// How it is built while it is worked on; only `aegis dev` does.
+    #[serde(default)]
+    pub build: Option<ModuleBuild>,
+}
+
+/// How a module is built while it is worked on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleBuild {
+    /// A command for the shell, run in the app folder.
+    pub command: String,
+    /// Folders with what it is built from, absolute: it is built anew when something in them changes.
+    pub watch: Vec<PathBuf>,
 }
 
 /// Where a module is published.

@@ -54,18 +54,26 @@ enum Scope {
 impl Watch {
     /// Begins to watch.
     pub fn start(config: &Config) -> Result<Self, SupervisorError> {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
-            .map_err(|error| SupervisorError::os("creating a file watch", error))?;
-        let mut watch = Self {
-            inotify,
-            folders: BTreeMap::new(),
-            app_dir: config.app_dir.clone(),
-            modules_dir: config.modules_dir.clone(),
-            due_ms: None,
-        };
+        let mut watch = Self::empty(config.app_dir.clone(), config.modules_dir.clone())?;
         watch.add(Folder { path: watch.app_dir.clone(), scope: Scope::Configuration })?;
         watch.add_tree(&config.modules_dir);
         Ok(watch)
+    }
+
+    /// Begins to watch folders that belong to no app, with all that is in them.
+    pub fn start_on(folders: &[PathBuf]) -> Result<Self, SupervisorError> {
+        let mut watch = Self::empty(PathBuf::new(), PathBuf::new())?;
+        for folder in folders {
+            watch.add(Folder { path: folder.clone(), scope: Scope::Modules })?;
+            watch.add_tree(folder);
+        }
+        Ok(watch)
+    }
+
+    fn empty(app_dir: PathBuf, modules_dir: PathBuf) -> Result<Self, SupervisorError> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
+            .map_err(|error| SupervisorError::os("creating a file watch", error))?;
+        Ok(Self { inotify, folders: BTreeMap::new(), app_dir, modules_dir, due_ms: None })
     }
 
     /// Whether it watches what `config` says.
@@ -222,6 +230,18 @@ mod tests {
         assert!(noticed(&mut watch, || fs::write(deep.join("a"), "x").unwrap()));
         assert!(noticed(&mut watch, || fs::remove_dir_all(config.modules_dir.join("order")).unwrap()));
         assert!(noticed(&mut watch, || fs::create_dir(config.modules_dir.join("order")).unwrap()));
+    }
+
+    #[test]
+    fn folders_outside_of_an_app_are_watched_too() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory.path().join("src/deep")).unwrap();
+        let mut watch = Watch::start_on(&[directory.path().join("src")]).unwrap();
+        let write = |path: &str| fs::write(directory.path().join(path), "x").unwrap();
+        assert!(noticed(&mut watch, || write("src/a.js")));
+        assert!(noticed(&mut watch, || write("src/deep/b.js")));
+        assert!(!noticed(&mut watch, || write("other")));
+        assert!(Watch::start_on(&[directory.path().join("nowhere")]).is_err());
     }
 
     #[test]

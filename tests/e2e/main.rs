@@ -12,6 +12,7 @@ mod crash;
 mod crash_loop;
 mod crud;
 mod deploy;
+mod dev;
 mod drain;
 mod durability;
 mod errors;

@@ -32,6 +32,8 @@ fn help_shows_what_a_person_may_do() {
 
     Commands:
       run          Run the app in DIR until it is stopped
+      dev          Run the app in DIR while it is worked on: what changes is built and brought into
+                   force at once
       check        Report every mistake in the configuration and modules of the app in DIR, without
                    running it
       new          Begin something new
