@@ -220,7 +220,9 @@ impl<'a> Dev<'a> {
         let words = match outcome {
             Ok(Some(Verdict::Done)) => format!("in force after {took_ms} ms"),
             Ok(Some(Verdict::Unchanged)) => "nothing has changed".to_owned(),
-            Ok(Some(Verdict::Rejected { reasons })) => format!("rejected: {}", reasons.join("; ")),
+            Ok(Some(Verdict::Rejected { reasons } | Verdict::Incompatible { reasons })) => {
+                format!("rejected: {}", reasons.join("; "))
+            }
             Ok(Some(Verdict::RolledBack { reason })) => format!("rolled back: {reason}"),
             Ok(Some(Verdict::Superseded)) => "superseded by another".to_owned(),
             Ok(None) => "no verdict".to_owned(),
