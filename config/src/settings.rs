@@ -98,8 +98,11 @@ pub struct ModuleSource {
     /// `https:`, or `http:` to a loopback address. Ends in `/` (a folder with a manifest and the component beside it) or
     /// in `.wasm` (the component; then the digest is known).
     pub url: String,
-    /// Branch, tag or commit, when the address is one of the contents API of a git host.
+    /// Branch, tag or commit, when the address is one of the contents API of a git host; tag or digest in a registry.
     pub reference: Option<String>,
+    /// Whether the address is one of the API of a registry (OCI distribution), and names a repository.
+    #[serde(default)]
+    pub is_registry: bool,
     /// Which of the versions that are published there may be chosen, as Cargo writes such ranges; otherwise there is one.
     #[serde(default)]
     pub version: Option<String>,

@@ -25,6 +25,12 @@ const PARTS: [(&str, Part); 6] = [
 ];
 /// What stands in front of a place in a repository.
 const GITHUB: &str = "github:";
+/// What stands in front of a place in a registry.
+const OCI: &str = "oci://";
+/// What stands in front of a digest instead of a tag.
+const OCI_DIGEST: &str = "sha256:";
+/// Longest tag, bytes.
+const TAG_BYTES_MAX: usize = 128;
 /// The API of the git host when no other is named.
 const GITHUB_API: &str = "https://api.github.com/";
 /// Longest address, bytes.
@@ -69,7 +75,9 @@ impl Sources {
         };
         let value = written.found.text().and_then(|text| match part {
             Part::Address => {
-                let is_right = is_address(text) || in_repository(text, GITHUB_API).is_some();
+                let is_right = is_address(text)
+                    || in_repository(text, GITHUB_API).is_some()
+                    || in_registry(text).is_some();
                 is_right.then(|| text.to_owned())
             }
             Part::Version => VersionReq::parse(text).is_ok().then(|| text.to_owned()),
@@ -109,10 +117,12 @@ impl Sources {
             };
             let api = parts.remove(&Part::Api);
             let asked = api.as_ref().map_or(GITHUB_API, |(_, api)| api.as_str());
-            let (url, reference) = match (in_repository(&address, asked), &api) {
-                (Some((url, reference)), _) => (url, Some(reference)),
-                (None, None) => (address, None),
-                (None, Some((place, _))) => {
+            let registry = in_registry(&address);
+            let is_registry = registry.is_some();
+            let (url, reference) = match (in_repository(&address, asked).or(registry), &api) {
+                (Some((url, reference)), api) if api.is_none() || !is_registry => (url, reference),
+                (Some(_) | None, None) => (address, None),
+                (_, Some((place, _))) => {
                     let (place, found) = (place.clone(), format!("the source {address:?} beside it"));
                     let expected = format!("one that begins with {GITHUB}");
                     mistakes.push(ConfigError::Value { place, found, expected });
@@ -135,9 +145,16 @@ impl Sources {
                 }
                 version => version.map(|(_, range)| range),
             };
+            if is_registry && reference.is_some() == version.is_some() {
+                let found =
+                    if version.is_some() { "a tag and a version" } else { "neither a tag nor a version" };
+                let expected = format!("{OCI}HOST/NAME:TAG, or version beside {OCI}HOST/NAME");
+                mistakes.push(ConfigError::Value { place, found: found.to_owned(), expected });
+                continue;
+            }
             let token_file =
                 parts.remove(&Part::TokenFile).map(|(_, path)| app_dir.join(path).components().collect());
-            sources.insert(name, ModuleSource { url, reference, version, sha256, token_file });
+            sources.insert(name, ModuleSource { url, reference, is_registry, version, sha256, token_file });
         }
         sources
     }
@@ -149,15 +166,21 @@ impl ModuleSource {
     /// # Errors
     /// What was found and what is expected.
     pub fn read(address: &str, sha256: Option<&str>) -> Result<Self, String> {
-        let (url, reference) = match in_repository(address, GITHUB_API) {
-            Some((url, reference)) => (url, Some(reference)),
+        let registry = in_registry(address);
+        let is_registry = registry.is_some();
+        let (url, reference) = match in_repository(address, GITHUB_API).or(registry) {
+            Some(found) => found,
             None if is_address(address) => (address.to_owned(), None),
             None => return Err(format!("found {address:?}, expected {}", address_expected())),
         };
+        if is_registry && reference.is_none() {
+            return Err(format!("found {address:?} without a tag, expected {OCI}HOST/NAME:TAG"));
+        }
         if url.ends_with(".wasm") && sha256.is_none() {
             return Err(format!("found {address:?} alone, expected its sha256 as well"));
         }
-        Ok(Self { url, reference, sha256: sha256.map(str::to_owned), token_file: None, version: None })
+        let sha256 = sha256.map(str::to_owned);
+        Ok(Self { url, reference, is_registry, sha256, token_file: None, version: None })
     }
 }
 
@@ -166,7 +189,7 @@ fn is_about(mistake: &ConfigError, key: &str) -> bool {
 }
 
 fn address_expected() -> String {
-    "https://HOST/PATH/ (a folder), https://HOST/PATH.wasm or github:OWNER/REPOSITORY/PATH@BRANCH, without user, query and fragment; http: only with a loopback address such as 127.0.0.1"
+    "https://HOST/PATH/ (a folder), https://HOST/PATH.wasm, github:OWNER/REPOSITORY/PATH@BRANCH or oci://HOST/NAME:TAG, without user, query and fragment; http: only with a loopback address such as 127.0.0.1"
         .to_owned()
 }
 
@@ -177,7 +200,7 @@ fn digest(text: &str) -> Option<String> {
 }
 
 /// Address and reference of `github:OWNER/REPOSITORY/PATH@BRANCH`.
-fn in_repository(text: &str, api: &str) -> Option<(String, String)> {
+fn in_repository(text: &str, api: &str) -> Option<(String, Option<String>)> {
     let (place, reference) = text.strip_prefix(GITHUB)?.rsplit_once('@')?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     let is_path =
@@ -191,7 +214,42 @@ fn in_repository(text: &str, api: &str) -> Option<(String, String)> {
         None => String::new(),
     };
     let url = format!("{api}repos/{owner}/{repository}/contents/{end}");
-    (is_right && text.len() <= URL_BYTES_MAX).then(|| (url, reference.to_owned()))
+    (is_right && text.len() <= URL_BYTES_MAX).then(|| (url, Some(reference.to_owned())))
+}
+
+/// Address and tag or digest of `oci://HOST/NAME:TAG`. A registry on this machine is spoken to without TLS.
+fn in_registry(text: &str) -> Option<(String, Option<String>)> {
+    let (authority, place) = text.strip_prefix(OCI)?.split_once('/')?;
+    let (name, reference) = match (place.split_once('@'), place.split_once(':')) {
+        (Some((name, digest)), _) => (name, Some(digest)),
+        (None, Some((name, tag))) => (name, Some(tag)),
+        (None, None) => (place, None),
+    };
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte);
+    let is_segment = |part: &str| {
+        part.bytes().all(plain)
+            && part.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && part.ends_with(|last: char| last.is_ascii_alphanumeric())
+    };
+    let is_tag = |tag: &str| {
+        (1..=TAG_BYTES_MAX).contains(&tag.len())
+            && !tag.starts_with(['.', '-'])
+            && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+    };
+    let is_reference = |text: &str| match text.strip_prefix(OCI_DIGEST) {
+        Some(hexadecimal) => digest(hexadecimal).is_some_and(|lower| lower == hexadecimal),
+        None => is_tag(text) && !place.contains('@'),
+    };
+    let is_name = !name.is_empty() && name.split('/').all(is_segment);
+    let scheme = if is_loopback(split_port(authority).0) { "http" } else { "https" };
+    let url = format!("{scheme}://{authority}/v2/{name}/");
+    (is_name && reference.is_none_or(is_reference) && is_address(&url))
+        .then(|| (url, reference.map(str::to_owned)))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    bare.unwrap_or(host).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Nothing clever: an address that is read in two ways by two readers is none.
@@ -293,9 +351,61 @@ mod tests {
         assert_eq!((read.url.as_str(), read.sha256), ("https://a.example/x.wasm", Some(digest)));
         let read = ModuleSource::read("github:team/modules/order@main", None).unwrap();
         assert_eq!(read.reference.as_deref(), Some("main"));
-        for address in ["https://a.example/x.wasm", "http://a.example/", "order", ""] {
+        let read = ModuleSource::read("oci://a.example/order:1.4.0", None).unwrap();
+        assert_eq!((read.reference.as_deref(), read.is_registry), (Some("1.4.0"), true));
+        for address in ["https://a.example/x.wasm", "http://a.example/", "oci://a.example/order", "order", ""]
+        {
             assert!(ModuleSource::read(address, None).unwrap_err().starts_with("found "), "{address}");
         }
+    }
+
+    #[test]
+    fn a_name_in_a_registry_is_an_address_of_its_api() {
+        let digest = format!("sha256:{}", "a1".repeat(32));
+        let (sources, mistakes) = sources(&format!(
+            "[modules.a]\nsource = \"oci://registry.example/team/order:1.4.0\"\n\
+             [modules.b]\nsource = \"oci://127.0.0.1:5000/order@{digest}\"\n\
+             [modules.c]\nsource = \"oci://registry.example:8443/a/b-c/d_e\"\nversion = \"^1\"\n",
+        ));
+        assert_eq!(mistakes, "");
+        let source = |name: &str| sources[name].clone().unwrap();
+        assert_eq!(source("a").url, "https://registry.example/v2/team/order/");
+        assert_eq!(source("a").reference.as_deref(), Some("1.4.0"));
+        assert_eq!(source("b").url, "http://127.0.0.1:5000/v2/order/");
+        assert_eq!(source("b").reference, Some(digest));
+        assert_eq!(source("c").url, "https://registry.example:8443/v2/a/b-c/d_e/");
+        assert_eq!((source("c").reference, source("c").version.as_deref()), (None, Some("^1")));
+        assert!(sources.values().flatten().all(|source| source.is_registry));
+        for address in [
+            "oci://registry.example",
+            "oci://registry.example/",
+            "oci:///order:1",
+            "oci://registry.example/Order:1",
+            "oci://registry.example/a//b:1",
+            "oci://registry.example/../b:1",
+            "oci://registry.example/a:",
+            "oci://registry.example/a:b:c",
+            "oci://registry.example/a@1.0",
+            "oci://registry.example/a@sha256:12",
+            "oci://registry.example/a:1?x",
+            "oci://user:word@registry.example/a:1",
+        ] {
+            assert_eq!(in_registry(address), None, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_place_in_a_registry_has_either_a_tag_or_a_range() {
+        let (_, mistakes) = sources(
+            "[modules.a]\nsource = \"oci://a.example/x:1\"\nversion = \"^1\"\n\
+             [modules.b]\nsource = \"oci://a.example/x\"\n\
+             [modules.c]\nsource = \"oci://a.example/x:1\"\napi = \"https://b.example/\"\n",
+        );
+        insta::assert_snapshot!(mistakes, @r#"
+        aegis.toml:2: modules.a.source: found a tag and a version, expected oci://HOST/NAME:TAG, or version beside oci://HOST/NAME
+        aegis.toml:5: modules.b.source: found neither a tag nor a version, expected oci://HOST/NAME:TAG, or version beside oci://HOST/NAME
+        aegis.toml:8: modules.c.api: found the source "oci://a.example/x:1" beside it, expected one that begins with github:
+        "#);
     }
 
     #[test]
@@ -312,7 +422,7 @@ mod tests {
         insta::assert_snapshot!(mistakes, @r#"
         aegis.toml:9: modules.c.version: found "newest", expected a range of versions such as "^1.2"
         aegis.toml:13: modules.d.version: found "1" beside the component "https://a.example/x.wasm", expected it beside a folder with an aegis.index.json
-        aegis.toml:15: modules.e.version: found no source beside it, expected https://HOST/PATH/ (a folder), https://HOST/PATH.wasm or github:OWNER/REPOSITORY/PATH@BRANCH, without user, query and fragment; http: only with a loopback address such as 127.0.0.1
+        aegis.toml:15: modules.e.version: found no source beside it, expected https://HOST/PATH/ (a folder), https://HOST/PATH.wasm, github:OWNER/REPOSITORY/PATH@BRANCH or oci://HOST/NAME:TAG, without user, query and fragment; http: only with a loopback address such as 127.0.0.1
         "#);
     }
 
@@ -367,12 +477,12 @@ mod tests {
         assert!(sources.values().filter(|source| source.is_some()).count() <= 2, "{sources:?}");
         insta::assert_snapshot!(mistakes, @r#"
         aegis.toml:5: modules.b.sha256: found "abc", expected 64 hexadecimal digits
-        aegis.toml:4: modules.b.source: found "http://a.example/", expected https://HOST/PATH/ (a folder), https://HOST/PATH.wasm or github:OWNER/REPOSITORY/PATH@BRANCH, without user, query and fragment; http: only with a loopback address such as 127.0.0.1
+        aegis.toml:4: modules.b.source: found "http://a.example/", expected https://HOST/PATH/ (a folder), https://HOST/PATH.wasm, github:OWNER/REPOSITORY/PATH@BRANCH or oci://HOST/NAME:TAG, without user, query and fragment; http: only with a loopback address such as 127.0.0.1
         aegis.toml:6: modules.b.token-file: found 7, expected the path of a file with a token
         aegis.toml:12: modules.d.token_file: found the key a second time, expected it once: it is "x" already
         aegis.toml:18: modules.f.api: found "https://b.example", expected the address of a git host's API that ends in /, such as https://HOST/api/v3/
         aegis.toml:2: modules.a.source: found "https://a.example/x.wasm" alone, expected sha256 beside it, or the folder with its aegis.module.json, which has one
-        aegis.toml:8: modules.c.token-file: found no source beside it, expected https://HOST/PATH/ (a folder), https://HOST/PATH.wasm or github:OWNER/REPOSITORY/PATH@BRANCH, without user, query and fragment; http: only with a loopback address such as 127.0.0.1
+        aegis.toml:8: modules.c.token-file: found no source beside it, expected https://HOST/PATH/ (a folder), https://HOST/PATH.wasm, github:OWNER/REPOSITORY/PATH@BRANCH or oci://HOST/NAME:TAG, without user, query and fragment; http: only with a loopback address such as 127.0.0.1
         aegis.toml:15: modules.e.api: found the source "https://a.example/" beside it, expected one that begins with github:
         "#);
     }

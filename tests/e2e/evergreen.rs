@@ -91,3 +91,19 @@ fn a_source_that_is_away_is_told_once_and_what_it_last_published_goes_on() {
     assert_eq!(by(&cluster), "1.0.0");
     assert!(!cluster.log().contains("reload (job"), "{}", cluster.log());
 }
+
+#[test]
+fn a_tag_of_a_registry_is_followed_and_a_layer_of_another_module_is_not() {
+    let publisher = Publisher::start();
+    let (one, two) = (stamping("1.0.0"), stamping("1.0.1"));
+    publisher.push("team/note", "stable", &one, &one);
+    let source = format!("[modules.note]\nsource = \"{}:stable\"", publisher.registry("team/note"));
+    let app = App::default().settings("[reload]\npoll = \"1s\"\ncanary_time = \"100ms\"").settings(&source);
+    let cluster = Cluster::start(app, 1);
+    assert_eq!(by(&cluster), "1.0.0");
+    publisher.push("team/note", "stable", &stamping("6.6.6"), &two);
+    eventually("the strange layer is refused", PATIENCE, || cluster.log().contains("AEGIS-M121"));
+    assert_eq!(by(&cluster), "1.0.0");
+    publisher.push("team/note", "stable", &two, &two);
+    served(&cluster, "1.0.1");
+}

@@ -85,6 +85,31 @@ impl Publisher {
         files.insert(format!("/{module}/aegis.index.json"), index.to_string().into_bytes());
     }
 
+    /// Where a module is in the registry that this server is as well.
+    #[must_use]
+    pub fn registry(&self, module: &str) -> String {
+        format!("oci://{}/{module}", self.address)
+    }
+
+    /// Pushes a component to the registry under a tag, with a manifest that is about `meant`.
+    pub fn push(&self, module: &str, tag: &str, component: &[u8], meant: &[u8]) {
+        let digest = |bytes: &[u8]| format!("{:x}", Sha256::digest(bytes));
+        let claim = json!({ "sha256": digest(meant), "size": meant.len() });
+        let about = json!({ "schema": "aegis.module/1", "component": claim }).to_string().into_bytes();
+        let layer = |media_type: &str, bytes: &[u8]| {
+            let digest = format!("sha256:{}", digest(bytes));
+            json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() })
+        };
+        let layers =
+            [layer("application/wasm", component), layer("application/vnd.aegis.module.v1+json", &about)];
+        let manifest = json!({ "schemaVersion": 2, "layers": layers }).to_string().into_bytes();
+        let mut files = locked(&self.files);
+        for blob in [component, &about] {
+            files.insert(format!("/v2/{module}/blobs/sha256:{}", digest(blob)), blob.to_owned());
+        }
+        files.insert(format!("/v2/{module}/manifests/{tag}"), manifest);
+    }
+
     /// How often a path was answered with this status.
     #[must_use]
     pub fn answered(&self, status: u16, path: &str) -> usize {

@@ -12,6 +12,7 @@ use std::{
 
 use aegis_config::{ModuleSource, ModuleTerms};
 use aegis_wasm::{Code, Diagnostic};
+use data_encoding::BASE64;
 use semver::Version;
 
 use super::{
@@ -29,6 +30,7 @@ mod index;
 mod kept;
 mod look;
 mod material;
+mod registry;
 #[cfg(test)]
 mod tests;
 
@@ -94,9 +96,9 @@ impl Sources {
         let origin = format!("modules.{}", published.name);
         let told = |mistakes: Vec<Diagnostic>| located(&origin, &mistakes);
         workshop.begin(&origin)?;
-        let token = token(published.source).map_err(told)?;
+        let authorization = authorization(published.source).map_err(told)?;
         let deadline = Instant::now() + self.times.total;
-        let mut fetching = Fetching::new(published.source, token.as_deref(), deadline);
+        let mut fetching = Fetching::new(published.source, authorization, deadline);
         let fetched = self.content(&mut fetching);
         let source = fetching.name();
         self.note(&source, &fetched, fetching.into_seen());
@@ -226,6 +228,15 @@ fn verify_version(read: &Read, chosen: &Version) -> Result<(), Vec<Diagnostic>> 
     }
     let message = format!("found a component that says it is version {found:?}, expected {chosen}");
     Err(vec![Diagnostic::new(Code::VersionDiffers, message)])
+}
+
+/// What a source is told about who asks. In registries, people have names and words instead of tokens.
+fn authorization(source: &ModuleSource) -> Result<Option<String>, Vec<Diagnostic>> {
+    let header = |token: String| match source.is_registry && token.contains(':') {
+        true => format!("Basic {}", BASE64.encode(token.as_bytes())),
+        false => format!("Bearer {token}"),
+    };
+    Ok(token(source)?.map(header))
 }
 
 /// The token for a source, if it asks for one.

@@ -59,7 +59,8 @@ pub(super) enum Failure {
 /// What is wanted.
 pub(super) struct Wanted<'a> {
     pub(super) url: &'a str,
-    pub(super) token: Option<&'a str>,
+    /// What the source wants to know about who asks, as the header has it.
+    pub(super) authorization: Option<&'a str>,
     /// The form it is wanted in, if there are several.
     pub(super) accept: Option<&'a str>,
     /// More bytes than that are refused.
@@ -67,6 +68,17 @@ pub(super) struct Wanted<'a> {
     /// When too many bytes come.
     pub(super) too_large: Code,
     pub(super) deadline: Instant,
+    /// Whether its digest is known, so that it may come from elsewhere.
+    pub(super) is_known: bool,
+}
+
+/// How a registry wants to be asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Challenge {
+    /// Where tokens are given.
+    pub(super) realm: String,
+    /// What the token is for.
+    pub(super) service: String,
 }
 
 /// What was got.
@@ -76,6 +88,8 @@ pub(super) struct Got {
     /// SHA-256, hexadecimal.
     pub(super) sha256: String,
     pub(super) marks: Marks,
+    /// Where more of it is (RFC 8288, `rel="next"`), as it is written.
+    pub(super) next: Option<String>,
 }
 
 /// What an answer says it can be recognised by (RFC 9110, section 8.8), if it does.
@@ -153,12 +167,32 @@ impl Client {
         self.follow(wanted, &Marks::default()).map(drop)
     }
 
+    /// How the source wants to be asked, if it wants to know who asks (RFC 6750, section 3).
+    pub(super) fn challenge(&self, wanted: &Wanted<'_>) -> Result<Option<Challenge>, Failure> {
+        let url: Uri = wanted.url.parse().map_err(|_| not_followed("an address that is none", "one"))?;
+        let answer = self.ask_patiently(&url, wanted, &Marks::default())?;
+        match answer.status() {
+            StatusCode::UNAUTHORIZED => {}
+            status if status.is_server_error() => return Err(refused(&answer, &url)),
+            // Whoever wants to know nothing need not even know the address.
+            _ => return Ok(None),
+        }
+        let header = answer.headers().get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
+        let challenge = header
+            .and_then(challenge)
+            .filter(|challenge| challenge.realm.starts_with("https://") || wanted.url.starts_with("http://"));
+        challenge.map(Some).ok_or_else(|| refused(&answer, &url))
+    }
+
     /// An answer with what is wanted in it.
     fn follow(&self, wanted: &Wanted<'_>, marks: &Marks) -> Result<Response<Body>, Failure> {
         let mut url: Uri = wanted.url.parse().map_err(|_| not_followed("an address that is none", "one"))?;
-        let mut redirects = 0;
+        let (mut redirects, mut is_elsewhere) = (0, false);
         loop {
-            let answer = self.ask_patiently(&url, wanted, marks)?;
+            let answer = match is_elsewhere {
+                true => self.ask_patiently(&url, &Wanted { authorization: None, ..*wanted }, marks)?,
+                false => self.ask_patiently(&url, wanted, marks)?,
+            };
             let status = answer.status();
             let is_same = status == StatusCode::NOT_MODIFIED && marks.are_there();
             if status == StatusCode::OK || is_same {
@@ -166,7 +200,15 @@ impl Client {
             }
             let location = answer.headers().get(header::LOCATION).filter(|_| status.is_redirection());
             let Some(location) = location else { return Err(refused(&answer, &url)) };
-            url = redirected(&url, location.to_str().unwrap_or_default())?;
+            let location = location.to_str().unwrap_or_default();
+            url = match redirected(&url, location) {
+                Err(_) if wanted.is_known && leads_safely(&url, location) => {
+                    // Whoever keeps the bytes of a registry need not know who asks.
+                    is_elsewhere = true;
+                    location.parse().map_err(|_| not_followed("a redirect to no address", "one"))?
+                }
+                within => within?,
+            };
             redirects += 1;
             if redirects > REDIRECTS_MAX {
                 let expected = format!("at most {REDIRECTS_MAX} redirects");
@@ -203,8 +245,8 @@ impl Client {
     fn ask(&self, url: &Uri, wanted: &Wanted<'_>, marks: &Marks) -> Result<Response<Body>, Error> {
         let left = wanted.deadline.saturating_duration_since(Instant::now());
         let mut request = self.agent.get(url);
-        if let Some(token) = wanted.token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        if let Some(authorization) = wanted.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
         }
         if let Some(accept) = wanted.accept {
             request = request.header(header::ACCEPT, accept);
@@ -226,7 +268,7 @@ impl Client {
             Failure::Wrong(Diagnostic::new(wanted.too_large, message))
         };
         let (head, body) = answer.into_parts();
-        let marks = Marks::of(&head.headers);
+        let (marks, next) = (Marks::of(&head.headers), next(&head.headers));
         let encoding = head.headers.get(header::CONTENT_ENCODING);
         if let Some(encoding) =
             encoding.filter(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
@@ -254,7 +296,7 @@ impl Client {
             hash.update(part);
             bytes.extend_from_slice(part);
         }
-        Ok(Got { bytes, sha256: format!("{:x}", hash.finalize()), marks })
+        Ok(Got { bytes, sha256: format!("{:x}", hash.finalize()), marks, next })
     }
 
     /// What it means that there is no answer.
@@ -342,6 +384,35 @@ fn redirected(from: &Uri, location: &str) -> Result<Uri, Failure> {
     let to: Uri = absolute.parse().map_err(|_| refused())?;
     let is_same = to.scheme() == from.scheme() && authority(&to).eq_ignore_ascii_case(authority(from));
     if is_same { Ok(to) } else { Err(refused()) }
+}
+
+/// Whether bytes whose digest is known may come from there: over TLS, or from a registry without.
+fn leads_safely(from: &Uri, location: &str) -> bool {
+    location.starts_with("https://") || (from.scheme_str() == Some("http") && location.starts_with("http://"))
+}
+
+/// Where more of a list is: `<address>; rel="next"`.
+fn next(headers: &HeaderMap) -> Option<String> {
+    let link = headers.get(header::LINK)?.to_str().ok()?;
+    let (address, relation) = link.strip_prefix('<')?.split_once('>')?;
+    (address.len() <= MARK_BYTES_MAX && relation.contains("rel=\"next\"")).then(|| address.to_owned())
+}
+
+/// What stands in `Bearer realm="…",service="…"`.
+fn challenge(header: &str) -> Option<Challenge> {
+    let (scheme, mut rest) = header.split_once(' ')?;
+    let (mut realm, mut service) = (None, String::new());
+    while let Some((name, quoted)) = rest.split_once("=\"") {
+        let (value, behind) = quoted.split_once('"')?;
+        match name.trim_matches([',', ' ']) {
+            "realm" => realm = Some(value.to_owned()),
+            "service" => value.clone_into(&mut service),
+            _ => {}
+        }
+        rest = behind;
+    }
+    let realm = realm.filter(|_| scheme.eq_ignore_ascii_case("bearer"))?;
+    Some(Challenge { realm, service })
 }
 
 fn authority(url: &Uri) -> &str {

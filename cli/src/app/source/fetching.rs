@@ -23,7 +23,8 @@ const LISTING: &str = "application/vnd.github+json";
 /// One module being fetched.
 pub(super) struct Fetching<'a> {
     source: &'a ModuleSource,
-    token: Option<&'a str>,
+    /// What the source wants to know about who asks.
+    authorization: Option<String>,
     deadline: Instant,
     /// What it had so far.
     seen: Vec<Seen>,
@@ -43,13 +44,13 @@ pub(super) struct Content {
 }
 
 /// A manifest that was fetched.
-struct Read {
-    manifest: Manifest,
+pub(super) struct Read {
+    pub(super) manifest: Manifest,
     /// As it came.
-    text: String,
+    pub(super) text: String,
     /// The folder that the component lies in, seen from the source.
-    folder: String,
-    chosen: Option<Version>,
+    pub(super) folder: String,
+    pub(super) chosen: Option<Version>,
 }
 
 /// What a component must be.
@@ -61,8 +62,25 @@ struct Expected {
 }
 
 impl<'a> Fetching<'a> {
-    pub(super) fn new(source: &'a ModuleSource, token: Option<&'a str>, deadline: Instant) -> Self {
-        Self { source, token, deadline, seen: Vec::new() }
+    pub(super) fn new(source: &'a ModuleSource, authorization: Option<String>, deadline: Instant) -> Self {
+        Self { source, authorization, deadline, seen: Vec::new() }
+    }
+
+    pub(super) fn source(&self) -> &'a ModuleSource {
+        self.source
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// What the source is told about who asks.
+    pub(super) fn authorization(&self) -> Option<&str> {
+        self.authorization.as_deref()
+    }
+
+    pub(super) fn authorize_with(&mut self, authorization: String) {
+        self.authorization = Some(authorization);
     }
 
     /// Where the module is published.
@@ -72,12 +90,22 @@ impl<'a> Fetching<'a> {
 
     /// What the source is called among those that are kept.
     pub(super) fn name(&self) -> String {
-        self.address(if self.source.version.is_some() { INDEX_FILE } else { "" })
+        match (self.source.is_registry, &self.source.version, &self.source.reference) {
+            (true, Some(_), _) => self.address("tags/list"),
+            (true, None, reference) => {
+                self.address(&format!("manifests/{}", reference.as_deref().unwrap_or_default()))
+            }
+            (false, Some(_), _) => self.address(INDEX_FILE),
+            (false, None, _) => self.address(""),
+        }
     }
 
     /// What the source has now.
     pub(super) fn content(&mut self, tools: &Tools) -> Result<Content, Vec<Failure>> {
         let source = self.source;
+        if source.is_registry {
+            return self.in_registry(tools);
+        }
         if let (false, Some(sha256)) = (source.url.ends_with('/'), &source.sha256) {
             let claim = ComponentClaim { sha256: Some(sha256.clone()), ..ComponentClaim::default() };
             let manifest = Manifest { component: claim, ..Manifest::default() };
@@ -114,10 +142,9 @@ impl<'a> Fetching<'a> {
             return Err(vec![refused]);
         }
         let url = &self.address("").replacen("/?ref=", "?ref=", 1);
-        let (token, deadline, accept) = (self.token, self.deadline, Some(LISTING));
-        let (bytes_max, too_large) = (INDEX_BYTES_MAX, Code::BadIndex);
-        let wanted = Wanted { url, token, accept, bytes_max, too_large, deadline };
-        let got = self.note(&wanted, tools.client.get(&wanted)).map_err(|failure| vec![failure])?;
+        let got = self
+            .get_at(tools, url, Some(LISTING), INDEX_BYTES_MAX, Code::BadIndex)
+            .map_err(|failure| vec![failure])?;
         index::parse_folders(&got.bytes).map_err(|told| wrong(Code::BadIndex, vec![told]))
     }
 
@@ -149,7 +176,12 @@ impl<'a> Fetching<'a> {
     }
 
     /// The component that a manifest is about: the one that is kept, or the one that is published.
-    fn component(&mut self, tools: &Tools, file: &str, read: Read) -> Result<Content, Vec<Failure>> {
+    pub(super) fn component(
+        &mut self,
+        tools: &Tools,
+        file: &str,
+        read: Read,
+    ) -> Result<Content, Vec<Failure>> {
         let Read { manifest, text, chosen, .. } = read;
         let fresh = Some(text);
         let expected = self
@@ -161,7 +193,7 @@ impl<'a> Fetching<'a> {
         let got = self.get(tools, file, expected.bytes_max, expected.too_large).map_err(|one| vec![one])?;
         // Whoever replaces a component says so in a manifest, or it is not the one that was meant and may yet come.
         let length = got.bytes.len() as u64;
-        if got.sha256 == expected.sha256 || !got.marks.are_there() {
+        if !self.source.is_registry && (got.sha256 == expected.sha256 || !got.marks.are_there()) {
             self.seen.pop();
         }
         if let Some(size) = manifest.component.size.filter(|size| *size != length) {
@@ -178,7 +210,7 @@ impl<'a> Fetching<'a> {
     /// What the component must be, before any of it is asked for.
     fn claim(&self, manifest: &Manifest) -> Result<Expected, Vec<Diagnostic>> {
         let claim = &manifest.component;
-        let is_folder = self.source.url.ends_with('/');
+        let is_folder = self.source.url.ends_with('/') && !self.source.is_registry;
         let missing = [
             ("component.path", claim.path.is_none()),
             ("component.sha256", claim.sha256.is_none()),
@@ -214,10 +246,37 @@ impl<'a> Fetching<'a> {
 
     /// Gets a file of the source.
     fn get(&mut self, tools: &Tools, file: &str, bytes_max: usize, too_large: Code) -> Result<Got, Failure> {
-        let (url, token, deadline) = (&self.address(file), self.token, self.deadline);
-        let accept = self.source.reference.as_ref().map(|_| RAW);
-        let wanted = Wanted { url, token, accept, bytes_max, too_large, deadline };
-        self.note(&wanted, tools.client.get(&wanted))
+        let is_raw = self.source.reference.is_some() && !self.source.is_registry;
+        self.get_as(tools, file, is_raw.then_some(RAW), bytes_max, too_large)
+    }
+
+    /// Gets a file of the source in this form.
+    pub(super) fn get_as(
+        &mut self,
+        tools: &Tools,
+        file: &str,
+        accept: Option<&str>,
+        bytes_max: usize,
+        too_large: Code,
+    ) -> Result<Got, Failure> {
+        self.get_at(tools, &self.address(file), accept, bytes_max, too_large)
+    }
+
+    fn get_at(
+        &mut self,
+        tools: &Tools,
+        url: &str,
+        accept: Option<&str>,
+        bytes_max: usize,
+        too_large: Code,
+    ) -> Result<Got, Failure> {
+        let authorization = self.authorization.clone();
+        let (authorization, deadline) = (authorization.as_deref(), self.deadline);
+        let is_known = is_blob(url) && self.source.is_registry;
+        let wanted = Wanted { url, authorization, accept, bytes_max, too_large, deadline, is_known };
+        let got = tools.client.get(&wanted);
+        // What is known by its digest does not change.
+        if is_known && got.is_ok() { got } else { self.note(&wanted, got) }
     }
 
     /// Notes what the source has, or has not.
@@ -239,7 +298,8 @@ impl<'a> Fetching<'a> {
 
     /// Where a file of the source is.
     fn address(&self, file: &str) -> String {
-        let query = self.source.reference.as_ref().map(|reference| format!("?ref={reference}"));
+        let reference = self.source.reference.as_ref().filter(|_| !self.source.is_registry);
+        let query = reference.map(|reference| format!("?ref={reference}"));
         format!("{}{file}{}", self.source.url, query.unwrap_or_default())
     }
 
@@ -261,7 +321,12 @@ impl<'a> Fetching<'a> {
     }
 }
 
+/// Whether it is the address of something that a registry knows by its digest.
+pub(super) fn is_blob(url: &str) -> bool {
+    url.contains("/blobs/sha256:")
+}
+
 /// An answer that will not do, for these reasons.
-fn wrong(code: Code, messages: Vec<String>) -> Vec<Failure> {
+pub(super) fn wrong(code: Code, messages: Vec<String>) -> Vec<Failure> {
     messages.into_iter().map(|message| Failure::Wrong(Diagnostic::new(code, message))).collect()
 }

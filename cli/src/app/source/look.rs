@@ -13,12 +13,12 @@ use aegis_domain::manifest::MANIFEST_BYTES_MAX;
 use aegis_wasm::{COMPONENT_BYTES_MAX, Code, Diagnostic};
 
 use super::{
-    CACHE_FOLDER,
+    CACHE_FOLDER, authorization,
     fetch::{Client, Failure, Times, Wanted},
-    fetching::Fetching,
+    fetching::{Fetching, is_blob},
     index::INDEX_BYTES_MAX,
     kept::{Kept, Seen},
-    origin_of, token,
+    origin_of,
 };
 
 /// What was found out about the sources.
@@ -74,33 +74,41 @@ struct Looking {
 impl Looking {
     fn has_changed(&mut self, source: &ModuleSource, total: Duration) -> Result<bool, Diagnostic> {
         let deadline = self.until.min(Instant::now() + total);
-        let token = token(source).map_err(first)?;
-        let name = Fetching::new(source, token.as_deref(), deadline).name();
-        let Some(seen) = self.kept.seen(&name) else { return Ok(true) };
+        let mut fetching = Fetching::new(source, authorization(source).map_err(first)?, deadline);
+        let Some(seen) = self.kept.seen(&fetching.name()) else { return Ok(true) };
         let at = origin_of(&source.url);
         if let Some(reason) = self.mute.get(at) {
             return Err(reason.clone());
         }
-        for seen in &seen {
-            match self.is_other(seen, token.as_deref(), deadline) {
-                Ok(false) => {}
-                Ok(true) => return Ok(true),
-                Err(Failure::Mute(reason)) => {
-                    self.mute.insert(at.to_owned(), reason.clone());
-                    return Err(reason);
-                }
-                Err(failure) => return Err(failure.into_diagnostic()),
+        match self.has_other(&mut fetching, &seen) {
+            Err(Failure::Mute(reason)) => {
+                self.mute.insert(at.to_owned(), reason.clone());
+                Err(reason)
+            }
+            other => other.map_err(Failure::into_diagnostic),
+        }
+    }
+
+    fn has_other(&self, fetching: &mut Fetching<'_>, seen: &[Seen]) -> Result<bool, Failure> {
+        if fetching.source().is_registry {
+            fetching.authorize(&self.client)?;
+        }
+        for seen in seen {
+            if self.is_other(seen, fetching)? {
+                return Ok(true);
             }
         }
         Ok(false)
     }
 
     /// Whether something else is there than what was seen.
-    fn is_other(&self, seen: &Seen, token: Option<&str>, deadline: Instant) -> Result<bool, Failure> {
+    fn is_other(&self, seen: &Seen, fetching: &Fetching<'_>) -> Result<bool, Failure> {
         let small = MANIFEST_BYTES_MAX.max(INDEX_BYTES_MAX);
         let bytes_max = if seen.url.contains(".wasm") { COMPONENT_BYTES_MAX } else { small };
         let (url, accept, too_large) = (seen.url.as_str(), seen.accept.as_deref(), Code::TooLarge);
-        let wanted = Wanted { url, token, accept, bytes_max, too_large, deadline };
+        let (authorization, deadline, is_known) =
+            (fetching.authorization(), fetching.deadline(), is_blob(url));
+        let wanted = Wanted { url, authorization, accept, bytes_max, too_large, deadline, is_known };
         let answer = match &seen.sha256 {
             Some(sha256) => self
                 .client

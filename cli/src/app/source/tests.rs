@@ -104,11 +104,12 @@ fn hold(stream: &mut TcpStream) {
 fn get(url: &str, times: Times) -> Result<Got, Failure> {
     Client::new(times).get(&Wanted {
         url,
-        token: Some("s3cret"),
+        authorization: Some("Bearer s3cret"),
         accept: None,
         bytes_max: BYTES_MAX,
         too_large: Code::TooLarge,
         deadline: Instant::now() + times.total,
+        is_known: false,
     })
 }
 

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::*;
 use crate::app::{App, Compilation, Mistakes, load_app};
 
+mod registry;
 mod versions;
 
 type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
