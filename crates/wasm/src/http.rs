@@ -87,6 +87,7 @@ impl HttpService {
             model: String::new(),
             settings: serde_json::json!({}),
             limits: spec.limits,
+            generation: 0,
             log_budget: LogBudget::default(),
         };
         Ok(Self {
@@ -96,6 +97,15 @@ impl HttpService {
             linked: ProxyPre::new(linked).map_err(failed)?,
             places: Arc::new(Semaphore::new(spec.limits.instances_max.max(1) as usize)),
         })
+    }
+
+    /// The same as part of a generation with this number, before its first request.
+    #[must_use]
+    pub fn of_generation(mut self, number: u64) -> Self {
+        if let Some(owner) = Arc::get_mut(&mut self.owner) {
+            owner.generation = number;
+        }
+        self
     }
 
     /// Name of the service.
