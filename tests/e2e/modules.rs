@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aegis_guests::{Guest, splice, trap};
+use aegis_guests::{Guest, echo, spin, splice, trap};
 use aegis_harness::{App, Cluster, app, eventually, http, load::Plan};
 use serde_json::json;
 
@@ -126,4 +126,61 @@ fn a_component_answers_custom_routes_on_every_worker() {
     let burnt = client.post("labels/burn", &json!(1000));
     assert_eq!((burnt.status, burnt.header("content-type")), (200, Some("text/plain")), "{}", burnt.text());
     assert_eq!(client.post("labels/a/label", &json!({})).header("allow"), Some("GET, HEAD, OPTIONS"));
+}
+
+/// A note as the first version of its module knows it, with a name, or as the second does, with a title.
+fn notes(version: u32) -> Vec<u8> {
+    let spec = json!({"name": "note", "endpoint": "notes", "version": "1.0.0"});
+    let guest = Guest::model(spec).info("note", &format!("{version}.0.0"));
+    if version == 1 {
+        return guest.build();
+    }
+    let grown = splice("stored_data", "\"title\":\"grown\"").when_holds("stored_data", "\"name\"");
+    guest.hook("on-load", grown.then(echo("stored_data"))).build()
+}
+
+#[test]
+fn documents_of_an_older_shape_are_shown_in_the_new_one_after_a_reload() {
+    let cluster = Cluster::start(App::default().component("note", notes(1)), 2);
+    assert_eq!(cluster.client().post("notes", &json!({"id": "a", "name": "x"})).status, 201);
+    app::write_component(cluster.folder(), "note", &notes(2));
+    cluster.aegis_ok(&["reload"]);
+    for _ in 0..8 {
+        let client = cluster.client();
+        let read = client.get("notes/a");
+        assert_eq!(
+            (&read.json()["title"], read.header("etag")),
+            (&json!("grown"), Some("\"1\"")),
+            "{}",
+            read.text()
+        );
+        assert_eq!(client.get("notes?__select=title").json()[0]["title"], "grown");
+    }
+    let changed = cluster.client().patch("notes/a", &json!({"done": true})).json();
+    assert_eq!((&changed["title"], &changed["revision"]), (&json!("grown"), &json!(2)), "{changed}");
+}
+
+#[test]
+fn hooks_over_held_documents_have_their_say() {
+    let cluster = Cluster::start(App::default().component("todo", aegis_guests::held_todo().build()), 1);
+    let client = cluster.client();
+    let created = client.post("todos", &json!({"id": "a", "title": "x", "protected": true}));
+    assert_eq!((created.status, &created.json()["stamped"]), (201, &json!(true)), "{}", created.text());
+    assert_eq!(client.post("todos", &json!({"title": "forbidden"})).status, 422);
+    assert_eq!(client.patch("todos/a", &json!({"title": "y"})).json()["touched"], true);
+    assert_eq!(client.delete("todos/a").status, 409);
+}
+
+#[test]
+fn code_learns_the_number_of_its_generation() {
+    let counter = || aegis_guests::counter().lifecycle("drain", spin());
+    let cluster = Cluster::start(App::default().component("counter", counter().build()), 1);
+    assert_eq!(cluster.client().post("counters", &json!({"id": "a"})).status, 201);
+    let generation = || -> u64 {
+        cluster.client().post("counters/a/generation", &json!({})).text().parse().expect("a number")
+    };
+    let before = generation();
+    app::write_component(cluster.folder(), "counter", &counter().info("counter", "2.0.0").build());
+    cluster.aegis_ok(&["reload"]);
+    assert!(generation() > before, "drains that do not end keep no reload from ending");
 }

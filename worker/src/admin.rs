@@ -49,7 +49,7 @@ pub(crate) async fn answer(
             let view = if for_operators { host.config.operator_view() } else { host.config.public_view() };
             Ok(envelope.json(StatusCode::OK, &view))
         }
-        Place::Details => details::answer(host, query, envelope),
+        Place::Details => details::answer(host, query, envelope).await,
         Place::Reload => jobs::reload(host, query, envelope).await,
         Place::Job(job) => jobs::state(host, job, envelope).await,
         Place::Collection(_)

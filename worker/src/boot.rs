@@ -12,7 +12,7 @@ use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aegis_config::settings::Config;
@@ -45,6 +45,9 @@ use crate::{
 const BOOT_WATCH: Duration = Duration::from_secs(1);
 const WATCH_BEATS: u32 = 10;
 const DRAIN_WATCH: Duration = Duration::from_millis(50);
+
+/// Time that all code together has to release what it holds, when no request is left.
+const MODULES_DRAIN_TIME: Duration = Duration::from_millis(500);
 
 const EXIT_FINE: u8 = 0;
 const EXIT_BUG: u8 = 70;
@@ -176,7 +179,8 @@ fn assemble(handoff: &Handoff, control: Arc<ControlSocket>) -> Result<Parts, Boo
     let engine = host.engine.downgrade();
     let served = (&host.catalog, host.services.as_slice());
     let counters = (board, cell);
-    let modules = Modules::load(&host.config, served, generation.as_fd(), &bundle.code, &engine, counters)?;
+    let file = (handoff.generation, generation.as_fd());
+    let modules = Modules::load(&host.config, served, file, &bundle.code, &engine, counters)?;
     if let Some(modules) = modules {
         host.engine.adopt_modules(modules);
     }
@@ -252,6 +256,7 @@ async fn live(parts: Parts, store_path: PathBuf, mut signals: Signals) -> Result
     crew.threads.push(("the acceptor", acceptor.start().map_err(BootError::os("starting the acceptor"))?));
     host.supervisor.tell(&ToSupervisor::Ready)?;
     serve(&host, &shared.doorbell, &mut signals, &mut follower, &crew).await?;
+    host.engine.drain_modules(Instant::now() + MODULES_DRAIN_TIME).await;
     let _ = host.supervisor.tell(&ToSupervisor::Bye);
     Ok(())
 }

@@ -29,7 +29,7 @@ mod replay;
 
 use std::{
     sync::{Arc, OnceLock, Weak, atomic::Ordering},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use aegis_config::{Config, Limits};
@@ -138,6 +138,19 @@ impl Engine {
     /// Instances that the code of a model has in this worker.
     pub(crate) fn instances(&self, model: &Model) -> usize {
         self.modules().and_then(|modules| modules.of(model)).map_or(0, |module| module.instances())
+    }
+
+    /// What the code of a model says of itself: nothing when it is well, or has nothing to say.
+    pub(crate) async fn ailment(&self, model: &Model, deadline: Instant) -> Option<String> {
+        let modules = self.modules()?;
+        modules.ailment(modules.of(model)?, deadline).await
+    }
+
+    /// Lets all code release what it holds, once no request is left.
+    pub(crate) async fn drain_modules(&self, deadline: Instant) {
+        if let Some(modules) = self.modules() {
+            modules.drain(deadline).await;
+        }
     }
 
     /// Calls that run or wait on the CPU pool, if there is one.

@@ -8,6 +8,7 @@
 //! ```
 
 mod fault;
+mod life;
 mod measurements;
 mod route;
 mod services;
@@ -79,7 +80,7 @@ impl Modules {
     pub fn load(
         config: &Config,
         (catalog, specs): (&Arc<Catalog>, &[ServiceSpec]),
-        generation: BorrowedFd<'_>,
+        (number, generation): (u64, BorrowedFd<'_>),
         places: &[CodePlace],
         engine: &WeakEngine,
         (board, cell): (Board, Cell),
@@ -96,13 +97,15 @@ impl Modules {
         for model in with_code {
             let Some(code) = &model.spec().code else { continue };
             let place = (&file, place_of(&code.module, &code.digest, places)?);
-            let module = runtime.load(model.name(), code, place, Arc::clone(&services))?;
+            let module =
+                runtime.load(model.name(), code, place, Arc::clone(&services))?.of_generation(number);
             by_model.insert(model.name().to_owned(), Arc::new(module));
         }
         let mut http_services = Vec::with_capacity(specs.len());
         for spec in specs {
             let place = (&file, place_of(&spec.name, &spec.digest, places)?);
-            http_services.push(Arc::new(runtime.load_service(spec, place, Arc::clone(&services))?));
+            let service = runtime.load_service(spec, place, Arc::clone(&services))?;
+            http_services.push(Arc::new(service.of_generation(number)));
         }
         Ok(Some(Self { runtime, by_model, http_services, board, cell }))
     }

@@ -93,6 +93,16 @@ pub(crate) mod living {
     });
 }
 
+/// Export of state that is handed to the next version.
+pub(crate) mod handing {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "aegis:module/has-handover",
+        with: { "aegis:module/types": crate::contract::base::aegis::module::types },
+        exports: { default: async },
+    });
+}
+
 /// Export of custom routes.
 pub(crate) mod routing {
     wasmtime::component::bindgen!({

@@ -98,6 +98,7 @@ impl HttpService {
             model: String::new(),
             settings: serde_json::json!({}),
             limits: spec.limits,
+            generation: 0,
             log_budget: LogBudget::default(),
         };
         Ok(Self {
@@ -108,6 +109,15 @@ impl HttpService {
             places: Arc::new(Semaphore::new(spec.limits.instances_max.max(1) as usize)),
             waiting: Mutex::new(Vec::new()),
         })
+    }
+
+    /// The same as part of a generation with this number, before its first request.
+    #[must_use]
+    pub fn of_generation(mut self, number: u64) -> Self {
+        if let Some(owner) = Arc::get_mut(&mut self.owner) {
+            owner.generation = number;
+        }
+        self
     }
 
     /// Name of the service.

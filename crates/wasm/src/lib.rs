@@ -51,7 +51,7 @@ pub use http::{HttpService, ServiceBody, UploadError, Visit};
 pub use inspect::{COMPONENT_BYTES_MAX, kind_of};
 pub use kept::{KeptError, KeptFiles};
 pub use mapping::{CODE_ALIGNMENT, MappingError, SealedFile};
-pub use module::{CodePlace, Module};
+pub use module::{CodePlace, Drained, Handover, Module, Succession};
 pub use route::{RouteRequest, RouteResponse};
 pub use runtime::Runtime;
 pub use services::{Asker, Entity, Measure, Measurement, NoServices, Page, Search, Served, Services, Write};

@@ -1,5 +1,7 @@
 //! A module as a worker has it: mapped code, and instances that wait for calls.
 
+mod life;
+
 use std::{sync::Arc, time::Duration};
 
 use aegis_domain::code::{CodeLimits, CodeSpec};
@@ -8,9 +10,10 @@ use wasmtime::{
     component::{Instance, InstancePre},
 };
 
+pub use self::life::{Drained, Handover, Succession};
 use crate::{
     call::{Budget, Call, CallError, DEPTH_MAX, HARD_DEADLINE_SLACK, Refusal, RefusalCode},
-    contract::{Fault, commanding, documenting, hooking, living, routing, types},
+    contract::{Fault, commanding, documenting, handing, hooking, living, routing, types},
     documents,
     entry::{Answer, Entry},
     mapping::MappingError,
@@ -40,8 +43,12 @@ pub struct Module {
     document_hooks: Option<documenting::HasDocumentHooksIndices>,
     commands: Option<commanding::HasCommandsIndices>,
     life: Option<living::HasLifecycleIndices>,
+    handover: Option<handing::HasHandoverIndices>,
     routes: Option<routing::HasRoutesIndices>,
     pool: Pool,
+    /// SHA-256 of the component.
+    digest: String,
+    version: String,
 }
 
 /// An instance and what it exports.
@@ -51,6 +58,8 @@ pub(crate) struct Resident {
     document_hooks: Option<documenting::HasDocumentHooks>,
     commands: Option<commanding::HasCommands>,
     routes: Option<routing::HasRoutes>,
+    life: Option<living::HasLifecycle>,
+    handover: Option<handing::HasHandover>,
     calls: u64,
 }
 
@@ -66,12 +75,14 @@ impl Module {
         let document_hooks = documenting::HasDocumentHooksIndices::new(&linked).ok();
         let commands = commanding::HasCommandsIndices::new(&linked).ok();
         let life = living::HasLifecycleIndices::new(&linked).ok();
+        let handover = handing::HasHandoverIndices::new(&linked).ok();
         let routes = routing::HasRoutesIndices::new(&linked).ok();
         let owner = Owner {
             module: code.module.clone(),
             model: model.to_owned(),
             settings: code.settings.clone(),
             limits: code.limits,
+            generation: 0,
             log_budget: LogBudget::default(),
         };
         Ok(Self {
@@ -84,8 +95,20 @@ impl Module {
             document_hooks,
             commands,
             life,
+            handover,
             routes,
+            digest: code.digest.clone(),
+            version: code.version.clone(),
         })
+    }
+
+    /// The same as part of a generation with this number, before its first call.
+    #[must_use]
+    pub fn of_generation(mut self, number: u64) -> Self {
+        if let Some(owner) = Arc::get_mut(&mut self.owner) {
+            owner.generation = number;
+        }
+        self
     }
 
     /// Name that the module gives itself.
@@ -158,9 +181,9 @@ impl Module {
         let state = State::new(Arc::clone(&self.owner), Arc::clone(&self.services), budget);
         let mut store = state.into_store(&self.engine);
         let instance: Instance = self.linked.instantiate_async(&mut store).await?;
-        if let Some(life) = &self.life {
+        let life = self.life.as_ref().map(|life| life.load(&mut store, &instance)).transpose()?;
+        if let Some(life) = &life {
             let settings = self.owner.settings.to_string();
-            let life = life.load(&mut store, &instance)?;
             let begun = life.aegis_module_lifecycle().call_init(&mut store, &settings).await?;
             begun.map_err(|fault| wasmtime::Error::msg(format!("it refused to begin: {}", fault.message)))?;
         }
@@ -170,7 +193,9 @@ impl Module {
         let routes = self.routes.as_ref().map(|routes| routes.load(&mut store, &instance)).transpose()?;
         let document_hooks =
             self.document_hooks.as_ref().map(|hooks| hooks.load(&mut store, &instance)).transpose()?;
-        Ok(Resident { store, hooks, document_hooks, commands, routes, calls: 0 })
+        let handover =
+            self.handover.as_ref().map(|handover| handover.load(&mut store, &instance)).transpose()?;
+        Ok(Resident { store, hooks, document_hooks, commands, routes, life, handover, calls: 0 })
     }
 
     fn give_back(&self, resident: Resident) {

@@ -1,7 +1,7 @@
 //! Instances of one module that wait for calls: one call each at a time, the one used last is used next, so that few
 //! are warm and the others go when nobody wants them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -29,6 +29,18 @@ impl Pool {
     pub(crate) async fn place(&self) -> OwnedSemaphorePermit {
         let places = Arc::clone(&self.places);
         places.acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// Waits until no call runs any more, and lets none begin while the places are held.
+    pub(crate) async fn all_places(&self, deadline: Instant) -> Option<OwnedSemaphorePermit> {
+        let count = u32::try_from(self.instances_max).unwrap_or(u32::MAX);
+        let all = Arc::clone(&self.places).acquire_many_owned(count);
+        tokio::time::timeout_at(deadline.into(), all).await.ok()?.ok()
+    }
+
+    /// All instances that wait, the one used last at the end. None of them waits any more.
+    pub(crate) fn empty(&self) -> Vec<Resident> {
+        std::mem::take(&mut *self.waiting.lock())
     }
 
     /// An instance that waits.

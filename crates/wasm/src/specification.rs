@@ -21,7 +21,7 @@ use wasmtime::{
 use crate::{
     contract::{
         WitModelSpec, base, base::exports::aegis::module::identity::ModuleInfo, commanding, describing,
-        documenting, hooking, living, routing, spec as wit,
+        documenting, handing, hooking, living, routing, spec as wit,
     },
     describe::Terms,
     state::State,
@@ -72,6 +72,9 @@ impl Exports {
         }
         if let Ok(life) = living::HasLifecycleIndices::new(linked) {
             life.load(&mut *store, instance).context(other("lifecycle"))?;
+        }
+        if let Ok(handover) = handing::HasHandoverIndices::new(linked) {
+            handover.load(&mut *store, instance).context(other("handover"))?;
         }
         if let Ok(routes) = routing::HasRoutesIndices::new(linked) {
             routes.load(&mut *store, instance).context(other("routes"))?;

@@ -29,6 +29,8 @@ pub(crate) struct Owner {
     /// Non-secret settings.
     pub(crate) settings: serde_json::Value,
     pub(crate) limits: CodeLimits,
+    /// Number of the generation that it is part of; 0 outside of a host.
+    pub(crate) generation: u64,
     pub(crate) log_budget: LogBudget,
 }
 

@@ -3,6 +3,7 @@
 mod calls;
 mod documents;
 mod javascript;
+mod life;
 mod limits;
 mod pool;
 mod python;

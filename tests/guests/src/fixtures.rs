@@ -146,18 +146,39 @@ pub fn order() -> Guest {
         .command("remind", create("todo", "args"))
 }
 
-/// A model whose instances remember: `next` answers how often the same instance was called, from 1; `init` begins at
+/// A model whose instances remember: `next` answers how often the same instance was called, from 1; `generation` answers
+/// the number of the generation; `init` begins at
 /// 100 when the setting `from` is there. Endpoint `counters`.
 #[must_use]
 pub fn counter() -> Guest {
     let next = "(global.set $count (i64.add (global.get $count) (i64.const 1)))
                 (call $answer (call $digits (global.get $count)))";
+    let generation =
+        Body::from("(call $answer (call $digits (call $config_generation)))").calling("config", "generation");
     let begin = "(global.set $count (i64.const 100)) (call $agree)";
     let begin = Body::from(begin).when_holds("config", "\"from\"");
     Guest::model(json!({ "name": "counter", "endpoint": "counters", "version": "1.0.0" }))
         .item("(global $count (mut i64) (i64.const 0))")
         .lifecycle("init", begin.then(agree()))
         .command("next", next)
+        .command("generation", generation)
+}
+
+/// The model [`counter`] in a version whose instances hand their count over to the next one. It takes none over
+/// (`unsupported`) from version 0.9.0.
+#[must_use]
+pub fn heir(version: &str) -> Guest {
+    let save = "(local.set $i (call $allocate (i32.const 8)))
+                (i64.store (local.get $i) (global.get $count))
+                (call $answer (local.get $i) (i32.const 8))";
+    let restore = refuse("unsupported", "it is too old")
+        .when_is("from_version", "0.9.0")
+        .then("(global.set $count (i64.load align=1 (local.get $state)))")
+        .then(agree());
+    counter()
+        .info("counter", version)
+        .function("handover", "save", save)
+        .function("handover", "restore", restore)
 }
 
 /// A model that takes one mebibyte more with every call of `eat` and answers `true`. Endpoint `greedies`.

@@ -27,6 +27,7 @@ fn the_fixtures_that_behave_are_valid_and_small() {
         ("counter", fixtures::counter()),
         ("greedy", fixtures::greedy()),
         ("label", fixtures::label()),
+        ("heir", fixtures::heir("1.0.0")),
         ("held todo", fixtures::held_todo()),
         ("outgrown", fixtures::outgrown()),
         ("entry", asking::entry()),

@@ -1,6 +1,9 @@
 //! `{api_root}/config?details=…`: what this host serves and how it is doing, as arrays.
 
-use std::sync::atomic::Ordering;
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use aegis_domain::{
     Problem, ProblemCode,
@@ -37,8 +40,11 @@ const KINDS: &[&str] = &[
     "workers",
 ];
 
+/// Time that all code together has to say whether it is well.
+const HEALTH_TIME: Duration = Duration::from_secs(2);
+
 /// Answers with the rows asked for.
-pub(super) fn answer(
+pub(super) async fn answer(
     host: &Host,
     query: &str,
     envelope: &Envelope<'_>,
@@ -64,7 +70,10 @@ pub(super) fn answer(
         .map(AsRef::as_ref)
         .filter(|known: &&Model| model.as_ref().is_none_or(|wanted| wanted == known.name()))
         .collect();
-    let rows = rows(host, &kind, &models)?;
+    let mut rows = rows(host, &kind, &models)?;
+    if kind == "modules" {
+        add_health(host, &models, &mut rows).await;
+    }
     if as_page {
         let text = page::table(&format!("Ægis {kind}"), &rows);
         return Ok(envelope.page(StatusCode::OK, "text/html; charset=utf-8", Bytes::from(text)));
@@ -103,6 +112,17 @@ fn describe_model(host: &Host, model: &Model) -> Value {
         row.extend(spec.into_iter().filter(|(name, _)| name != "name"));
     }
     value
+}
+
+/// Asks the code of models whether it is well.
+async fn add_health(host: &Host, models: &[&Model], rows: &mut [Value]) {
+    let deadline = Instant::now() + HEALTH_TIME;
+    for (model, row) in models.iter().zip(rows) {
+        if let (Some(_), Value::Object(row)) = (&model.spec().code, row) {
+            let ailment = host.engine.ailment(model, deadline).await;
+            row.insert("health".to_owned(), json!(ailment.as_deref().unwrap_or("ok")));
+        }
+    }
 }
 
 /// What a model is made from: lines of a specification, or code.

@@ -48,6 +48,15 @@ struct Shapes {
     loaded: Bytes,
 }
 
+impl Shapes {
+    /// Copies of both, because what was given may be a small part of a page, and would keep all of it.
+    fn new(stored: &Bytes, loaded: &Bytes) -> Self {
+        let copy = Bytes::copy_from_slice(stored);
+        let loaded = if loaded == stored { copy.clone() } else { Bytes::copy_from_slice(loaded) };
+        Self { stored: copy, loaded }
+    }
+}
+
 /// Whether the code of a model brings documents into another shape.
 pub(crate) fn loads(model: &Model) -> bool {
     model.spec().code.as_ref().is_some_and(|code| code.hooks.load)
@@ -113,7 +122,7 @@ impl Engine {
             let detail = format!("{name} of module {} answered: {}", module.name(), problem.detail);
             Problem::new(ProblemCode::GuestFailed, detail)
         })?;
-        self.inner.loaded.keep(place, Shapes { stored, loaded: loaded.clone() });
+        self.inner.loaded.keep(place, Shapes::new(&stored, &loaded));
         Ok(loaded)
     }
 }

@@ -153,7 +153,7 @@ impl House {
         let (engine, counters) = (host.engine.downgrade(), (board, board.cell(0)));
         let served = (&host.catalog, host.services.as_slice());
         let modules =
-            Modules::load(&host.config, served, generation.as_fd(), &places, &engine, counters).unwrap();
+            Modules::load(&host.config, served, (7, generation.as_fd()), &places, &engine, counters).unwrap();
         modules.into_iter().for_each(|modules| host.engine.adopt_modules(modules));
         let (lanes, mut intakes) = runtime::lanes(1, &host);
         let (public, admin) = (listener(Audience::Public), listener(Audience::Admin));

@@ -297,3 +297,36 @@ async fn code_reaches_other_models_only_as_far_as_it_is_granted() {
         }
     }
 }
+
+#[tokio::test]
+async fn code_learns_its_generation_and_says_whether_it_is_well() {
+    let counter = aegis_guests::counter();
+    let house = House::of_components(&[&counter.build()], &terms(json!({})), |_| ()).await;
+    let created = house.ask("POST /aegis/api/models/counters\n\n{\"id\":\"a\"}").await;
+    assert_eq!(created.status, 201, "{}", created.body);
+    assert_eq!(house.ask("POST /aegis/api/models/counters/a/generation").await.body, "7");
+    let mut operator = house.operator().await;
+    let modules = operator.ask("GET /aegis/api/config?details=modules").await.json();
+    assert_eq!(modules[0]["health"], "ok");
+
+    let ill = counter.lifecycle("health", refuse("unavailable", "no more room"));
+    let house = House::of_components(&[&ill.build()], &terms(json!({})), |_| ()).await;
+    let mut operator = house.operator().await;
+    let modules = operator.ask("GET /aegis/api/config?details=modules").await.json();
+    assert_eq!(modules[0]["health"], "no more room");
+}
+
+#[tokio::test]
+async fn code_that_does_not_release_what_it_holds_delays_no_worker_for_long() {
+    let stuck = aegis_guests::counter().lifecycle("drain", spin());
+    let house = House::of_components(&[&stuck.build()], &terms(json!({})), |_| ()).await;
+    house.ask("POST /aegis/api/models/counters\n\n{\"id\":\"a\"}").await;
+    assert_eq!(house.ask("POST /aegis/api/models/counters/a/next").await.body, "1");
+    let model = house.host.catalog.models()[0].clone();
+    assert_eq!(house.host.engine.instances(&model), 1);
+    let begun = std::time::Instant::now();
+    let most = std::time::Duration::from_millis(100);
+    house.host.engine.drain_modules(begun + most).await;
+    assert!(begun.elapsed() < super::house::PATIENCE);
+    assert_eq!(house.host.engine.instances(&model), 0);
+}

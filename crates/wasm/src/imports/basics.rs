@@ -78,7 +78,7 @@ impl config::Host for State {
 
     /// Settings change with the generation, and an instance belongs to one.
     fn generation(&mut self) -> wasmtime::Result<u64> {
-        Ok(1)
+        Ok(self.owner.generation)
     }
 }
 

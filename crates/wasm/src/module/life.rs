@@ -1,0 +1,272 @@
+//! The life of instances beyond their calls: whether they are well, what they hand to the next version, how they go on
+//! under other settings, and how they end.
+//!
+//! Whoever puts a new generation in the place of another calls, for each model, [`Runtime::succeed`] where the code is the
+//! same, and [`Runtime::save`] and [`Runtime::restore`] where it is not; then [`Runtime::drain`] for what is left.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{Module, Resident};
+use crate::{
+    call::{Budget, Call, CallError, HARD_DEADLINE_SLACK, Origin},
+    runtime::Runtime,
+};
+
+/// What calls are known by that belong to no request.
+const REQUEST_ID: &str = "lifecycle";
+
+/// What a module hands to its next version. It has at most as many bytes as may cross at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handover {
+    /// Version of the component that gives it.
+    pub from_version: String,
+    /// Whatever the component makes of it.
+    pub state: Vec<u8>,
+}
+
+/// What became of the instances of the generation before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Succession {
+    /// They go on under the new settings.
+    pub kept: usize,
+    /// They asked to be replaced, could not be asked, or failed when they were.
+    pub replaced: usize,
+}
+
+/// How the instances of a module ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// They released what they held, or hold nothing.
+    pub ended: usize,
+    /// They failed to, or their time was up.
+    pub cut_off: usize,
+}
+
+impl Runtime {
+    /// Asks an instance whether it is well. A module that cannot be asked is.
+    ///
+    /// # Errors
+    /// What it says, or as of any call.
+    pub async fn health(&self, module: &Arc<Module>, deadline: Instant) -> Result<(), CallError> {
+        if module.life.is_none() {
+            return Ok(());
+        }
+        let _running = self.ticker().running();
+        let budget = module.budget(deadline);
+        let place = tokio::time::timeout_at(budget.until.into(), module.pool.place()).await;
+        let _place = place.map_err(|_| CallError::Busy { module: module.name().to_owned() })?;
+        let mut resident = match module.pool.take() {
+            Some(resident) => resident,
+            None => module.fresh("init", &budget).await?,
+        };
+        resident.begin(budget, lifecycle(deadline));
+        let asked = module.within("health", deadline, async {
+            let Resident { store, life, .. } = &mut resident;
+            match life {
+                Some(life) => life.aegis_module_lifecycle().call_health(store).await,
+                None => Ok(Ok(())),
+            }
+        });
+        let said = asked.await?;
+        module.give_back(resident);
+        said.map_err(|fault| CallError::Refused(fault.into()))
+    }
+
+    /// Takes the state of a module for its next version, from the instance that was used last, while none is called.
+    /// Nothing when it hands nothing over, or has no instance.
+    ///
+    /// # Errors
+    /// As of any call: also when the state has more bytes than may cross.
+    pub async fn save(&self, module: &Arc<Module>, deadline: Instant) -> Result<Option<Handover>, CallError> {
+        if module.handover.is_none() || module.instances() == 0 {
+            return Ok(None);
+        }
+        let _running = self.ticker().running();
+        let budget = module.budget(deadline);
+        let places = module.pool.all_places(budget.until).await;
+        let _places = places.ok_or_else(|| CallError::Busy { module: module.name().to_owned() })?;
+        let Some(mut resident) = module.pool.take() else { return Ok(None) };
+        resident.begin(budget, lifecycle(deadline));
+        let saved = module.within("save", deadline, async {
+            let Resident { store, handover, .. } = &mut resident;
+            match handover {
+                Some(handover) => handover.aegis_module_handover().call_save(store).await.map(Some),
+                None => Ok(None),
+            }
+        });
+        let saved = saved.await?;
+        module.give_back(resident);
+        let state = saved.transpose().map_err(|fault| CallError::Refused(fault.into()))?;
+        Ok(state.map(|state| Handover { from_version: module.version.clone(), state }))
+    }
+
+    /// Makes the first instance of a module out of what the version before has handed over. Nothing happens when it takes
+    /// nothing over.
+    ///
+    /// # Errors
+    /// As of any call. Then there is no instance, and whoever asked decides whether the module begins without.
+    pub async fn restore(
+        &self,
+        module: &Arc<Module>,
+        handover: &Handover,
+        deadline: Instant,
+    ) -> Result<(), CallError> {
+        if module.handover.is_none() {
+            return Ok(());
+        }
+        let _running = self.ticker().running();
+        let budget = module.budget(deadline);
+        let place = tokio::time::timeout_at(budget.until.into(), module.pool.place()).await;
+        let _place = place.map_err(|_| CallError::Busy { module: module.name().to_owned() })?;
+        let mut resident = module.fresh("init", &budget).await?;
+        resident.begin(budget, lifecycle(deadline));
+        let restored = module.within("restore", deadline, async {
+            let Resident { store, handover: takes, .. } = &mut resident;
+            let Handover { from_version, state } = handover;
+            match takes {
+                Some(takes) => takes.aegis_module_handover().call_restore(store, from_version, state).await,
+                None => Ok(Ok(())),
+            }
+        });
+        restored.await?.map_err(|fault| CallError::Refused(fault.into()))?;
+        module.give_back(resident);
+        Ok(())
+    }
+
+    /// Lets the instances of a module go on as those of another generation of it, which has the same code. Each is told the
+    /// new settings, if they differ; one that says no is replaced when it is wanted. All are replaced where limits differ.
+    pub async fn succeed(&self, module: &Arc<Module>, before: &Arc<Module>, deadline: Instant) -> Succession {
+        let mut outcome = Succession::default();
+        let is_same = module.digest == before.digest
+            && module.owner.limits == before.owner.limits
+            && module.owner.model == before.owner.model;
+        if !is_same {
+            return outcome;
+        }
+        let _running = self.ticker().running();
+        let Some(_places) = before.pool.all_places(deadline).await else { return outcome };
+        let told = module.owner.settings != before.owner.settings;
+        // The pool hands out the one used last, which has to come last here.
+        for mut resident in before.pool.empty() {
+            let goes_on = !told || module.reconfigure(&mut resident, deadline).await;
+            if goes_on {
+                let state = resident.store.data_mut();
+                state.owner = Arc::clone(&module.owner);
+                state.services = Arc::clone(&module.services);
+                module.pool.give_back(resident);
+                outcome.kept += 1;
+            } else {
+                outcome.replaced += 1;
+            }
+        }
+        outcome
+    }
+
+    /// Ends the instances of a module that is not called any more, each with its part of the time that is left.
+    pub async fn drain(&self, module: &Arc<Module>, deadline: Instant) -> Drained {
+        let mut drained = Drained::default();
+        let _running = self.ticker().running();
+        let idle = module.pool.all_places(deadline).await;
+        let residents = module.pool.empty();
+        let count = residents.len();
+        for (index, mut resident) in residents.into_iter().enumerate() {
+            let left = u32::try_from(count - index).unwrap_or(u32::MAX);
+            let remaining = deadline.saturating_duration_since(Instant::now()) / left;
+            let until = if idle.is_some() { Instant::now() + remaining } else { Instant::now() };
+            match module.end(&mut resident, until).await {
+                Ok(()) => drained.ended += 1,
+                Err(error) => {
+                    drained.cut_off += 1;
+                    tracing::warn!(target: "aegis::module", module = module.name(), "{error}; its instance is gone");
+                }
+            }
+        }
+        drained
+    }
+}
+
+impl Module {
+    /// Time for one call in the life of an instance.
+    fn budget(&self, deadline: Instant) -> Budget {
+        let mut budget = Budget::new(Duration::from_millis(u64::from(self.owner.limits.call_ms_max)));
+        budget.end_by(deadline);
+        budget
+    }
+
+    async fn fresh(&self, entry: &'static str, budget: &Budget) -> Result<Resident, CallError> {
+        let made = self.instantiate(budget).await;
+        made.map_err(|error| self.failed(entry, budget.allowed, &error, ""))
+    }
+
+    /// Whether an instance goes on under the settings of this generation.
+    async fn reconfigure(&self, resident: &mut Resident, deadline: Instant) -> bool {
+        let settings = self.owner.settings.to_string();
+        resident.begin(self.budget(deadline), lifecycle(deadline));
+        let asked = self.within("reconfigure", deadline, async {
+            let Resident { store, life, .. } = resident;
+            match life {
+                Some(life) => {
+                    life.aegis_module_lifecycle().call_reconfigure(store, &settings).await.map(Some)
+                }
+                None => Ok(None),
+            }
+        });
+        match asked.await {
+            Ok(Some(Ok(()))) => true,
+            Ok(Some(Err(_)) | None) => false,
+            Err(error) => {
+                tracing::warn!(target: "aegis::module", module = self.name(), "{error}; its instance is gone");
+                false
+            }
+        }
+    }
+
+    async fn end(&self, resident: &mut Resident, until: Instant) -> Result<(), CallError> {
+        if resident.life.is_none() {
+            return Ok(());
+        }
+        let allowed = until.saturating_duration_since(Instant::now());
+        resident.begin(Budget::new(allowed), lifecycle(until));
+        self.within("drain", until, async {
+            let Resident { store, life, .. } = resident;
+            match life {
+                Some(life) => life.aegis_module_lifecycle().call_drain(store).await,
+                None => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Waits for a call, no longer than it may take.
+    async fn within<T>(
+        &self,
+        entry: &'static str,
+        deadline: Instant,
+        called: impl Future<Output = wasmtime::Result<T>>,
+    ) -> Result<T, CallError> {
+        let begun = Instant::now();
+        let most = begun + Duration::from_millis(u64::from(self.owner.limits.call_ms_max));
+        let allowed = most.min(deadline).saturating_duration_since(begun);
+        let hard = begun + allowed + HARD_DEADLINE_SLACK;
+        match tokio::time::timeout_at(hard.into(), called).await {
+            Ok(outcome) => outcome.map_err(|error| self.failed(entry, allowed, &error, "")),
+            Err(_) => Err(CallError::Deadline { module: self.owner.module.clone(), entry, allowed }),
+        }
+    }
+}
+
+/// A call of the host's own doing.
+fn lifecycle(deadline: Instant) -> Call {
+    Call {
+        request_id: REQUEST_ID.to_owned(),
+        origin: Origin::Lifecycle,
+        deadline,
+        attempt: 1,
+        idempotency_key: None,
+        depth: 0,
+    }
+}

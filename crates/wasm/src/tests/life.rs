@@ -1,0 +1,183 @@
+//! The life of instances beyond their calls.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use aegis_domain::code::{CodeLimits, CommandPlace};
+use aegis_guests::{Guest, refuse, spin, trap};
+use serde_json::{Value, json};
+
+use super::{NOTHING, PATIENCE, Worker, answer, call, command, prepare, seal};
+use crate::{CallError, Drained, Handover, Module, RefusalCode, Succession};
+
+/// Time that is enough for all that behaves.
+fn soon() -> Instant {
+    Instant::now() + PATIENCE
+}
+
+/// Another module in the same worker.
+fn beside(worker: &Worker, guest: &Guest, settings: Value, generation: u64) -> Arc<Module> {
+    let prepared = prepare(&guest.build(), CodeLimits::default()).unwrap_or_else(|error| panic!("{error}"));
+    let (file, place) = seal(&prepared.code);
+    let mut code = prepared.spec.code.unwrap();
+    code.settings = settings;
+    let name = prepared.spec.name.to_string();
+    let module = worker.runtime.load(&name, &code, (&file, place), Arc::new(NOTHING)).unwrap();
+    Arc::new(module.of_generation(generation))
+}
+
+fn ask(worker: &Worker, module: &Arc<Module>, name: &str) -> Result<Option<String>, CallError> {
+    worker.tokio.block_on(worker.runtime.call(module, CommandPlace::Io, call(), command(name, "{}")))
+}
+
+fn save(worker: &Worker, module: &Arc<Module>) -> Result<Option<Handover>, CallError> {
+    worker.tokio.block_on(worker.runtime.save(module, soon()))
+}
+
+fn refusal(error: CallError) -> (RefusalCode, String) {
+    match error {
+        CallError::Refused(refusal) => (refusal.code, refusal.message),
+        other => panic!("found {other:?}, expected a refusal"),
+    }
+}
+
+#[test]
+fn a_counter_survives_twenty_versions() {
+    let worker = Worker::of(&aegis_guests::heir("1.0.0"));
+    let mut module = Arc::clone(&worker.module);
+    for generation in 1..=20 {
+        assert_eq!(ask(&worker, &module, "next"), answer(&generation.to_string()));
+        let handover = save(&worker, &module).unwrap().unwrap();
+        assert_eq!(handover.from_version, format!("1.0.{}", generation - 1));
+        let next = beside(&worker, &aegis_guests::heir(&format!("1.0.{generation}")), json!({}), generation);
+        worker.tokio.block_on(worker.runtime.restore(&next, &handover, soon())).unwrap();
+        assert_eq!(next.instances(), 1);
+        module = next;
+    }
+    assert_eq!(ask(&worker, &module, "next"), answer("21"));
+}
+
+#[test]
+fn the_instance_that_hands_over_goes_on() {
+    let worker = Worker::of(&aegis_guests::heir("1.0.0"));
+    assert_eq!(worker.command("next", "{}"), answer("1"));
+    save(&worker, &worker.module).unwrap().unwrap();
+    assert_eq!(worker.command("next", "{}"), answer("2"));
+}
+
+#[test]
+fn who_has_nothing_to_hand_over_is_not_asked() {
+    let worker = Worker::of(&aegis_guests::heir("1.0.0"));
+    assert_eq!(save(&worker, &worker.module), Ok(None), "there is no instance yet");
+    let other = beside(&worker, &aegis_guests::counter(), json!({}), 1);
+    assert_eq!(ask(&worker, &other, "next"), answer("1"));
+    assert_eq!(save(&worker, &other), Ok(None));
+    let handover = Handover { from_version: "1.0.0".to_owned(), state: vec![7; 8] };
+    assert_eq!(worker.tokio.block_on(worker.runtime.restore(&other, &handover, soon())), Ok(()));
+    assert_eq!(ask(&worker, &other, "next"), answer("2"));
+}
+
+#[test]
+fn a_state_beyond_the_payload_limit_is_not_taken() {
+    let huge = "(drop (memory.grow (i32.const 513))) (call $answer (global.get $heap) (i32.const 0x2000000))";
+    let worker = Worker::of(&aegis_guests::heir("1.0.0").function("handover", "save", huge));
+    assert_eq!(worker.command("next", "{}"), answer("1"));
+    let error = save(&worker, &worker.module).unwrap_err();
+    assert!(matches!(error, CallError::Trapped { entry: "save", .. }), "{error:?}");
+    assert_eq!(worker.command("next", "{}"), answer("1"), "its instance is gone, the next one begins anew");
+}
+
+#[test]
+fn a_restore_that_fails_says_why_and_leaves_no_instance() {
+    let worker = Worker::of(&aegis_guests::plain());
+    let handover = |version: &str| Handover { from_version: version.to_owned(), state: vec![0; 8] };
+    let restore = |guest: &Guest, version: &str| {
+        let module = beside(&worker, guest, json!({}), 2);
+        let error = worker.tokio.block_on(worker.runtime.restore(&module, &handover(version), soon()));
+        (error.unwrap_err(), module.instances())
+    };
+    let (error, left) = restore(&aegis_guests::heir("2.0.0"), "0.9.0");
+    assert_eq!((refusal(error), left), ((RefusalCode::Unsupported, "it is too old".to_owned()), 0));
+    let (error, left) =
+        restore(&aegis_guests::heir("2.0.0").function("handover", "restore", trap()), "1.0.0");
+    assert!(matches!(error, CallError::Trapped { entry: "restore", .. }) && left == 0, "{error:?}");
+    let (error, left) =
+        restore(&aegis_guests::heir("2.0.0").function("handover", "restore", spin()), "1.0.0");
+    assert!(matches!(error, CallError::Deadline { entry: "restore", .. }) && left == 0, "{error:?}");
+}
+
+#[test]
+fn an_instance_says_whether_it_is_well() {
+    let worker = Worker::of(&aegis_guests::counter());
+    let health = |guest: &Guest| {
+        let module = beside(&worker, guest, json!({}), 1);
+        worker.tokio.block_on(worker.runtime.health(&module, soon()))
+    };
+    assert_eq!(health(&aegis_guests::plain()), Ok(()), "it cannot be asked");
+    assert_eq!(health(&aegis_guests::counter()), Ok(()));
+    let ill = aegis_guests::counter().lifecycle("health", refuse("unavailable", "no more room"));
+    assert_eq!(refusal(health(&ill).unwrap_err()), (RefusalCode::Unavailable, "no more room".to_owned()));
+    let broken = health(&aegis_guests::counter().lifecycle("health", trap())).unwrap_err();
+    assert!(matches!(broken, CallError::Trapped { entry: "health", .. }), "{broken:?}");
+    let late = health(&aegis_guests::counter().lifecycle("health", spin())).unwrap_err();
+    assert!(matches!(late, CallError::Deadline { entry: "health", .. }), "{late:?}");
+}
+
+#[test]
+fn a_drain_that_does_not_end_is_ended_at_its_deadline() {
+    let worker = Worker::of(&aegis_guests::counter().lifecycle("drain", spin()));
+    assert_eq!(worker.command("next", "{}"), answer("1"));
+    let begun = Instant::now();
+    let deadline = begun + Duration::from_millis(50);
+    let drained = worker.tokio.block_on(worker.runtime.drain(&worker.module, deadline));
+    assert_eq!(drained, Drained { ended: 0, cut_off: 1 });
+    assert!(begun.elapsed() >= Duration::from_millis(50) && begun.elapsed() < PATIENCE);
+    assert_eq!(worker.module.instances(), 0);
+}
+
+#[test]
+fn instances_that_behave_end_in_time() {
+    for guest in [aegis_guests::counter(), aegis_guests::heir("1.0.0")] {
+        let worker = Worker::of(&guest);
+        assert_eq!(worker.command("next", "{}"), answer("1"));
+        let drained = worker.tokio.block_on(worker.runtime.drain(&worker.module, soon()));
+        assert_eq!(drained, Drained { ended: 1, cut_off: 0 });
+        assert_eq!(worker.module.instances(), 0);
+    }
+}
+
+#[test]
+fn an_instance_goes_on_under_other_settings_if_it_wants_to() {
+    let worker = Worker::of(&aegis_guests::plain());
+    let succeed = |guest: &Guest, settings: Value| {
+        let before = beside(&worker, guest, json!({ "a": 1 }), 1);
+        assert_eq!(ask(&worker, &before, "next"), answer("1"));
+        let module = beside(&worker, guest, settings, 2);
+        let succession = worker.tokio.block_on(worker.runtime.succeed(&module, &before, soon()));
+        assert_eq!(before.instances(), 0);
+        let next = ask(&worker, &module, "next").unwrap().unwrap();
+        let generation = ask(&worker, &module, "generation").unwrap().unwrap();
+        (succession, next, generation)
+    };
+    let kept = Succession { kept: 1, replaced: 0 };
+    let replaced = Succession { kept: 0, replaced: 1 };
+    let told = |outcome, next: &str| (outcome, next.to_owned(), "2".to_owned());
+    let counter = aegis_guests::counter();
+    assert_eq!(succeed(&counter, json!({ "a": 2 })), told(kept, "2"));
+    let stubborn = aegis_guests::counter().lifecycle("reconfigure", refuse("unsupported", "replace me"));
+    assert_eq!(succeed(&stubborn, json!({ "a": 2 })), told(replaced, "1"));
+    assert_eq!(succeed(&stubborn, json!({ "a": 1 })), told(kept, "2"), "nothing to be told");
+    let broken = aegis_guests::counter().lifecycle("reconfigure", spin());
+    assert_eq!(succeed(&broken, json!({ "a": 2 })), told(replaced, "1"));
+}
+
+#[test]
+fn instances_of_other_code_do_not_go_on() {
+    let worker = Worker::of(&aegis_guests::heir("1.0.0"));
+    assert_eq!(worker.command("next", "{}"), answer("1"));
+    let module = beside(&worker, &aegis_guests::heir("1.0.1"), json!({}), 2);
+    let succession = worker.tokio.block_on(worker.runtime.succeed(&module, &worker.module, soon()));
+    assert_eq!((succession, worker.module.instances()), (Succession::default(), 1));
+}
