@@ -34,6 +34,7 @@ mod admin;
 mod boot;
 mod connection;
 mod defect;
+mod deliveries;
 mod drain;
 mod events;
 mod host;

@@ -2,6 +2,7 @@
 
 mod asking;
 mod defects;
+mod deliveries;
 mod house;
 mod leaving;
 mod modules;

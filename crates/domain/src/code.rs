@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::subscription::EventPattern;
+
 /// Most commands of one model.
 pub const COMMANDS_MAX: usize = 256;
 /// Bytes of a command's name.
@@ -33,6 +35,9 @@ pub struct CodeSpec {
     /// What it may reach beyond its own model.
     #[serde(default)]
     pub grants: Grants,
+    /// Events that it wants to be told of.
+    #[serde(default)]
+    pub subscriptions: Vec<EventPattern>,
 }
 
 /// What the operator allows a component to reach. Its own model needs no grant.
@@ -40,6 +45,9 @@ pub struct CodeSpec {
 pub struct Grants {
     /// Other models by name, upper case.
     pub models: BTreeMap<String, Access>,
+    /// Events of other models that it may be told of.
+    #[serde(default)]
+    pub events: Vec<EventPattern>,
 }
 
 /// What may be done with the documents of a model.

@@ -30,6 +30,7 @@ pub mod query;
 mod raw;
 pub mod service;
 pub mod spec;
+pub mod subscription;
 mod suggest;
 pub mod table;
 mod timestamp;

@@ -38,6 +38,25 @@ pub enum Entry {
         /// JSON.
         arguments: String,
     },
+    /// Take note of an event.
+    Event(Happening),
+}
+
+/// An event that the code is told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happening {
+    /// What it is known by: the same when it is told again.
+    pub id: String,
+    /// Its name, such as `CREATEORDER`.
+    pub name: String,
+    /// Where it comes from: the name of a model.
+    pub source: String,
+    /// When it happened, milliseconds since 1970.
+    pub time_ms: u64,
+    /// What it is about: the id of a document.
+    pub key: Option<String>,
+    /// JSON.
+    pub data: String,
 }
 
 impl Entry {
@@ -50,6 +69,7 @@ impl Entry {
             Self::Update { .. } => "on-update",
             Self::Delete { .. } => "on-delete",
             Self::Command { .. } => "a command",
+            Self::Event(_) => "on-event",
         }
     }
 }

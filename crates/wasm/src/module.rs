@@ -10,8 +10,8 @@ use wasmtime::{
 
 use crate::{
     call::{Budget, Call, CallError, DEPTH_MAX, HARD_DEADLINE_SLACK, Refusal, RefusalCode},
-    contract::{Fault, commanding, hooking, living, types},
-    entry::Entry,
+    contract::{Fault, commanding, events, handling, hooking, living, types},
+    entry::{Entry, Happening},
     mapping::MappingError,
     output::LogBudget,
     pool::Pool,
@@ -37,6 +37,7 @@ pub struct Module {
     linked: InstancePre<State>,
     hooks: Option<hooking::HasHooksIndices>,
     commands: Option<commanding::HasCommandsIndices>,
+    events: Option<handling::HasEventHandlersIndices>,
     life: Option<living::HasLifecycleIndices>,
     pool: Pool,
 }
@@ -46,6 +47,7 @@ pub(crate) struct Resident {
     store: Store<State>,
     hooks: Option<hooking::HasHooks>,
     commands: Option<commanding::HasCommands>,
+    events: Option<handling::HasEventHandlers>,
     calls: u64,
 }
 
@@ -59,6 +61,7 @@ impl Module {
     ) -> Result<Self, MappingError> {
         let hooks = hooking::HasHooksIndices::new(&linked).ok();
         let commands = commanding::HasCommandsIndices::new(&linked).ok();
+        let events = handling::HasEventHandlersIndices::new(&linked).ok();
         let life = living::HasLifecycleIndices::new(&linked).ok();
         let owner = Owner {
             module: code.module.clone(),
@@ -75,6 +78,7 @@ impl Module {
             linked,
             hooks,
             commands,
+            events,
             life,
         })
     }
@@ -158,7 +162,8 @@ impl Module {
         let hooks = self.hooks.as_ref().map(|hooks| hooks.load(&mut store, &instance)).transpose()?;
         let commands =
             self.commands.as_ref().map(|commands| commands.load(&mut store, &instance)).transpose()?;
-        Ok(Resident { store, hooks, commands, calls: 0 })
+        let events = self.events.as_ref().map(|events| events.load(&mut store, &instance)).transpose()?;
+        Ok(Resident { store, hooks, commands, events, calls: 0 })
     }
 
     fn give_back(&self, resident: Resident) {
@@ -206,6 +211,11 @@ impl Resident {
                 guest.call_run(&mut self.store, &context, &name, target.as_ref(), &arguments).await?;
             return Ok(answer.map(Some));
         }
+        if let Entry::Event(happening) = entry {
+            let events = self.events.as_ref().ok_or_else(|| missing("event-handlers"))?;
+            let (guest, event) = (events.aegis_module_event_handlers(), events::Event::from(happening));
+            return Ok(guest.call_on_event(&mut self.store, &context, &event).await?.map(|()| None));
+        }
         let guest = self.hooks.as_ref().ok_or_else(|| missing("hooks"))?.aegis_module_hooks();
         let store = &mut self.store;
         Ok(match entry {
@@ -221,7 +231,14 @@ impl Resident {
                 let current = types::Entity::from(current);
                 guest.call_on_delete(store, &context, &current).await?.map(|()| None)
             }
-            Entry::Command { .. } => return Err(missing("commands")),
+            Entry::Command { .. } | Entry::Event(_) => return Err(missing("commands")),
         })
+    }
+}
+
+impl From<Happening> for events::Event {
+    fn from(happening: Happening) -> Self {
+        let Happening { id, name, source, time_ms, key, data } = happening;
+        Self { id, name, source, time: time_ms, key, data, remote: false }
     }
 }

@@ -19,10 +19,11 @@ use wasmtime::{
 use crate::{
     contract::{
         WitModelSpec, base, base::exports::aegis::module::identity::ModuleInfo, commanding, describing,
-        hooking, living, spec as wit,
+        handling, hooking, living, spec as wit,
     },
     describe::Terms,
     state::State,
+    subscriptions::{self, Handled},
 };
 
 /// Longest version or toolchain that a module may name, bytes.
@@ -33,6 +34,7 @@ const LABEL_BYTES_MAX: usize = 256;
 pub(crate) struct Exports {
     hooks: bool,
     commands: bool,
+    pub(crate) event_handlers: bool,
 }
 
 impl Exports {
@@ -42,6 +44,7 @@ impl Exports {
         Ok(Self {
             hooks: hooking::HasHooksIndices::new(&linked).is_ok(),
             commands: commanding::HasCommandsIndices::new(&linked).is_ok(),
+            event_handlers: handling::HasEventHandlersIndices::new(&linked).is_ok(),
         })
     }
 
@@ -60,6 +63,9 @@ impl Exports {
         }
         if let Ok(commands) = commanding::HasCommandsIndices::new(linked) {
             commands.load(&mut *store, instance).context(other("commands"))?;
+        }
+        if let Ok(events) = handling::HasEventHandlersIndices::new(linked) {
+            events.load(&mut *store, instance).context(other("event-handlers"))?;
         }
         if let Ok(life) = living::HasLifecycleIndices::new(linked) {
             life.load(&mut *store, instance).context(other("lifecycle"))?;
@@ -106,6 +112,8 @@ pub(crate) fn read(found: WitModelSpec, identity: Identity, terms: Terms) -> Res
     }
     let hooks = read_hooks(found.hooks, identity.exports, &mut mistakes);
     let commands = read_commands(found.commands, identity.exports, &mut mistakes);
+    let handled = Handled { exports: identity.exports, model: &found.name, grants: &terms.grants };
+    let subscriptions = subscriptions::read(&found.subscriptions, handled, &mut mistakes);
     let datasource = found.datasource.and_then(|datasource| read_datasource(&datasource, &mut mistakes));
     let Identity { info, digest, .. } = identity;
     for (key, label) in
@@ -124,6 +132,7 @@ pub(crate) fn read(found: WitModelSpec, identity: Identity, terms: Terms) -> Res
         limits: terms.limits,
         settings: terms.settings,
         grants: terms.grants,
+        subscriptions,
     };
     let spec = match name {
         Some(name) if mistakes.is_empty() => ModelSpec {
@@ -159,7 +168,6 @@ fn refuse_unserved(found: &WitModelSpec, mistakes: &mut Vec<String>) {
         ("relations", found.relations.len()),
         ("acl", found.acl.len()),
         ("serializers", found.serializers.len()),
-        ("subscriptions", found.subscriptions.len()),
         ("routes", found.routes.len()),
     ];
     for (key, count) in unserved.into_iter().filter(|(_, count)| *count > 0) {

@@ -1,6 +1,7 @@
 //! Components from their bytes to their answers, in one process: what the compile helper and a worker do.
 
 mod calls;
+mod events;
 mod javascript;
 mod limits;
 mod pool;

@@ -27,6 +27,7 @@ fn the_fixtures_that_behave_are_valid_and_small() {
         ("counter", fixtures::counter()),
         ("greedy", fixtures::greedy()),
         ("entry", asking::entry()),
+        ("journal", asking::journal(&["CREATETODO"])),
         ("creating", asking::creating("ping", "pings", "pong")),
         ("unruly", hostile::unruly()),
     ] {

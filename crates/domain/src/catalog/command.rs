@@ -109,6 +109,7 @@ mod tests {
             limits: CodeLimits::default(),
             settings: json!({}),
             grants: Grants::default(),
+            subscriptions: Vec::new(),
         });
         spec
     }
