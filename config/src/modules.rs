@@ -91,7 +91,7 @@ fn read_settings(written: Written, settings: &mut toml::Table, mistakes: &mut Ve
     mistakes.push(ConfigError::Value { place: Place::File { line, key }, found, expected });
 }
 
-/// `grants = { models = { customer = ["read", "write"] } }`.
+/// `grants = { models = { customer = ["read", "write"] }, events = ["CREATEORDER"] }`.
 fn read_grants(written: Written, grants: &mut ModuleGrants, mistakes: &mut Vec<ConfigError>) {
     const EXPECTED: &str = "a table { models = { NAME = [\"read\", \"write\"] } }";
     let Written { key, line, found } = written;
@@ -102,12 +102,21 @@ fn read_grants(written: Written, grants: &mut ModuleGrants, mistakes: &mut Vec<C
     let Found::Typed(Value::Table(table)) = found else { return refuse(key, found.to_string(), EXPECTED) };
     for (capability, value) in table {
         let key = format!("{key}.{capability}");
+        if capability == "events" {
+            let names = Found::Typed(value.clone()).list();
+            let names: Option<Vec<String>> = names.iter().map(|one| one.text().map(str::to_owned)).collect();
+            match names.filter(|names| value.is_array() && !names.is_empty()) {
+                Some(names) => grants.events = names,
+                None => refuse(key, Found::Typed(value).to_string(), "a list of names of events"),
+            }
+            continue;
+        }
         let Value::Table(models) = value else {
             refuse(key, Found::Typed(value).to_string(), EXPECTED);
             continue;
         };
         if capability != "models" {
-            refuse(key, "a capability that cannot be granted".to_owned(), "models");
+            refuse(key, "a capability that cannot be granted".to_owned(), "models or events");
             continue;
         }
         for (model, access) in models {
@@ -284,18 +293,20 @@ mod tests {
     #[test]
     fn grants_name_models_and_what_may_be_done_with_their_documents() {
         let (modules, mistakes) = modules(
-            "[modules.order]\ngrants = { models = { Customer = [\"read\"], inventory = [\"read\", \"write\"] } }\n\
-             [modules.a]\ngrants = { models = { x = [\"own\"], y = [] }, http = {}, secrets = 7 }\n\
+            "[modules.order]\ngrants = { models = { Customer = [\"read\"], inventory = [\"read\", \"write\"] }, events = [\"CREATE*\"] }\n\
+             [modules.a]\ngrants = { models = { x = [\"own\"], y = [] }, http = {}, secrets = 7, events = [3] }\n\
              [modules.b]\ngrants = true\n",
         );
         let models = &modules["order"].grants.models;
         assert_eq!(models["CUSTOMER"], ModelGrant { read: true, write: false });
+        assert_eq!(modules["order"].grants.events, ["CREATE*"]);
         assert_eq!(models["INVENTORY"], ModelGrant { read: true, write: true });
         insta::assert_snapshot!(mistakes, @r#"
         aegis.toml:4: modules.a.grants.models.x: found a list, expected a list of "read" and "write"
         aegis.toml:4: modules.a.grants.models.y: found a list, expected a list of "read" and "write"
-        aegis.toml:4: modules.a.grants.http: found a capability that cannot be granted, expected models
+        aegis.toml:4: modules.a.grants.http: found a capability that cannot be granted, expected models or events
         aegis.toml:4: modules.a.grants.secrets: found 7, expected a table { models = { NAME = ["read", "write"] } }
+        aegis.toml:4: modules.a.grants.events: found a list, expected a list of names of events
         aegis.toml:6: modules.b.grants: found true, expected a table { models = { NAME = ["read", "write"] } }
         "#);
     }

@@ -117,6 +117,9 @@ pub struct ModuleSource {
 pub struct ModuleGrants {
     /// Models by name, upper case.
     pub models: BTreeMap<String, ModelGrant>,
+    /// Events of other models: names, or beginnings of names with `*` behind.
+    #[serde(default)]
+    pub events: Vec<String>,
 }
 
 /// What may be done with the documents of a model.

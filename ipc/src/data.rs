@@ -27,6 +27,10 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+/// Name under which workers keep in the store how far they have delivered events: no model can have it. The documents of
+/// it are JSON, on disk, known by the model that events are delivered to, and shown to nobody.
+pub const POSITIONS: &str = "@POSITIONS";
+
 /// Worker to store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToStore {

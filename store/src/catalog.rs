@@ -8,7 +8,7 @@ use aegis_domain::{
     catalog::{self, Catalog, Model},
     document, spec,
 };
-use aegis_ipc::{bundle::Bundle, codec};
+use aegis_ipc::{bundle::Bundle, codec, data::POSITIONS};
 
 use crate::{
     engine::{IndexName, IndexState, UniqueKey},
@@ -163,6 +163,8 @@ impl Generations {
             }
             entry.models.push(Arc::clone(model));
         }
+        let positions = ModelRules { place: Place::File, models: Vec::new(), indexes: Vec::new() };
+        rules.models.insert(POSITIONS.to_owned(), positions);
         rules
     }
 

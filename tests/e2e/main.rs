@@ -11,6 +11,7 @@ mod config;
 mod crash;
 mod crash_loop;
 mod crud;
+mod deliveries;
 mod deploy;
 mod dev;
 mod drain;

@@ -31,6 +31,7 @@ use crate::{
     acceptor::{Acceptor, Doorbell, Listener},
     connection,
     data::Data,
+    deliveries,
     drain::Verdict,
     host::{Founding, Host, Identity},
     metronome,
@@ -234,8 +235,18 @@ async fn live(parts: Parts, store_path: PathBuf, mut signals: Signals) -> Result
             host.events.run(host.engine.data()).await;
         })
     };
-    let mut crew =
-        Crew { tasks: vec![("the store link", data_task), ("the event hub", hub_task)], threads: vec![] };
+    let delivery_task = {
+        let host = Arc::clone(&host);
+        tokio::spawn(async move {
+            deliveries::run(host).await;
+        })
+    };
+    let tasks = vec![
+        ("the store link", data_task),
+        ("the event hub", hub_task),
+        ("the delivery of events", delivery_task),
+    ];
+    let mut crew = Crew { tasks, threads: vec![] };
     for (index, intake) in intakes.into_iter().enumerate() {
         if index == 0 {
             crew.tasks.push(("a runtime", tokio::spawn(runtime::run(intake, shared.clone()))));

@@ -28,7 +28,7 @@ use aegis_domain::{
 };
 use aegis_ipc::{
     board::Counter,
-    data::{Change, ChangeKind},
+    data::{Change, ChangeKind, POSITIONS},
 };
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, Response, request::Parts};
@@ -80,6 +80,14 @@ enum Subject {
     Document { model: String, id: String, kind: &'static str },
     /// All documents of a model are gone.
     Model { model: String },
+}
+
+impl Subject {
+    /// What workers keep in the store for themselves.
+    fn is_hidden(&self) -> bool {
+        let (Self::Document { model, .. } | Self::Model { model }) = self;
+        model == POSITIONS
+    }
 }
 
 /// The body of an event stream.

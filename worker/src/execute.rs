@@ -35,14 +35,14 @@ use std::{
 use aegis_config::{Config, Limits};
 use aegis_domain::{Problem, ProblemCode, catalog::Model, code::CommandPlace, query::Bounds, table::Lookup};
 use aegis_ipc::board::{Cell, Counter, ModelCounter};
-use aegis_wasm::{Call, CallError, RouteRequest, RouteResponse, ServiceBody, Visit};
+use aegis_wasm::{Call, CallError, Entry, Module, RouteRequest, RouteResponse, ServiceBody, Visit};
 use bytes::Bytes;
 
 pub(crate) use self::load::loads;
 use self::{change::Change, command::Order, keyed::KeyedTurns, load::Loaded};
 use crate::{
     data::{Data, ModelTable},
-    modules::Modules,
+    modules::{Modules, Subscriber},
     operation::{IdempotencyKey, Operation, Reply, Request},
     request::Upload,
     response::is_refusal,
@@ -156,6 +156,19 @@ impl Engine {
     /// Calls that run or wait on the CPU pool, if there is one.
     pub(crate) fn cpu_calls(&self) -> Option<usize> {
         self.modules().map(Modules::cpu_calls)
+    }
+
+    /// Code that wants to be told of events.
+    pub(crate) fn subscribers(&self) -> Vec<Subscriber> {
+        self.modules().map(|modules| modules.subscribers().to_vec()).unwrap_or_default()
+    }
+
+    /// Tells code of an event.
+    pub(crate) async fn tell(&self, module: &Arc<Module>, call: Call, entry: Entry) -> Result<(), CallError> {
+        match self.modules() {
+            Some(modules) => modules.tell(module, call, entry).await,
+            None => Err(CallError::Busy { module: module.name().to_owned() }),
+        }
     }
 
     /// Asks the service at this position of the generation, and waits for the head of its answer.

@@ -35,6 +35,7 @@ mod boot;
 mod connection;
 mod custom;
 mod defect;
+mod deliveries;
 mod drain;
 mod events;
 mod host;

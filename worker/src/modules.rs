@@ -26,6 +26,7 @@ use aegis_domain::{
     catalog::{Catalog, Model},
     code::CommandPlace,
     service::ServiceSpec,
+    subscription::EventPattern,
 };
 use aegis_ipc::{
     board::{Board, Cell, Counter, ModuleCounter},
@@ -61,10 +62,19 @@ pub enum LoadError {
     },
 }
 
+/// Code that wants to be told of events.
+#[derive(Clone)]
+pub(crate) struct Subscriber {
+    pub(crate) model: Arc<Model>,
+    pub(crate) module: Arc<Module>,
+    pub(crate) patterns: Vec<EventPattern>,
+}
+
 /// The code of all models that have some, and of all services.
 pub struct Modules {
     runtime: Runtime,
     by_model: HashMap<String, Arc<Module>>,
+    subscribers: Vec<Subscriber>,
     /// In the order of the generation.
     http_services: Vec<Arc<HttpService>>,
     board: Board,
@@ -94,12 +104,17 @@ impl Modules {
         let services: Arc<dyn aegis_wasm::Services> =
             Arc::new(services::HostServices::new(Arc::clone(catalog), engine.clone(), board));
         let mut by_model = HashMap::with_capacity(with_code.len());
+        let mut subscribers = Vec::new();
         for model in with_code {
             let Some(code) = &model.spec().code else { continue };
             let place = (&file, place_of(&code.module, &code.digest, places)?);
-            let module =
-                runtime.load(model.name(), code, place, Arc::clone(&services))?.of_generation(number);
-            by_model.insert(model.name().to_owned(), Arc::new(module));
+            let module = runtime.load(model.name(), code, place, Arc::clone(&services))?;
+            let module = Arc::new(module.of_generation(number));
+            if !code.subscriptions.is_empty() {
+                let (model, module) = (Arc::clone(model), Arc::clone(&module));
+                subscribers.push(Subscriber { model, module, patterns: code.subscriptions.clone() });
+            }
+            by_model.insert(model.name().to_owned(), module);
         }
         let mut http_services = Vec::with_capacity(specs.len());
         for spec in specs {
@@ -107,7 +122,7 @@ impl Modules {
             let service = runtime.load_service(spec, place, Arc::clone(&services))?;
             http_services.push(Arc::new(service.of_generation(number)));
         }
-        Ok(Some(Self { runtime, by_model, http_services, board, cell }))
+        Ok(Some(Self { runtime, by_model, subscribers, http_services, board, cell }))
     }
 
     /// The code of a model.
@@ -146,6 +161,24 @@ impl Modules {
                 tracing::error!(target: "aegis::module", model, entry = name, request, "{error}; its instance is gone");
             });
             fault::problem(error)
+        })
+    }
+
+    /// Code that wants to be told of events.
+    pub(crate) fn subscribers(&self) -> &[Subscriber] {
+        &self.subscribers
+    }
+
+    /// Tells code of an event.
+    pub(crate) async fn tell(&self, module: &Arc<Module>, call: Call, entry: Entry) -> Result<(), CallError> {
+        let (begun, id, name) = (Instant::now(), call.request_id.clone(), entry.name());
+        let outcome = self.runtime.call(module, CommandPlace::Io, call, entry).await;
+        self.count_call(module.name(), begun);
+        outcome.map(|_| ()).inspect_err(|error| {
+            let (module, request) = (module.name(), id.as_str());
+            self.note(module, error, || {
+                tracing::error!(target: "aegis::module", module, entry = name, request, "{error}; its instance is gone");
+            });
         })
     }
 

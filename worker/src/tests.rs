@@ -2,6 +2,7 @@
 
 mod asking;
 mod defects;
+mod deliveries;
 mod deploy;
 mod house;
 mod leaving;

@@ -4,13 +4,14 @@
 
 use std::path::Path;
 
-use aegis_config::{ModelGrant, ModuleLimits, ModuleTerms, read_module_limit};
+use aegis_config::{ModelGrant, ModuleGrants, ModuleLimits, ModuleTerms, read_module_limit};
 use aegis_domain::{
     catalog,
     code::{Access, CodeLimits, Grants},
     manifest::{self, ComponentClaim, Kind, MANIFEST_BYTES_MAX, Manifest},
     service::{self, ServiceSpec},
     spec::ModelSpec,
+    subscription::EventPattern,
 };
 use aegis_wasm::{COMPONENT_BYTES_MAX, Code, Diagnostic, Terms, kind_of};
 use serde_json::{Map, Value};
@@ -175,7 +176,10 @@ impl Package<'_> {
         let Self { origin, manifest, bytes, terms, .. } = self;
         let settings = settings(manifest.defaults, terms)
             .map_err(|message| located(origin, &[Diagnostic::new(Code::BadManifest, message)]))?;
-        let spec = prepare(origin, bytes, Terms { settings, limits, grants: grants(terms) }, workshop)?;
+        let grants = grants(terms).map_err(|mistakes| {
+            mistakes.iter().map(|mistake| format!("{origin}: {mistake}")).collect::<Vec<_>>()
+        })?;
+        let spec = prepare(origin, bytes, Terms { settings, limits, grants }, workshop)?;
         if let Some(code) = &spec.code {
             for (key, said, found) in
                 [("name", &manifest.name, &code.module), ("version", &manifest.version, &code.version)]
@@ -197,7 +201,8 @@ impl Package<'_> {
         let limits = self.limits(service::usual_limits());
         let Self { origin, name, manifest, bytes, terms, .. } = self;
         let settings = !manifest.defaults.is_empty() || !terms.settings.is_empty();
-        for (what, is_there) in [("settings", settings), ("grants", !terms.grants.models.is_empty())] {
+        for (what, is_there) in [("settings", settings), ("grants", terms.grants != ModuleGrants::default())]
+        {
             if is_there {
                 warnings.push(format!("{origin}: found {what}, which a service over wasi:http does not get"));
             }
@@ -304,11 +309,20 @@ fn lay_over(below: &mut Value, above: Value) {
     }
 }
 
-fn grants(terms: &ModuleTerms) -> Grants {
+/// What is granted. The mistakes are events that can have no such name.
+fn grants(terms: &ModuleTerms) -> Result<Grants, Vec<String>> {
     let one = |(name, grant): (&String, &ModelGrant)| {
         (name.clone(), Access { read: grant.read, write: grant.write })
     };
-    Grants { models: terms.grants.models.iter().map(one).collect() }
+    let (mut events, mut mistakes) = (Vec::new(), Vec::new());
+    for event in &terms.grants.events {
+        match EventPattern::new(event) {
+            Ok(pattern) => events.push(pattern),
+            Err(message) => mistakes.push(format!("grants.events: {message}")),
+        }
+    }
+    let models = terms.grants.models.iter().map(one).collect();
+    if mistakes.is_empty() { Ok(Grants { models, events }) } else { Err(mistakes) }
 }
 
 fn overlaid(limits: CodeLimits, said: &ModuleLimits) -> CodeLimits {

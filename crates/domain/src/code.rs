@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::route::RouteSpec;
+use crate::subscription::EventPattern;
 
 /// Most commands of one model.
 pub const COMMANDS_MAX: usize = 256;
@@ -38,6 +39,9 @@ pub struct CodeSpec {
     /// Custom routes, in declared order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteSpec>,
+    /// Events that it wants to be told of.
+    #[serde(default)]
+    pub subscriptions: Vec<EventPattern>,
 }
 
 /// What the operator allows a component to reach. Its own model needs no grant.
@@ -45,6 +49,9 @@ pub struct CodeSpec {
 pub struct Grants {
     /// Other models by name, upper case.
     pub models: BTreeMap<String, Access>,
+    /// Events of other models that it may be told of.
+    #[serde(default)]
+    pub events: Vec<EventPattern>,
 }
 
 /// What may be done with the documents of a model.

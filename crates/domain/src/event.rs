@@ -61,6 +61,12 @@ impl Event<'_> {
         format!("{}{}", self.kind.as_str(), self.model)
     }
 
+    /// The `id` of the event.
+    #[must_use]
+    pub fn id_text(&self) -> String {
+        format!("{}-{}", self.model, self.sequence)
+    }
+
     /// The event object, JSON on one line. Its `id` is made of model and position, so that an event read
     /// twice has one id.
     #[must_use]
@@ -73,7 +79,7 @@ impl Event<'_> {
             out.extend_from_slice(name.as_bytes());
             write_text(&mut out, value);
         };
-        text("{\"id\":", &format!("{}-{}", self.model, self.sequence));
+        text("{\"id\":", &self.id_text());
         text(",\"name\":", &self.name());
         text(",\"type\":", self.kind.as_str());
         text(",\"modelName\":", self.model);

@@ -33,6 +33,7 @@ mod raw;
 pub mod route;
 pub mod service;
 pub mod spec;
+pub mod subscription;
 mod suggest;
 pub mod table;
 mod timestamp;

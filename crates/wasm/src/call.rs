@@ -17,6 +17,8 @@ pub enum Origin {
     Api,
     /// A command.
     Command,
+    /// An event.
+    Event,
     /// The host's own doing: an instance begins or ends.
     Lifecycle,
 }
@@ -277,6 +279,7 @@ impl Call {
             origin: match self.origin {
                 Origin::Api => types::Origin::Api,
                 Origin::Command => types::Origin::Command,
+                Origin::Event => types::Origin::Event,
                 Origin::Lifecycle => types::Origin::Lifecycle,
             },
             budget_ms: milliseconds(budget.remaining()),

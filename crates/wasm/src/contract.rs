@@ -83,6 +83,19 @@ pub(crate) mod commanding {
     });
 }
 
+/// Export of handlers of events.
+pub(crate) mod handling {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "aegis:module/has-event-handlers",
+        with: {
+            "aegis:module/types": crate::contract::base::aegis::module::types,
+            "aegis:module/events": crate::contract::base::aegis::module::events,
+        },
+        exports: { default: async },
+    });
+}
+
 /// Export of the life of an instance.
 pub(crate) mod living {
     wasmtime::component::bindgen!({
@@ -117,7 +130,7 @@ pub(crate) mod routing {
 }
 
 pub(crate) use base::aegis::module::{
-    models,
+    events, models,
     spec::{self, ModelSpec as WitModelSpec},
     types::{self, Fault, FaultCode},
 };

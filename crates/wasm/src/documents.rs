@@ -58,7 +58,7 @@ pub(crate) async fn run(
             let_go(store, current)?;
             Ok(agreed.map(|()| Answer::Agreed))
         }
-        Entry::Load { .. } | Entry::Command { .. } | Entry::Route { .. } => {
+        Entry::Load { .. } | Entry::Command { .. } | Entry::Route { .. } | Entry::Event(_) => {
             Err(wasmtime::Error::msg("aegis:module/document-hooks has no such hook"))
         }
     }

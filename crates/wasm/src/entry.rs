@@ -51,6 +51,8 @@ pub enum Entry {
         /// The request.
         request: Box<RouteRequest>,
     },
+    /// Take note of an event.
+    Event(Happening),
 }
 
 /// What code answers.
@@ -62,6 +64,23 @@ pub(crate) enum Answer {
     Json(String),
     /// An answer over HTTP.
     Response(RouteResponse),
+}
+
+/// An event that the code is told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happening {
+    /// What it is known by: the same when it is told again.
+    pub id: String,
+    /// Its name, such as `CREATEORDER`.
+    pub name: String,
+    /// Where it comes from: the name of a model.
+    pub source: String,
+    /// When it happened, milliseconds since 1970.
+    pub time_ms: u64,
+    /// What it is about: the id of a document.
+    pub key: Option<String>,
+    /// JSON.
+    pub data: String,
 }
 
 impl Entry {
@@ -76,6 +95,7 @@ impl Entry {
             Self::Load { .. } => "on-load",
             Self::Command { .. } => "a command",
             Self::Route { .. } => "a route",
+            Self::Event(_) => "on-event",
         }
     }
 }

@@ -35,6 +35,7 @@ mod runtime;
 mod services;
 mod specification;
 mod state;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod ticker;
@@ -46,7 +47,7 @@ pub use cpu::CpuPool;
 pub use describe::{Compiler, PrepareError, Prepared, PreparedService, Terms};
 pub use diagnostic::{Code, Diagnostic};
 pub use engine::{EngineError, MEMORY_BYTES_MAX};
-pub use entry::Entry;
+pub use entry::{Entry, Happening};
 pub use http::{HttpService, ServiceBody, UploadError, Visit};
 pub use inspect::{COMPONENT_BYTES_MAX, kind_of};
 pub use kept::{KeptError, KeptFiles};

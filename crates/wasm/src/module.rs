@@ -13,9 +13,9 @@ use wasmtime::{
 pub use self::life::{Drained, Handover, Succession};
 use crate::{
     call::{Budget, Call, CallError, DEPTH_MAX, HARD_DEADLINE_SLACK, Refusal, RefusalCode},
-    contract::{Fault, commanding, documenting, handing, hooking, living, routing, types},
+    contract::{Fault, commanding, documenting, events, handing, handling, hooking, living, routing, types},
     documents,
-    entry::{Answer, Entry},
+    entry::{Answer, Entry, Happening},
     mapping::MappingError,
     output::LogBudget,
     pool::Pool,
@@ -42,6 +42,7 @@ pub struct Module {
     hooks: Option<hooking::HasHooksIndices>,
     document_hooks: Option<documenting::HasDocumentHooksIndices>,
     commands: Option<commanding::HasCommandsIndices>,
+    events: Option<handling::HasEventHandlersIndices>,
     life: Option<living::HasLifecycleIndices>,
     handover: Option<handing::HasHandoverIndices>,
     routes: Option<routing::HasRoutesIndices>,
@@ -60,6 +61,7 @@ pub(crate) struct Resident {
     routes: Option<routing::HasRoutes>,
     life: Option<living::HasLifecycle>,
     handover: Option<handing::HasHandover>,
+    events: Option<handling::HasEventHandlers>,
     calls: u64,
 }
 
@@ -74,6 +76,7 @@ impl Module {
         let hooks = hooking::HasHooksIndices::new(&linked).ok();
         let document_hooks = documenting::HasDocumentHooksIndices::new(&linked).ok();
         let commands = commanding::HasCommandsIndices::new(&linked).ok();
+        let events = handling::HasEventHandlersIndices::new(&linked).ok();
         let life = living::HasLifecycleIndices::new(&linked).ok();
         let handover = handing::HasHandoverIndices::new(&linked).ok();
         let routes = routing::HasRoutesIndices::new(&linked).ok();
@@ -94,6 +97,7 @@ impl Module {
             hooks,
             document_hooks,
             commands,
+            events,
             life,
             handover,
             routes,
@@ -195,7 +199,8 @@ impl Module {
             self.document_hooks.as_ref().map(|hooks| hooks.load(&mut store, &instance)).transpose()?;
         let handover =
             self.handover.as_ref().map(|handover| handover.load(&mut store, &instance)).transpose()?;
-        Ok(Resident { store, hooks, document_hooks, commands, routes, life, handover, calls: 0 })
+        let events = self.events.as_ref().map(|events| events.load(&mut store, &instance)).transpose()?;
+        Ok(Resident { store, hooks, document_hooks, commands, routes, life, handover, events, calls: 0 })
     }
 
     fn give_back(&self, resident: Resident) {
@@ -244,6 +249,14 @@ impl Resident {
                 routes.aegis_module_routes().call_handle(&mut self.store, &context, &request).await?;
             return Ok(answer.map(|response| Answer::Response(response.into())));
         }
+        if let Entry::Event(happening) = entry {
+            let events = self.events.as_ref().ok_or_else(|| missing("event-handlers"))?;
+            let (guest, event) = (events.aegis_module_event_handlers(), events::Event::from(happening));
+            return Ok(guest
+                .call_on_event(&mut self.store, &context, &event)
+                .await?
+                .map(|()| Answer::Agreed));
+        }
         if let Some(hooks) = &self.document_hooks
             && !matches!(entry, Entry::Load { .. })
         {
@@ -270,7 +283,16 @@ impl Resident {
                 let stored = types::Entity::from(stored);
                 guest.call_on_load(store, &context, &stored).await?.map(Answer::Json)
             }
-            Entry::Command { .. } | Entry::Route { .. } => return Err(missing("commands")),
+            Entry::Command { .. } | Entry::Route { .. } | Entry::Event(_) => {
+                return Err(missing("commands"));
+            }
         })
+    }
+}
+
+impl From<Happening> for events::Event {
+    fn from(happening: Happening) -> Self {
+        let Happening { id, name, source, time_ms, key, data } = happening;
+        Self { id, name, source, time: time_ms, key, data, remote: false }
     }
 }

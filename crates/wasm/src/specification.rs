@@ -21,10 +21,11 @@ use wasmtime::{
 use crate::{
     contract::{
         WitModelSpec, base, base::exports::aegis::module::identity::ModuleInfo, commanding, describing,
-        documenting, handing, hooking, living, routing, spec as wit,
+        documenting, handing, handling, hooking, living, routing, spec as wit,
     },
     describe::Terms,
     state::State,
+    subscriptions::{self, Handled},
 };
 
 /// Longest version or toolchain that a module may name, bytes.
@@ -37,6 +38,7 @@ pub(crate) struct Exports {
     document_hooks: bool,
     commands: bool,
     routes: bool,
+    pub(crate) event_handlers: bool,
 }
 
 impl Exports {
@@ -48,6 +50,7 @@ impl Exports {
             document_hooks: documenting::HasDocumentHooksIndices::new(&linked).is_ok(),
             commands: commanding::HasCommandsIndices::new(&linked).is_ok(),
             routes: routing::HasRoutesIndices::new(&linked).is_ok(),
+            event_handlers: handling::HasEventHandlersIndices::new(&linked).is_ok(),
         })
     }
 
@@ -69,6 +72,9 @@ impl Exports {
         }
         if let Ok(commands) = commanding::HasCommandsIndices::new(linked) {
             commands.load(&mut *store, instance).context(other("commands"))?;
+        }
+        if let Ok(events) = handling::HasEventHandlersIndices::new(linked) {
+            events.load(&mut *store, instance).context(other("event-handlers"))?;
         }
         if let Ok(life) = living::HasLifecycleIndices::new(linked) {
             life.load(&mut *store, instance).context(other("lifecycle"))?;
@@ -122,6 +128,8 @@ pub(crate) fn read(found: WitModelSpec, identity: Identity, terms: Terms) -> Res
     let hooks = read_hooks(found.hooks, identity.exports, &mut mistakes);
     let commands = read_commands(found.commands, identity.exports, &mut mistakes);
     let routes = route::read(found.routes, identity.exports, &mut mistakes);
+    let handled = Handled { exports: identity.exports, model: &found.name, grants: &terms.grants };
+    let subscriptions = subscriptions::read(&found.subscriptions, handled, &mut mistakes);
     let datasource = found.datasource.and_then(|datasource| read_datasource(&datasource, &mut mistakes));
     let Identity { info, digest, .. } = identity;
     for (key, label) in
@@ -141,6 +149,7 @@ pub(crate) fn read(found: WitModelSpec, identity: Identity, terms: Terms) -> Res
         settings: terms.settings,
         grants: terms.grants,
         routes,
+        subscriptions,
     };
     let spec = match name {
         Some(name) if mistakes.is_empty() => ModelSpec {
@@ -176,7 +185,6 @@ fn refuse_unserved(found: &WitModelSpec, mistakes: &mut Vec<String>) {
         ("relations", found.relations.len()),
         ("acl", found.acl.len()),
         ("serializers", found.serializers.len()),
-        ("subscriptions", found.subscriptions.len()),
     ];
     for (key, count) in unserved.into_iter().filter(|(_, count)| *count > 0) {
         mistakes.push(format!(

@@ -2,6 +2,7 @@
 
 mod calls;
 mod documents;
+mod events;
 mod javascript;
 mod life;
 mod limits;

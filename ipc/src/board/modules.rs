@@ -64,9 +64,19 @@ pub enum ModuleCounter {
     Microseconds,
     /// Measurements of the module that were not taken: a bad name or value, or one series too many.
     MeasurementsRefused,
+    /// Events that its code has taken.
+    EventsTaken,
+    /// Calls about events that were followed by another one about the same event.
+    EventsRepeated,
+    /// Events that its code has not taken, and is not told of again.
+    EventsGivenUp,
+    /// Changes that the log had forgotten before it was known whether they were events for it.
+    EventChangesMissed,
+    /// No total: number of the last change up to which its events are delivered; 0 when it subscribes to none.
+    EventPosition,
 }
 
-const _: () = assert!(ENTRY_COUNTERS + ModuleCounter::MeasurementsRefused as usize <= ENTRY_WORDS);
+const _: () = assert!(ENTRY_COUNTERS + ModuleCounter::EventPosition as usize <= ENTRY_WORDS);
 
 /// How the values of a series come together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,7 +2,7 @@
 
 use std::{io::Write, path::Path};
 
-use aegis_ipc::data::Stored;
+use aegis_ipc::data::{POSITIONS, Stored};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -39,7 +39,9 @@ pub fn export(
     let alone = Alone::open(data_folder)?;
     let reading = |source| DataError::store("reading the documents", source);
     let snapshot = alone.engine.snapshot().map_err(reading)?;
-    let models = snapshot.models().map_err(reading)?;
+    let mut models = snapshot.models().map_err(reading)?;
+    // Positions are places in the log of this store, which stays here.
+    models.retain(|model| model != POSITIONS);
     let mut total = 0;
     for model in &models {
         for stored in snapshot.documents(model) {

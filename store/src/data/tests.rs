@@ -261,3 +261,17 @@ fn an_import_without_known_models_leaves_unique_indexes_to_the_next_start() {
         ["the models are not known yet, so unique indexes were not compared with the documents"]
     );
 }
+
+#[test]
+fn positions_in_the_log_are_not_exported() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path());
+    let before = exported(folder.path());
+    let engine = options(folder.path()).open().unwrap().engine;
+    let position = Change { model: aegis_ipc::data::POSITIONS.into(), ..put(6, "TODO", 1, "") };
+    engine.apply(&Batch { changes: vec![&position], ..Batch::default() }).unwrap();
+    drop(engine);
+    let after = exported(folder.path());
+    assert_eq!(after.replace("\"sequence\":6", "\"sequence\":5"), before);
+    assert_eq!(findings(folder.path()), Vec::<String>::new());
+}

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use aegis_ipc::{
     board::StoreWord,
-    data::{Expect, FromStore, Operation, Outcome, ToStore, Write},
+    data::{Expect, FromStore, Operation, Outcome, POSITIONS, ToStore, Write},
 };
 
 use super::{
@@ -222,4 +222,20 @@ fn a_nearly_full_disk_refuses_writes_until_there_is_room_again() {
     free_bytes.store(1 << 30, Ordering::Relaxed);
     until(&world, true);
     world.stop();
+}
+
+#[test]
+fn workers_keep_positions_whatever_models_there_are() {
+    let world = World::start(Box::new(MemoryEngine::new()));
+    let (mut worker, mut replica) = world.worker();
+    let position =
+        |expect, revision| Operation { expect, revision, ..create(POSITIONS, "TODO", "{\"position\":7}") };
+    let first = worker.write_all(write(0, position(Expect::Absent, 1)), &mut replica);
+    assert_eq!(first, Outcome::Committed { first: 1, last: 1 });
+    let again = worker.write_all(write(0, position(Expect::Absent, 1)), &mut replica);
+    assert_eq!(again, Outcome::Conflict { operation: 0, current: Some(1) });
+    let next = worker.write_all(write(0, position(Expect::At(1), 2)), &mut replica);
+    assert_eq!(next, Outcome::Committed { first: 2, last: 2 });
+    let late = worker.write_all(write(0, position(Expect::At(1), 2)), &mut replica);
+    assert_eq!(late, Outcome::Conflict { operation: 0, current: Some(2) });
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    body::{Body, answer, create, echo, pass_fault_on, text_name},
+    body::{Body, answer, create, echo, pass_fault_on, refuse, spin, text_name, trap},
     guest::Guest,
 };
 
@@ -190,4 +190,67 @@ fn store_text(body: &mut Body, base: &str, offset: usize, text: &str) -> String 
          (i32.store offset={length} (local.get {base}) (global.get {name}_length))\n",
         length = offset + 4
     )
+}
+
+/// A model that keeps what it hears: each event makes a document `{"of": key, "name": name}`. Endpoint `journals`.
+///
+/// About a document with `poison` in its id it traps, with `never` it refuses (`invalid`), with `spin` it does not end.
+#[must_use]
+pub fn journal(subscriptions: &[&str]) -> Guest {
+    let subscriptions: Vec<_> = subscriptions.iter().map(|event| json!({ "event": event })).collect();
+    let spec = json!({
+        "name": "journal", "endpoint": "journals", "version": "1.0.0", "subscriptions": subscriptions,
+    });
+    Guest::model(spec).function(
+        "event-handlers",
+        "on-event",
+        trap()
+            .when_holds("event_key", "poison")
+            .then(refuse("invalid", "it does not want to hear of it").when_holds("event_key", "never"))
+            .then(spin().when_holds("event_key", "spin"))
+            .then(keep("journal")),
+    )
+}
+
+/// Makes a document from the key and the name of an event.
+fn keep(model: &str) -> Body {
+    let mut body = Body::default();
+    let model = body.text(model);
+    let text = |body: &mut Body, text: &str| {
+        body.text(text);
+        let name = text_name(text);
+        (format!("(global.get {name})"), format!("(global.get {name}_length)"))
+    };
+    let parameter = |name: &str| (format!("(local.get ${name})"), format!("(local.get ${name}_length)"));
+    let parts = [
+        text(&mut body, r#"{"of":""#),
+        parameter("event_key"),
+        text(&mut body, r#"","name":""#),
+        parameter("event_name"),
+        text(&mut body, r#""}"#),
+    ];
+    let parts: String = parts
+        .iter()
+        .map(|(at, length)| {
+            format!(
+                "(memory.copy (local.get $i) {at} {length})
+                 (local.set $i (i32.add (local.get $i) {length}))\n"
+            )
+        })
+        .collect();
+    body.wat = format!(
+        "(local.set $j (call $allocate (i32.add (i32.const 64)
+           (i32.add (local.get $event_key_length) (local.get $event_name_length)))))
+         (local.set $i (local.get $j))
+         {parts}
+         (local.set $k (call $allocate (global.get $models_write_size)))
+         (call $models_write {model}
+           (i32.const 0) (local.get $j) (i32.sub (local.get $i) (local.get $j))
+           (i32.const 0) (i64.const 0) (i32.const 0) (i64.const 0)
+           (local.get $k))
+         {fault}
+         (call $agree)",
+        fault = pass_fault_on("models_write")
+    );
+    body.calling("models", "write")
 }

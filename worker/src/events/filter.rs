@@ -38,6 +38,9 @@ impl Filter {
     pub(super) fn admits(&self, subject: &Subject) -> bool {
         let within =
             |list: &[String], item: &str| list.is_empty() || list.iter().any(|wanted| wanted == item);
+        if subject.is_hidden() {
+            return false;
+        }
         match subject {
             Subject::Model { model } => within(&self.models, model),
             Subject::Document { model, id, kind } => {

@@ -12,7 +12,7 @@ const ENTRIES: &str = "/aegis/api/models/entries";
 
 fn terms(models: &[(&str, Access)], limits: CodeLimits) -> Terms {
     let models = models.iter().map(|(name, access)| ((*name).to_owned(), *access)).collect();
-    Terms { settings: json!({}), limits, grants: Grants { models } }
+    Terms { settings: json!({}), limits, grants: Grants { models, ..Grants::default() } }
 }
 
 async fn entries() -> House {

@@ -31,6 +31,7 @@ use crate::{
         Data,
         tests::{catalog, config, fake_store::FakeStore},
     },
+    deliveries,
     host::{Founding, Host, Identity},
     modules::Modules,
     reporting::{self, Supervisor},
@@ -171,6 +172,10 @@ impl House {
         }));
         let hub = Arc::clone(&host);
         tasks.push(tokio::spawn(async move { hub.events.run(hub.engine.data()).await }));
+        let deliverer = Arc::clone(&host);
+        tasks.push(tokio::spawn(async move {
+            deliveries::run(deliverer).await;
+        }));
         let (follower, bell) = (Arc::clone(&host), Arc::clone(&doorbell));
         tasks.push(tokio::spawn(async move { reporting::follow(control, &follower, &bell).await.unwrap() }));
         tokio::time::timeout(PATIENCE, host.engine.data().ready()).await.expect("the data is ready");

@@ -110,6 +110,7 @@ mod tests {
             settings: json!({}),
             grants: Grants::default(),
             routes: Vec::new(),
+            subscriptions: Vec::new(),
         });
         spec
     }

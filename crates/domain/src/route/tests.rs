@@ -27,6 +27,7 @@ fn model(name: &str, routes: &[(Verb, &str)]) -> ModelSpec {
         settings: json!({}),
         grants: Grants::default(),
         routes: routes.iter().map(route).collect(),
+        subscriptions: Vec::new(),
     });
     spec
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use aegis_ipc::board::{Board, ModuleCounter, SERIES_BOUNDS, Series, SeriesKind};
+use aegis_ipc::board::{Board, ModuleCounter, ModuleEntry, SERIES_BOUNDS, Series, SeriesKind};
 
 use super::{head, label, load, sample};
 use crate::modules::SEPARATOR;
@@ -30,6 +30,26 @@ const COUNTERS: &[(&str, ModuleCounter, &str)] = &[
     ),
 ];
 
+/// Totals about events, of modules that were told of some.
+const EVENTS: &[(&str, ModuleCounter, &str)] = &[
+    ("aegis_guest_module_events_total", ModuleCounter::EventsTaken, "Events that a module has taken."),
+    (
+        "aegis_guest_module_events_repeated_total",
+        ModuleCounter::EventsRepeated,
+        "Calls about events that were followed by another one about the same event.",
+    ),
+    (
+        "aegis_guest_module_events_given_up_total",
+        ModuleCounter::EventsGivenUp,
+        "Events that a module did not take; the log tells which.",
+    ),
+    (
+        "aegis_guest_module_event_changes_missed_total",
+        ModuleCounter::EventChangesMissed,
+        "Changes that the log had forgotten before they could be delivered.",
+    ),
+];
+
 /// A series of a module, taken apart.
 struct Measured {
     /// All labels but `le`, without braces.
@@ -43,13 +63,14 @@ pub(super) fn render(out: &mut String, board: &Board) {
         return;
     }
     modules.sort_by(|(one, _), (other, _)| one.cmp(other));
-    for (name, counter, help) in COUNTERS {
+    for (name, counter, help) in COUNTERS.iter().chain(EVENTS) {
         head(out, name, "counter", help);
         for (module, entry) in &modules {
             let labels = format!("{{module=\"{}\"}}", label(module));
             sample(out, name, &labels, load(entry.counter(*counter)));
         }
     }
+    lag(out, board, &modules);
     let mut families: BTreeMap<(String, SeriesKind), Vec<Measured>> = BTreeMap::new();
     for (module, entry) in &modules {
         for series in entry.all_series() {
@@ -62,6 +83,19 @@ pub(super) fn render(out: &mut String, board: &Board) {
         match kind {
             SeriesKind::Counter => counter(out, &format!("aegis_module_{name}_total"), &measured),
             SeriesKind::Histogram => histogram(out, &format!("aegis_module_{name}"), &measured),
+        }
+    }
+}
+
+/// How far behind the log the delivery of events is.
+fn lag(out: &mut String, board: &Board, modules: &[(String, ModuleEntry)]) {
+    const NAME: &str = "aegis_guest_module_event_lag";
+    head(out, NAME, "gauge", "Committed changes that are not yet delivered to a module that subscribes.");
+    for (module, entry) in modules {
+        let position = load(entry.counter(ModuleCounter::EventPosition));
+        if position > 0 {
+            let labels = format!("{{module=\"{}\"}}", label(module));
+            sample(out, NAME, &labels, board.durable().saturating_sub(position));
         }
     }
 }

@@ -1,0 +1,75 @@
+//! Committed changes, told to the code of models that subscribe to them.
+//!
+//! ```text
+//!   the feed, and the store's log for what is older ──▶ one consumer for each subscribing model ──▶ on-event
+//!                                                             │ ▲
+//!                                            the store: its position, durable
+//! ```
+//!
+//! Of all workers one delivers ([`owner`]). A consumer goes through the log in order, one event at a time. Its position is
+//! a document of the store, kept every few events, so an event that was committed is delivered at least once: after a
+//! crash, those since the position was last kept come again. An event that the code does not take is tried again a few
+//! times ([`retry`]), then given up, counted and logged, and the next one follows. Consumers do not wait for one another.
+
+mod consumer;
+mod owner;
+mod position;
+mod retry;
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use aegis_ipc::board::{Counter, ModuleCounter};
+use tokio::{task::JoinSet, time::sleep};
+
+use self::{consumer::Consumer, owner::is_owner};
+use crate::{host::Host, modules::Subscriber};
+
+/// How often a worker looks whether it is the one that delivers.
+const OWNER_WATCH: Duration = Duration::from_millis(250);
+/// Pause after a defect of the host has ended a consumer.
+const DEFECT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Delivers to all subscribers of the generation, for ever.
+pub(crate) async fn run(host: Arc<Host>) -> Infallible {
+    host.engine.data().ready().await;
+    let subscribers = host.engine.subscribers();
+    let subscribed: Vec<String> =
+        subscribers.iter().map(|subscriber| subscriber.module.name().to_owned()).collect();
+    let mut consumers = JoinSet::new();
+    for subscriber in subscribers {
+        consumers.spawn(keep_delivering(Arc::clone(&host), subscriber));
+    }
+    loop {
+        if is_owner(&host) {
+            forget_others(&host, &subscribed);
+        }
+        sleep(OWNER_WATCH).await;
+    }
+}
+
+/// Begins again when a defect of the host has ended a consumer: it is told as often as it happens, and in no closer turns.
+async fn keep_delivering(host: Arc<Host>, subscriber: Subscriber) {
+    loop {
+        let mut one = JoinSet::new(); // ends what runs in it when this ends
+        one.spawn(Consumer::new(Arc::clone(&host), subscriber.clone()).run());
+        let ended = one.join_next().await;
+        host.cell.counter(Counter::Defects).fetch_add(1, Ordering::Relaxed);
+        let model = subscriber.model.name();
+        tracing::error!(target: "aegis::events", model, "the delivery of events ended: {ended:?}; it begins again");
+        sleep(DEFECT_PAUSE).await;
+    }
+}
+
+/// Modules that do not subscribe any longer lag behind nothing.
+fn forget_others(host: &Host, subscribed: &[String]) {
+    for entry in host.board.modules() {
+        let position = entry.counter(ModuleCounter::EventPosition);
+        if position.load(Ordering::Relaxed) != 0 && !subscribed.contains(&entry.name()) {
+            position.store(0, Ordering::Relaxed);
+        }
+    }
+}

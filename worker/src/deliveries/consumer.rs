@@ -1,0 +1,275 @@
+//! One subscriber's way through the log.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use aegis_domain::{
+    Problem,
+    event::{Event, EventKind},
+};
+use aegis_ipc::{
+    board::{ModuleCounter, ModuleEntry},
+    data::{Change, ChangeKind, POSITIONS},
+};
+use aegis_wasm::{Call, Entry, Happening, Origin};
+use tokio::time::{sleep, timeout};
+
+use super::{
+    OWNER_WATCH,
+    owner::is_owner,
+    position::Kept,
+    retry::{Verdict, verdict},
+};
+use crate::{
+    data::{Applied, Data},
+    host::Host,
+    modules::Subscriber,
+};
+
+/// Changes asked for at once when the log is read.
+const PAGE_CHANGES: u32 = 256;
+/// Time the store has to answer.
+const STORE_TIME: Duration = Duration::from_secs(10);
+/// Pause after the store did not answer, or another worker delivered too.
+const TROUBLE_PAUSE: Duration = Duration::from_millis(500);
+/// Events delivered since the position was last kept: so many come again after a crash.
+const UNKEPT_EVENTS_MAX: u64 = 16;
+/// Changes passed over since the position was last kept.
+const UNKEPT_CHANGES_MAX: u64 = 1_000;
+/// Time of one call; the module's own limit is shorter.
+const CALL_TIME: Duration = Duration::from_secs(60);
+
+/// Why a consumer stops for now.
+#[derive(Debug)]
+enum Pause {
+    /// Another worker delivers.
+    NotOwner,
+    /// The store has a problem, or the position was moved by somebody else.
+    Trouble(Problem),
+}
+
+impl From<Problem> for Pause {
+    fn from(problem: Problem) -> Self {
+        Self::Trouble(problem)
+    }
+}
+
+/// Delivers to one subscriber while this worker is the one that delivers.
+pub(super) struct Consumer {
+    host: Arc<Host>,
+    subscriber: Subscriber,
+    entry: Option<ModuleEntry>,
+}
+
+/// Where it is.
+struct Way {
+    kept: Kept,
+    /// Everything up to here was delivered or is of no interest.
+    position: u64,
+    /// Events delivered since the position was last kept.
+    unkept: u64,
+}
+
+impl Consumer {
+    pub(super) fn new(host: Arc<Host>, subscriber: Subscriber) -> Self {
+        let entry = host.board.module(subscriber.module.name());
+        Self { host, subscriber, entry }
+    }
+
+    pub(super) async fn run(self) {
+        loop {
+            if !is_owner(&self.host) {
+                sleep(OWNER_WATCH).await;
+                continue;
+            }
+            let now = self.data().watermark();
+            let opened = Kept::open(self.data(), self.subscriber.model.name(), now, deadline()).await;
+            let pause = match opened {
+                Ok(kept) => self.follow(kept).await,
+                Err(problem) => Pause::Trouble(problem),
+            };
+            if let Pause::Trouble(problem) = pause {
+                let model = self.subscriber.model.name();
+                tracing::warn!(target: "aegis::events", model, "delivery pauses: {problem}");
+                sleep(TROUBLE_PAUSE).await;
+            }
+        }
+    }
+
+    /// Delivers from a position on, until it has to stop.
+    async fn follow(&self, kept: Kept) -> Pause {
+        let mut way = Way { position: kept.position, kept, unkept: 0 };
+        let pause = match self.go(&mut way).await {
+            Ok(never) => match never {},
+            Err(pause) => pause,
+        };
+        // What another worker delivers next begins there, if this works.
+        if way.unkept > 0
+            && let Err(problem) = self.keep(&mut way).await
+        {
+            tracing::debug!(target: "aegis::events", "the last position is not kept: {problem}");
+        }
+        pause
+    }
+
+    async fn go(&self, way: &mut Way) -> Result<std::convert::Infallible, Pause> {
+        // Listening comes before looking: what is applied while the log is read is heard.
+        let mut subscription = self.data().subscribe();
+        self.catch_up(way).await?;
+        loop {
+            match timeout(OWNER_WATCH, subscription.next()).await {
+                Ok(Applied::Changes(changes)) => {
+                    for change in changes.iter() {
+                        self.pass(way, change).await?;
+                    }
+                }
+                Ok(Applied::Skipped) => self.catch_up(way).await?,
+                Err(_) if way.unkept > 0 => self.keep(way).await?,
+                Err(_) => self.check()?,
+            }
+        }
+    }
+
+    /// Reads the log from the position on.
+    async fn catch_up(&self, way: &mut Way) -> Result<(), Pause> {
+        loop {
+            self.check()?;
+            let page = self.data().changes(way.position, PAGE_CHANGES, deadline()).await?;
+            if way.position + 1 < page.oldest {
+                let missed = page.oldest - 1 - way.position;
+                let model = self.subscriber.model.name();
+                tracing::error!(target: "aegis::events", model, missed, "the log has forgotten changes that were not delivered");
+                self.count(ModuleCounter::EventChangesMissed, missed);
+                way.position = page.oldest - 1;
+            }
+            // A position beyond the log is one of another log: of a store that was restored from an older copy.
+            way.position = way.position.min(page.durable);
+            for change in &page.changes {
+                self.pass(way, change).await?;
+            }
+            if page.changes.len() < PAGE_CHANGES as usize {
+                let last = page.changes.last().map_or(page.durable, |change| change.sequence);
+                if last >= page.durable {
+                    self.come_to(way, page.durable).await?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Delivers a change if it is of interest.
+    async fn pass(&self, way: &mut Way, change: &Change) -> Result<(), Pause> {
+        if change.sequence <= way.position {
+            return Ok(());
+        }
+        if let Some(happening) = self.happening(change) {
+            self.deliver(change.sequence, &happening).await?;
+            way.unkept += 1;
+        }
+        self.come_to(way, change.sequence).await
+    }
+
+    async fn come_to(&self, way: &mut Way, position: u64) -> Result<(), Pause> {
+        way.position = way.position.max(position);
+        if let Some(entry) = &self.entry {
+            entry.counter(ModuleCounter::EventPosition).store(way.position, Ordering::Relaxed);
+        }
+        if way.unkept >= UNKEPT_EVENTS_MAX
+            || way.position.saturating_sub(way.kept.position) >= UNKEPT_CHANGES_MAX
+        {
+            self.keep(way).await?;
+        }
+        Ok(())
+    }
+
+    async fn keep(&self, way: &mut Way) -> Result<(), Problem> {
+        way.kept.save(self.data(), way.position, deadline()).await?;
+        way.unkept = 0;
+        Ok(())
+    }
+
+    /// Tells the code until it has taken the event, or it is given up.
+    async fn deliver(&self, sequence: u64, happening: &Happening) -> Result<(), Pause> {
+        let mut attempt = 1;
+        loop {
+            self.check()?;
+            let call = Call {
+                request_id: format!("event-{sequence}"),
+                origin: Origin::Event,
+                deadline: Instant::now() + CALL_TIME,
+                attempt,
+                idempotency_key: None,
+                depth: 0,
+            };
+            let Subscriber { module, .. } = &self.subscriber;
+            let outcome = self.host.engine.tell(module, call, Entry::Event(happening.clone())).await;
+            match verdict(attempt, &outcome) {
+                Verdict::Taken => {
+                    self.count(ModuleCounter::EventsTaken, 1);
+                    return Ok(());
+                }
+                Verdict::Again(pause) => {
+                    self.count(ModuleCounter::EventsRepeated, 1);
+                    sleep(pause).await;
+                }
+                Verdict::GivenUp => {
+                    self.count(ModuleCounter::EventsGivenUp, 1);
+                    let (model, event) = (self.subscriber.model.name(), happening.name.as_str());
+                    let reason = outcome.err().map(|error| error.to_string()).unwrap_or_default();
+                    tracing::error!(target: "aegis::events", model, event, sequence, attempt, "an event is given up: {reason}");
+                    return Ok(());
+                }
+            }
+            attempt += 1;
+        }
+    }
+
+    /// The event of a change, if the subscriber wants to hear of it.
+    fn happening(&self, change: &Change) -> Option<Happening> {
+        if change.model == POSITIONS {
+            return None;
+        }
+        let (kind, id, revision, body, changes) = match &change.kind {
+            ChangeKind::Put { id, revision, body, changes } => {
+                (EventKind::of_put(*revision), id, *revision, Some(&body[..]), changes.as_deref())
+            }
+            ChangeKind::Remove { id, revision } => (EventKind::Delete, id, *revision, None, None),
+            ChangeKind::Truncate => return None,
+        };
+        let Change { sequence, model, time_ms, .. } = change;
+        let (sequence, time_ms) = (*sequence, *time_ms);
+        let event = Event { sequence, model, kind, id, revision, time_ms, body, changes };
+        let name = event.name();
+        if !self.subscriber.patterns.iter().any(|pattern| pattern.matches(&name)) {
+            return None;
+        }
+        Some(Happening {
+            id: event.id_text(),
+            name,
+            source: model.clone(),
+            time_ms,
+            key: Some(id.clone()),
+            data: String::from_utf8_lossy(&event.to_json()).into_owned(),
+        })
+    }
+
+    fn check(&self) -> Result<(), Pause> {
+        if is_owner(&self.host) { Ok(()) } else { Err(Pause::NotOwner) }
+    }
+
+    fn count(&self, counter: ModuleCounter, amount: u64) {
+        if let Some(entry) = &self.entry {
+            entry.counter(counter).fetch_add(amount, Ordering::Relaxed);
+        }
+    }
+
+    fn data(&self) -> &Data {
+        self.host.engine.data()
+    }
+}
+
+fn deadline() -> Instant {
+    Instant::now() + STORE_TIME
+}
