@@ -98,6 +98,18 @@ impl HttpService {
         })
     }
 
+    /// The same code for another generation, which answers with its own services what is asked of the host.
+    #[must_use]
+    pub fn with_services(&self, services: Arc<dyn Services>) -> Self {
+        Self {
+            owner: Arc::clone(&self.owner),
+            services,
+            engine: self.engine.clone(),
+            linked: self.linked.clone(),
+            places: Arc::clone(&self.places),
+        }
+    }
+
     /// Name of the service.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -38,7 +38,7 @@ pub struct Module {
     hooks: Option<hooking::HasHooksIndices>,
     commands: Option<commanding::HasCommandsIndices>,
     life: Option<living::HasLifecycleIndices>,
-    pool: Pool,
+    pool: Arc<Pool>,
 }
 
 /// An instance and what it exports.
@@ -68,7 +68,7 @@ impl Module {
             log_budget: LogBudget::default(),
         };
         Ok(Self {
-            pool: Pool::new(code.limits.instances_max as usize),
+            pool: Arc::new(Pool::new(code.limits.instances_max as usize)),
             owner: Arc::new(owner),
             services,
             engine: runtime.engine().clone(),
@@ -77,6 +77,22 @@ impl Module {
             commands,
             life,
         })
+    }
+
+    /// The same code and the same instances for another generation, which answers with its own services what is asked
+    /// of the host.
+    #[must_use]
+    pub fn with_services(&self, services: Arc<dyn Services>) -> Self {
+        Self {
+            owner: Arc::clone(&self.owner),
+            services,
+            engine: self.engine.clone(),
+            linked: self.linked.clone(),
+            hooks: self.hooks.clone(),
+            commands: self.commands.clone(),
+            life: self.life.clone(),
+            pool: Arc::clone(&self.pool),
+        }
     }
 
     /// Name that the module gives itself.
@@ -128,7 +144,7 @@ impl Module {
                 }
             };
             let context = call.context(&budget);
-            resident.begin(budget, call);
+            resident.begin(budget, call, &self.services);
             match resident.run(context, entry).await {
                 Ok(answer) => {
                     self.give_back(resident);
@@ -180,11 +196,14 @@ impl Module {
 }
 
 impl Resident {
-    fn begin(&mut self, budget: Budget, call: Call) {
+    fn begin(&mut self, budget: Budget, call: Call, services: &Arc<dyn Services>) {
         self.calls += 1;
         let payload_bytes_max = self.store.data().owner.limits.payload_bytes_max;
         let state = self.store.data_mut();
         state.budget = budget;
+        if !Arc::ptr_eq(&state.services, services) {
+            state.services = Arc::clone(services); // its last call was of another generation
+        }
         state.request_id = call.request_id;
         state.depth = call.depth;
         self.store.set_hostcall_fuel(usize::try_from(payload_bytes_max).unwrap_or(usize::MAX));
