@@ -6,7 +6,8 @@ use std::{
 };
 
 use aegis_config::Overrides;
-use clap::{Args, Parser, Subcommand};
+use aegis_ipc::operator::ReloadMode;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 #[cfg(test)]
 mod tests;
@@ -54,7 +55,13 @@ pub(crate) enum Command {
         watch: bool,
     },
     /// Bring changed configuration and modules into force, and wait for the verdict
-    Reload(HostInFolder),
+    Reload {
+        #[command(flatten)]
+        host: HostInFolder,
+        /// How it comes into force, this time; `reload.mode` of the configuration unless said
+        #[arg(long, value_name = "MODE")]
+        mode: Option<ReloadManner>,
+    },
     /// Change the number of workers until the next reload
     Scale {
         /// How many workers serve
@@ -272,6 +279,25 @@ pub(crate) struct HostInFolder {
     /// The host's socket for commands, instead of looking it up
     #[arg(long, value_name = "SOCKET")]
     pub(crate) control: Option<PathBuf>,
+}
+
+/// How a changed app comes into force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReloadManner {
+    /// New workers replace old ones
+    Rolling,
+    /// The workers that run exchange the code of modules, if nothing else has changed
+    Swap,
+}
+
+impl ReloadManner {
+    /// As the supervisor is asked.
+    pub(crate) fn asked(self) -> ReloadMode {
+        match self {
+            Self::Rolling => ReloadMode::Rolling,
+            Self::Swap => ReloadMode::Swap,
+        }
+    }
 }
 
 impl From<HostInFolder> for Host {

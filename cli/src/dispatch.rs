@@ -8,7 +8,7 @@ use aegis_supervisor::exit;
 use clap::{Parser, error::ErrorKind};
 
 use crate::{
-    arguments::{Arguments, Command, LogsCommand, NewCommand, absolute},
+    arguments::{Arguments, Command, LogsCommand, NewCommand, ReloadManner, absolute},
     check, compile, data, new, operate,
     output::{self, Form},
     roles, run, run_command,
@@ -44,7 +44,9 @@ fn carry_out(arguments: Arguments) -> u8 {
         Command::Data(command) => return data::run(&command, &environment, form),
         Command::Status { host, watch: true } => return operate::watch(&host.into(), &environment, form),
         Command::Status { host, watch: false } => (host.into(), Request::Status),
-        Command::Reload(host) => (host.into(), Request::Reload { wait: true }),
+        Command::Reload { host, mode } => {
+            (host.into(), Request::Reload { wait: true, mode: mode.map(ReloadManner::asked) })
+        }
         Command::Scale { workers, host } => (host, Request::Scale { workers }),
         Command::Drain(host) => (host.into(), Request::Drain),
         Command::Restart { slot, host } => (host, Request::Restart { slot }),

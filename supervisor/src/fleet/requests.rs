@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use aegis_config::ReloadMode;
 use aegis_ipc::operator::Verdict;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,11 @@ use super::{
 /// A rollout that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Wish {
-    Reload(Origin),
+    Reload {
+        origin: Origin,
+        #[serde(default)]
+        mode: Option<ReloadMode>,
+    },
     Restart(Scope),
     Upgrade(Option<String>),
 }
@@ -53,7 +58,7 @@ impl Scaling {
 impl Wish {
     fn kind(&self) -> Kind {
         match self {
-            Self::Reload(_) => Kind::Reload,
+            Self::Reload { .. } => Kind::Reload,
             Self::Restart(_) => Kind::Restart,
             Self::Upgrade(_) => Kind::Upgrade,
         }
@@ -62,7 +67,10 @@ impl Wish {
     /// Takes in another wish that comes to the same; false when it is a different one.
     fn absorb(&mut self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Reload(origin), Self::Reload(other)) => *origin = (*origin).max(*other),
+            (Self::Reload { origin, mode }, Self::Reload { origin: other, mode: wanted }) => {
+                *origin = (*origin).max(*other);
+                *mode = wanted.or(*mode);
+            }
             (Self::Upgrade(path), Self::Upgrade(other)) => return path == other,
             (Self::Restart(scope), Self::Restart(other)) => match (&mut *scope, other) {
                 (Scope::Slots(slots), Scope::Slots(others)) => slots.extend(others),
@@ -89,7 +97,7 @@ impl Fleet {
             Phase::Stopping(_) | Phase::Over => return self.refuse(asker, "the host is stopping".to_owned()),
         }
         match request {
-            Request::Reload { origin } => self.wish(asker, Wish::Reload(origin)),
+            Request::Reload { origin, mode } => self.wish(asker, Wish::Reload { origin, mode }),
             Request::Upgrade { path } => self.wish(asker, Wish::Upgrade(path)),
             Request::Restart { slot: None } => self.wish(asker, Wish::Restart(Scope::All)),
             Request::Restart { slot: Some(slot) }

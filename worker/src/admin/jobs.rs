@@ -40,7 +40,7 @@ pub(super) async fn reload(
             }
         };
     }
-    let mut answers = host.supervisor.ask(operator::Request::Reload { wait })?;
+    let mut answers = host.supervisor.ask(operator::Request::Reload { wait, mode: None })?;
     let job = match next(&mut answers, ANSWER_TIME).await? {
         Reply::Accepted { job } => job,
         Reply::Job(job) if job.verdict.is_some() => return verdict(&job, host, envelope),

@@ -5,11 +5,12 @@ mod ends;
 mod lines;
 mod reloads;
 mod starts;
+mod swaps;
 mod troubles;
 
 use std::collections::VecDeque;
 
-use super::world::{App, Fate, Manner, NewImage, Parting, Probe, World};
+use super::world::{Adopts, App, Fate, Manner, NewImage, Parting, Probe, World};
 use crate::fleet::Role;
 
 /// Everything goes as it should, in round numbers, except for what was said before.
@@ -24,6 +25,8 @@ pub(crate) struct Script {
     /// How the next processes leave.
     pub(crate) partings: VecDeque<Parting>,
     pub(crate) images: VecDeque<NewImage>,
+    /// What the next workers do that are told to take a generation over.
+    pub(crate) adopts: VecDeque<Adopts>,
     pub(crate) workers_wanted: u32,
 }
 
@@ -42,6 +45,10 @@ impl Fate for Script {
 
     fn dying(&mut self) -> u64 {
         1
+    }
+
+    fn adopts(&mut self) -> Adopts {
+        self.adopts.pop_front().unwrap_or(Adopts::After(8))
     }
 
     fn probe(&mut self) -> Probe {
