@@ -12,6 +12,7 @@ mod modules;
 mod nginx;
 mod rows;
 mod subject;
+mod swap;
 mod wrk;
 
 use std::{env, process::ExitCode, time::Duration};

@@ -13,7 +13,7 @@ use crate::{
     bare::Bare,
     engine, keep_running, median, modules,
     nginx::Nginx,
-    subject, told,
+    subject, swap, told,
     wrk::{self, Load, Measured},
 };
 
@@ -49,6 +49,9 @@ pub(crate) fn all(options: &Options) -> Vec<Row> {
         }
     }
     rows.extend(modules::all(options));
+    if options.wants("swap") {
+        rows.extend(swap::all(options));
+    }
     rows
 }
 
