@@ -15,6 +15,8 @@ mod nginx;
 mod rows;
 mod serving;
 mod subject;
+mod swap;
+mod swap;
 mod wrk;
 
 use std::{env, process::ExitCode, time::Duration};

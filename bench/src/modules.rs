@@ -13,7 +13,7 @@ use crate::{
     wrk::{self, Load},
 };
 
-const BASE: &str = "/aegis/api/models";
+pub(crate) const BASE: &str = "/aegis/api/models";
 
 /// Measures all rows about modules that were asked for.
 pub(crate) fn all(options: &Options) -> Vec<Row> {
@@ -34,7 +34,7 @@ fn start(app: App) -> Cluster {
     Start::app(app).workers(2).start()
 }
 
-fn specification(name: &str) -> Value {
+pub(crate) fn specification(name: &str) -> Value {
     json!({
         "name": name, "endpoint": name, "version": "1.0.0",
         "fields": [
@@ -105,7 +105,7 @@ fn computing_model() -> Vec<u8> {
     Guest::model(spec).command("burn", aegis_guests::burn("args")).build()
 }
 
-fn post(cluster: &Cluster, path: &str, body: &str) -> Vec<u8> {
+pub(crate) fn post(cluster: &Cluster, path: &str, body: &str) -> Vec<u8> {
     let headers = [("content-type", "application/json")];
     aegis_harness::http::encode("POST", path, &cluster.address.to_string(), &headers, body.as_bytes())
 }

@@ -56,6 +56,9 @@ pub(crate) fn all(options: &Options) -> Vec<Row> {
     if options.wants("serve") {
         rows.extend(serving::all(options));
     }
+    if options.wants("swap") {
+        rows.extend(swap::all(options));
+    }
     rows
 }
 

@@ -6,8 +6,11 @@ use std::{
 };
 
 use aegis_config::Overrides;
-use aegis_ipc::deploy::{Order, Supply};
-use clap::{Args, Parser, Subcommand};
+use aegis_ipc::{
+    deploy::{Order, Supply},
+    operator::ReloadMode,
+};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 #[cfg(test)]
 mod tests;
@@ -229,6 +232,9 @@ pub(crate) struct ReloadArguments {
     /// The app folder of the host, when a module is named
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+    /// How it comes into force, this time; `reload.mode` of the configuration unless said
+    #[arg(long, value_name = "MODE")]
+    pub(crate) mode: Option<ReloadManner>,
     /// The host's socket for commands, instead of looking it up
     #[arg(long, value_name = "SOCKET")]
     pub(crate) control: Option<PathBuf>,
@@ -339,6 +345,25 @@ pub(crate) struct HostInFolder {
     pub(crate) control: Option<PathBuf>,
 }
 
+/// How a changed app comes into force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReloadManner {
+    /// New workers replace old ones
+    Rolling,
+    /// The workers that run exchange the code of modules, if nothing else has changed
+    Swap,
+}
+
+impl ReloadManner {
+    /// As the supervisor is asked.
+    pub(crate) fn asked(self) -> ReloadMode {
+        match self {
+            Self::Rolling => ReloadMode::Rolling,
+            Self::Swap => ReloadMode::Swap,
+        }
+    }
+}
+
 impl From<HostInFolder> for Host {
     fn from(host: HostInFolder) -> Self {
         Self { dir: host.folder, control: host.control }
@@ -348,7 +373,7 @@ impl From<HostInFolder> for Host {
 impl ReloadArguments {
     /// Which module, if one is meant, of which host. What is there as a folder, or looks like a path, is no module.
     pub(crate) fn resolve(self) -> (Option<String>, Host) {
-        let Self { target, dir, control } = self;
+        let Self { target, dir, control, mode: _ } = self;
         let here = || PathBuf::from(".");
         let Some(target) = target else { return (None, Host { dir: dir.unwrap_or_else(here), control }) };
         let is_path = target.is_dir() || target.components().count() != 1 || target.as_os_str() == "..";

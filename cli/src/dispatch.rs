@@ -11,7 +11,7 @@ use aegis_supervisor::exit;
 use clap::{Parser, error::ErrorKind};
 
 use crate::{
-    arguments::{Arguments, Command, LogsCommand, NewCommand, absolute},
+    arguments::{Arguments, Command, LogsCommand, NewCommand, ReloadManner, absolute},
     check, compile, data, dev, look, new, operate,
     output::{self, Form},
     roles, run, run_command,
@@ -49,13 +49,22 @@ fn carry_out(arguments: Arguments) -> u8 {
         Command::Data(command) => return data::run(&command, &environment, form),
         Command::Status { host, watch: true } => return operate::watch(&host.into(), &environment, form),
         Command::Status { host, watch: false } => (host.into(), Request::Status),
-        Command::Reload(reload) => match reload.resolve() {
-            (None, host) => (host, Request::Reload { wait: true }),
-            (Some(module), host) => {
-                let order = Order { module, supply: Supply::App, sha256: None, force: false };
-                (host, Request::Deploy { order, wait: true })
+        Command::Reload(reload) => {
+            let mode = reload.mode.map(ReloadManner::asked);
+            match (reload.resolve(), mode) {
+                ((None, host), mode) => (host, Request::Reload { wait: true, mode }),
+                ((Some(module), host), None) => {
+                    let order = Order { module, supply: Supply::App, sha256: None, force: false };
+                    (host, Request::Deploy { order, wait: true })
+                }
+                ((Some(module), _), Some(_)) => {
+                    output::complain(&format!(
+                        "found --mode beside the module {module}, expected it without one: a module alone is exchanged where it can be"
+                    ));
+                    return exit::USAGE;
+                }
             }
-        },
+        }
         Command::Deploy(arguments) => {
             let wait = !arguments.no_wait;
             let (order, host) = arguments.order();

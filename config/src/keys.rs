@@ -20,7 +20,7 @@ const LISTEN_MAX: usize = 16;
 const RESERVED_PATHS: &[&str] = &["/livez", "/readyz", "/metrics", "/aegis.config.json"];
 
 const DATASOURCES: &[(&str, Datasource)] = &[("memory", Datasource::Memory), ("file", Datasource::File)];
-const RELOAD_MODES: &[(&str, ReloadMode)] = &[("rolling", ReloadMode::Rolling)];
+const RELOAD_MODES: &[(&str, ReloadMode)] = &[("rolling", ReloadMode::Rolling), ("swap", ReloadMode::Swap)];
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 const KIB: u64 = 1 << 10;

@@ -201,12 +201,15 @@ pub struct Limits {
 pub enum ReloadMode {
     /// New workers replace old ones.
     Rolling,
+    /// Running workers exchange what has changed, when that is code of modules and nothing else; otherwise as
+    /// [`ReloadMode::Rolling`].
+    Swap,
 }
 
 /// How a new generation comes into force.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reload {
-    /// The only one there is so far.
+    /// By new workers, or inside those that run.
     pub mode: ReloadMode,
     /// Reload when a file of the app changes.
     pub watch: bool,

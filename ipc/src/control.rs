@@ -58,6 +58,12 @@ pub enum ToChild {
         /// The generation.
         generation: u64,
     },
+    /// Worker: a generation whose bundle rides along is to take the place of the one you serve, without a new process.
+    /// Answer with [`ToSupervisor::Adopted`] or [`ToSupervisor::NotAdopted`].
+    Adopt {
+        /// The generation.
+        generation: u64,
+    },
     /// Store: another one follows when you end; answer with [`ToSupervisor::Kept`] before you do.
     Keep,
 }
@@ -108,6 +114,22 @@ pub enum ToSupervisor {
         generation: u64,
         /// Why, all reasons at once.
         reasons: Vec<String>,
+    },
+    /// Worker: every request from now on is answered by this generation.
+    Adopted {
+        /// The generation.
+        generation: u64,
+        /// Time that it took to prepare it beside the one before, microseconds.
+        prepare_microseconds: u64,
+        /// Time that the exchange itself took, microseconds.
+        switch_microseconds: u64,
+    },
+    /// Worker: it serves what it served before; the generation has to come with a new process.
+    NotAdopted {
+        /// The generation.
+        generation: u64,
+        /// Why.
+        reason: String,
     },
     /// Store: what it had only in memory rides along as a sealed memory file (see [`crate::sealed`]), for the store that
     /// follows. It has taken its last write.

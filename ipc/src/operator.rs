@@ -28,6 +28,9 @@ pub enum Request {
         /// Also answer with progress and the verdict; otherwise only with [`Reply::Accepted`].
         #[serde(default)]
         wait: bool,
+        /// How, this time; as the configuration says when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mode: Option<ReloadMode>,
     },
     /// Go to a generation in which one module is another version, and everything else as it is.
     Deploy {
@@ -70,6 +73,16 @@ pub enum Request {
         /// The job.
         job: u64,
     },
+}
+
+/// How a new generation comes into force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReloadMode {
+    /// New workers replace old ones.
+    Rolling,
+    /// Running workers exchange what has changed, if that is possible.
+    Swap,
 }
 
 /// How to end.

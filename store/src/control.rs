@@ -302,7 +302,11 @@ impl Store {
                 },
                 None => tracing::error!("told to use a new log file, but none came along"),
             },
-            ToChild::Serve | ToChild::Drain { .. } | ToChild::Poke | ToChild::Answer { .. } => {
+            ToChild::Serve
+            | ToChild::Drain { .. }
+            | ToChild::Adopt { .. }
+            | ToChild::Poke
+            | ToChild::Answer { .. } => {
                 tracing::warn!(?message, "the supervisor sent a message that is meant for a worker");
             }
         }

@@ -18,6 +18,7 @@
 //! 1. *timers* (`lives`): whoever had to be ready, gone or alive by now and is not, is killed;
 //! 2. *slots* (`slots`): each of the N wanted slots has a generation it should serve. An empty slot is filled, a wrong
 //!    worker is replaced, the new one first. This alone makes the fleet converge from any state whatsoever;
+//!    A worker that can take the wanted generation over by itself is not replaced, but told to (`adoption`);
 //! 3. *rollout* (`rollout`, `probe`, `canary`, `wave`, `hold`, `fallback`): decides which generation that is.
 //!
 //! What always holds, and is checked after every event by the simulation in the tests:
@@ -36,6 +37,7 @@
 //!   for a reason that will not go away.
 
 pub mod action;
+mod adoption;
 mod backoff;
 mod canary;
 mod chance;
@@ -256,6 +258,10 @@ impl Fleet {
             Event::Bye { child } => self.doom(child, "left by its own will".to_owned(), None),
             Event::Unreachable { child, reason } => self.doom(child, reason, None),
             Event::Exited { child, exit } => self.exited(child, exit),
+            Event::Adopted { child, generation, prepare_us, switch_us } => {
+                self.adopted(child, generation, prepare_us, switch_us);
+            }
+            Event::NotAdopted { child, generation, reason } => self.not_adopted(child, generation, &reason),
             Event::Working { child, on } => self.working(child, on),
             Event::Compiled { child, digest, policy } => self.compiled(child, &digest, *policy),
             Event::Invalid { child, reasons } => self.invalid(child, reasons),

@@ -36,6 +36,7 @@ mod shop;
 mod shutdown;
 mod sources;
 mod store_trouble;
+mod swap;
 mod systemd;
 mod upgrade;
 mod validation;

@@ -15,13 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_config::settings::Config;
-use aegis_domain::catalog::{self, Catalog};
 use aegis_ipc::{
     IpcError, PROTOCOL_VERSION,
     board::{BEATS, Board, Cell, Gauge},
-    bundle::Bundle,
-    codec,
     control::{ControlSocket, ToSupervisor},
     handoff::{Handoff, adopt},
 };
@@ -33,9 +29,11 @@ use crate::{
     data::Data,
     deliveries,
     drain::Verdict,
+    generation::{Offer, OfferError},
     host::{Founding, Host, Identity},
     metronome,
     modules::{LoadError, Modules},
+    present::Present,
     reporting::{self, Supervisor},
     runtime::{self, Intake, Shared},
     service,
@@ -63,8 +61,8 @@ enum BootError {
     NoGeneration,
     #[error("{0}")]
     Ipc(String),
-    #[error("the generation's models are not valid: {}", .0.join("; "))]
-    Catalog(Vec<String>),
+    #[error(transparent)]
+    Catalog(OfferError),
     #[error("the code of the generation cannot be loaded: {0}")]
     Code(#[from] LoadError),
     #[error("{operation}: {reason}")]
@@ -86,6 +84,15 @@ impl BootError {
             Self::Ipc(_) | Self::Os { .. } => EXIT_OS,
             Self::SelfTest(_) => EXIT_TRANSIENT,
             Self::Ended(_) => EXIT_BUG,
+        }
+    }
+}
+
+impl From<OfferError> for BootError {
+    fn from(error: OfferError) -> Self {
+        match error {
+            OfferError::Ipc(error) => error.into(),
+            OfferError::Catalog(_) => Self::Catalog(error),
         }
     }
 }
@@ -150,41 +157,20 @@ fn assemble(handoff: &Handoff, control: Arc<ControlSocket>) -> Result<Parts, Boo
     let board = Board::open(&adopt(handoff.board, "board")?)?;
     let cell_index = handoff.cell as usize;
     let generation = adopt(handoff.bundle.ok_or(BootError::NoGeneration)?, "generation bundle")?;
-    let bundle = Bundle::read(&generation)?;
-    let config: Config = codec::decode(&bundle.config)?;
-    let specs = catalog::decode(&bundle.catalog).map_err(|reason| BootError::Catalog(vec![reason]))?;
-    let services =
-        catalog::decode_services(&bundle.catalog).map_err(|reason| BootError::Catalog(vec![reason]))?;
-    let catalog = Arc::new(Catalog::build(specs).map_err(BootError::Catalog)?);
+    let offer = Offer::read(&generation)?;
 
     let cell = board.cell(cell_index);
     occupy(cell, handoff);
     let identity = Identity::new(handoff.slot, handoff.generation);
     let doorbell =
         Arc::new(Doorbell::new().map_err(|error| BootError::os("making a doorbell")(error.into()))?);
-    let data = Data::new(&config, &catalog, board, handoff.cell, handoff.generation, identity.incarnation);
+    let (config, catalog) = (&offer.config, &offer.catalog);
+    let data = Data::new(config, catalog, board, handoff.cell, handoff.generation, identity.incarnation);
+    let code = offer.code.clone();
     let supervisor = Supervisor::new(Arc::clone(&control));
-    let founding = Founding {
-        digest: bundle.digest,
-        config,
-        catalog,
-        services,
-        members: bundle.modules,
-        data,
-        board,
-        cell,
-        identity,
-        supervisor,
-    };
+    let founding = Founding { offer, data, board, cell, identity, supervisor };
     let host = Host::new(founding, Arc::clone(&doorbell));
-    let engine = host.engine.downgrade();
-    let served = (&host.catalog, host.services.as_slice());
-    let counters = (board, cell);
-    let file = (handoff.generation, generation.as_fd());
-    let modules = Modules::load(&host.config, served, file, &bundle.code, &engine, counters)?;
-    if let Some(modules) = modules {
-        host.engine.adopt_modules(modules);
-    }
+    Modules::load_for(&host, (generation.as_fd(), &code), None)?;
 
     let threads = host.config.workers.threads.max(1) as usize;
     let (lanes, intakes) = runtime::lanes(threads, &host);
@@ -194,7 +180,12 @@ fn assemble(handoff: &Handoff, control: Arc<ControlSocket>) -> Result<Parts, Boo
             .map_err(|error| BootError::os("watching the listening sockets")(error.into()))?;
     runtime::announce(&host, threads.min(BEATS));
     let protocols = Arc::new(connection::protocols(&host.config.limits));
-    Ok(Parts { shared: Shared { host, doorbell, protocols }, acceptor, intakes, control })
+    Ok(Parts {
+        shared: Shared { present: Present::new(host), doorbell, protocols },
+        acceptor,
+        intakes,
+        control,
+    })
 }
 
 fn occupy(cell: Cell, handoff: &Handoff) {
@@ -222,23 +213,25 @@ fn listeners(handoff: &Handoff) -> Result<Vec<Listener>, BootError> {
 /// From the first task to the last connection. Returns when the worker has left.
 async fn live(parts: Parts, store_path: PathBuf, mut signals: Signals) -> Result<(), BootError> {
     let Parts { shared, acceptor, intakes, control } = parts;
-    let host = Arc::clone(&shared.host);
+    let present = Arc::clone(&shared.present);
+    let premises = Arc::clone(present.premises());
+    let data = present.look().engine.data().clone();
     let data_task = {
-        let data = host.engine.data().clone();
+        let data = data.clone();
         tokio::spawn(async move {
             data.run(&store_path).await;
         })
     };
     let hub_task = {
-        let host = Arc::clone(&host);
+        let premises = Arc::clone(&premises);
         tokio::spawn(async move {
-            host.events.run(host.engine.data()).await;
+            premises.events.run(&data).await;
         })
     };
     let delivery_task = {
-        let host = Arc::clone(&host);
+        let present = Arc::clone(&present);
         tokio::spawn(async move {
-            deliveries::run(host).await;
+            deliveries::run(present).await;
         })
     };
     let tasks = vec![
@@ -257,18 +250,18 @@ async fn live(parts: Parts, store_path: PathBuf, mut signals: Signals) -> Result
         }
     }
     let mut follower = {
-        let (host, doorbell) = (Arc::clone(&host), Arc::clone(&shared.doorbell));
-        tokio::spawn(async move { reporting::follow(control, &host, &doorbell).await })
+        let (present, doorbell) = (Arc::clone(&present), Arc::clone(&shared.doorbell));
+        tokio::spawn(async move { reporting::follow(control, present, &doorbell).await })
     };
 
-    if !become_ready(&host, &mut signals, &mut follower, &crew).await? {
+    if !become_ready(&present.host(), &mut signals, &mut follower, &crew).await? {
         return Ok(());
     }
     crew.threads.push(("the acceptor", acceptor.start().map_err(BootError::os("starting the acceptor"))?));
-    host.supervisor.tell(&ToSupervisor::Ready)?;
-    serve(&host, &shared.doorbell, &mut signals, &mut follower, &crew).await?;
-    host.engine.drain_modules(Instant::now() + MODULES_DRAIN_TIME).await;
-    let _ = host.supervisor.tell(&ToSupervisor::Bye);
+    premises.supervisor.tell(&ToSupervisor::Ready)?;
+    serve(&present, &shared.doorbell, &mut signals, &mut follower, &crew).await?;
+    present.host().engine.drain_modules(Instant::now() + MODULES_DRAIN_TIME).await;
+    let _ = premises.supervisor.tell(&ToSupervisor::Bye);
     Ok(())
 }
 
@@ -302,31 +295,36 @@ async fn become_ready(
 
 /// Serves until there is nothing left to serve.
 async fn serve(
-    host: &Host,
+    present: &Present,
     doorbell: &Doorbell,
     signals: &mut Signals,
     follower: &mut JoinHandle<io::Result<()>>,
     crew: &Crew,
 ) -> Result<(), BootError> {
-    let config = &host.config;
+    // No other generation in this process has other values for these.
+    let (drain, orphan_grace) = {
+        let host = present.look();
+        (host.config.drain.clone(), host.config.workers.orphan_grace)
+    };
+    let premises = present.premises();
     let mut orphaned = false;
     let mut beats = 0_u32;
     let mut drain_watch = interval(DRAIN_WATCH); // armed only while it is asked
     loop {
-        let draining = host.leaving.has_begun();
+        let draining = premises.leaving.has_begun();
         tokio::select! {
             leave = signals.next() => {
-                let deadline = (leave == Leave::InTime).then_some(config.drain.timeout);
-                host.leaving.begin(host.clock.advance(), deadline, config.drain.spread);
+                let deadline = (leave == Leave::InTime).then_some(drain.timeout);
+                premises.leaving.begin(premises.clock.advance(), deadline, drain.spread);
             }
             _ = &mut *follower, if !orphaned => {
                 orphaned = true;
                 tracing::warn!(target: "aegis::worker", "the supervisor is gone; finishing what is in flight");
-                let grace = Some(config.workers.orphan_grace);
-                host.leaving.begin(host.clock.advance(), grace, config.drain.spread);
+                let grace = Some(orphan_grace);
+                premises.leaving.begin(premises.clock.advance(), grace, drain.spread);
             }
-            () = host.leaving.changed() => doorbell.stop(),
-            () = host.seats.emptied(), if draining => {}
+            () = premises.leaving.changed() => doorbell.stop(),
+            () = premises.seats.emptied(), if draining => {}
             () = doorbell.stopped(), if draining && !doorbell.has_stopped() => {}
             _ = drain_watch.tick(), if draining => {}
             () = metronome::beat() => {
@@ -337,17 +335,17 @@ async fn serve(
                 if !draining {
                     crew.check()?;
                 } else {
-                    let (connections, in_flight) = (host.seats.open(), host.load.in_flight());
-                    let _ = host.supervisor.tell(&ToSupervisor::Draining { connections, in_flight });
+                    let (connections, in_flight) = (premises.seats.open(), premises.load.in_flight());
+                    let _ = premises.supervisor.tell(&ToSupervisor::Draining { connections, in_flight });
                 }
             }
         }
-        let Some(drain) = host.leaving.drain() else { continue };
-        match drain.verdict(host.seats.open(), !doorbell.has_stopped(), host.clock.advance()) {
+        let Some(begun) = premises.leaving.drain() else { continue };
+        match begun.verdict(premises.seats.open(), !doorbell.has_stopped(), premises.clock.advance()) {
             Verdict::Stay => {}
             Verdict::Empty => return Ok(()),
             Verdict::Overdue => {
-                let connections = host.seats.open();
+                let connections = premises.seats.open();
                 tracing::warn!(target: "aegis::worker", connections, "the drain time is up; cutting what is left");
                 return Ok(());
             }

@@ -27,7 +27,7 @@ use watched::{Socket, Watched};
 
 use crate::{
     acceptor::{Accepted, AcceptedStream},
-    host::Host,
+    present::Present,
     service::Service,
 };
 use aegis_config::settings::Limits;
@@ -69,7 +69,7 @@ pub(crate) fn protocols(limits: &Limits) -> Protocols {
 /// Serves one connection until it ends.
 pub(crate) async fn serve(
     accepted: Accepted,
-    host: Arc<Host>,
+    present: Arc<Present>,
     ledger: Arc<Ledger>,
     protocols: Arc<Protocols>,
 ) {
@@ -91,8 +91,8 @@ pub(crate) async fn serve(
     };
     let entry = ledger.open(seat);
     let link = Arc::clone(&entry.link);
-    let service = Service::new(Arc::clone(&host), Arc::clone(&link));
-    let io = TokioIo::new(Watched::new(socket, Arc::clone(&link), host));
+    let service = Service::new(Arc::clone(&present), Arc::clone(&link));
+    let io = TokioIo::new(Watched::new(socket, Arc::clone(&link), present));
     let mut connection = pin!(protocols.serve_connection(io, service));
     let mut went_away = false;
     let outcome = poll_fn(|cx| {

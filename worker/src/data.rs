@@ -58,8 +58,7 @@ const STORE_BUSY_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// A coherent copy of all models and the way to the store. Cheap to clone.
 ///
-/// One `Data` serves one catalog. A worker that swaps its catalog makes a second one with another incarnation, waits
-/// until it is [`ready`](Self::ready), and lets go of the first.
+/// One `Data` serves the models of one catalog; a catalog with other fields needs another process.
 #[derive(Clone)]
 pub struct Data {
     shared: Arc<Shared>,
@@ -90,8 +89,8 @@ impl Data {
         generation: u64,
         incarnation: u64,
     ) -> Self {
-        let identity = Identity { cell, generation, incarnation };
-        Self { shared: Arc::new(Shared::new(config, catalog, board, identity)) }
+        let identity = Identity { cell, incarnation };
+        Self { shared: Arc::new(Shared::new(config, catalog, board, identity, generation)) }
     }
 
     /// Keeps the worker connected to the store that listens at `store_path`. Runs until it is dropped; exactly one
@@ -278,6 +277,11 @@ impl Data {
     pub fn subscribe(&self) -> Subscription {
         let core = self.shared.core.lock();
         self.shared.feed.subscribe(core.applied().unwrap_or(0))
+    }
+
+    /// The process serves this generation from now on; the store is told when it is attached to again.
+    pub(crate) fn serve_generation(&self, generation: u64) {
+        self.shared.generation.store(generation, Ordering::Relaxed);
     }
 
     /// What `/config?details=data` tells.

@@ -26,28 +26,33 @@ use aegis_ipc::board::{Counter, ModuleCounter};
 use tokio::{task::JoinSet, time::sleep};
 
 use self::{consumer::Consumer, owner::is_owner};
-use crate::{host::Host, modules::Subscriber};
+use crate::{host::Host, modules::Subscriber, present::Present};
 
 /// How often a worker looks whether it is the one that delivers.
 const OWNER_WATCH: Duration = Duration::from_millis(250);
 /// Pause after a defect of the host has ended a consumer.
 const DEFECT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Delivers to all subscribers of the generation, for ever.
-pub(crate) async fn run(host: Arc<Host>) -> Infallible {
-    host.engine.data().ready().await;
-    let subscribers = host.engine.subscribers();
-    let subscribed: Vec<String> =
-        subscribers.iter().map(|subscriber| subscriber.module.name().to_owned()).collect();
-    let mut consumers = JoinSet::new();
-    for subscriber in subscribers {
-        consumers.spawn(keep_delivering(Arc::clone(&host), subscriber));
-    }
+/// Delivers to all subscribers of the present generation, for ever. What is under way when another generation takes its
+/// place is delivered again by that one, if it still subscribes.
+pub(crate) async fn run(present: Arc<Present>) -> Infallible {
+    present.host().engine.data().ready().await;
     loop {
-        if is_owner(&host) {
-            forget_others(&host, &subscribed);
+        let host = present.host();
+        let subscribers = host.engine.subscribers();
+        let subscribed: Vec<String> =
+            subscribers.iter().map(|subscriber| subscriber.module.name().to_owned()).collect();
+        let mut consumers = JoinSet::new(); // ends them when the generation is not the present one any longer
+        for subscriber in subscribers {
+            consumers.spawn(keep_delivering(Arc::clone(&host), subscriber));
         }
-        sleep(OWNER_WATCH).await;
+        while Arc::ptr_eq(&host, &present.look()) {
+            if is_owner(&host) {
+                forget_others(&host, &subscribed);
+            }
+            sleep(OWNER_WATCH).await;
+        }
+        consumers.shutdown().await;
     }
 }
 

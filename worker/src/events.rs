@@ -150,7 +150,8 @@ pub(crate) async fn open(
     let batches = host.events.batches.subscribe();
     let position = resume.unwrap_or_else(|| host.sequence());
     let (sender, receiver) = queue::queue();
-    let follower = Follower::new(Arc::clone(host), Arc::clone(link), batches, filter, position, sender);
+    let follower =
+        Follower::new(host.engine.data().clone(), Arc::clone(link), batches, filter, position, sender);
     let follower = tokio::spawn(follower.run(resume.is_some())).abort_handle();
     host.cell.counter(Counter::Streams).fetch_add(1, Ordering::Relaxed);
     let body = EventBody { queue: receiver, follower, _streaming: link.streaming(), _admitted: admitted };

@@ -72,8 +72,8 @@ struct Inner {
     cell: Cell,
     limits: Limits,
     bounds: Bounds,
-    document_turns: KeyedTurns,
-    key_turns: KeyedTurns,
+    document_turns: Arc<KeyedTurns>,
+    key_turns: Arc<KeyedTurns>,
     loaded: Loaded,
 }
 
@@ -99,19 +99,31 @@ impl Engine {
     /// An engine over this worker's copy.
     #[must_use]
     pub fn new(config: &Config, data: Data) -> Self {
-        let bounds = Bounds {
-            scan_max: config.query.scan_max,
-            limit_default: config.query.limit_default,
-            limit_max: config.query.limit_max,
-        };
         let inner = Inner {
             cell: data.cell(),
             data,
             modules: OnceLock::new(),
             limits: config.limits.clone(),
-            bounds,
-            document_turns: KeyedTurns::default(),
-            key_turns: KeyedTurns::default(),
+            bounds: bounds_of(config),
+            document_turns: Arc::default(),
+            key_turns: Arc::default(),
+            loaded: Loaded::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// An engine without code over the same copy, for another generation. Requests of both that want the same document
+    /// or key wait for each other.
+    pub(crate) fn next(&self, config: &Config) -> Self {
+        let inner = Inner {
+            cell: self.inner.cell,
+            data: self.inner.data.clone(),
+            modules: OnceLock::new(),
+            limits: config.limits.clone(),
+            bounds: bounds_of(config),
+            document_turns: Arc::clone(&self.inner.document_turns),
+            key_turns: Arc::clone(&self.inner.key_turns),
+            // Another version of the code may make something else of a document.
             loaded: Loaded::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -130,7 +142,7 @@ impl Engine {
     }
 
     /// Gives the engine the code of its models, once, before the first request.
-    pub fn adopt_modules(&self, modules: Modules) {
+    pub(crate) fn adopt_modules(&self, modules: Modules) {
         let adopted = self.inner.modules.set(modules);
         debug_assert!(adopted.is_ok(), "an engine has one set of modules");
     }
@@ -201,7 +213,8 @@ impl Engine {
         }
     }
 
-    fn modules(&self) -> Option<&Modules> {
+    /// The code of its models and services, if there is any.
+    pub(crate) fn modules(&self) -> Option<&Modules> {
         self.inner.modules.get()
     }
 
@@ -328,6 +341,11 @@ impl Engine {
             table.count(self.inner.cell, counter, amount);
         }
     }
+}
+
+fn bounds_of(config: &Config) -> Bounds {
+    let query = &config.query;
+    Bounds { scan_max: query.scan_max, limit_default: query.limit_default, limit_max: query.limit_max }
 }
 
 /// Milliseconds since 1970, UTC.

@@ -1,6 +1,7 @@
 //! What every room of a worker process can reach.
 
 use std::{
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -28,13 +29,15 @@ use crate::{
     drain::Leaving,
     events::Hub,
     execute::Engine,
+    generation::Offer,
     overload::Load,
     reporting::Supervisor,
     response::is_refusal,
     route::Routes,
 };
 
-/// Everything that is the same for all connections of the process. Nothing in it changes but what says so.
+/// What a request is answered with: one generation, on the premises of the process. Nothing in it changes; the next
+/// generation is another host (see [`crate::present`]).
 pub(crate) struct Host {
     pub(crate) config: Config,
     /// Digest of the generation, hexadecimal.
@@ -48,15 +51,30 @@ pub(crate) struct Host {
     pub(crate) engine: Engine,
     /// In the order of the catalog.
     pub(crate) tables: Vec<Arc<ModelTable>>,
+    pub(crate) identity: Identity,
+    premises: Arc<Premises>,
+}
+
+/// What stays when one generation follows another in the same process: whoever lives longer than a request holds this, and
+/// no host.
+pub(crate) struct Premises {
     pub(crate) board: Board,
     pub(crate) cell: Cell,
-    pub(crate) identity: Identity,
     pub(crate) clock: Arc<Clock>,
     pub(crate) seats: Arc<Seats>,
     pub(crate) load: Load,
     pub(crate) leaving: Leaving,
     pub(crate) supervisor: Supervisor,
     pub(crate) events: Hub,
+}
+
+/// A host is where its premises are.
+impl Deref for Host {
+    type Target = Premises;
+
+    fn deref(&self) -> &Premises {
+        &self.premises
+    }
 }
 
 /// Who answers.
@@ -67,23 +85,28 @@ pub(crate) struct Identity {
     pub(crate) incarnation: u64,
     /// `slot.generation`, the value of `Aegis-Worker`.
     pub(crate) header: HeaderValue,
-    /// What the request ids of this process begin with.
+    slot: u32,
+    /// What the request ids of this generation begin with.
     prefix: String,
-    requests: AtomicU64,
+    /// Those of all generations of the process.
+    requests: Arc<AtomicU64>,
 }
 
 impl Identity {
     pub(crate) fn new(slot: u32, generation: u64) -> Self {
-        let incarnation = Uuid::new_v4().as_u64_pair().1;
-        // Leaked: it lives as long as the process, and a static value is cloned without counting.
+        Self::of(slot, generation, Uuid::new_v4().as_u64_pair().1, Arc::default())
+    }
+
+    /// The same process with another generation.
+    fn next(&self, generation: u64) -> Self {
+        Self::of(self.slot, generation, self.incarnation, Arc::clone(&self.requests))
+    }
+
+    fn of(slot: u32, generation: u64, incarnation: u64, requests: Arc<AtomicU64>) -> Self {
+        // Leaked, a few bytes per generation: a static value is cloned without counting.
         let header = HeaderValue::from_static(Box::leak(format!("{slot}.{generation}").into_boxed_str()));
-        Self {
-            generation,
-            incarnation,
-            header,
-            prefix: format!("{slot}-{generation}-{:08x}-", incarnation >> 32),
-            requests: AtomicU64::new(0),
-        }
+        let prefix = format!("{slot}-{generation}-{:08x}-", incarnation >> 32);
+        Self { generation, incarnation, header, slot, prefix, requests }
     }
 
     /// A request id that no other request of this machine has: no random number is drawn per request.
@@ -102,11 +125,7 @@ impl Identity {
 
 /// What a host is made of.
 pub(crate) struct Founding {
-    pub(crate) config: Config,
-    pub(crate) digest: String,
-    pub(crate) catalog: Arc<Catalog>,
-    pub(crate) services: Vec<ServiceSpec>,
-    pub(crate) members: Vec<Member>,
+    pub(crate) offer: Offer,
     pub(crate) data: Data,
     pub(crate) board: Board,
     pub(crate) cell: Cell,
@@ -117,11 +136,33 @@ pub(crate) struct Founding {
 impl Host {
     /// A host that serves nobody yet. Room that is made for connections is announced at `doorbell`.
     pub(crate) fn new(founding: Founding, doorbell: Arc<Doorbell>) -> Arc<Self> {
-        let Founding { config, digest, catalog, services, members, data, board, cell, identity, supervisor } =
-            founding;
-        let connections_max = u64::from(config.limits.connections_max);
+        let Founding { offer, data, board, cell, identity, supervisor } = founding;
+        let limits = &offer.config.limits;
+        let premises = Premises {
+            board,
+            cell,
+            clock: Arc::new(Clock::new()),
+            seats: Seats::new(cell, u64::from(limits.connections_max), doorbell),
+            load: Load::new(cell, limits),
+            leaving: Leaving::default(),
+            supervisor,
+            events: Hub::new(),
+        };
+        let engine = Engine::new(&offer.config, data);
+        Self::of(offer, engine, identity, Arc::new(premises))
+    }
+
+    /// A host on the same premises, with the same data, that serves another generation. Its models have to be the same
+    /// but for their code.
+    pub(crate) fn next(&self, offer: Offer, generation: u64) -> Arc<Self> {
+        let engine = self.engine.next(&offer.config);
+        Self::of(offer, engine, self.identity.next(generation), Arc::clone(&self.premises))
+    }
+
+    fn of(offer: Offer, engine: Engine, identity: Identity, premises: Arc<Premises>) -> Arc<Self> {
+        let Offer { config, digest, catalog, services, members, .. } = offer;
         let table = |model: &Arc<Model>| {
-            let table = data.table(model.name()).expect("the data is made for the same catalog");
+            let table = engine.data().table(model.name()).expect("the data is made for the same models");
             Arc::clone(table)
         };
         Arc::new(Self {
@@ -130,19 +171,17 @@ impl Host {
             routes: Routes::new(&config.api_root, Arc::clone(&catalog), &services),
             services,
             members,
-            engine: Engine::new(&config, data),
-            board,
-            cell,
+            engine,
             identity,
-            clock: Arc::new(Clock::new()),
-            seats: Seats::new(cell, connections_max, doorbell),
-            load: Load::new(cell, &config.limits),
-            leaving: Leaving::default(),
-            supervisor,
-            events: Hub::new(),
+            premises,
             catalog,
             config,
         })
+    }
+
+    /// What stays when the generation goes.
+    pub(crate) fn premises(&self) -> &Arc<Premises> {
+        &self.premises
     }
 
     /// Log position that an answer without data reflects.
@@ -200,6 +239,10 @@ mod tests {
         identity.requests.store(u64::MAX - 1, Ordering::Relaxed);
         let (first, second) = (identity.fresh_request_id(), identity.fresh_request_id());
         assert_ne!(first, second);
+        let (later, back) = (identity.next(7), identity.next(7).next(u64::MAX));
+        assert_ne!(later.fresh_request_id(), back.fresh_request_id());
+        assert_eq!(back.header, identity.header);
+        assert_ne!(back.fresh_request_id(), first, "not even in a generation that comes back");
         let expected = format!("{}-{}-{:08x}-", u32::MAX, u64::MAX, identity.incarnation >> 32);
         assert!(first.to_str().unwrap().starts_with(&expected));
     }

@@ -20,6 +20,8 @@
 //! * `events`, `admin`: the other places of the interface: change streams, health, metrics, introspection, reload.
 //! * `overload`, `drain`: when to say no, and how to leave without failing a request.
 //! * `defect`: a panic ends its request and nothing else.
+//! * `generation`, `present`, `adoption`: what a generation offers, which one requests are answered with, and how another
+//!   one takes its place without a new process.
 //! * `boot`, `reporting`, `signals`, `host`: the process: how it is put together and whom it obeys.
 //!
 //! Three promises hold everywhere: a read shows every write that was answered before it began, on whichever worker;
@@ -31,6 +33,7 @@ pub mod operation;
 
 mod acceptor;
 mod admin;
+mod adoption;
 mod boot;
 mod connection;
 mod custom;
@@ -38,10 +41,12 @@ mod defect;
 mod deliveries;
 mod drain;
 mod events;
+mod generation;
 mod host;
 mod metronome;
 mod modules;
 mod overload;
+mod present;
 mod reporting;
 mod request;
 mod response;

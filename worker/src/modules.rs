@@ -20,11 +20,10 @@ use std::{
     time::Instant,
 };
 
-use aegis_config::Config;
 use aegis_domain::{
     Problem, ProblemCode,
-    catalog::{Catalog, Model},
-    code::CommandPlace,
+    catalog::Model,
+    code::{CodeSpec, CommandPlace},
     service::ServiceSpec,
     subscription::EventPattern,
 };
@@ -38,14 +37,15 @@ use aegis_wasm::{
 };
 
 pub(crate) use self::{
+    life::HandoverError,
     measurements::SEPARATOR,
     services::{text, to_entity},
 };
-use crate::{execute::WeakEngine, operation::Request, request::Upload};
+use crate::{host::Host, operation::Request, request::Upload};
 
 /// Why the code of a generation cannot be loaded.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadError {
+pub(crate) enum LoadError {
     /// The machine's doing.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -71,63 +71,91 @@ pub(crate) struct Subscriber {
 }
 
 /// The code of all models that have some, and of all services.
-pub struct Modules {
-    runtime: Runtime,
-    by_model: HashMap<String, Arc<Module>>,
+pub(crate) struct Modules {
+    runtime: Arc<Runtime>,
+    by_model: HashMap<String, Loaded<CodeSpec, Module>>,
     subscribers: Vec<Subscriber>,
     /// In the order of the generation.
-    http_services: Vec<Arc<HttpService>>,
+    http_services: Vec<Loaded<ServiceSpec, HttpService>>,
     board: Board,
     cell: Cell,
 }
 
+/// Code, and what was said about it: equal words mean that it need not be loaded anew.
+struct Loaded<S, M> {
+    spec: S,
+    module: Arc<M>,
+}
+
 impl Modules {
-    /// Maps the code of all models of a generation out of its sealed file. What modules ask of the host is answered by
-    /// `engine`. Nothing when no model has code: then there is no Wasm engine either.
+    /// Gives a host the code of its generation, mapped out of its sealed file. What modules ask of the host is answered
+    /// with this generation. Code that is `before` already, and about which the same is said, keeps its instances. Without
+    /// any code there is no Wasm engine either.
     ///
     /// # Errors
     /// When code is missing or cannot be mapped.
-    pub fn load(
-        config: &Config,
-        (catalog, specs): (&Arc<Catalog>, &[ServiceSpec]),
-        (number, generation): (u64, BorrowedFd<'_>),
-        places: &[CodePlace],
-        engine: &WeakEngine,
-        (board, cell): (Board, Cell),
-    ) -> Result<Option<Self>, LoadError> {
-        let with_code: Vec<_> = catalog.models().iter().filter(|model| model.spec().code.is_some()).collect();
-        if with_code.is_empty() && specs.is_empty() {
-            return Ok(None);
+    pub(crate) fn load_for(
+        host: &Host,
+        (generation, places): (BorrowedFd<'_>, &[CodePlace]),
+        before: Option<&Self>,
+    ) -> Result<(), LoadError> {
+        let models = host.catalog.models().iter();
+        let with_code: Vec<_> =
+            models.filter_map(|model| Some((model, model.spec().code.as_ref()?))).collect();
+        if with_code.is_empty() && host.services.is_empty() {
+            return Ok(());
         }
-        let runtime = Runtime::new(config.wasm.cpu_threads as usize, config.wasm.cpu_queue_max as usize)?;
+        let runtime = match before {
+            Some(before) => Arc::clone(&before.runtime),
+            None => {
+                let wasm = &host.config.wasm;
+                Arc::new(Runtime::new(wasm.cpu_threads as usize, wasm.cpu_queue_max as usize)?)
+            }
+        };
         let file = SealedFile::new(generation)?;
-        let services: Arc<dyn aegis_wasm::Services> =
-            Arc::new(services::HostServices::new(Arc::clone(catalog), engine.clone(), board));
+        let services =
+            services::HostServices::new(Arc::clone(&host.catalog), host.engine.downgrade(), host.board);
+        let services: Arc<dyn aegis_wasm::Services> = Arc::new(services);
+        let number = host.identity.generation;
         let mut by_model = HashMap::with_capacity(with_code.len());
         let mut subscribers = Vec::new();
-        for model in with_code {
-            let Some(code) = &model.spec().code else { continue };
-            let place = (&file, place_of(&code.module, &code.digest, places)?);
-            let module = runtime.load(model.name(), code, place, Arc::clone(&services))?;
-            let module = Arc::new(module.of_generation(number));
+        for (model, code) in with_code {
+            let known = before.and_then(|before| before.by_model.get(model.name()));
+            let module = match known.filter(|known| known.spec == *code) {
+                Some(known) => known.module.follow(number, Arc::clone(&services)),
+                None => {
+                    let place = (&file, place_of(&code.module, &code.digest, places)?);
+                    runtime.load(model.name(), code, place, Arc::clone(&services))?.of_generation(number)
+                }
+            };
+            let module = Arc::new(module);
             if !code.subscriptions.is_empty() {
                 let (model, module) = (Arc::clone(model), Arc::clone(&module));
                 subscribers.push(Subscriber { model, module, patterns: code.subscriptions.clone() });
             }
-            by_model.insert(model.name().to_owned(), module);
+            by_model.insert(model.name().to_owned(), Loaded { spec: code.clone(), module });
         }
-        let mut http_services = Vec::with_capacity(specs.len());
-        for spec in specs {
-            let place = (&file, place_of(&spec.name, &spec.digest, places)?);
-            let service = runtime.load_service(spec, place, Arc::clone(&services))?;
-            http_services.push(Arc::new(service.of_generation(number)));
+        let mut http_services = Vec::with_capacity(host.services.len());
+        for spec in &host.services {
+            let known =
+                before.and_then(|before| before.http_services.iter().find(|known| known.spec == *spec));
+            let service = match known {
+                Some(known) => known.module.follow(number, Arc::clone(&services)),
+                None => {
+                    let place = (&file, place_of(&spec.name, &spec.digest, places)?);
+                    runtime.load_service(spec, place, Arc::clone(&services))?.of_generation(number)
+                }
+            };
+            http_services.push(Loaded { spec: spec.clone(), module: Arc::new(service) });
         }
-        Ok(Some(Self { runtime, by_model, subscribers, http_services, board, cell }))
+        let (board, cell) = (host.board, host.cell);
+        host.engine.adopt_modules(Self { runtime, by_model, subscribers, http_services, board, cell });
+        Ok(())
     }
 
     /// The code of a model.
     pub(crate) fn of(&self, model: &Model) -> Option<&Arc<Module>> {
-        self.by_model.get(model.name())
+        self.by_model.get(model.name()).map(|loaded| &loaded.module)
     }
 
     /// Calls that run or wait on the CPU pool.
@@ -189,7 +217,7 @@ impl Modules {
         visit: Visit,
         request: http::Request<Upload>,
     ) -> Result<http::Response<ServiceBody>, Problem> {
-        let Some(service) = self.http_services.get(position) else {
+        let Some(Loaded { module: service, .. }) = self.http_services.get(position) else {
             return Err(Problem::new(ProblemCode::Unavailable, "the service is not loaded"));
         };
         let (begun, id) = (Instant::now(), visit.request_id.clone());

@@ -3,6 +3,7 @@
 //! ```text
 //!   Hello ─▶   … everything is put in place, the self-test answers …   Ready ─▶
 //!   ◀─ Serve   ◀─ Poke   ◀─ ReopenLogs   ◀─ Drain   Draining ─▶ (once a second)   Bye ─▶
+//!   ◀─ Adopt   Adopted ─▶ or NotAdopted ─▶   (see `adoption`)
 //!   Ask{n} ─▶ … ◀─ Answer{n} …            (for requests over HTTP that are the supervisor's to answer)
 //! ```
 //!
@@ -25,9 +26,13 @@ use aegis_ipc::{
     operator,
 };
 use parking_lot::Mutex;
-use tokio::{io::unix::AsyncFd, sync::mpsc};
+use tokio::{io::unix::AsyncFd, sync::mpsc, task::AbortHandle};
 
-use crate::{acceptor::Doorbell, host::Host};
+use crate::{
+    acceptor::Doorbell,
+    adoption::{self, Order},
+    present::Present,
+};
 
 /// Questions to the supervisor that wait for an answer at once.
 const ASKED_MAX: usize = 64;
@@ -121,15 +126,22 @@ impl Drop for Answers<'_> {
     deprecated,
     reason = "its successor needs unsafe code to promise what holds here: the socket owns its descriptor"
 )]
-pub(crate) async fn follow(socket: Arc<ControlSocket>, host: &Host, doorbell: &Doorbell) -> io::Result<()> {
+pub(crate) async fn follow(
+    socket: Arc<ControlSocket>,
+    present: Arc<Present>,
+    doorbell: &Doorbell,
+) -> io::Result<()> {
     let socket = AsyncFd::new(socket)?;
+    let (sender, orders) = adoption::orders();
+    let _adopting = AbortOnDrop(tokio::spawn(adoption::run(Arc::clone(&present), orders)).abort_handle());
+    let ears = Ears { present: &present, doorbell, orders: sender };
     let outcome = loop {
         let mut ready = match socket.readable().await {
             Ok(ready) => ready,
             Err(error) => break Err(error),
         };
         match socket.get_ref().receive::<ToChild>() {
-            Ok(Received::Message(message, descriptors)) => obey(message, descriptors, host, doorbell),
+            Ok(Received::Message(message, descriptors)) => ears.obey(message, descriptors),
             Ok(Received::Empty) => ready.clear_ready(),
             Ok(Received::Closed) => break Ok(()),
             // A message that this version cannot read asks for something that it cannot do.
@@ -137,29 +149,66 @@ pub(crate) async fn follow(socket: Arc<ControlSocket>, host: &Host, doorbell: &D
             Err(error) => tracing::warn!(target: "aegis::worker", "ignoring a control message: {error}"),
         }
     };
-    host.supervisor.close();
+    present.premises().supervisor.close();
     outcome
 }
 
-fn obey(message: ToChild, descriptors: Vec<OwnedFd>, host: &Host, doorbell: &Doorbell) {
-    match message {
-        ToChild::Serve => doorbell.serve(),
-        ToChild::Poke => doorbell.poke(),
-        ToChild::Drain { deadline_ms } => {
-            let deadline = deadline_ms.map(std::time::Duration::from_millis);
-            host.leaving.begin(host.clock.advance(), deadline, host.config.drain.spread);
-        }
-        ToChild::ReopenLogs => match descriptors.into_iter().next() {
-            Some(file) => {
-                if let Err(error) = nix::unistd::dup2_stderr(&file) {
-                    tracing::error!(target: "aegis::worker", "putting the new log file in place: {error}");
-                }
+/// Ends a task with whoever began it.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Does what the supervisor says.
+struct Ears<'e> {
+    present: &'e Present,
+    doorbell: &'e Doorbell,
+    orders: mpsc::Sender<Order>,
+}
+
+impl Ears<'_> {
+    fn obey(&self, message: ToChild, descriptors: Vec<OwnedFd>) {
+        let premises = self.present.premises();
+        match message {
+            ToChild::Serve => self.doorbell.serve(),
+            ToChild::Poke => self.doorbell.poke(),
+            ToChild::Drain { deadline_ms } => {
+                let deadline = deadline_ms.map(std::time::Duration::from_millis);
+                let spread = self.present.look().config.drain.spread;
+                premises.leaving.begin(premises.clock.advance(), deadline, spread);
             }
-            None => tracing::warn!(target: "aegis::worker", "asked to reopen logs without a new log file"),
-        },
-        ToChild::Answer { request, reply } => host.supervisor.deliver(request, reply),
-        ToChild::Prepare { .. } | ToChild::Activate { .. } | ToChild::Discard { .. } | ToChild::Keep => {
-            tracing::warn!(target: "aegis::worker", "ignoring a message that is for the store: {message:?}");
+            ToChild::Adopt { generation } => self.adopt(generation, descriptors),
+            ToChild::ReopenLogs => match descriptors.into_iter().next() {
+                Some(file) => {
+                    if let Err(error) = nix::unistd::dup2_stderr(&file) {
+                        tracing::error!(target: "aegis::worker", "putting the new log file in place: {error}");
+                    }
+                }
+                None => {
+                    tracing::warn!(target: "aegis::worker", "asked to reopen logs without a new log file")
+                }
+            },
+            ToChild::Answer { request, reply } => premises.supervisor.deliver(request, reply),
+            ToChild::Prepare { .. } | ToChild::Activate { .. } | ToChild::Discard { .. } | ToChild::Keep => {
+                tracing::warn!(target: "aegis::worker", "ignoring a message that is for the store: {message:?}");
+            }
+        }
+    }
+
+    fn adopt(&self, generation: u64, descriptors: Vec<OwnedFd>) {
+        let refused = match descriptors.into_iter().next() {
+            Some(bundle) => match self.orders.try_send(Order { generation, bundle }) {
+                Ok(()) => return,
+                Err(_) => "others wait to be taken over already",
+            },
+            None => "its bundle did not come with it",
+        };
+        let answer = ToSupervisor::NotAdopted { generation, reason: refused.to_owned() };
+        if let Err(error) = self.present.premises().supervisor.tell(&answer) {
+            tracing::error!(target: "aegis::worker", %error, "the supervisor is not told what is served");
         }
     }
 }
@@ -176,12 +225,12 @@ mod tests {
     #[tokio::test]
     async fn answers_find_the_question_and_a_dropped_question_is_forgotten() {
         let (supervisor, other) = pair();
-        let mut first = supervisor.ask(operator::Request::Reload { wait: false }).unwrap();
+        let mut first = supervisor.ask(operator::Request::Reload { wait: false, mode: None }).unwrap();
         let second = supervisor.ask(operator::Request::Status).unwrap();
         let Received::Message(ToSupervisor::Ask { request, ask }, _) = other.receive().unwrap() else {
             panic!("nothing was asked")
         };
-        assert_eq!(ask, operator::Request::Reload { wait: false });
+        assert_eq!(ask, operator::Request::Reload { wait: false, mode: None });
         supervisor.deliver(request, operator::Reply::Accepted { job: 7 });
         assert_eq!(first.next().await, Some(operator::Reply::Accepted { job: 7 }));
         drop(first);

@@ -22,6 +22,7 @@ use crate::{
     drain::Departures,
     host::Host,
     metronome,
+    present::Present,
 };
 
 /// Heartbeats between two sweeps for time-outs; a drain is swept with every heartbeat.
@@ -39,7 +40,7 @@ pub(crate) struct Intake {
 /// What all runtimes share.
 #[derive(Clone)]
 pub(crate) struct Shared {
-    pub(crate) host: Arc<Host>,
+    pub(crate) present: Arc<Present>,
     pub(crate) doorbell: Arc<Doorbell>,
     pub(crate) protocols: Arc<Protocols>,
 }
@@ -82,24 +83,25 @@ pub(crate) async fn run(intake: Intake, shared: Shared) {
     let serve = async {
         while let Some(connection) = accepted.recv().await {
             shared.doorbell.room_was_made();
-            let Shared { host, protocols, .. } = shared.clone();
-            tokio::spawn(connection::serve(connection, host, Arc::clone(&ledger), protocols));
+            let Shared { present, protocols, .. } = shared.clone();
+            tokio::spawn(connection::serve(connection, present, Arc::clone(&ledger), protocols));
         }
     };
-    tokio::join!(serve, beat(index, &shared.host, &ledger));
+    tokio::join!(serve, beat(index, &shared.present, &ledger));
 }
 
 /// Shows that the runtime is alive, moves the clock, and ends connections whose time is up.
-async fn beat(index: usize, host: &Host, ledger: &Ledger) {
-    let patience = Patience::new(&host.config.limits);
+async fn beat(index: usize, present: &Present, ledger: &Ledger) {
+    let patience = Patience::new(&present.look().config.limits);
+    let premises = present.premises();
     let mut departures = Departures::default();
-    let heartbeat = host.cell.beat(index);
+    let heartbeat = premises.cell.beat(index);
     let mut beats = 0_u32;
     loop {
-        let now_ms = host.clock.advance();
+        let now_ms = premises.clock.advance();
         heartbeat.store(now_ms, Ordering::Relaxed);
         beats = beats.wrapping_add(1);
-        let drain = host.leaving.drain();
+        let drain = premises.leaving.drain();
         if drain.is_some() || beats.is_multiple_of(SWEEP_BEATS) {
             ledger.sweep(patience, drain.as_ref().map(|drain| (drain, &mut departures)), now_ms);
         }

@@ -15,6 +15,7 @@ use std::{
 
 use aegis_domain::{Problem, ProblemCode, catalog::Model};
 use aegis_ipc::{board::Counter, handoff::Audience};
+use arc_swap::Guard;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body as _;
@@ -28,6 +29,7 @@ use crate::{
     events,
     host::Host,
     operation::{self, Operation},
+    present::Present,
     request::{self, Glance, RequestBody, Target},
     response::{About, Envelope, Extent, Next, Outgoing, Refusal},
     route::Place,
@@ -46,8 +48,15 @@ const PATCH_TYPES: HeaderValue =
 /// Answers the requests of one connection.
 #[derive(Clone)]
 pub(crate) struct Service {
-    host: Arc<Host>,
+    present: Arc<Present>,
     link: Arc<Link>,
+}
+
+/// One request: it has one host from its beginning to its end, whatever generation the process goes over to meanwhile.
+#[derive(Clone, Copy)]
+struct Visit<'v> {
+    host: &'v Arc<Host>,
+    link: &'v Arc<Link>,
 }
 
 /// An answer, here or on its way.
@@ -78,24 +87,31 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
     fn call(&self, request: Request<Incoming>) -> Answering {
         self.link.request_arrived(request.version());
+        let host = self.present.look();
         if request.body().is_end_stream() {
-            match defect::catch(|| self.at_once(&request)) {
+            let visit = Visit { host: &host, link: &self.link };
+            match defect::catch(|| visit.at_once(&request)) {
                 Ok(Some(response)) => return Answering::Ready(Some(response)),
                 Ok(None) => {}
-                Err(defect) => return Answering::Ready(Some(self.broken_at_once(&request, &defect))),
+                Err(defect) => return Answering::Ready(Some(visit.broken_at_once(&request, &defect))),
             }
         }
         let begun = Instant::now();
+        let (host, link) = (Guard::into_inner(host), Arc::clone(&self.link));
         let (parts, body) = request.into_parts();
-        Answering::Later(Box::pin(self.clone().answer(parts, RequestBody::incoming(body), begun)))
+        Answering::Later(Box::pin(async move {
+            Visit { host: &host, link: &link }.answer(parts, RequestBody::incoming(body), begun).await
+        }))
     }
 }
 
 impl Service {
-    pub(crate) fn new(host: Arc<Host>, link: Arc<Link>) -> Self {
-        Self { host, link }
+    pub(crate) fn new(present: Arc<Present>, link: Arc<Link>) -> Self {
+        Self { present, link }
     }
+}
 
+impl<'v> Visit<'v> {
     /// A read of one document from the cache. `None`: anything about the request or the cache is not plain.
     fn at_once<B>(&self, request: &Request<B>) -> Option<Response<Outgoing>> {
         if *request.method() != Method::GET {
@@ -105,7 +121,7 @@ impl Service {
         if target.query().is_some() {
             return None;
         }
-        let host = &*self.host;
+        let host: &'v Host = self.host;
         let (position, id) = host.routes.plain_document(target.path())?;
         let glance = Glance::new(request.headers());
         if glance.needs_care
@@ -191,11 +207,11 @@ impl Service {
         envelope: &Envelope<'_>,
         begun: Instant,
     ) -> Result<Response<Outgoing>, Refusal> {
-        let host = &*self.host;
+        let host: &'v Host = self.host;
         request::check_sizes(&parts.uri, &parts.headers, glance, &host.config.limits)?;
         let routes = match host.routes.custom(parts.uri.path()).answering(&parts.method) {
             Ok(route) => {
-                let answered = custom::answer(&self.host, route, (parts, body), envelope, begun).await;
+                let answered = custom::answer(self.host, route, (parts, body), envelope, begun).await;
                 return answered.map_err(Refusal::from);
             }
             Err(others) => others,
@@ -208,7 +224,7 @@ impl Service {
         };
         if let Place::Service(position) = place {
             let asked = (parts, body);
-            let answered = serve::answer(&self.host, &self.link, position, asked, envelope, begun).await;
+            let answered = serve::answer(self.host, self.link, position, asked, envelope, begun).await;
             return answered.map_err(Refusal::from);
         }
         let (methods, allow) = place.methods();
@@ -243,11 +259,9 @@ impl Service {
                 let asked = (parts, body);
                 admin::answer_deploy(host, asked, envelope, begun).await.map_err(Refusal::from)
             }
-            Place::Events => {
-                events::open(&self.host, &self.link, parts, envelope).await.map_err(Refusal::from)
-            }
+            Place::Events => events::open(self.host, self.link, parts, envelope).await.map_err(Refusal::from),
             place => {
-                admin::answer(&self.host, &self.link, &place, parts, envelope).await.map_err(Refusal::from)
+                admin::answer(self.host, self.link, &place, parts, envelope).await.map_err(Refusal::from)
             }
         }
     }
@@ -260,7 +274,7 @@ impl Service {
         envelope: &Envelope<'_>,
         begun: Instant,
     ) -> Result<Response<Outgoing>, Refusal> {
-        let host = &*self.host;
+        let host: &'v Host = self.host;
         let (model, limits) = (target.model, &host.config.limits);
         let deadline = begun + limits.request_timeout;
         let _admitted = host.load.admit()?;
@@ -352,10 +366,10 @@ impl Service {
         self.link.audience() == Audience::Admin || self.host.config.admin_on_public
     }
 
-    fn envelope(&self, given_id: Option<&HeaderValue>, extent: Extent) -> Envelope<'_> {
+    fn envelope(&self, given_id: Option<&HeaderValue>, extent: Extent) -> Envelope<'v> {
         let request_id =
             given_id.and_then(request::request_id).unwrap_or_else(|| self.host.identity.fresh_request_id());
-        Envelope { host: &self.host, request_id, extent, next: self.next() }
+        Envelope { host: self.host, request_id, extent, next: self.next() }
     }
 
     fn next(&self) -> Next {
@@ -433,6 +447,6 @@ pub(crate) async fn self_test(host: &Arc<Host>) -> StatusCode {
     let request = Request::builder().uri(path).header(header::ACCEPT, "application/json").body(());
     let Ok(request) = request else { return StatusCode::INTERNAL_SERVER_ERROR };
     let (parts, ()) = request.into_parts();
-    let service = Service::new(Arc::clone(host), link);
-    service.answer(parts, RequestBody::given(Bytes::new()), Instant::now()).await.status()
+    let visit = Visit { host, link: &link };
+    visit.answer(parts, RequestBody::given(Bytes::new()), Instant::now()).await.status()
 }

@@ -62,7 +62,9 @@ fn settings() -> Config {
         .concurrency_support(false)
         .epoch_interruption(true)
         .cranelift_opt_level(OptLevel::Speed)
-        .generate_address_map(true);
+        .generate_address_map(true)
+        // The engine finds its way through the stack without; and code can be unmapped as soon as it is not used.
+        .native_unwind_info(false);
     config
 }
 
@@ -109,7 +111,8 @@ fn pooled() -> wasmtime::Result<Engine> {
         .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
         .table_keep_resident(KEEP_RESIDENT_BYTES)
         .max_unused_warm_slots(WARM_SLOTS_MAX)
-        .decommit_batch_size(8);
+        // At once: memory that waits to be cleared would keep the code of its component mapped.
+        .decommit_batch_size(1);
     let mut config = mapped(settings());
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config)

@@ -65,7 +65,7 @@ pub struct HttpService {
     linked: ProxyPre<State>,
     places: Arc<Semaphore>,
     /// Instances that ended well and may be asked again, the last one on top. No more than there are places.
-    waiting: Mutex<Vec<Resident>>,
+    waiting: Arc<Mutex<Vec<Resident>>>,
 }
 
 /// An instance, and how many requests it has had.
@@ -107,7 +107,7 @@ impl HttpService {
             engine: runtime.engine().clone(),
             linked: ProxyPre::new(linked).map_err(failed)?,
             places: Arc::new(Semaphore::new(spec.limits.instances_max.max(1) as usize)),
-            waiting: Mutex::new(Vec::new()),
+            waiting: Arc::default(),
         })
     }
 
@@ -118,6 +118,20 @@ impl HttpService {
             owner.generation = number;
         }
         self
+    }
+
+    /// The same code and the same instances for another generation, which answers with its own services what is asked
+    /// of the host.
+    #[must_use]
+    pub fn follow(&self, number: u64, services: Arc<dyn Services>) -> Self {
+        Self {
+            owner: Arc::new(self.owner.of_generation(number)),
+            services,
+            engine: self.engine.clone(),
+            linked: self.linked.clone(),
+            places: Arc::clone(&self.places),
+            waiting: Arc::clone(&self.waiting),
+        }
     }
 
     /// Name of the service.
@@ -144,6 +158,7 @@ impl HttpService {
                 Some(resident) => resident,
                 None => self.instantiate(&budget).await.map_err(|error| failed(&error, ""))?,
             };
+            state::belong(&mut resident.store, &self.owner, &self.services);
             match resident.answer(visit, budget, request, head).await {
                 Ok(()) => self.give_back(resident),
                 Err(error) => return Err(failed(&error, &resident.store.data().output.take())),

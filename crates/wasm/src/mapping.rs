@@ -4,12 +4,14 @@
 //! worker maps the same pages, so the code of a module is in memory once per host.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     os::fd::{AsFd, BorrowedFd},
     ptr::NonNull,
     sync::Arc,
 };
 
+use parking_lot::Mutex;
 use rustix::{
     fs::SealFlags,
     mm::{MapFlags, MprotectFlags, ProtFlags},
@@ -53,44 +55,55 @@ impl SealedFile {
     }
 }
 
-/// Code of a component in a sealed file, mapped into this process for good.
-#[derive(Debug)]
-struct Mapping {
-    start: NonNull<[u8]>,
-}
+/// What is mapped: first byte of each mapping and its length. A mapping goes when the engine lets go of the code in it.
+static MAPPED: Mutex<BTreeMap<usize, usize>> = Mutex::new(BTreeMap::new());
 
-impl Mapping {
-    /// Maps `length` bytes from `offset`.
-    #[expect(unsafe_code, reason = "mapping memory is only possible so")]
-    fn new(sealed: &SealedFile, offset: u64, length: u64) -> Result<Self, String> {
-        let end = offset.checked_add(length).filter(|end| *end <= sealed.bytes);
-        if end.is_none() || length == 0 || !offset.is_multiple_of(CODE_ALIGNMENT) {
-            return Err(format!(
-                "found {length} bytes from {offset}, expected some from a multiple of {CODE_ALIGNMENT} within {}",
-                sealed.bytes
-            ));
-        }
-        let length = usize::try_from(length).map_err(|error| error.to_string())?;
-        // SAFETY: the kernel chooses an address where nothing of ours is. The file is sealed, so no access can fault
-        // for want of a page, and no byte of it ever changes.
-        let start = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                length,
-                ProtFlags::READ,
-                MapFlags::PRIVATE,
-                sealed.file.as_fd(),
-                offset,
-            )
-        };
-        let start = start.map_err(|error| error.to_string())?;
-        let start = NonNull::new(start.cast::<u8>()).ok_or("the kernel mapped it to address 0")?;
-        Ok(Self { start: NonNull::slice_from_raw_parts(start, length) })
+/// Maps `length` bytes from `offset`.
+#[expect(unsafe_code, reason = "mapping memory is only possible so")]
+fn map(sealed: &SealedFile, offset: u64, length: u64) -> Result<NonNull<[u8]>, String> {
+    let end = offset.checked_add(length).filter(|end| *end <= sealed.bytes);
+    if end.is_none() || length == 0 || !offset.is_multiple_of(CODE_ALIGNMENT) {
+        return Err(format!(
+            "found {length} bytes from {offset}, expected some from a multiple of {CODE_ALIGNMENT} within {}",
+            sealed.bytes
+        ));
     }
+    let length = usize::try_from(length).map_err(|error| error.to_string())?;
+    // SAFETY: the kernel chooses an address where nothing of ours is. The file is sealed, so no access can fault
+    // for want of a page, and no byte of it ever changes.
+    let start = unsafe {
+        rustix::mm::mmap(
+            std::ptr::null_mut(),
+            length,
+            ProtFlags::READ,
+            MapFlags::PRIVATE,
+            sealed.file.as_fd(),
+            offset,
+        )
+    };
+    let start = start.map_err(|error| error.to_string())?;
+    MAPPED.lock().insert(start.addr(), length);
+    let start = NonNull::new(start.cast::<u8>()).ok_or("the kernel mapped it to address 0")?;
+    Ok(NonNull::slice_from_raw_parts(start, length))
 }
 
-/// The component whose code lies at `offset` in a sealed file. The mapping lives as long as the process, as the code of
-/// a generation does.
+/// Unmaps what `address` lies in; `false` when nothing of ours does.
+#[expect(unsafe_code, reason = "unmapping memory is only possible so")]
+fn unmap(address: usize) -> Result<bool, rustix::io::Errno> {
+    let mut mapped = MAPPED.lock();
+    let Some((&start, &length)) = mapped.range(..=address).next_back() else { return Ok(false) };
+    if address - start >= length {
+        return Ok(false);
+    }
+    mapped.remove(&start);
+    // SAFETY: it is what `map` mapped, and nobody has unmapped it: it was in the list. The engine, the only one who knows
+    // of it, has just said that it is done with it.
+    unsafe { rustix::mm::munmap(std::ptr::without_provenance_mut(start), length) }.map(|()| true)
+}
+
+/// The component whose code lies at `offset` in a sealed file. The code is mapped until the engine lets go of it, which it
+/// does when nothing is left that could run it: the component, what is linked from it, instances, memory of instances
+/// that waits for others of the same component.
 ///
 /// # Errors
 /// When there is no code at that place, or code for another engine.
@@ -103,13 +116,15 @@ pub(crate) fn component(
     length: u64,
 ) -> Result<Component, MappingError> {
     let failed = |reason| MappingError { module: module.to_owned(), reason };
-    let mapping = Mapping::new(sealed, offset, length).map_err(failed)?;
+    let bytes = map(sealed, offset, length).map_err(failed)?;
     // SAFETY: the bytes are what our own compile helper wrote; it hands nothing on that it did not compile itself, and
-    // since then they were sealed. The mapping is never removed, so it outlives the component.
-    unsafe { Component::deserialize_raw(engine, mapping.start) }.map_err(|error| failed(format!("{error:#}")))
+    // since then they were sealed. They stay mapped until the engine has said that it is done with them.
+    let component = unsafe { Component::deserialize_raw(engine, bytes) };
+    // What is refused may stay mapped. That happens only when code and image do not fit, and then once.
+    component.map_err(|error| failed(format!("{error:#}")))
 }
 
-/// Makes mapped code executable.
+/// Makes mapped code executable, and unmaps it in the end.
 #[derive(Debug)]
 pub(crate) struct PageProtection;
 
@@ -132,6 +147,12 @@ impl CustomCodeMemory for PageProtection {
     }
 
     fn unpublish_executable(&self, start: *const u8, length: usize) -> wasmtime::Result<()> {
-        Self::protect(start, length, MprotectFlags::READ)
+        // The engine says this last of all, when it drops code. Code has no tables for the unwinder of the operating
+        // system (see `engine::settings`), so nothing has to be read to take them back.
+        match unmap(start.addr()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Self::protect(start, length, MprotectFlags::READ),
+            Err(error) => Err(wasmtime::Error::msg(format!("unmapping code: {error}"))),
+        }
     }
 }

@@ -46,7 +46,7 @@ pub struct Module {
     life: Option<living::HasLifecycleIndices>,
     handover: Option<handing::HasHandoverIndices>,
     routes: Option<routing::HasRoutesIndices>,
-    pool: Pool,
+    pool: Arc<Pool>,
     /// SHA-256 of the component.
     digest: String,
     version: String,
@@ -89,7 +89,7 @@ impl Module {
             log_budget: LogBudget::default(),
         };
         Ok(Self {
-            pool: Pool::new(code.limits.instances_max as usize),
+            pool: Arc::new(Pool::new(code.limits.instances_max as usize)),
             owner: Arc::new(owner),
             services,
             engine: runtime.engine().clone(),
@@ -113,6 +113,40 @@ impl Module {
             owner.generation = number;
         }
         self
+    }
+
+    /// The same code and the same instances for another generation, which answers with its own services what is asked
+    /// of the host.
+    #[must_use]
+    pub fn follow(&self, number: u64, services: Arc<dyn Services>) -> Self {
+        Self {
+            owner: Arc::new(self.owner.of_generation(number)),
+            services,
+            engine: self.engine.clone(),
+            linked: self.linked.clone(),
+            hooks: self.hooks.clone(),
+            document_hooks: self.document_hooks.clone(),
+            commands: self.commands.clone(),
+            events: self.events.clone(),
+            life: self.life.clone(),
+            handover: self.handover.clone(),
+            routes: self.routes.clone(),
+            pool: Arc::clone(&self.pool),
+            digest: self.digest.clone(),
+            version: self.version.clone(),
+        }
+    }
+
+    /// Whether both are one code with the same instances, for two generations.
+    #[must_use]
+    pub fn shares_instances_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.pool, &other.pool)
+    }
+
+    /// Whether it may hand state to the next version, or take some.
+    #[must_use]
+    pub fn hands_over(&self) -> bool {
+        self.handover.is_some()
     }
 
     /// Name that the module gives itself.
@@ -164,7 +198,7 @@ impl Module {
                 }
             };
             let context = call.context(&budget);
-            resident.begin(budget, call);
+            resident.begin(&self, budget, call);
             match resident.run(context, entry).await {
                 Ok(answer) => {
                     self.give_back(resident);
@@ -222,8 +256,10 @@ impl Module {
 }
 
 impl Resident {
-    fn begin(&mut self, budget: Budget, call: Call) {
+    /// A call of `module` begins, which shares this instance with itself in other generations.
+    fn begin(&mut self, module: &Module, budget: Budget, call: Call) {
         self.calls += 1;
+        state::belong(&mut self.store, &module.owner, &module.services);
         state::begin(&mut self.store, budget, call.request_id, call.depth);
     }
 

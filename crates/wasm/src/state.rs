@@ -34,6 +34,20 @@ pub(crate) struct Owner {
     pub(crate) log_budget: LogBudget,
 }
 
+impl Owner {
+    /// The same in another generation.
+    pub(crate) fn of_generation(&self, number: u64) -> Self {
+        Self {
+            module: self.module.clone(),
+            model: self.model.clone(),
+            settings: self.settings.clone(),
+            limits: self.limits,
+            generation: number,
+            log_budget: LogBudget::default(),
+        }
+    }
+}
+
 /// The host's side of an instance.
 pub(crate) struct State {
     pub(crate) owner: Arc<Owner>,
@@ -115,6 +129,15 @@ impl State {
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
         store
+    }
+}
+
+/// The next call in the instance of `store` is of this generation of its module.
+pub(crate) fn belong(store: &mut Store<State>, owner: &Arc<Owner>, services: &Arc<dyn Services>) {
+    let state = store.data_mut();
+    if !Arc::ptr_eq(&state.owner, owner) {
+        state.owner = Arc::clone(owner);
+        state.services = Arc::clone(services);
     }
 }
 

@@ -1,6 +1,9 @@
 //! Every action of the fleet, carried out.
 
-use std::{io::Write, os::fd::AsFd};
+use std::{
+    io::Write,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use aegis_ipc::{board::monotonic_ms, control::ToChild, handoff::Audience, operator::Reply, residence};
 use rustix::process::Signal;
@@ -22,6 +25,7 @@ impl Driver {
             }
             Action::Serve { child } => self.insist(child, &ToChild::Serve, &[]),
             Action::Drain { child, deadline_ms } => self.drain_child(child, deadline_ms),
+            Action::Adopt { child, generation } => self.tell_to_adopt(child, generation),
             Action::Poke { child } => {
                 let _ = self.tell(child, &ToChild::Poke, &[]); // may be lost, as the fleet knows
             }
@@ -89,19 +93,27 @@ impl Driver {
     }
 
     fn prepare_store(&mut self, child: ChildId, generation: u64) {
-        let Some(held) = self.generations.get(&generation) else {
-            let reasons = vec![format!("generation {generation} is not held")];
-            self.events.push_back(Event::Refused { child, generation, reasons });
-            return;
-        };
-        match held.bundle.try_clone() {
+        match self.bundle_of(generation) {
             Ok(bundle) => self.insist(child, &ToChild::Prepare { generation }, &[bundle.as_fd()]),
-            Err(error) => {
-                let reasons =
-                    vec![format!("duplicating the bundle of generation {generation} failed: {error}")];
-                self.events.push_back(Event::Refused { child, generation, reasons });
+            Err(reason) => {
+                self.events.push_back(Event::Refused { child, generation, reasons: vec![reason] });
             }
         }
+    }
+
+    fn tell_to_adopt(&mut self, child: ChildId, generation: u64) {
+        match self.bundle_of(generation) {
+            Ok(bundle) => self.insist(child, &ToChild::Adopt { generation }, &[bundle.as_fd()]),
+            Err(reason) => self.events.push_back(Event::NotAdopted { child, generation, reason }),
+        }
+    }
+
+    /// A descriptor of the bundle of a generation.
+    fn bundle_of(&self, generation: u64) -> Result<OwnedFd, String> {
+        let held = self.generations.get(&generation);
+        let held = held.ok_or_else(|| format!("generation {generation} is not held"))?;
+        let copy = held.bundle.try_clone();
+        copy.map_err(|error| format!("duplicating the bundle of generation {generation} failed: {error}"))
     }
 
     fn tell_asker(&mut self, action: Action) {

@@ -249,6 +249,16 @@ impl Driver {
             ToSupervisor::Ask { request, ask } => return self.relay(child, request, ask),
             ToSupervisor::Prepared { generation } => Event::Prepared { child, generation },
             ToSupervisor::Refused { generation, reasons } => Event::Refused { child, generation, reasons },
+            ToSupervisor::Adopted { generation, prepare_microseconds, switch_microseconds } => {
+                if let Some(child) = self.children.get_mut(&child) {
+                    child.generation = generation;
+                }
+                let (prepare_us, switch_us) = (prepare_microseconds, switch_microseconds);
+                Event::Adopted { child, generation, prepare_us, switch_us }
+            }
+            ToSupervisor::NotAdopted { generation, reason } => {
+                Event::NotAdopted { child, generation, reason }
+            }
             ToSupervisor::Kept => {
                 if self.is_store(child) {
                     self.store.kept = descriptors.into_iter().next();

@@ -1,5 +1,6 @@
 //! What people and programs ask for: by signal, over the operator's socket, or through a worker over HTTP.
 
+use aegis_config::ReloadMode;
 use aegis_ipc::{
     board::monotonic_ms,
     control::ToChild,
@@ -20,7 +21,7 @@ impl Driver {
         for wish in self.signals.wishes() {
             tracing::info!(?wish, "signal");
             let request = match wish {
-                Wish::Reload => Request::Reload { origin: Origin::Operator },
+                Wish::Reload => Request::Reload { origin: Origin::Operator, mode: None },
                 Wish::Stop(mode) => Request::Stop { mode },
                 Wish::Upgrade => Request::Upgrade { path: None },
                 Wish::Drain => Request::Drain,
@@ -105,9 +106,9 @@ impl Driver {
                 };
                 return self.reply(who, &reply);
             }
-            operator::Request::Reload { wait } => {
+            operator::Request::Reload { wait, mode } => {
                 let patience = if wait { Patience::Verdict } else { Patience::Accepted };
-                (Request::Reload { origin: Origin::Operator }, patience)
+                (Request::Reload { origin: Origin::Operator, mode: mode.map(reload_mode) }, patience)
             }
             operator::Request::Deploy { order, wait } => {
                 let patience = if wait { Patience::Verdict } else { Patience::Accepted };
@@ -204,6 +205,13 @@ impl Driver {
         for client in watchers {
             self.operators.send(client, &reply);
         }
+    }
+}
+
+fn reload_mode(mode: operator::ReloadMode) -> ReloadMode {
+    match mode {
+        operator::ReloadMode::Rolling => ReloadMode::Rolling,
+        operator::ReloadMode::Swap => ReloadMode::Swap,
     }
 }
 

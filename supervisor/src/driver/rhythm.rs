@@ -123,7 +123,7 @@ impl Driver {
         }
         if self.watch.as_mut().is_some_and(|watch| watch.take_due(now_ms)) {
             tracing::info!("files of the app changed");
-            let request = Request::Reload { origin: Origin::Automatic };
+            let request = Request::Reload { origin: Origin::Automatic, mode: None };
             self.events.push_back(Event::Request { asker: None, request });
         }
         self.keep_generations();

@@ -34,6 +34,14 @@ pub enum Action {
         /// Time to finish, milliseconds from now; none means however long it takes.
         deadline_ms: Option<u64>,
     },
+    /// Worker: send `Adopt` with the bundle of the generation. Answered with
+    /// [`Event::Adopted`](super::Event::Adopted) or [`Event::NotAdopted`](super::Event::NotAdopted).
+    Adopt {
+        /// Who.
+        child: ChildId,
+        /// The generation.
+        generation: u64,
+    },
     /// Worker: send `Poke`: a sibling has left or stopped accepting, look at the accept queue. May be lost.
     Poke {
         /// Who.

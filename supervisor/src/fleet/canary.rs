@@ -112,8 +112,9 @@ impl Fleet {
     pub(super) fn start_canary(&mut self) {
         let Some(canary) = self.canary() else { return };
         let Some(rollout) = &self.rollout else { return };
-        let (job, generation) = (rollout.job, rollout.to);
+        let generation = rollout.to;
         match canary.worker {
+            None if self.swaps() => self.choose_canary(generation),
             None if self.has_surge() => {
                 // Beside a worker that serves if there is one, so that it takes over from it later.
                 let serves = |slot: &&u32| {
@@ -129,19 +130,36 @@ impl Fleet {
             Some((child, _))
                 if self.workers.get(&child).is_some_and(|worker| worker.state == State::Ready) =>
             {
-                let soak_ms = milliseconds(self.policy.reload.canary_time);
-                let (until_ms, look_ms) = (self.now_ms + soak_ms, self.now_ms + LOOK_MS);
-                if let Some(canary) = self.canary_mut() {
-                    canary.step = Step::Soaking { until_ms, look_ms, before: None };
-                }
-                self.actions.push(Action::ReadTraffic);
-                self.serve(child);
-                self.step(
-                    job,
-                    &format!("generation {generation}: one worker serves, to be judged in {soak_ms} ms"),
-                );
+                self.begin_trial(|fleet| fleet.serve(child));
             }
             _ => {}
+        }
+    }
+
+    /// The canary serves from now on: what it answers is compared with what it and the others had answered before.
+    pub(super) fn begin_trial(&mut self, begin: impl FnOnce(&mut Self)) {
+        let Some(Rollout { job, to: generation, .. }) = self.rollout else { return };
+        let soak_ms = milliseconds(self.policy.reload.canary_time);
+        let (until_ms, look_ms) = (self.now_ms + soak_ms, self.now_ms + LOOK_MS);
+        let Some(canary) = self.canary_mut() else { return };
+        canary.step = Step::Soaking { until_ms, look_ms, before: None };
+        self.actions.push(Action::ReadTraffic);
+        begin(self);
+        self.step(job, &format!("generation {generation}: one worker serves, to be judged in {soak_ms} ms"));
+    }
+
+    /// Makes a worker that serves the canary.
+    pub(super) fn try_with(&mut self, child: ChildId, slot: u32) {
+        if let Some(canary) = self.canary_mut() {
+            canary.worker = Some((child, slot));
+        }
+    }
+
+    /// Begins anew with a canary.
+    pub(super) fn restart_canary(&mut self, generation: u64) {
+        let deadline_ms = self.canary_deadline_ms(generation);
+        if let Some(canary) = self.canary_mut() {
+            *canary = Canary::new(deadline_ms);
         }
     }
 

@@ -3,6 +3,7 @@
 //! The driver reports facts and decides nothing. It may report them in any order the world produces them in; an event
 //! about a child that is gone, or about a generation nobody waits for, is ignored.
 
+use aegis_config::ReloadMode;
 use aegis_ipc::{deploy::Order, operator::StopMode};
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +96,27 @@ pub enum Event {
         child: ChildId,
         /// How.
         exit: Exit,
+    },
+
+    /// Worker: outcome of [`Action::Adopt`](super::Action::Adopt): it answers every new request with this generation.
+    Adopted {
+        /// Who.
+        child: ChildId,
+        /// The generation.
+        generation: u64,
+        /// Time to prepare it, microseconds.
+        prepare_us: u64,
+        /// Time of the exchange itself, microseconds.
+        switch_us: u64,
+    },
+    /// Worker: outcome of [`Action::Adopt`](super::Action::Adopt): it goes on with the generation it had.
+    NotAdopted {
+        /// Who.
+        child: ChildId,
+        /// The generation.
+        generation: u64,
+        /// Why.
+        reason: String,
     },
 
     /// Compile helper: it compiles a component now.
@@ -244,6 +266,8 @@ pub enum Request {
     Reload {
         /// Whose idea it was.
         origin: Origin,
+        /// How it comes into force; as its configuration says when absent.
+        mode: Option<ReloadMode>,
     },
     /// Go to a generation in which one module is another version.
     Deploy(Order),

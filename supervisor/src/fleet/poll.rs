@@ -121,7 +121,7 @@ impl Fleet {
         }
         if !look.changed.is_empty() {
             self.log(Level::Info, format!("something was published: {}", look.changed.join(", ")));
-            self.request(None, Request::Reload { origin: Origin::Automatic });
+            self.request(None, Request::Reload { origin: Origin::Automatic, mode: None });
         }
     }
 

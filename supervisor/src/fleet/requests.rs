@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use aegis_config::ReloadMode;
 use aegis_ipc::{deploy::Order, operator::Verdict};
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,11 @@ pub(super) const LINE_MAX: usize = 16;
 /// A rollout that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Wish {
-    Reload(Origin),
+    Reload {
+        origin: Origin,
+        #[serde(default)]
+        mode: Option<ReloadMode>,
+    },
     Restart(Scope),
     Upgrade(Option<String>),
     Deploy(Order),
@@ -58,7 +63,7 @@ impl Scaling {
 impl Wish {
     fn kind(&self) -> Kind {
         match self {
-            Self::Reload(_) => Kind::Reload,
+            Self::Reload { .. } => Kind::Reload,
             Self::Restart(_) => Kind::Restart,
             Self::Upgrade(_) => Kind::Upgrade,
             Self::Deploy(_) => Kind::Deploy,
@@ -69,7 +74,10 @@ impl Wish {
     /// Takes in another wish that comes to the same; false when it is a different one.
     fn absorb(&mut self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Reload(origin), Self::Reload(other)) => *origin = (*origin).max(*other),
+            (Self::Reload { origin, mode }, Self::Reload { origin: other, mode: wanted }) => {
+                *origin = (*origin).max(*other);
+                *mode = wanted.or(*mode);
+            }
             (Self::Upgrade(path), Self::Upgrade(other)) => return path == other,
             (Self::Restart(scope), Self::Restart(other)) => match (&mut *scope, other) {
                 (Scope::Slots(slots), Scope::Slots(others)) => slots.extend(others),
@@ -97,8 +105,8 @@ impl Fleet {
             Phase::Stopping(_) | Phase::Over => return self.refuse(asker, "the host is stopping".to_owned()),
         }
         match request {
-            Request::Reload { origin: Origin::Automatic } if self.is_pinned() => self.stay(asker),
-            Request::Reload { origin } => self.wish(asker, Wish::Reload(origin)),
+            Request::Reload { origin: Origin::Automatic, .. } if self.is_pinned() => self.stay(asker),
+            Request::Reload { origin, mode } => self.wish(asker, Wish::Reload { origin, mode }),
             Request::Upgrade { path } => self.wish(asker, Wish::Upgrade(path)),
             Request::Deploy(order) => self.line_up(asker, Wish::Deploy(order)),
             Request::Rollback => self.wish(asker, Wish::Rollback),
@@ -187,7 +195,7 @@ impl Fleet {
         {
             match waiting.wish {
                 // It came before the rollback was through.
-                Wish::Reload(Origin::Automatic) if self.is_pinned() => {
+                Wish::Reload { origin: Origin::Automatic, .. } if self.is_pinned() => {
                     self.finish(waiting.job, &Verdict::Superseded);
                     self.stay(None);
                     self.turn += 1;

@@ -8,10 +8,14 @@
 //!  restart:                                          Wave ─► done
 //! ```
 //!
+//! A reload may go by replacing workers or by telling them to take the new generation over (see `adoption`); the stages
+//! are the same.
+//!
 //! Up to `Preparing` nothing that serves is touched, so the verdict on failure is `Rejected`. From `Canary` on workers of
 //! the new generation exist, and failure means to go back by the same steps. `Settling` comes after the commit: the new
 //! generation is in force whatever happens, and only workers that its configuration adds are waited for.
 
+use aegis_config::ReloadMode;
 use aegis_ipc::{
     deploy::{Kept, Task},
     operator::Verdict,
@@ -46,6 +50,9 @@ pub(super) struct Rollout {
     pub(super) stage: Stage,
     /// The store process that said that the new generation can start.
     pub(super) prepared_by: Option<ChildId>,
+    /// How workers come to the new generation; until it is known, what was asked for.
+    #[serde(default)]
+    pub(super) mode: Option<ReloadMode>,
 }
 
 /// Stage of a rollout.
@@ -83,7 +90,7 @@ pub(super) enum Stage {
 impl Rollout {
     pub(super) fn new(job: u64, kind: Kind, from: u64, to: u64, stage: Stage) -> Self {
         let (origin, task) = (Origin::Operator, Task::App);
-        Self { job, kind, origin, task, from, to, stage, prepared_by: None }
+        Self { job, kind, origin, task, from, to, stage, prepared_by: None, mode: None }
     }
 
     /// The generation that all slots should go over to, once they should.
@@ -102,15 +109,21 @@ impl Fleet {
     /// Begins a rollout that was asked for.
     pub(super) fn begin(&mut self, job: u64, wish: Wish) {
         self.unmark(Replace::Recycle);
+        self.forgive_unable();
         self.notify(Notice::Reloading);
         let from = self.in_force;
         match wish {
-            Wish::Reload(origin) => self.begin_making(job, Kind::Reload, origin, Task::App),
+            Wish::Reload { origin, mode } => {
+                self.begin_making(job, (Kind::Reload, origin, mode), Task::App);
+            }
             Wish::Deploy(order) => {
-                self.begin_making(job, Kind::Deploy, Origin::Operator, Task::Deploy(order))
+                // One module is exchanged where it can be, whatever the configuration says of reloads.
+                let how = (Kind::Deploy, Origin::Operator, Some(ReloadMode::Swap));
+                self.begin_making(job, how, Task::Deploy(order));
             }
             Wish::Rollback => {
-                self.begin_making(job, Kind::Revert, Origin::Operator, Task::Restore(Kept::Previous));
+                let how = (Kind::Revert, Origin::Operator, None);
+                self.begin_making(job, how, Task::Restore(Kept::Previous));
             }
             Wish::Upgrade(path) => {
                 self.rollout = Some(Rollout::new(job, Kind::Upgrade, from, from, Stage::Preflight));
@@ -128,7 +141,12 @@ impl Fleet {
     }
 
     /// Has a helper make another generation.
-    fn begin_making(&mut self, job: u64, kind: Kind, origin: Origin, task: Task) {
+    fn begin_making(
+        &mut self,
+        job: u64,
+        (kind, origin, mode): (Kind, Origin, Option<ReloadMode>),
+        task: Task,
+    ) {
         let to = self.new_generation();
         let words = match &task {
             Task::App => "validating the application".to_owned(),
@@ -136,7 +154,7 @@ impl Fleet {
             Task::Restore(_) => "taking up the generation before".to_owned(),
         };
         let rollout = Rollout::new(job, kind, self.in_force, to, Stage::Probing { failures: 0 });
-        self.rollout = Some(Rollout { origin, task, ..rollout });
+        self.rollout = Some(Rollout { origin, mode, task, ..rollout });
         self.jobs.lead(job, to);
         self.step(job, &format!("generation {to}: {words}"));
         self.spawn_helper(to);
@@ -193,6 +211,7 @@ impl Fleet {
     pub(super) fn prepared(&mut self, child: ChildId, generation: u64) {
         let is_current = self.store.ready_child() == Some(child);
         let deadline_ms = self.canary_deadline_ms(generation);
+        let configured = self.policy_of(generation).reload.mode;
         let Some(rollout) = self.rollout.as_mut().filter(|rollout| rollout.to == generation) else { return };
         if !is_current || !rollout.concerns_store() {
             return;
@@ -206,8 +225,12 @@ impl Fleet {
             return self.fall_back();
         }
         rollout.stage = Stage::Canary(Canary::new(deadline_ms));
-        let job = rollout.job;
-        self.step(job, &format!("generation {generation}: starting one worker"));
+        let (job, mode) = (rollout.job, *rollout.mode.get_or_insert(configured));
+        let step = match mode {
+            ReloadMode::Swap if self.swaps() => "one worker takes it over",
+            ReloadMode::Swap | ReloadMode::Rolling => "starting one worker",
+        };
+        self.step(job, &format!("generation {generation}: {step}"));
     }
 
     pub(super) fn refused(&mut self, child: ChildId, generation: u64, reasons: Vec<String>) {
@@ -282,7 +305,7 @@ impl Fleet {
         let Some(rollout) = &self.rollout else { return false };
         let healthy_ms = milliseconds(self.policy_of(rollout.to).restart.healthy_after);
         // Somebody may `kill` a worker at any time without harm; only for a canary there is no second one to judge.
-        let is_young = worker.lived_ms(self.now_ms) < healthy_ms && cause != Cause::OwnWill;
+        let is_young = worker.proven_ms(self.now_ms) < healthy_ms && cause != Cause::OwnWill;
         let is_guilty = match &rollout.stage {
             Stage::Canary(canary) => canary.child() == Some(child),
             Stage::Wave { .. } if rollout.kind == Kind::Restart => {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Fleet, Phase,
     action::{Action, Role, Spawn},
+    adoption::Adoption,
     backoff::Backoff,
     event::ChildId,
     worker::{Leave, Purpose, State, Worker},
@@ -53,12 +54,18 @@ impl Fleet {
         self.resize();
         let members = self.members();
         let slots: Vec<u32> = self.slots.keys().copied().collect();
-        let settle = |slot: u32| (self.settle(members.get(&slot).map_or(&[], Vec::as_slice)), slot);
+        // A canary that took the new generation over is all that its slot needs until it is judged.
+        let on_trial = self.canary_slot().filter(|_| self.swaps());
+        let settle = |slot: u32| match on_trial {
+            Some(kept) if kept == slot => (Lack::Nothing, slot),
+            _ => (self.settle(members.get(&slot).map_or(&[], Vec::as_slice)), slot),
+        };
         let lacks: Vec<(Lack, u32)> = slots.into_iter().map(settle).collect();
         self.fill(lacks.iter().filter(|(lack, _)| *lack == Lack::Worker).map(|(_, slot)| *slot).collect());
         self.start_canary();
         let mut successors: Vec<(Lack, u32)> = lacks;
         successors.retain(|(lack, _)| matches!(lack, Lack::Rescue | Lack::Successor));
+        successors.retain(|(lack, slot)| *lack != Lack::Successor || !self.takes_over(*slot));
         successors.sort_unstable();
         self.replace(&successors);
     }
@@ -255,6 +262,8 @@ impl Fleet {
             replace: None,
             doom: None,
             requests_max,
+            adoption: Adoption::Able,
+            adopted_ms: None,
         };
         self.workers.insert(child, worker);
         let image = self.image_of(generation);

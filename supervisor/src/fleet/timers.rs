@@ -31,6 +31,7 @@ impl Fleet {
         }
         let mut at: Vec<u64> =
             self.workers.values().filter_map(|worker| self.worker_deadline(worker)).collect();
+        at.extend(self.workers.values().filter_map(|worker| worker.adoption.deadline_ms()));
         at.extend(self.helpers.values().map(|helper| helper.kill_at_ms));
         at.extend(self.store_deadline());
         at.extend(self.rollout.iter().filter_map(|rollout| rollout.stage.deadline_ms()));
@@ -90,6 +91,7 @@ impl Fleet {
                 }
             }
         }
+        self.expire_adoptions();
         self.expire_helpers();
         self.expire_store();
         if self.needs_vitals() && self.vitals_due_ms <= now_ms {
@@ -115,6 +117,7 @@ impl Fleet {
         self.vitals_due_ms = now_ms + self.vitals_interval_ms();
         let grace_ms = now_ms + FORGIVEN_FOR_MS;
         for worker in self.workers.values_mut() {
+            worker.adoption.forgive(grace_ms);
             if let Some(doom) = &mut worker.doom {
                 doom.kill_at_ms = doom.kill_at_ms.max(grace_ms);
             }

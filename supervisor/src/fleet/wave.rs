@@ -24,7 +24,8 @@ impl Fleet {
             && right > *told
         {
             *told = right;
-            self.step(job, &format!("{right} of {slots} workers replaced"));
+            let what = if self.swaps() { "answer with it" } else { "replaced" };
+            self.step(job, &format!("{right} of {slots} workers {what}"));
         }
         let marked = self
             .workers

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::adoption::Adoption;
+
 /// One worker process.
 ///
 /// ```text
@@ -30,6 +32,12 @@ pub(super) struct Worker {
     pub(super) doom: Option<Doom>,
     /// Requests it may answer before it is recycled.
     pub(super) requests_max: Option<u64>,
+    /// Whether it can take another generation over.
+    #[serde(default)]
+    pub(super) adoption: Adoption,
+    /// When it last took one over.
+    #[serde(default)]
+    pub(super) adopted_ms: Option<u64>,
 }
 
 /// Why a worker was started; the kinds are limited separately.
@@ -131,6 +139,7 @@ impl Worker {
     /// Whether it can stay: of the wanted generation and nothing against it.
     pub(super) fn is_right(&self, generation: u64) -> bool {
         self.generation == generation
+            && self.adoption.stays(generation)
             && self.replace.is_none()
             && self.doom.is_none()
             && matches!(self.state, State::Starting | State::Ready | State::Serving)
@@ -139,6 +148,11 @@ impl Worker {
     /// Milliseconds since it became ready, 0 before.
     pub(super) fn lived_ms(&self, now_ms: u64) -> u64 {
         self.ready_ms.map_or(0, |ready_ms| now_ms.saturating_sub(ready_ms))
+    }
+
+    /// Milliseconds since it became ready, or since it took its generation over, 0 before.
+    pub(super) fn proven_ms(&self, now_ms: u64) -> u64 {
+        self.ready_ms.max(self.adopted_ms).map_or(0, |since_ms| now_ms.saturating_sub(since_ms))
     }
 
     /// The word for its state in [`aegis_ipc::operator::WorkerStatus`].

@@ -39,7 +39,7 @@ pub(crate) const ALL: [(&str, fn()); 18] = [
 
 const TWO: &str = "[workers]\ncount = 2\norphan_grace = \"2s\"\n[reload]\ncanary_time = \"50ms\"\n";
 
-const RELOAD: Request = Request::Reload { wait: true };
+const RELOAD: Request = Request::Reload { wait: true, mode: None };
 
 fn serves_and_stops() {
     let mut host = Host::start(TWO);

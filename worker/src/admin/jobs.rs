@@ -33,7 +33,7 @@ pub(super) async fn reload(
     query: &str,
     envelope: &Envelope<'_>,
 ) -> Result<Response<Outgoing>, Problem> {
-    let ask = |wait| operator::Request::Reload { wait };
+    let ask = |wait| operator::Request::Reload { wait, mode: None };
     begin(host, query, (RELOAD, ask), envelope).await
 }
 

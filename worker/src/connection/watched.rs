@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::link::{Link, Order};
-use crate::{host::Host, response};
+use crate::{present::Present, response};
 
 /// Answers up to this size, head and body, are written from one piece of memory.
 const TOGETHER_BYTES_MAX: usize = 8 * 1024;
@@ -33,24 +33,25 @@ pub(super) enum Socket {
 pub(super) struct Watched {
     socket: Socket,
     link: Arc<Link>,
-    host: Arc<Host>,
+    present: Arc<Present>,
     /// Replaces an empty answer of hyper's: what is still to be written, and how long hyper's was.
     instead: Option<(Bytes, usize)>,
 }
 
 impl Watched {
-    pub(super) fn new(socket: Socket, link: Arc<Link>, host: Arc<Host>) -> Self {
-        Self { socket, link, host, instead: None }
+    pub(super) fn new(socket: Socket, link: Arc<Link>, present: Arc<Present>) -> Self {
+        Self { socket, link, present, instead: None }
     }
 
     /// Tells the client that its request head took too long. Nothing else is being written at that time. If the
     /// socket takes no bytes, the client is not listening either.
     fn say_head_timeout(&mut self, cx: &mut Context<'_>) {
+        let host = self.present.look();
         let problem = Problem::new(
             ProblemCode::RequestTimeout,
-            format!("the request head did not arrive within {:?}", self.host.config.limits.header_timeout),
+            format!("the request head did not arrive within {:?}", host.config.limits.header_timeout),
         );
-        let bytes = response::raw(&self.host, &problem);
+        let bytes = response::raw(&host, &problem);
         let _ = self.socket.poll_write(cx, &bytes);
     }
 
@@ -74,7 +75,7 @@ impl Watched {
             && self.link.receives_head()
             && let Some(problem) = refusal_of(head)
         {
-            self.instead = Some((response::raw(&self.host, &problem), head.len()));
+            self.instead = Some((response::raw(&self.present.look(), &problem), head.len()));
         }
     }
 

@@ -92,7 +92,7 @@ async fn serve(shared: &Shared, mut stream: UnixStream) -> LinkError {
         protocol: PROTOCOL_VERSION,
         incarnation: shared.identity.incarnation,
         cell: shared.identity.cell,
-        generation: shared.identity.generation,
+        generation: shared.generation.load(std::sync::atomic::Ordering::Relaxed),
         applied: shared.core.lock().attach_from(),
         brief: true,
     };

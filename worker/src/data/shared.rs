@@ -31,7 +31,6 @@ use super::{
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Identity {
     pub(super) cell: u32,
-    pub(super) generation: u64,
     pub(super) incarnation: u64,
 }
 
@@ -40,6 +39,8 @@ pub(super) struct Shared {
     pub(super) board: Board,
     pub(super) cell: Cell,
     pub(super) identity: Identity,
+    /// What the process serves; for people.
+    pub(super) generation: AtomicU64,
     pub(super) write_timeout: Duration,
     pub(super) queue_writes_max: u64,
     pub(super) tables: Tables,
@@ -61,12 +62,19 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(config: &Config, catalog: &Catalog, board: Board, identity: Identity) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        catalog: &Catalog,
+        board: Board,
+        identity: Identity,
+        generation: u64,
+    ) -> Self {
         let queue_writes_max = config.store.queue_writes_max;
         Self {
             board,
             cell: board.cell(identity.cell as usize),
             identity,
+            generation: AtomicU64::new(generation),
             write_timeout: config.limits.write_timeout,
             queue_writes_max: u64::from(queue_writes_max),
             tables: Tables::new(&config.cache, catalog, board),

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     connection::{Link, Order, Protocol},
-    host::Host,
+    data::Data,
 };
 
 /// How often a silent stream shows that it is alive.
@@ -50,7 +50,7 @@ enum Ending {
 
 /// One client's way through the log.
 pub(super) struct Follower {
-    host: Arc<Host>,
+    data: Data,
     link: Arc<Link>,
     batches: broadcast::Receiver<Arc<Batch>>,
     filter: Filter,
@@ -62,7 +62,7 @@ pub(super) struct Follower {
 
 impl Follower {
     pub(super) fn new(
-        host: Arc<Host>,
+        data: Data,
         link: Arc<Link>,
         batches: broadcast::Receiver<Arc<Batch>>,
         filter: Filter,
@@ -72,7 +72,7 @@ impl Follower {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         heartbeat.reset();
-        Self { host, link, batches, filter, position, queue, heartbeat }
+        Self { data, link, batches, filter, position, queue, heartbeat }
     }
 
     /// Follows until the stream ends; `resumes` tells whether the log has something for the client already.
@@ -131,8 +131,8 @@ impl Follower {
                 return Err(Ending::Drained);
             }
             let deadline = Instant::now() + PAGE_TIME;
-            let data = self.host.engine.data();
-            let page = data
+            let page = self
+                .data
                 .changes(self.position, PAGE_CHANGES, deadline)
                 .await
                 .map_err(|_| Ending::StoreUnavailable)?;

@@ -18,10 +18,52 @@ impl Modules {
 
     /// Lets all code release what it holds, each module in its part of the time that is left.
     pub(crate) async fn drain(&self, deadline: Instant) {
-        for (index, module) in self.by_model.values().enumerate() {
-            let left = u32::try_from(self.by_model.len() - index).unwrap_or(u32::MAX);
+        let modules: Vec<_> = self.by_model.values().map(|loaded| Arc::clone(&loaded.module)).collect();
+        self.end(&modules, deadline).await;
+    }
+
+    /// The code that does not go on in the next generation.
+    pub(crate) fn replaced_by(&self, next: &Self) -> Vec<Arc<Module>> {
+        let goes_on = |model: &String, module: &Module| {
+            next.by_model.get(model).is_some_and(|other| other.module.shares_instances_with(module))
+        };
+        let replaced = self.by_model.iter().filter(|(model, loaded)| !goes_on(model, &loaded.module));
+        replaced.map(|(_, loaded)| Arc::clone(&loaded.module)).collect()
+    }
+
+    /// Lets some of its code release what it holds.
+    pub(crate) async fn end(&self, modules: &[Arc<Module>], deadline: Instant) {
+        for (index, module) in modules.iter().enumerate() {
+            let left = u32::try_from(modules.len() - index).unwrap_or(u32::MAX);
             let remaining = deadline.saturating_duration_since(Instant::now()) / left;
             self.runtime.drain(module, Instant::now() + remaining).await;
         }
     }
+
+    /// Hands what the code of the generation before remembers to its next version, where both are made for that.
+    ///
+    /// # Errors
+    /// When code does not give or take it.
+    pub(crate) async fn take_over(&self, before: &Self, deadline: Instant) -> Result<(), HandoverError> {
+        for (model, loaded) in &self.by_model {
+            let Some(old) = before.by_model.get(model) else { continue };
+            let both = old.module.hands_over() && loaded.module.hands_over();
+            if !both || old.module.shares_instances_with(&loaded.module) {
+                continue;
+            }
+            let failed = |source| HandoverError { model: model.clone(), source };
+            if let Some(handover) = before.runtime.save(&old.module, deadline).await.map_err(failed)? {
+                self.runtime.restore(&loaded.module, &handover, deadline).await.map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why state is not handed to the next version of a model's code.
+#[derive(Debug, thiserror::Error)]
+#[error("the code of {model} does not hand its state over: {source}")]
+pub(crate) struct HandoverError {
+    model: String,
+    source: CallError,
 }

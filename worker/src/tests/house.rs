@@ -12,6 +12,7 @@ use aegis_domain::{catalog::Catalog, code::CodeLimits, service::ServiceSpec, spe
 use aegis_ipc::{
     board::{Board, Gauge},
     bundle::{BUNDLE_FORMAT, Bundle, Code},
+    codec,
     control::{ControlSocket, Received, ToChild, ToSupervisor},
     deploy::{Member, Offers},
     handoff::{Audience, ListenerAddress},
@@ -32,8 +33,10 @@ use crate::{
         tests::{catalog, config, fake_store::FakeStore},
     },
     deliveries,
+    generation::Offer,
     host::{Founding, Host, Identity},
     modules::Modules,
+    present::Present,
     reporting::{self, Supervisor},
     runtime::{self, Shared},
 };
@@ -51,26 +54,15 @@ rank = { kind = "integer", indexed = true }
 
 /// A worker with one runtime: the one of the test.
 pub(crate) struct House {
+    /// The first one, unless [`House::forget_the_past`] was called.
     pub(crate) host: Arc<Host>,
+    present: Arc<Present>,
     pub(crate) doorbell: Arc<Doorbell>,
     pub(crate) store: Arc<FakeStore>,
     pub(crate) public: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) supervisor: ControlSocket,
     tasks: Vec<JoinHandle<()>>,
-}
-
-/// A generation in which there is only code.
-fn bundle_of_nothing() -> Bundle {
-    Bundle {
-        format: BUNDLE_FORMAT,
-        digest: String::new(),
-        engine: String::new(),
-        config: Vec::new(),
-        catalog: Vec::new(),
-        code: Vec::new(),
-        modules: Vec::new(),
-    }
 }
 
 /// The module that the house consists of, as far as a generation tells.
@@ -134,28 +126,22 @@ impl House {
         let (ours, supervisor) = ControlSocket::pair().unwrap();
         let control = Arc::new(ours);
         let identity = Identity::new(3, 7);
+        let generation = sealed(&config, &catalog, &services, code);
+        let offer = Offer::read(&generation).unwrap();
+        let places = offer.code.clone();
         let founding = Founding {
             data: Data::new(&config, &catalog, board, 0, 7, identity.incarnation),
-            digest: "d".repeat(64),
+            offer,
             cell: board.cell(0),
             supervisor: Supervisor::new(Arc::clone(&control)),
-            config,
-            catalog,
-            services,
-            members: vec![member()],
             board,
             identity,
         };
         board.cell(0).gauge(Gauge::Pid).store(1, Ordering::Relaxed);
         let doorbell = Arc::new(Doorbell::new().unwrap());
         let host = Host::new(founding, Arc::clone(&doorbell));
-        let generation = bundle_of_nothing().seal_with(code).unwrap();
-        let places = Bundle::read(&generation).unwrap().code;
-        let (engine, counters) = (host.engine.downgrade(), (board, board.cell(0)));
-        let served = (&host.catalog, host.services.as_slice());
-        let modules =
-            Modules::load(&host.config, served, (7, generation.as_fd()), &places, &engine, counters).unwrap();
-        modules.into_iter().for_each(|modules| host.engine.adopt_modules(modules));
+        Modules::load_for(&host, (generation.as_fd(), &places), None).unwrap();
+        let present = Present::new(Arc::clone(&host));
         let (lanes, mut intakes) = runtime::lanes(1, &host);
         let (public, admin) = (listener(Audience::Public), listener(Audience::Admin));
         let listeners = vec![public.1, admin.1];
@@ -164,22 +150,23 @@ impl House {
                 .unwrap();
         drop(acceptor.start().unwrap());
         let protocols = Arc::new(connection::protocols(&host.config.limits));
-        let shared = Shared { host: Arc::clone(&host), doorbell: Arc::clone(&doorbell), protocols };
+        let shared = Shared { present: Arc::clone(&present), doorbell: Arc::clone(&doorbell), protocols };
         let mut tasks = vec![tokio::spawn(runtime::run(intakes.remove(0), shared))];
         let (data, path) = (host.engine.data().clone(), store.path().clone());
         tasks.push(tokio::spawn(async move {
             data.run(&path).await;
         }));
-        let hub = Arc::clone(&host);
-        tasks.push(tokio::spawn(async move { hub.events.run(hub.engine.data()).await }));
-        let deliverer = Arc::clone(&host);
+        let (premises, data) = (Arc::clone(present.premises()), host.engine.data().clone());
+        tasks.push(tokio::spawn(async move { premises.events.run(&data).await }));
+        let deliverer = Arc::clone(&present);
         tasks.push(tokio::spawn(async move {
             deliveries::run(deliverer).await;
         }));
-        let (follower, bell) = (Arc::clone(&host), Arc::clone(&doorbell));
-        tasks.push(tokio::spawn(async move { reporting::follow(control, &follower, &bell).await.unwrap() }));
+        let (follower, bell) = (Arc::clone(&present), Arc::clone(&doorbell));
+        tasks.push(tokio::spawn(async move { reporting::follow(control, follower, &bell).await.unwrap() }));
         tokio::time::timeout(PATIENCE, host.engine.data().ready()).await.expect("the data is ready");
-        let house = Self { host, doorbell, store, public: public.0, admin: admin.0, supervisor, tasks };
+        let house =
+            Self { host, present, doorbell, store, public: public.0, admin: admin.0, supervisor, tasks };
         house.tell(&ToChild::Serve);
         let accepting = board.cell(0).gauge(Gauge::Accepting);
         eventually("the worker accepts", || accepting.load(Ordering::Relaxed) == 1).await;
@@ -188,6 +175,42 @@ impl House {
 
     pub(crate) fn tell(&self, message: &ToChild) {
         assert!(self.supervisor.send(message, &[]).unwrap());
+    }
+
+    /// Lets go of the generation that it began with.
+    pub(crate) fn forget_the_past(&mut self) {
+        self.host = self.present.host();
+    }
+
+    /// Tells the worker to go over to models of these components; what it answers.
+    pub(crate) async fn adopt_components(
+        &self,
+        generation: u64,
+        components: &[&[u8]],
+        terms: &Terms,
+    ) -> ToSupervisor {
+        let (specs, code) =
+            std::thread::scope(|scope| scope.spawn(|| compiled(components, terms)).join().unwrap());
+        let catalog = Catalog::build(specs).unwrap();
+        self.adopt(generation, &sealed(&self.host.config, &catalog, &[], code)).await
+    }
+
+    /// Tells the worker to go over to another generation; what it answers.
+    pub(crate) async fn adopt(&self, generation: u64, bundle: &OwnedFd) -> ToSupervisor {
+        assert!(self.supervisor.send(&ToChild::Adopt { generation }, &[bundle.as_fd()]).unwrap());
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            match self.supervisor.receive().unwrap() {
+                Received::Message(
+                    answer @ (ToSupervisor::Adopted { .. } | ToSupervisor::NotAdopted { .. }),
+                    _,
+                ) => return answer,
+                Received::Message(..) => {}
+                Received::Empty => tokio::time::sleep(Duration::from_millis(1)).await,
+                Received::Closed => panic!("the worker hung up"),
+            }
+        }
+        panic!("the worker did not answer")
     }
 
     /// The next question to the supervisor.
@@ -231,6 +254,26 @@ impl Drop for House {
             task.abort();
         }
     }
+}
+
+/// The bundle of a generation.
+pub(crate) fn sealed(
+    config: &Config,
+    catalog: &Catalog,
+    services: &[ServiceSpec],
+    code: Vec<Code>,
+) -> OwnedFd {
+    let specs: Vec<ModelSpec> = catalog.models().iter().map(|model| model.spec().clone()).collect();
+    let bundle = Bundle {
+        format: BUNDLE_FORMAT,
+        digest: "d".repeat(64),
+        engine: String::new(),
+        config: codec::encode(config).unwrap(),
+        catalog: aegis_domain::catalog::encode_with(&specs, services),
+        code: Vec::new(),
+        modules: vec![member()],
+    };
+    bundle.seal_with(code).unwrap()
 }
 
 /// What the compile helper makes of components.

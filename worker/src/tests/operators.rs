@@ -88,7 +88,7 @@ async fn a_reload_is_accepted_and_its_job_can_be_asked_for() {
     let house = House::new().await;
     let mut operator = house.operator().await;
     operator.send("POST /aegis/api/reload").await;
-    let reload = operator::Request::Reload { wait: false };
+    let reload = operator::Request::Reload { wait: false, mode: None };
     answer_question(&house, reload, vec![Reply::Accepted { job: 5 }]).await;
     let accepted = operator.answer(Extent::Whole).await.unwrap();
     assert_eq!((accepted.status, accepted.header("location")), (202, Some("/aegis/api/jobs/5")));
@@ -115,7 +115,7 @@ async fn a_waiting_reload_is_answered_with_its_verdict() {
         operator.send("POST /reload?wait=true").await;
         let progress = Reply::Progress { job: 5, step: "probe".into() };
         let replies = vec![Reply::Accepted { job: 5 }, progress, Reply::Job(job(Some(verdict.clone())))];
-        answer_question(&house, operator::Request::Reload { wait: true }, replies).await;
+        answer_question(&house, operator::Request::Reload { wait: true, mode: None }, replies).await;
         let answer = operator.answer(Extent::Whole).await.unwrap();
         assert_eq!(answer.status, status, "{verdict:?}: {}", answer.body);
         if let Verdict::Rejected { reasons } = verdict {
@@ -129,7 +129,12 @@ async fn a_waiting_reload_outlives_this_worker_as_a_job() {
     let house = House::new().await;
     let mut operator = house.operator().await;
     operator.send("POST /reload?wait=true").await;
-    answer_question(&house, operator::Request::Reload { wait: true }, vec![Reply::Accepted { job: 5 }]).await;
+    answer_question(
+        &house,
+        operator::Request::Reload { wait: true, mode: None },
+        vec![Reply::Accepted { job: 5 }],
+    )
+    .await;
     house.drain(Some(std::time::Duration::from_millis(1_500)), std::time::Duration::ZERO);
     let answer = operator.answer(Extent::Whole).await.unwrap();
     assert_eq!((answer.status, answer.header("location")), (202, Some("/aegis/api/jobs/5")));

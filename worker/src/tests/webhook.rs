@@ -33,14 +33,14 @@ async fn a_signed_request_reloads_at_every_place_of_reload() {
         let mut client = house.client().await;
         client.send(&signed(target, "\nx-github-event: push")).await;
         let (request, ask) = house.asked().await;
-        assert_eq!(ask, Request::Reload { wait: false });
+        assert_eq!(ask, Request::Reload { wait: false, mode: None });
         house.tell(&ToChild::Answer { request, reply: Reply::Accepted { job: 5 } });
         let accepted = client.answer(Extent::Whole).await.unwrap();
         assert_eq!((accepted.status, accepted.header("location")), (202, Some("/aegis/api/jobs/5")));
     }
     let mut client = house.client().await;
     client.send(&signed("/reload?wait=true", "")).await;
-    assert_eq!(house.asked().await.1, Request::Reload { wait: true });
+    assert_eq!(house.asked().await.1, Request::Reload { wait: true, mode: None });
 }
 
 #[tokio::test]
@@ -109,5 +109,9 @@ async fn without_a_secret_a_signature_is_nothing_and_with_one_the_other_places_s
     assert!(!full.contains("Everybody") && !full.contains("webhook_secret\""), "{full}");
     let mut operator = house.operator().await;
     operator.send("POST /reload").await;
-    assert_eq!(house.asked().await.1, Request::Reload { wait: false }, "operators need no signature");
+    assert_eq!(
+        house.asked().await.1,
+        Request::Reload { wait: false, mode: None },
+        "operators need no signature"
+    );
 }

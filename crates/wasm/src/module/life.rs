@@ -14,6 +14,7 @@ use super::{Module, Resident};
 use crate::{
     call::{Budget, Call, CallError, HARD_DEADLINE_SLACK, Origin},
     runtime::Runtime,
+    state,
 };
 
 /// What calls are known by that belong to no request.
@@ -63,7 +64,7 @@ impl Runtime {
             Some(resident) => resident,
             None => module.fresh("init", &budget).await?,
         };
-        resident.begin(budget, lifecycle(deadline));
+        resident.begin(module, budget, lifecycle(deadline));
         let asked = module.within("health", deadline, async {
             let Resident { store, life, .. } = &mut resident;
             match life {
@@ -90,7 +91,7 @@ impl Runtime {
         let places = module.pool.all_places(budget.until).await;
         let _places = places.ok_or_else(|| CallError::Busy { module: module.name().to_owned() })?;
         let Some(mut resident) = module.pool.take() else { return Ok(None) };
-        resident.begin(budget, lifecycle(deadline));
+        resident.begin(module, budget, lifecycle(deadline));
         let saved = module.within("save", deadline, async {
             let Resident { store, handover, .. } = &mut resident;
             match handover {
@@ -123,7 +124,7 @@ impl Runtime {
         let place = tokio::time::timeout_at(budget.until.into(), module.pool.place()).await;
         let _place = place.map_err(|_| CallError::Busy { module: module.name().to_owned() })?;
         let mut resident = module.fresh("init", &budget).await?;
-        resident.begin(budget, lifecycle(deadline));
+        resident.begin(module, budget, lifecycle(deadline));
         let restored = module.within("restore", deadline, async {
             let Resident { store, handover: takes, .. } = &mut resident;
             let Handover { from_version, state } = handover;
@@ -154,9 +155,7 @@ impl Runtime {
         for mut resident in before.pool.empty() {
             let goes_on = !told || module.reconfigure(&mut resident, deadline).await;
             if goes_on {
-                let state = resident.store.data_mut();
-                state.owner = Arc::clone(&module.owner);
-                state.services = Arc::clone(&module.services);
+                state::belong(&mut resident.store, &module.owner, &module.services);
                 module.pool.give_back(resident);
                 outcome.kept += 1;
             } else {
@@ -205,7 +204,7 @@ impl Module {
     /// Whether an instance goes on under the settings of this generation.
     async fn reconfigure(&self, resident: &mut Resident, deadline: Instant) -> bool {
         let settings = self.owner.settings.to_string();
-        resident.begin(self.budget(deadline), lifecycle(deadline));
+        resident.begin(self, self.budget(deadline), lifecycle(deadline));
         let asked = self.within("reconfigure", deadline, async {
             let Resident { store, life, .. } = resident;
             match life {
@@ -230,7 +229,7 @@ impl Module {
             return Ok(());
         }
         let allowed = until.saturating_duration_since(Instant::now());
-        resident.begin(Budget::new(allowed), lifecycle(until));
+        resident.begin(self, Budget::new(allowed), lifecycle(until));
         self.within("drain", until, async {
             let Resident { store, life, .. } = resident;
             match life {

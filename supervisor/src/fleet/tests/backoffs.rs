@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{
     super::{ChildId, Exit, Role},
-    world::{App, Fate, Manner, NewImage, Parting, Probe, World},
+    world::{Adopts, App, Fate, Manner, NewImage, Parting, Probe, World},
 };
 
 /// Time after which a host that starts well has proved its generation.
@@ -35,6 +35,10 @@ impl Fate for Plague {
 
     fn dying(&mut self) -> u64 {
         1
+    }
+
+    fn adopts(&mut self) -> Adopts {
+        Adopts::Not
     }
 
     fn probe(&mut self) -> Probe {

@@ -121,6 +121,7 @@ impl<F: Fate> World<F> {
                 assert!(process.ready_ms.is_some(), "{child:?} serves before it is ready");
                 assert!(!process.is_leaving, "{child:?} serves after it was told to drain");
             }
+            Action::Adopt { child, generation } => self.check_adoption(*child, *generation),
             Action::Kill { child } if self.fleet.phase == Phase::Running => {
                 let is_well = self.processes.get(child).is_some_and(Process::is_well);
                 assert!(!is_well, "{child:?} is killed though it is well");
@@ -169,6 +170,21 @@ impl<F: Fate> World<F> {
         answers.verdict = Some(verdict.clone());
         let known = self.fleet.job(job).expect("the job can be asked for");
         assert_eq!(known.verdict.as_ref(), Some(verdict));
+    }
+
+    /// Judges who is told to take a generation over: a worker that serves, while no other one does, of a generation that
+    /// is held and that the store knows.
+    fn check_adoption(&self, child: ChildId, generation: u64) {
+        if let Some(process) = self.processes.get(&child) {
+            assert!(process.is_worker() && process.is_serving, "{child:?} does not serve");
+        }
+        assert!(self.bundles.contains_key(&generation), "generation {generation} is not there");
+        let store = self.processes.values().find(|process| matches!(process.spawn.role, Role::Store { .. }));
+        let is_told = store.is_none_or(|store| store.knows.contains(&generation));
+        assert!(is_told, "the store does not know generation {generation}");
+        let asked =
+            self.fleet.workers.values().filter(|worker| worker.adoption.deadline_ms().is_some()).count();
+        assert!(asked <= 1, "{asked} workers take something over at once");
     }
 
     fn check_spawn(&self, spawn: &Spawn) {

@@ -431,7 +431,7 @@ fn automatic_reload_waits_like_any_other_but_a_person_makes_it_a_deliberate_one(
     let mut world = proven(1);
     offer(&mut world, "second", 1);
     world.reload();
-    world.ask(Request::Reload { origin: Origin::Automatic });
+    world.ask(Request::Reload { origin: Origin::Automatic, mode: None });
     let person = world.reload();
     // The waiting probe finds a set that is found bad while it waits: only the person's word lets it be tried again.
     world.fleet.remember_bad("third".to_owned(), "it was".to_owned());

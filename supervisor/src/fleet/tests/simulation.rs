@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use aegis_config::ReloadMode;
 use aegis_ipc::operator::StopMode;
 use proptest::prelude::*;
 
@@ -10,7 +11,7 @@ use super::{
     super::{Event, Exit, Look, Origin, Phase, Request, Role, Scale},
     checks::SURGE,
     stories::an_order,
-    world::{App, Bind, Fate, Manner, NewImage, Parting, Probe, StoreSays, World, nothing_new},
+    world::{Adopts, App, Bind, Fate, Manner, NewImage, Parting, Probe, StoreSays, World, nothing_new},
 };
 
 /// Simulated time in which a host without faults must have recovered from whatever was: a hung start, a wave that is
@@ -71,6 +72,9 @@ impl Dice {
         let mut app = App::new(&format!("d{digest}"), 1 + self.below(5) as u32);
         app.policy.reload.poll = (self.below(4) == 0).then_some(Duration::from_secs(1 + self.below(20)));
         app.policy.surge = 1 + self.below(SURGE as u64) as u32;
+        if self.below(2) == 0 {
+            app = app.swapped();
+        }
         if self.below(4) == 0 {
             app.listeners = BTreeSet::from([80, 81 + self.below(2) as u16]);
         }
@@ -110,6 +114,16 @@ impl Fate for Dice {
 
     fn dying(&mut self) -> u64 {
         if self.luck == Luck::Bad && self.below(10) == 0 { 12_000 } else { self.below(5) }
+    }
+
+    fn adopts(&mut self) -> Adopts {
+        match (self.luck, self.below(8)) {
+            (Luck::Bad, 0) => Adopts::Not,
+            (Luck::Bad, 1) => Adopts::Silently,
+            (Luck::Bad, 2) => Adopts::Dying(self.exit()),
+            (Luck::Bad, 3) => Adopts::After(self.below(15_000)),
+            _ => Adopts::After(self.below(50)),
+        }
     }
 
     fn probe(&mut self) -> Probe {
@@ -160,8 +174,10 @@ enum Deed {
 
 fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
-        6 => Just(Request::Reload { origin: Origin::Operator }),
-        2 => Just(Request::Reload { origin: Origin::Automatic }),
+        4 => Just(Request::Reload { origin: Origin::Operator, mode: None }),
+        1 => Just(Request::Reload { origin: Origin::Operator, mode: Some(ReloadMode::Rolling) }),
+        1 => Just(Request::Reload { origin: Origin::Operator, mode: Some(ReloadMode::Swap) }),
+        2 => Just(Request::Reload { origin: Origin::Automatic, mode: None }),
         3 => (0..7_u32).prop_map(|workers| Request::Scale(Scale::To(workers))),
         1 => Just(Request::Scale(Scale::More)),
         1 => Just(Request::Scale(Scale::Fewer)),
@@ -320,7 +336,7 @@ fn stopped_life(seed: u64, deeds: Vec<(u64, Deed)>, stops: Vec<(u64, StopMode)>,
     assert_eq!(world.fleet.next_deadline(), None);
 }
 
-const RELOAD: Deed = Deed::Ask(Request::Reload { origin: Origin::Operator });
+const RELOAD: Deed = Deed::Ask(Request::Reload { origin: Origin::Operator, mode: None });
 
 /// Lives that broke a rule once.
 #[test]

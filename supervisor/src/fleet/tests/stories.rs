@@ -7,13 +7,14 @@ mod lines;
 mod polls;
 mod reloads;
 mod starts;
+mod swaps;
 mod troubles;
 
 use std::collections::VecDeque;
 
 use aegis_ipc::deploy::{Order, Supply};
 
-use super::world::{App, Fate, Manner, NewImage, Parting, Probe, World, nothing_new};
+use super::world::{Adopts, App, Fate, Manner, NewImage, Parting, Probe, World, nothing_new};
 use crate::fleet::{Look, Role};
 
 /// Everything goes as it should, in round numbers, except for what was said before.
@@ -30,6 +31,8 @@ pub(crate) struct Script {
     /// What the next looks at the sources find; nothing new when there is nothing.
     pub(crate) looks: VecDeque<Option<Look>>,
     pub(crate) images: VecDeque<NewImage>,
+    /// What the next workers do that are told to take a generation over.
+    pub(crate) adopts: VecDeque<Adopts>,
     pub(crate) workers_wanted: u32,
 }
 
@@ -48,6 +51,10 @@ impl Fate for Script {
 
     fn dying(&mut self) -> u64 {
         1
+    }
+
+    fn adopts(&mut self) -> Adopts {
+        self.adopts.pop_front().unwrap_or(Adopts::After(8))
     }
 
     fn probe(&mut self) -> Probe {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use aegis_ipc::operator::{StopMode, Verdict};
 
 pub(crate) use machine::{
-    App, Bind, Fate, Manner, NewImage, Parting, Probe, Process, StoreSays, nothing_new, policy,
+    Adopts, App, Bind, Fate, Manner, NewImage, Parting, Probe, Process, StoreSays, nothing_new, policy,
 };
 
 use super::checks::Checks;
@@ -89,7 +89,7 @@ impl<F: Fate> World<F> {
     }
 
     pub(crate) fn reload(&mut self) -> Asker {
-        self.ask(Request::Reload { origin: Origin::Operator })
+        self.ask(Request::Reload { origin: Origin::Operator, mode: None })
     }
 
     pub(crate) fn scale(&mut self, workers: u32) -> Asker {
@@ -277,9 +277,21 @@ impl<F: Fate> World<F> {
             Event::Unreachable { child, .. } => {
                 self.processes.get_mut(child).map(|process| process.is_mute = true).is_some()
             }
-            Event::Draining { child, .. } | Event::Bye { child } | Event::Refused { child, .. } => {
-                says(child)
+            Event::Adopted { child, generation, .. } => {
+                let manner = self.bundles.get(generation).map(|app| app.manner);
+                let Some(process) = self.processes.get_mut(child).filter(|process| !process.is_hung) else {
+                    return false;
+                };
+                process.adopt(*generation, manner);
+                if let Some(Manner::Crashes(after_ms, exit)) = manner {
+                    self.after(after_ms, Due::Die(*child, exit));
+                }
+                true
             }
+            Event::NotAdopted { child, .. }
+            | Event::Draining { child, .. }
+            | Event::Bye { child }
+            | Event::Refused { child, .. } => says(child),
             Event::Prepared { child, generation } => {
                 if let Some(process) = self.processes.get_mut(child) {
                     process.knows.insert(*generation);

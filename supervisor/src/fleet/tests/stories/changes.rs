@@ -143,7 +143,7 @@ fn drain_all_and_resume() {
     21050 #3 exited with 0
     21050 #4 exited with 0
             to 1: Done
-    22000 Reload { origin: Operator } by Some(2)
+    22000 Reload { origin: Operator, mode: None } by Some(2)
             Accepted { asker: Asker(2), job: 3 }
             spawn #5 Worker { slot: 0 } gen 1 image 1
             spawn #6 Worker { slot: 1 } gen 1 image 1

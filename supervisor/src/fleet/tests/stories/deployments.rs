@@ -121,7 +121,10 @@ fn a_rollback_pins_what_it_goes_back_to_and_a_reload_lets_go_of_it() {
     to 2: Done
     ");
     assert!(world.fleet.summary(world.now_ms).contains("PINNED by a rollback"));
-    world.report(Event::Request { asker: None, request: Request::Reload { origin: Origin::Automatic } });
+    world.report(Event::Request {
+        asker: None,
+        request: Request::Reload { origin: Origin::Automatic, mode: None },
+    });
     world.run(10_000);
     assert_eq!(world.fleet.in_force, 3, "what nobody asked for waits");
     offer(&mut world, App::new("patched", 1));
@@ -166,7 +169,10 @@ fn a_host_begins_with_what_is_kept_when_its_app_has_mistakes_and_takes_up_the_ap
     assert_eq!(status.notice, Some(reason));
     assert!(status.summary.contains("LAST GOOD generation"), "{}", status.summary);
     offer(&mut world, App::new("mended", 2));
-    world.report(Event::Request { asker: None, request: Request::Reload { origin: Origin::Automatic } });
+    world.report(Event::Request {
+        asker: None,
+        request: Request::Reload { origin: Origin::Automatic, mode: None },
+    });
     world.run(10_000);
     assert_eq!(world.fleet.status(world.now_ms).notice, None);
     assert!(!world.story().contains("Pin"));

@@ -145,7 +145,7 @@ fn a_waiting_look_is_put_off_by_rollouts_and_resumes_after_them() {
     for _ in 0..3 {
         world.run(30_000);
         world.fate.probes.push_back(Probe::Invalid);
-        world.ask(Request::Reload { origin: Origin::Operator });
+        world.ask(Request::Reload { origin: Origin::Operator, mode: None });
     }
     assert_eq!(looks(&world.story()), 0);
     world.run(70_000);

@@ -15,7 +15,7 @@ fn reload_that_works() {
     let asker = world.reload();
     world.run(10_000);
     insta::assert_snapshot!(world.story(), @r"
-    21000 Reload { origin: Operator } by Some(1)
+    21000 Reload { origin: Operator, mode: None } by Some(1)
             Accepted { asker: Asker(1), job: 2 }
             Notify(Reloading)
             to 1: generation 2: validating the application
@@ -70,7 +70,7 @@ fn reload_that_changes_the_number_of_workers_and_listeners() {
     world.reload();
     world.run(10_000);
     insta::assert_snapshot!(world.story(), @r"
-    21000 Reload { origin: Operator } by Some(1)
+    21000 Reload { origin: Operator, mode: None } by Some(1)
             Accepted { asker: Asker(1), job: 2 }
             Notify(Reloading)
             to 1: generation 2: validating the application
@@ -116,7 +116,7 @@ fn reload_of_an_invalid_application_touches_nothing() {
     world.reload();
     world.run(10_000);
     insta::assert_snapshot!(world.story(), @r#"
-    21000 Reload { origin: Operator } by Some(1)
+    21000 Reload { origin: Operator, mode: None } by Some(1)
             Accepted { asker: Asker(1), job: 2 }
             Notify(Reloading)
             to 1: generation 2: validating the application
@@ -139,7 +139,7 @@ fn reload_that_the_store_refuses() {
     world.reload();
     world.run(10_000);
     insta::assert_snapshot!(world.story(), @r#"
-    21000 Reload { origin: Operator } by Some(1)
+    21000 Reload { origin: Operator, mode: None } by Some(1)
             Accepted { asker: Asker(1), job: 2 }
             Notify(Reloading)
             to 1: generation 2: validating the application
@@ -170,7 +170,7 @@ fn reload_whose_listeners_cannot_be_bound() {
     world.reload();
     world.run(10_000);
     insta::assert_snapshot!(world.story(), @r#"
-    21000 Reload { origin: Operator } by Some(1)
+    21000 Reload { origin: Operator, mode: None } by Some(1)
             Accepted { asker: Asker(1), job: 2 }
             Notify(Reloading)
             to 1: generation 2: validating the application
@@ -194,7 +194,7 @@ fn reload_whose_canary_never_becomes_ready() {
     world.reload();
     world.run(10_000);
     insta::assert_snapshot!(world.story(), @r#"
-    21000 Reload { origin: Operator } by Some(1)
+    21000 Reload { origin: Operator, mode: None } by Some(1)
             Accepted { asker: Asker(1), job: 2 }
             Notify(Reloading)
             to 1: generation 2: validating the application
@@ -243,7 +243,7 @@ fn reload_whose_canary_answers_with_errors() {
     let asker = world.reload();
     world.run(10_000);
     insta::assert_snapshot!(world.story(), @r#"
-    21000 Reload { origin: Operator } by Some(1)
+    21000 Reload { origin: Operator, mode: None } by Some(1)
             Accepted { asker: Asker(1), job: 2 }
             Notify(Reloading)
             to 1: generation 2: validating the application
@@ -284,7 +284,7 @@ fn crash_in_the_wave_rolls_back_old_ones_first() {
     world.reload();
     world.run(10_000);
     insta::assert_snapshot!(world.story(), @r#"
-    21000 Reload { origin: Operator } by Some(1)
+    21000 Reload { origin: Operator, mode: None } by Some(1)
             Accepted { asker: Asker(1), job: 2 }
             Notify(Reloading)
             to 1: generation 2: validating the application

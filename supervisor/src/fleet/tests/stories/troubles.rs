@@ -75,7 +75,7 @@ fn set_that_was_found_bad_comes_back_only_when_a_person_insists() {
     world.run(60_000);
     assert_eq!(world.fleet.status(world.now_ms).generation, 1);
     offer(&mut world, App::new("second", 2));
-    let automatic = world.ask(Request::Reload { origin: Origin::Automatic });
+    let automatic = world.ask(Request::Reload { origin: Origin::Automatic, mode: None });
     world.run(10_000);
     insta::assert_debug_snapshot!(world.verdict(automatic), @r#"
     Some(

@@ -7,7 +7,7 @@ use aegis_ipc::{
     board::{BUCKETS, bucket_of},
 };
 
-use super::{Bind, Due, Fate, Manner, Parting, Probe, Process, StoreSays, World};
+use super::{Adopts, Bind, Due, Fate, Manner, Parting, Probe, Process, StoreSays, World};
 use crate::fleet::{Action, ChildId, Event, Exit, Role, Spawn, Traffic, Vital};
 
 impl<F: Fate> World<F> {
@@ -19,6 +19,7 @@ impl<F: Fate> World<F> {
                     process.is_serving = true;
                 }
             }
+            Action::Adopt { child, generation } => self.adopt(child, generation),
             Action::Drain { child, deadline_ms } => self.leave(child, deadline_ms),
             Action::Terminate { child } => self.leave(child, None),
             Action::Kill { child } => {
@@ -105,6 +106,21 @@ impl<F: Fate> World<F> {
             StoreSays::Nothing => return,
         };
         self.after(delay_ms, Due::Report(answer));
+    }
+
+    fn adopt(&mut self, child: ChildId, generation: u64) {
+        match self.fate.adopts() {
+            Adopts::After(delay_ms) => {
+                let adopted = Event::Adopted { child, generation, prepare_us: 4_500, switch_us: 3 };
+                self.after(delay_ms, Due::Report(adopted));
+            }
+            Adopts::Not => {
+                let reason = "model ORDER: its fields are others".to_owned();
+                self.after(1, Due::Report(Event::NotAdopted { child, generation, reason }));
+            }
+            Adopts::Silently => {}
+            Adopts::Dying(exit) => self.after(5, Due::Die(child, exit)),
+        }
     }
 
     fn spawn(&mut self, spawn: Spawn, events: &mut VecDeque<Event>) {

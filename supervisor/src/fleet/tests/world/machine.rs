@@ -87,6 +87,19 @@ pub(crate) enum Parting {
     Never,
 }
 
+/// What a worker does that is told to take a generation over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Adopts {
+    /// It does, after this long.
+    After(u64),
+    /// It says that it cannot.
+    Not,
+    /// It says nothing, and does nothing.
+    Silently,
+    /// It dies of it.
+    Dying(Exit),
+}
+
 /// A pretended process.
 #[derive(Debug, Clone)]
 pub(crate) struct Process {
@@ -114,6 +127,8 @@ pub(crate) trait Fate {
     fn parting(&mut self) -> Parting;
     /// How long a process takes to die of SIGKILL.
     fn dying(&mut self) -> u64;
+    /// What a worker does that is told to take a generation over.
+    fn adopts(&mut self) -> Adopts;
     /// What the next probe finds.
     fn probe(&mut self) -> Probe;
     /// What the next look at the sources finds; nothing when the helper dies.
@@ -182,6 +197,12 @@ impl App {
     pub(crate) fn manner(self, manner: Manner) -> Self {
         Self { manner, ..self }
     }
+
+    /// The same, configured to be taken over by the workers that run.
+    pub(crate) fn swapped(mut self) -> Self {
+        self.policy.reload.mode = ReloadMode::Swap;
+        self
+    }
 }
 
 impl Process {
@@ -202,6 +223,15 @@ impl Process {
             requests: 0,
             knows: BTreeSet::from([spawn.generation]),
         }
+    }
+
+    /// Answers as another generation does.
+    pub(super) fn adopt(&mut self, generation: u64, manner: Option<Manner>) {
+        self.spawn.generation = generation;
+        self.errs_percent = match manner {
+            Some(Manner::Errs(percent)) => percent,
+            _ => 0,
+        };
     }
 
     /// Whether it accepts connections and answers them.

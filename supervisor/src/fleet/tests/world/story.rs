@@ -25,6 +25,9 @@ impl<F: Fate> World<F> {
             | Event::Spawned { .. }
             | Event::Hello { .. } => None,
             Event::Ready { child } => Some(format!("{} is ready", self.name(*child))),
+            Event::Adopted { child, generation, .. } => {
+                Some(format!("#{} adopted gen {generation}", child.0))
+            }
             Event::Exited { child, exit } => Some(format!("#{} {}", child.0, exit.describe())),
             Event::Compiled { digest, .. } => Some(format!("compiled {digest}")),
             Event::Request { asker, request } => {
@@ -47,6 +50,9 @@ impl<F: Fate> World<F> {
                         "spawn #{} {:?} gen {} image {}",
                         spawn.child.0, spawn.role, spawn.generation, spawn.image
                     )
+                }
+                Action::Adopt { child, generation } => {
+                    format!("{} adopts gen {generation}", self.name(*child))
                 }
                 Action::Serve { child } => format!("serve {}", self.name(*child)),
                 Action::Drain { child, deadline_ms } => {

@@ -1,0 +1,145 @@
+//! Takes another generation over without a new process.
+//!
+//! ```text
+//!   Adopt ─▶ read the bundle ─▶ can it? ─▶ map and link what is new beside what runs ─▶ exchange ─▶ Adopted
+//!            └──────────── on a thread of its own ─────────────┘       one pointer
+//!                                      old host ─▶ its last request ends ─▶ instances and code go
+//! ```
+//!
+//! Modules about which nothing has changed keep their code and their instances.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use aegis_ipc::{board::Gauge, control::ToSupervisor};
+use aegis_wasm::Module;
+use tokio::sync::mpsc;
+
+use crate::{
+    generation::{Offer, OfferError, obstacle},
+    host::Host,
+    metronome,
+    modules::{HandoverError, LoadError, Modules},
+    present::Present,
+};
+
+/// Generations that wait to be taken over. The supervisor waits for each answer, so there is one at most.
+const ORDERS_MAX: usize = 2;
+
+/// Time in which all code together hands its state over.
+const HANDOVER_TIME: Duration = Duration::from_secs(2);
+/// Time in which all code that was replaced releases what it holds.
+const DRAIN_TIME: Duration = Duration::from_millis(500);
+
+/// What the supervisor wants to be served.
+pub(crate) struct Order {
+    pub(crate) generation: u64,
+    pub(crate) bundle: OwnedFd,
+}
+
+/// Why a generation is not taken over.
+#[derive(Debug, thiserror::Error)]
+enum AdoptionError {
+    #[error(transparent)]
+    Offer(#[from] OfferError),
+    #[error("{0}")]
+    Different(String),
+    #[error("its code cannot be loaded: {0}")]
+    Code(#[from] LoadError),
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
+    #[error("the thread that prepared it ended by itself")]
+    Ended,
+}
+
+/// The way to [`run`].
+pub(crate) fn orders() -> (mpsc::Sender<Order>, mpsc::Receiver<Order>) {
+    mpsc::channel(ORDERS_MAX)
+}
+
+/// Takes over what it is told to, one after the other, for ever.
+pub(crate) async fn run(present: Arc<Present>, mut orders: mpsc::Receiver<Order>) {
+    while let Some(Order { generation, bundle }) = orders.recv().await {
+        let answer = match adopt(&present, generation, bundle).await {
+            Ok(adopted) => adopted,
+            Err(error) => ToSupervisor::NotAdopted { generation, reason: error.to_string() },
+        };
+        if let Err(error) = present.premises().supervisor.tell(&answer) {
+            tracing::error!(target: "aegis::worker", %error, "the supervisor is not told what is served");
+        }
+    }
+}
+
+async fn adopt(
+    present: &Arc<Present>,
+    generation: u64,
+    bundle: OwnedFd,
+) -> Result<ToSupervisor, AdoptionError> {
+    let begun = Instant::now();
+    let before = present.host();
+    let next = tokio::task::spawn_blocking(move || prepare(&before, generation, &bundle));
+    let next = next.await.map_err(|_| AdoptionError::Ended)??;
+    let patience = next.config.drain.timeout;
+    let before = present.host();
+    let replaced = match (before.engine.modules(), next.engine.modules()) {
+        (Some(before), Some(next)) => {
+            next.take_over(before, Instant::now() + HANDOVER_TIME).await?;
+            before.replaced_by(next)
+        }
+        (_, _) => Vec::new(),
+    };
+    drop(before);
+    let prepare_microseconds = microseconds(begun.elapsed());
+
+    let begun = Instant::now();
+    let before = present.exchange(Arc::clone(&next));
+    let premises = present.premises();
+    premises.cell.gauge(Gauge::Generation).store(generation, Ordering::Relaxed);
+    let switch_microseconds = microseconds(begun.elapsed());
+
+    next.engine.data().serve_generation(generation);
+    tracing::info!(
+        target: "aegis::worker",
+        generation, prepare_microseconds, switch_microseconds, "another generation is served"
+    );
+    tokio::spawn(release(before, replaced, patience));
+    Ok(ToSupervisor::Adopted { generation, prepare_microseconds, switch_microseconds })
+}
+
+/// The host of a generation, complete, that nobody asks yet.
+fn prepare(before: &Host, generation: u64, bundle: &OwnedFd) -> Result<Arc<Host>, AdoptionError> {
+    let offer = Offer::read(bundle)?;
+    if let Some(reason) = obstacle((&before.config, &before.catalog, &before.services), &offer) {
+        return Err(AdoptionError::Different(reason));
+    }
+    let places = offer.code.clone();
+    let host = before.next(offer, generation);
+    Modules::load_for(&host, (bundle.as_fd(), &places), before.engine.modules())?;
+    Ok(host)
+}
+
+/// Lets go of a generation when its last request has ended, not on a thread that serves requests: it takes a while.
+/// Requests end by their deadlines; one that should hold on for longer lets go of it itself.
+async fn release(before: Arc<Host>, replaced: Vec<Arc<Module>>, patience: Duration) {
+    let until = Instant::now() + patience;
+    while Arc::strong_count(&before) > 1 {
+        if Instant::now() >= until {
+            let generation = before.identity.generation;
+            tracing::warn!(target: "aegis::worker", generation, "requests still run with a generation before this one");
+            break;
+        }
+        metronome::beat().await;
+    }
+    if let Some(modules) = before.engine.modules() {
+        modules.end(&replaced, Instant::now() + DRAIN_TIME).await;
+    }
+    drop(replaced);
+    drop(tokio::task::spawn_blocking(move || drop(before)).await);
+}
+
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

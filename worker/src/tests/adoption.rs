@@ -1,0 +1,181 @@
+//! Another generation in the same process.
+
+use aegis_domain::{
+    catalog::Catalog,
+    code::{CodeLimits, Grants},
+};
+use aegis_guests::{Guest, burn, splice};
+use aegis_ipc::{board::Gauge, control::ToSupervisor};
+use aegis_wasm::Terms;
+use serde_json::{Value, json};
+
+use super::house::{Answer, House, eventually, sealed};
+
+fn terms() -> Terms {
+    let limits = CodeLimits { cpu_call_ms_max: 120_000, ..CodeLimits::default() };
+    Terms { settings: json!({}), limits, grants: Grants::default() }
+}
+
+/// A model whose documents say who made them, and with a command that takes long.
+fn note(by: &str) -> Vec<u8> {
+    let commands = json!([{ "name": "burn", "cpu-bound": true }]);
+    let spec = json!({ "name": "note", "endpoint": "notes", "version": "1.0.0", "commands": commands });
+    let hook = splice("input", &format!("\"by\":\"{by}\""));
+    Guest::model(spec).hook("on-create", hook).command("burn", burn("args")).build()
+}
+
+async fn notes(by: &str) -> House {
+    House::of_components(&[&note(by)], &terms(), |_| ()).await
+}
+
+fn worker(answer: &Answer) -> &str {
+    let header = answer.headers.iter().find(|(name, _)| name == "aegis-worker");
+    header.map_or("", |(_, value)| value.as_str())
+}
+
+fn assert_adopted(answer: &ToSupervisor, expected: u64) {
+    assert!(
+        matches!(answer, ToSupervisor::Adopted { generation, .. } if *generation == expected),
+        "{answer:?}"
+    );
+}
+
+/// Mappings of executable code of generations in this process.
+fn code_mappings() -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().filter(|line| line.contains("r-xp") && line.contains("aegis-bundle")).count()
+}
+
+#[tokio::test]
+async fn the_next_request_of_a_connection_is_answered_by_the_new_version() {
+    let house = notes("one").await;
+    let mut client = house.client().await;
+    let create = "POST /aegis/api/models/notes\n\n{\"x\":1}";
+    let (first, known) = (client.ask(create).await, house.ask("GET /aegis/api/models/notes").await);
+    assert_eq!((worker(&first), &first.json()["by"]), ("3.7", &json!("one")));
+    for (generation, by) in [(8, "two"), (9, "three"), (7, "one")] {
+        assert_adopted(&house.adopt_components(generation, &[&note(by)], &terms()).await, generation);
+        let next = client.ask(create).await;
+        assert_eq!((worker(&next), &next.json()["by"]), (format!("3.{generation}").as_str(), &json!(by)));
+        assert_eq!(
+            house.host.cell.gauge(Gauge::Generation).load(std::sync::atomic::Ordering::Relaxed),
+            generation
+        );
+    }
+    let all = house.ask("GET /aegis/api/models/notes").await.json();
+    assert_eq!(all.as_array().map(Vec::len), Some(known.json().as_array().map_or(0, Vec::len) + 3));
+}
+
+#[tokio::test]
+async fn a_call_in_flight_ends_with_the_version_it_began_with_and_then_its_code_goes() {
+    let mut house = notes("one").await;
+    let created = house.ask("POST /aegis/api/models/notes\n\n{\"id\":\"a\"}").await;
+    assert_eq!(created.status, 201, "{}", created.body);
+    let mapped = code_mappings();
+    assert!(mapped > 0, "the code of the first version is mapped");
+    let mut client = house.client().await;
+    let long = "POST /aegis/api/models/notes/a/burn\n\n{\"steps\":300000000}";
+    let burning = tokio::spawn(async move { client.ask(long).await });
+    eventually("the call runs", || house.host.engine.cpu_calls() == Some(1)).await;
+    assert_adopted(&house.adopt_components(8, &[&note("two")], &terms()).await, 8);
+    let fresh = house.ask("POST /aegis/api/models/notes\n\n{}").await;
+    assert_eq!((worker(&fresh), &fresh.json()["by"]), ("3.8", &json!("two")));
+    assert_eq!(house.host.engine.cpu_calls(), Some(1), "the call is not over");
+    house.forget_the_past();
+    assert_eq!(code_mappings(), 2 * mapped, "both are needed");
+    let burnt = burning.await.unwrap();
+    assert_eq!((burnt.status, worker(&burnt)), (200, "3.7"), "{}", burnt.body);
+    eventually("only the new code is mapped", || code_mappings() == mapped).await;
+}
+
+#[tokio::test]
+async fn what_is_not_used_any_more_is_unmapped() {
+    let mut house = notes("one").await;
+    let mapped = code_mappings();
+    for generation in 8..18 {
+        let by = format!("version {generation}");
+        assert_adopted(&house.adopt_components(generation, &[&note(&by)], &terms()).await, generation);
+        let made = house.ask("POST /aegis/api/models/notes\n\n{}").await;
+        assert_eq!(made.json()["by"], by.as_str());
+    }
+    house.forget_the_past();
+    eventually("only the present code is mapped", || code_mappings() == mapped).await;
+}
+
+#[tokio::test]
+async fn modules_about_which_nothing_is_new_keep_their_instances() {
+    let counter = aegis_guests::counter().build();
+    let house = House::of_components(&[&counter, &note("one")], &terms(), |_| ()).await;
+    let created = house.ask("POST /aegis/api/models/counters\n\n{\"id\":\"a\"}").await;
+    assert_eq!(created.status, 201, "{}", created.body);
+    let next = async || house.ask("POST /aegis/api/models/counters/a/next\n\n{}").await.json();
+    let before = next().await.as_u64().unwrap();
+    assert_adopted(&house.adopt_components(8, &[&counter, &note("two")], &terms()).await, 8);
+    assert_eq!(next().await, before + 1, "the instance remembers");
+    let other = Terms { settings: json!({ "from": 1 }), ..terms() };
+    assert_adopted(&house.adopt_components(9, &[&counter, &note("two")], &other).await, 9);
+    assert_eq!(next().await, 101, "other settings, another instance");
+}
+
+#[tokio::test]
+async fn code_that_was_kept_asks_the_generation_of_its_request() {
+    let write = aegis_domain::code::Access { read: true, write: true };
+    let grants = Grants { models: [("TODO".to_owned(), write)].into(), ..Grants::default() };
+    let terms = Terms { grants, ..terms() };
+    let stamping = |text: &str| {
+        let spec = json!({ "name": "todo", "endpoint": "todos", "version": "1.0.0" });
+        Guest::model(spec).hook("on-create", splice("input", &format!("\"by\":\"{text}\""))).build()
+    };
+    let order = aegis_guests::order().build();
+    let house = House::of_components(&[&stamping("one"), &order], &terms, |_| ()).await;
+    assert_eq!(
+        house.ask("POST /aegis/api/models/orders\n\n{\"id\":\"o\",\"item\":\"tea\"}").await.status,
+        201
+    );
+    let remind = async || {
+        let answer = house.ask("POST /aegis/api/models/orders/o/remind\n\n{\"title\":\"tea\"}").await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    };
+    remind().await;
+    assert_adopted(&house.adopt_components(8, &[&stamping("two"), &order], &terms).await, 8);
+    remind().await;
+    let todos = house.ask("GET /aegis/api/models/todos?__sort=createdAt").await.json();
+    let mut by: Vec<&Value> = todos.as_array().unwrap().iter().map(|todo| &todo["by"]).collect();
+    by.sort_by_key(|by| by.to_string());
+    assert_eq!(by, [&json!("one"), &json!("two")]);
+}
+
+#[tokio::test]
+async fn what_needs_another_process_is_said_and_nothing_changes() {
+    let house = notes("one").await;
+    let spec = json!({ "name": "note", "endpoint": "notes", "version": "1.0.0",
+        "fields": [{ "name": "n", "kind": "integer", "rules": ["indexed"] }] });
+    let indexed = Guest::model(spec).build();
+    let told = house.adopt_components(8, &[&indexed], &terms()).await;
+    let reason = "model NOTE: its fields or their rules are others".to_owned();
+    assert_eq!(told, ToSupervisor::NotAdopted { generation: 8, reason });
+    let told = house.adopt_components(8, &[&note("two"), &aegis_guests::plain().build()], &terms()).await;
+    assert!(
+        matches!(&told, ToSupervisor::NotAdopted { reason, .. } if reason.contains("other models")),
+        "{told:?}"
+    );
+    let mut config = house.host.config.clone();
+    config.limits.body_bytes_max += 1;
+    let catalog = Catalog::build(vec![]).unwrap();
+    let told = house.adopt(8, &sealed(&config, &catalog, &[], Vec::new())).await;
+    assert!(
+        matches!(&told, ToSupervisor::NotAdopted { reason, .. } if reason.contains("configuration")),
+        "{told:?}"
+    );
+    let missing = house.host.catalog.models().iter().map(|model| model.spec().clone()).collect();
+    let mut missing: Vec<aegis_domain::spec::ModelSpec> = missing;
+    missing[0].code.as_mut().unwrap().digest = "0".repeat(64);
+    let catalog = Catalog::build(missing).unwrap();
+    let told = house.adopt(8, &sealed(&house.host.config, &catalog, &[], Vec::new())).await;
+    assert!(
+        matches!(&told, ToSupervisor::NotAdopted { reason, .. } if reason.contains("not in the generation")),
+        "{told:?}"
+    );
+    let made = house.ask("POST /aegis/api/models/notes\n\n{}").await;
+    assert_eq!((worker(&made), &made.json()["by"]), ("3.7", &json!("one")));
+}
