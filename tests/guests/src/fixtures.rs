@@ -43,7 +43,7 @@ pub fn todo() -> Guest {
         )
 }
 
-/// The same model as [`todo`], with hooks over documents that the host holds.
+/// The same model as [`todo()`], with hooks over documents that the host holds.
 #[must_use]
 pub fn held_todo() -> Guest {
     let before = "(if (local.get $before_present) (then (call $documents_document (local.get $before))))";

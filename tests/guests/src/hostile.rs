@@ -107,6 +107,10 @@ fn add_defects_of_contract(add: &mut dyn FnMut(&'static str, Guest)) {
     add("no describe-model", bare(json!({})).without("describe-model"));
     add("no identity", bare(json!({})).without("identity"));
     add("hooks without export", bare(json!({ "hooks": ["on-create"] })));
+    add(
+        "on-load without the export that has it",
+        bare(json!({ "hooks": ["on-load"] })).export("document-hooks"),
+    );
     add("commands without export", bare(json!({ "commands": [{ "name": "go" }] })));
 }
 

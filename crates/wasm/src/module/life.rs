@@ -2,13 +2,16 @@
 //! under other settings, and how they end.
 //!
 //! Whoever puts a new generation in the place of another calls, for each model, [`Runtime::succeed`] where the code is the
-//! same, and [`Runtime::save`] and [`Runtime::restore`] where it is not; then [`Runtime::drain`] for what is left.
+//! same, and [`Runtime::save`] and [`Runtime::restore`] where it is not; then [`Runtime::drain`] for what is left. Each is
+//! asked of the runtime that has loaded the module; for `succeed` that is one for both.
 
 use std::{
     future::Future,
     sync::Arc,
     time::{Duration, Instant},
 };
+
+use wasmtime::Engine;
 
 use super::{Module, Resident};
 use crate::{
@@ -139,10 +142,13 @@ impl Runtime {
     }
 
     /// Lets the instances of a module go on as those of another generation of it, which has the same code. Each is told the
-    /// new settings, if they differ; one that says no is replaced when it is wanted. All are replaced where limits differ.
+    /// new settings, if they differ; one that says no is replaced when it is wanted. None goes on where limits differ, or
+    /// where the two were loaded by different runtimes.
     pub async fn succeed(&self, module: &Arc<Module>, before: &Arc<Module>, deadline: Instant) -> Succession {
         let mut outcome = Succession::default();
-        let is_same = module.digest == before.digest
+        // Another engine would never end the code of an instance that it does not know.
+        let is_same = Engine::same(&module.engine, &before.engine)
+            && module.digest == before.digest
             && module.owner.limits == before.owner.limits
             && module.owner.model == before.owner.model;
         if !is_same {

@@ -181,3 +181,12 @@ fn instances_of_other_code_do_not_go_on() {
     let succession = worker.tokio.block_on(worker.runtime.succeed(&module, &worker.module, soon()));
     assert_eq!((succession, worker.module.instances()), (Succession::default(), 1));
 }
+
+#[test]
+fn instances_of_another_runtime_do_not_go_on() {
+    let guest = aegis_guests::counter();
+    let (one, other) = (Worker::of(&guest), Worker::of(&guest));
+    assert_eq!(one.command("next", "{}"), answer("1"));
+    let succession = one.tokio.block_on(other.runtime.succeed(&other.module, &one.module, soon()));
+    assert_eq!((succession, one.module.instances()), (Succession::default(), 1));
+}
