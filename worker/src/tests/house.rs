@@ -158,12 +158,9 @@ impl House {
         tasks.push(tokio::spawn(async move {
             data.run(&path).await;
         }));
-        let hub = Arc::clone(&host);
+        let (hub, deliverer) = (Arc::clone(&host), Arc::clone(&host));
         tasks.push(tokio::spawn(async move { hub.events.run(hub.engine.data()).await }));
-        let deliverer = Arc::clone(&host);
-        tasks.push(tokio::spawn(async move {
-            deliveries::run(deliverer).await;
-        }));
+        tasks.push(tokio::spawn(async move { match deliveries::run(deliverer).await {} }));
         let (follower, bell) = (Arc::clone(&host), Arc::clone(&doorbell));
         tasks.push(tokio::spawn(async move { reporting::follow(control, &follower, &bell).await.unwrap() }));
         tokio::time::timeout(PATIENCE, host.engine.data().ready()).await.expect("the data is ready");
