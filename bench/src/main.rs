@@ -16,7 +16,6 @@ mod rows;
 mod serving;
 mod subject;
 mod swap;
-mod swap;
 mod wrk;
 
 use std::{env, process::ExitCode, time::Duration};

@@ -13,7 +13,7 @@ use crate::{
     bare::Bare,
     computing, engine, joining, keep_running, median, modules,
     nginx::Nginx,
-    serving, subject, told,
+    serving, subject, swap, told,
     wrk::{self, Load, Measured},
 };
 

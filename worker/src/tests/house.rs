@@ -159,9 +159,7 @@ impl House {
         let (premises, data) = (Arc::clone(present.premises()), host.engine.data().clone());
         tasks.push(tokio::spawn(async move { premises.events.run(&data).await }));
         let deliverer = Arc::clone(&present);
-        tasks.push(tokio::spawn(async move {
-            deliveries::run(deliverer).await;
-        }));
+        tasks.push(tokio::spawn(async move { match deliveries::run(deliverer).await {} }));
         let (follower, bell) = (Arc::clone(&present), Arc::clone(&doorbell));
         tasks.push(tokio::spawn(async move { reporting::follow(control, follower, &bell).await.unwrap() }));
         tokio::time::timeout(PATIENCE, host.engine.data().ready()).await.expect("the data is ready");
