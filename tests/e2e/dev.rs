@@ -16,6 +16,7 @@ use aegis_harness::{
     App, Client,
     app::{TODO, write_module},
     cluster::{START_TIMEOUT, executable},
+    eventually,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -100,7 +101,8 @@ fn an_edited_module_is_in_force_and_a_broken_one_is_told_while_the_old_one_serve
     write_module(dev.path(), "todo", &required);
     let line = dev.line();
     assert!(line.starts_with("reload: in force after "), "{line}");
-    assert_eq!(client.post("todo", &json!({"n": 1})).status, 422);
+    // The worker before may still take what comes in the same moment.
+    eventually("the rule is in force", PATIENCE, || client.post("todo", &json!({"n": 1})).status == 422);
     write_module(dev.path(), "todo", "name = [");
     let line = dev.line();
     assert!(line.starts_with("reload: rejected: modules/todo/module.toml"), "{line}");
@@ -109,7 +111,7 @@ fn an_edited_module_is_in_force_and_a_broken_one_is_told_while_the_old_one_serve
     write_module(dev.path(), "todo", TODO);
     let line = dev.line();
     assert!(line.starts_with("reload: in force after "), "{line}");
-    assert_eq!(client.post("todo", &json!({"n": 1})).status, 201);
+    eventually("the rule is gone", PATIENCE, || client.post("todo", &json!({"n": 1})).status == 201);
     assert_eq!(dev.stop(), Some(0));
 }
 
@@ -137,7 +139,7 @@ fn what_a_module_is_built_from_is_built_anew_and_brought_into_force() {
     let lines = [dev.line(), dev.line()];
     assert!(lines[0].starts_with("build note: done in "), "{lines:?}");
     assert!(lines[1].starts_with("reload: in force after "), "{lines:?}");
-    assert_eq!(by(), "two");
+    eventually("the second one is served", PATIENCE, || by() == "two");
     fs::write(dev.path().join("src/broken"), "").unwrap();
     let line = dev.line();
     assert!(line.starts_with("build note: failed (exit status: 1) after "), "{line}");
@@ -147,7 +149,7 @@ fn what_a_module_is_built_from_is_built_anew_and_brought_into_force() {
 #[test]
 fn an_app_with_mistakes_starts_when_they_are_mended() {
     let dev = Dev::start(&App::default().module("todo", "name = ["), |_| {});
-    aegis_harness::eventually("the mistake is told", PATIENCE, || {
+    eventually("the mistake is told", PATIENCE, || {
         let log = fs::read_to_string(dev.path().join("host.log")).unwrap();
         log.contains("modules/todo/module.toml")
     });

@@ -56,6 +56,38 @@ fn a_host_serves_what_is_published_and_has_it_in_its_data_folder_only() {
     }
 }
 
+/// A model of its own at this endpoint.
+fn model(name: &str, endpoint: &str) -> Vec<u8> {
+    let spec = json!({"name": name, "endpoint": endpoint, "version": "1.0.0"});
+    Guest::model(spec).hook("on-create", splice("input", &format!("\"by\":\"{name}\""))).build()
+}
+
+#[test]
+fn one_host_serves_modules_of_several_teams_from_several_places() {
+    let (web, git, registry) = (Publisher::start(), Publisher::start(), Publisher::start());
+    web.publish("order", &model("order", "orders"));
+    git.commit("team/modules", "customer", "main", &model("customer", "customers"));
+    let invoice = model("invoice", "invoices");
+    registry.push("team/invoice", "1.0.0", &invoice, &invoice);
+    let settings = format!(
+        "[modules.order]\nsource = \"{}\"\n\
+         [modules.customer]\nsource = \"github:team/modules/customer@main\"\napi = \"{}\"\n\
+         [modules.invoice]\nsource = \"{}:1.0.0\"",
+        web.source("order"),
+        git.git_host(),
+        registry.registry("team/invoice")
+    );
+    let app = App::todo().component("stock", model("stock", "stocks")).settings(&settings);
+    let cluster = Cluster::start(app, 1);
+    for (endpoint, name) in
+        [("orders", "order"), ("customers", "customer"), ("invoices", "invoice"), ("stocks", "stock")]
+    {
+        let created = cluster.client().post(endpoint, &json!({"x": 1}));
+        assert_eq!(created.json()["by"], name, "{}", created.text());
+    }
+    assert_eq!(cluster.client().post("todo", &json!({"text": "x"})).status, 201);
+}
+
 #[test]
 fn a_new_version_is_served_after_a_reload() {
     let publisher = Publisher::start();

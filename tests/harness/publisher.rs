@@ -85,6 +85,23 @@ impl Publisher {
         files.insert(format!("/{module}/aegis.index.json"), index.to_string().into_bytes());
     }
 
+    /// Where the contents API of the git host is that this server is as well.
+    #[must_use]
+    pub fn git_host(&self) -> String {
+        format!("http://{}/v3/", self.address)
+    }
+
+    /// Commits a component with its manifest to a folder on a branch; `repository` is `OWNER/NAME`.
+    pub fn commit(&self, repository: &str, folder: &str, branch: &str, component: &[u8]) {
+        let sha256 = format!("{:x}", Sha256::digest(component));
+        let claim = json!({ "path": "module.wasm", "sha256": sha256, "size": component.len() });
+        let manifest = json!({ "schema": "aegis.module/1", "component": claim }).to_string().into_bytes();
+        let mut files = locked(&self.files);
+        for (file, content) in [("aegis.module.json", manifest), ("module.wasm", component.to_owned())] {
+            files.insert(format!("/v3/repos/{repository}/contents/{folder}/{file}?ref={branch}"), content);
+        }
+    }
+
     /// Where a module is in the registry that this server is as well.
     #[must_use]
     pub fn registry(&self, module: &str) -> String {

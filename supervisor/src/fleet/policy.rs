@@ -40,13 +40,21 @@ impl Policy {
             workers: config.workers.count.clamp(1, WORKERS_MAX),
             surge: config.workers.surge.clamp(1, SURGE_MAX),
             ready_timeout: config.workers.ready_timeout,
-            reload: config.reload.clone(),
+            reload: Reload {
+                poll: config.reload.poll.filter(|_| has_sources(config)),
+                ..config.reload.clone()
+            },
             drain: config.drain.clone(),
             restart: config.restart.clone(),
             recycle: config.recycle.clone(),
             hang: config.hang.clone(),
         }
     }
+}
+
+/// Whether there is anybody to ask.
+fn has_sources(config: &Config) -> bool {
+    config.modules.values().any(|terms| terms.source.is_some())
 }
 
 /// Whole milliseconds of a duration; the fleet counts in nothing else.

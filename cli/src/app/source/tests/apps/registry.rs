@@ -245,3 +245,43 @@ fn a_registry_may_keep_its_blobs_elsewhere_where_nobody_learns_who_asks() {
     let strange = elsewhere.requests();
     assert!(strange.len() == 1 && !strange[0].to_ascii_lowercase().contains("authorization"), "{strange:?}");
 }
+
+#[test]
+fn a_list_of_tags_goes_on_where_its_answer_says() {
+    let files = Files::default();
+    let served = Arc::clone(&files);
+    let server = Server::start(move |path, stream| {
+        let found = served.lock().unwrap().get(path).cloned();
+        match (path, found) {
+            ("/v2/team/todo/tags/list?n=1000", _) => {
+                let link = "200 OK\r\nlink: </v2/team/todo/tags/list?last=1.0.0&n=1000>; rel=\"next\"";
+                send(stream, link, b"{ \"tags\": [\"1.0.0\"] }");
+            }
+            ("/v2/team/todo/tags/list?last=1.0.0&n=1000", _) => {
+                send(stream, "200 OK", b"{ \"tags\": [\"1.1.0\"] }");
+            }
+            (_, Some(content)) => send(stream, "200 OK", &content),
+            (_, None) => send(stream, "404 Not Found", b""),
+        }
+    });
+    let (address, folder) = (server.address, tempfile::tempdir().unwrap());
+    let place = Place { files, server: Some(server), address, folder };
+    place.configure("", "version = \"^1\"");
+    place.push("1.1.0", &version("1.1.0"), None);
+    assert_eq!(place.served(), "1.1.0");
+}
+
+#[test]
+fn a_list_of_tags_without_end_is_given_up() {
+    let server = Server::start(|path, stream| match path {
+        "/v2/" => send(stream, "200 OK", b""),
+        _ => {
+            let link = "200 OK\r\nlink: </v2/team/todo/tags/list?last=x>; rel=\"next\"";
+            send(stream, link, b"{ \"tags\": [\"1.0.0\"] }");
+        }
+    });
+    let (address, folder) = (server.address, tempfile::tempdir().unwrap());
+    let place = Place { files: Files::default(), server: Some(server), address, folder };
+    place.configure("", "version = \"^1\"");
+    assert!(place.mistakes().starts_with("modules.todo: AEGIS-M107"), "{}", place.mistakes());
+}
