@@ -1,7 +1,5 @@
 //! What a module says of itself and answers, called as the host calls it, without one.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use aegis_module::{
     Code, Command, Context, Definition, Exported, Field, Model, Origin, Refusal,
     bindings::{
