@@ -18,6 +18,9 @@ use super::{
 /// stuck until its deadline, the longest delay.
 const RECOVERY_MS: u64 = 900_000;
 
+/// Time after which nothing that was decided about a process in bad luck is still to come, with room.
+const FATE_MS_MAX: u64 = 60_000;
+
 /// Whether things go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Luck {
@@ -265,6 +268,10 @@ fn recover(world: &mut World<Dice>) {
     if matches!(world.fleet.phase, Phase::Paused(_)) {
         world.scale(3);
     }
+    world.run_until_converged(RECOVERY_MS);
+    world.check_converged();
+    // Workers that take another generation over live on, with the fate that they were born with.
+    world.run(FATE_MS_MAX);
     world.run_until_converged(RECOVERY_MS);
     world.check_converged();
     // Whatever is asked now must work.
