@@ -10,6 +10,7 @@ use toml::Value;
 use crate::{
     error::{ConfigError, Place},
     found::Found,
+    grants,
     kind::{Count, Kind, Reading, Size, Time},
     raw::{Raw, Written},
     settings::{ModelGrant, ModuleGrants, ModuleLimits, ModuleTerms},
@@ -96,12 +97,16 @@ fn read_grants(written: Written, grants: &mut ModuleGrants, mistakes: &mut Vec<C
     let Found::Typed(Value::Table(table)) = found else { return refuse(key, found.to_string(), EXPECTED) };
     for (capability, value) in table {
         let key = format!("{key}.{capability}");
+        if let Some(read) = grants::read(&capability, &value, grants) {
+            read.unwrap_or_else(|found| refuse(key, found, grants::EXPECTED));
+            continue;
+        }
         let Value::Table(models) = value else {
             refuse(key, Found::Typed(value).to_string(), EXPECTED);
             continue;
         };
         if capability != "models" {
-            refuse(key, "a capability that cannot be granted".to_owned(), "models");
+            refuse(key, "a capability that cannot be granted".to_owned(), grants::CAPABILITIES);
             continue;
         }
         for (model, access) in models {
@@ -279,7 +284,7 @@ mod tests {
     fn grants_name_models_and_what_may_be_done_with_their_documents() {
         let (modules, mistakes) = modules(
             "[modules.order]\ngrants = { models = { Customer = [\"read\"], inventory = [\"read\", \"write\"] } }\n\
-             [modules.a]\ngrants = { models = { x = [\"own\"], y = [] }, http = {}, secrets = 7 }\n\
+             [modules.a]\ngrants = { models = { x = [\"own\"], y = [] }, http = {}, secrets = 7, files = {} }\n\
              [modules.b]\ngrants = true\n",
         );
         let models = &modules["order"].grants.models;
@@ -288,8 +293,9 @@ mod tests {
         insta::assert_snapshot!(mistakes, @r#"
         aegis.toml:4: modules.a.grants.models.x: found a list, expected a list of "read" and "write"
         aegis.toml:4: modules.a.grants.models.y: found a list, expected a list of "read" and "write"
-        aegis.toml:4: modules.a.grants.http: found a capability that cannot be granted, expected models
-        aegis.toml:4: modules.a.grants.secrets: found 7, expected a table { models = { NAME = ["read", "write"] } }
+        aegis.toml:4: modules.a.grants.http: found a table, expected a list of texts
+        aegis.toml:4: modules.a.grants.secrets: found 7, expected a list of texts
+        aegis.toml:4: modules.a.grants.files: found a capability that cannot be granted, expected models, http, secrets or "secrets.reveal"
         aegis.toml:6: modules.b.grants: found true, expected a table { models = { NAME = ["read", "write"] } }
         "#);
     }

@@ -34,7 +34,7 @@ use aegis_wasm::{
 };
 
 pub(crate) use self::services::{text, to_entity};
-use crate::{execute::WeakEngine, operation::Request, request::Upload};
+use crate::{execute::WeakEngine, operation::Request, outgoing::Outgoing, request::Upload};
 
 /// Why the code of a generation cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +84,10 @@ impl Modules {
         }
         let runtime = Runtime::new(config.wasm.cpu_threads as usize, config.wasm.cpu_queue_max as usize)?;
         let file = SealedFile::new(generation)?;
-        let services: Arc<dyn aegis_wasm::Services> =
-            Arc::new(services::HostServices::new(Arc::clone(catalog), engine.clone()));
+        let services: Arc<dyn aegis_wasm::Services> = Arc::new(
+            services::HostServices::new(Arc::clone(catalog), engine.clone(), Outgoing::new(cell))
+                .knowing(&config.secrets),
+        );
         let mut by_model = HashMap::with_capacity(with_code.len());
         for model in with_code {
             let Some(code) = &model.spec().code else { continue };

@@ -4,11 +4,12 @@
 
 use std::path::Path;
 
-use aegis_config::{ModelGrant, ModuleLimits, ModuleTerms, read_module_limit};
+use aegis_config::{ModelGrant, ModuleGrants, ModuleLimits, ModuleTerms, read_module_limit};
 use aegis_domain::{
     catalog,
     code::{Access, CodeLimits, Grants},
     manifest::{self, ComponentClaim, Kind, MANIFEST_BYTES_MAX, Manifest},
+    outgoing::HostGrant,
     service::{self, ServiceSpec},
     spec::ModelSpec,
 };
@@ -168,10 +169,11 @@ impl Package<'_> {
 
     fn model(self, workshop: &mut Workshop<'_>, warnings: &mut Vec<String>) -> Result<Read, Vec<String>> {
         let limits = self.limits(CodeLimits::default());
-        let Self { origin, manifest, bytes, terms, .. } = self;
+        let Self { origin, name, manifest, bytes, terms, .. } = self;
+        let grants = grants(name, terms)?;
         let settings = settings(manifest.defaults, terms)
             .map_err(|message| located(origin, &[Diagnostic::new(Code::BadManifest, message)]))?;
-        let spec = prepare(origin, bytes, Terms { settings, limits, grants: grants(terms) }, workshop)?;
+        let spec = prepare(origin, bytes, Terms { settings, limits, grants }, workshop)?;
         if let Some(code) = &spec.code {
             for (key, said, found) in
                 [("name", &manifest.name, &code.module), ("version", &manifest.version, &code.version)]
@@ -185,12 +187,14 @@ impl Package<'_> {
         Ok(Read::Model(Box::new(spec), Component { model, bytes: bytes.len() as u64, needs: manifest.needs }))
     }
 
-    /// A service has no settings and no grants: it knows the interfaces of WASI and no others.
+    /// A service has no settings, and no grants but of hosts: it knows the interfaces of WASI and no others.
     fn service(self, workshop: &mut Workshop<'_>, warnings: &mut Vec<String>) -> Result<Read, Vec<String>> {
         let limits = self.limits(service::usual_limits());
         let Self { origin, name, manifest, bytes, terms, .. } = self;
         let settings = !manifest.defaults.is_empty() || !terms.settings.is_empty();
-        for (what, is_there) in [("settings", settings), ("grants", !terms.grants.models.is_empty())] {
+        let ModuleGrants { models, secrets, reveal, http: _ } = &terms.grants;
+        let others = !models.is_empty() || !secrets.is_empty() || !reveal.is_empty();
+        for (what, is_there) in [("settings", settings), ("grants other than http", others)] {
             if is_there {
                 warnings.push(format!("{origin}: found {what}, which a service over wasi:http does not get"));
             }
@@ -199,7 +203,7 @@ impl Package<'_> {
         let digest = workshop.prepare_service(origin, bytes).map_err(|mistakes| {
             mistakes.iter().map(|mistake| format!("{origin}: {mistake}")).collect::<Vec<_>>()
         })?;
-        let spec = ServiceSpec { name: name.to_owned(), route, digest, limits };
+        let spec = ServiceSpec { name: name.to_owned(), route, digest, limits, http: hosts(name, terms)? };
         Ok(Read::Service(Service { spec, bytes: bytes.len() as u64, needs: manifest.needs }))
     }
 }
@@ -289,11 +293,28 @@ fn lay_over(below: &mut Value, above: Value) {
     }
 }
 
-fn grants(terms: &ModuleTerms) -> Grants {
+fn grants(name: &str, terms: &ModuleTerms) -> Result<Grants, Vec<String>> {
     let one = |(name, grant): (&String, &ModelGrant)| {
         (name.clone(), Access { read: grant.read, write: grant.write })
     };
-    Grants { models: terms.grants.models.iter().map(one).collect() }
+    Ok(Grants {
+        models: terms.grants.models.iter().map(one).collect(),
+        http: hosts(name, terms)?,
+        secrets: terms.grants.secrets.clone(),
+        reveal: terms.grants.reveal.clone(),
+    })
+}
+
+/// The hosts that a module is granted.
+fn hosts(name: &str, terms: &ModuleTerms) -> Result<Vec<HostGrant>, Vec<String>> {
+    let (mut hosts, mut mistakes) = (Vec::new(), Vec::new());
+    for written in &terms.grants.http {
+        match HostGrant::parse(written) {
+            Ok(host) => hosts.push(host),
+            Err(mistake) => mistakes.push(format!("modules.{name}.grants.http: {mistake}")),
+        }
+    }
+    if mistakes.is_empty() { Ok(hosts) } else { Err(mistakes) }
 }
 
 fn overlaid(limits: CodeLimits, said: &ModuleLimits) -> CodeLimits {

@@ -26,6 +26,7 @@ pub(crate) mod base {
         with: { "aegis:module/secrets.secret": crate::imports::Secret },
         imports: {
             "aegis:module/models": async | trappable,
+            "aegis:module/http": async | trappable,
             default: trappable,
         },
         exports: { default: async },

@@ -205,6 +205,7 @@ impl Compiler {
             model: String::new(),
             settings: terms.settings.clone(),
             limits,
+            grants: Grants::default(),
             log_budget: LogBudget::default(),
         };
         let state = State::new(Arc::new(owner), Arc::new(LOADING), Budget::new(DESCRIBE_TIME));

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_domain::service::ServiceSpec;
+use aegis_domain::{code::Grants, service::ServiceSpec};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
@@ -87,6 +87,7 @@ impl HttpService {
             model: String::new(),
             settings: serde_json::json!({}),
             limits: spec.limits,
+            grants: Grants { http: spec.http.clone(), ..Grants::default() },
             log_budget: LogBudget::default(),
         };
         Ok(Self {

@@ -180,7 +180,7 @@ pub fn burn(parameter: &str) -> Body {
 }
 
 /// Passes a fault of the host on that stands at `$k`.
-fn pass_fault_on(import: &str) -> String {
+pub(crate) fn pass_fault_on(import: &str) -> String {
     let part = |name: &str| format!("(i32.add (local.get $k) (global.get ${import}_err_{name}))");
     format!(
         "(if (i32.load8_u (local.get $k)) (then

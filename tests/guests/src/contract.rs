@@ -165,6 +165,7 @@ impl Contract {
         };
         match &self.resolve.types[id].kind {
             TypeDefKind::Type(alias) => self.add_leaves(name, alias, offset, leaves),
+            TypeDefKind::Handle(_) => leaves.push(Leaf { name: name.to_owned(), offset, load: "i32.load" }),
             TypeDefKind::List(_) => self.add_leaves(name, &Type::String, offset, leaves),
             TypeDefKind::Record(record) => {
                 let places = self.sizes.field_offsets(record.fields.iter().map(|field| &field.ty));

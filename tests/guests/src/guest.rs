@@ -331,11 +331,12 @@ impl Globals {
     }
 }
 
-/// `$models_find` without the `$`.
+/// `$models_find` without the `$`; `[method]secret.reveal` of `secrets` is `secrets_method_secret_reveal`.
 fn identifier(interface: &str, function: &str) -> String {
     let short = interface.rsplit('/').next().unwrap_or(interface);
     let short = short.split('@').next().unwrap_or(short);
-    format!("{short}_{function}").replace('-', "_")
+    format!("{short}_{}", function.trim_start_matches('['))
+        .replace(|character: char| !character.is_ascii_alphanumeric(), "_")
 }
 
 fn import(contract: &Contract, interface: &str, short: &str, function: &Function) -> String {

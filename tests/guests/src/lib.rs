@@ -13,6 +13,7 @@ mod fixtures;
 mod guest;
 mod hostile;
 mod lower;
+mod network;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -26,4 +27,5 @@ pub use guest::Guest;
 pub use hostile::{
     Hostile, core_module, empty_component, five_thousand_core_modules, nested_components, refused, unruly,
 };
-pub use service::service;
+pub use network::caller;
+pub use service::{relay, service};

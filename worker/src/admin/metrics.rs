@@ -45,6 +45,17 @@ const COUNTERS: &[(&str, Counter, &str)] = &[
         Counter::GuestMicroseconds,
         "Microseconds spent in calls of modules, waiting included.",
     ),
+    ("aegis_outgoing_requests_total", Counter::OutgoingRequests, "Requests of modules to other systems."),
+    (
+        "aegis_outgoing_denied_total",
+        Counter::OutgoingDenied,
+        "Requests of modules to other systems that no grant allows.",
+    ),
+    (
+        "aegis_outgoing_failed_total",
+        Counter::OutgoingFailed,
+        "Requests of modules to other systems that were allowed and got no answer.",
+    ),
 ];
 
 const CLASSES: &[(&str, Counter)] = &[

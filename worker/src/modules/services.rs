@@ -1,15 +1,19 @@
 //! What modules may ask of this worker: documents of their own model and of those they are granted, on the same way as a
 //! client's requests, hooks included.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
+use aegis_config::HostSecret;
 use aegis_domain::{
     Problem, ProblemCode,
     catalog::{Catalog, Model},
     code::Access,
     document,
 };
-use aegis_wasm::{Asker, DEPTH_MAX, Entity, Page, Refusal, RefusalCode, Search, Served, Services, Write};
+use aegis_wasm::{
+    Asker, DEPTH_MAX, Dispatch, Entity, Page, Refusal, RefusalCode, Search, SecretText, Sent, Served,
+    Services, StreamedBody, Waits, Write,
+};
 use bytes::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, value::RawValue};
@@ -17,17 +21,32 @@ use serde_json::{Value, value::RawValue};
 use crate::{
     execute::WeakEngine,
     operation::{Answer, Operation, Outcome, Precondition, Reply, Request, Revisions},
+    outgoing::Outgoing,
 };
 
 /// Answers the modules of one worker. The engine is held weakly, because it holds the modules that hold this.
 pub(super) struct HostServices {
     catalog: Arc<Catalog>,
     engine: WeakEngine,
+    outgoing: Outgoing,
+    secrets: BTreeMap<String, SecretText>,
 }
 
 impl HostServices {
-    pub(super) fn new(catalog: Arc<Catalog>, engine: WeakEngine) -> Self {
-        Self { catalog, engine }
+    pub(super) fn new(catalog: Arc<Catalog>, engine: WeakEngine, outgoing: Outgoing) -> Self {
+        Self { catalog, engine, outgoing, secrets: BTreeMap::new() }
+    }
+
+    /// With the secrets of the host. Those that are no text are none that a module could use.
+    pub(super) fn knowing(mut self, secrets: &BTreeMap<String, HostSecret>) -> Self {
+        self.secrets = secrets
+            .iter()
+            .filter_map(|(name, secret)| {
+                let text = std::str::from_utf8(secret.value.as_ref()?.reveal()).ok()?;
+                Some((name.clone(), SecretText::new(text)))
+            })
+            .collect();
+        self
     }
 
     /// The model that the code behind `asker` means, if it may do `what` there.
@@ -122,6 +141,24 @@ impl Services for HostServices {
 
     fn write<'a>(&'a self, asker: Asker<'a>, model: &'a str, write: Write) -> Served<'a, Entity> {
         Box::pin(self.write_one(asker, model, write))
+    }
+
+    fn secret(&self, _: Asker<'_>, name: &str) -> Result<SecretText, Refusal> {
+        let missing = || Refusal::new(RefusalCode::NotFound, format!("there is no secret {name:?}"));
+        self.secrets.get(name).cloned().ok_or_else(missing)
+    }
+
+    fn send<'a>(&'a self, asker: Asker<'a>, dispatch: Dispatch) -> Sent<'a, aegis_wasm::Reply> {
+        Box::pin(self.outgoing.send(asker, dispatch))
+    }
+
+    fn stream<'a>(
+        &'a self,
+        asker: Asker<'a>,
+        request: http::Request<StreamedBody>,
+        waits: Waits,
+    ) -> Sent<'a, http::Response<StreamedBody>> {
+        Box::pin(self.outgoing.stream(asker, request, waits))
     }
 }
 

@@ -278,7 +278,7 @@ async fn code_reaches_other_models_only_as_far_as_it_is_granted() {
         (Some(Access { read: false, write: true }), 200, None),
     ] {
         let models = access.map(|access| ("TODO".to_owned(), access)).into_iter().collect();
-        let terms = Terms { grants: Grants { models }, ..terms(json!({})) };
+        let terms = Terms { grants: Grants { models, ..Grants::default() }, ..terms(json!({})) };
         let house = House::of_components(&components, &terms, |_| ()).await;
         let order = house.ask("POST /aegis/api/models/orders\n\n{\"id\":\"o\",\"item\":\"tea\"}").await;
         assert_eq!(order.status, 201, "{}", order.body);
