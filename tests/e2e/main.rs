@@ -20,6 +20,7 @@ mod leaks;
 mod list;
 mod logs;
 mod modules;
+mod outgoing;
 mod reload;
 mod scale;
 mod services;
