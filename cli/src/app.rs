@@ -122,6 +122,7 @@ pub(crate) fn load_app(
     modules.warnings.extend(sources.finish());
     if let Ok(Loaded { config, .. }) = &mut loaded {
         modules.mistakes.extend(secret::read(&mut config.reload).err());
+        modules.mistakes.extend(secret::read_granted(config, environment));
     }
     match loaded {
         Ok(loaded) if modules.mistakes.is_empty() => assemble(loaded, modules, output),
@@ -149,7 +150,7 @@ pub(crate) fn load_component(path: &Path) -> Result<Read, Mistakes> {
             |mistakes: Vec<String>| mistakes.iter().map(|mistake| format!("{shown}: {mistake}")).collect();
         let digest = digest.map_err(|mistakes| refuse(located(mistakes)))?;
         let (name, route) = (String::new(), String::new());
-        let spec = ServiceSpec { name, route, digest, limits: service::usual_limits() };
+        let spec = ServiceSpec { name, route, digest, limits: service::usual_limits(), http: Vec::new() };
         return Ok(Read::Service(Service { spec, bytes: length, needs: Vec::new(), chosen: None }));
     }
     let terms = usual_terms(serde_json::json!({}));

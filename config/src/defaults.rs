@@ -44,6 +44,7 @@ pub(crate) fn config(app_dir: &Path, cores: u32) -> Config {
         query: Query { scan_max: 200_000, limit_default: 100, limit_max: 1000 },
         wasm: Wasm { cpu_threads: cpu_threads_auto(cores), cpu_queue_max: 64 },
         modules: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         log: Log { level: "info".to_owned(), format: LogFormat::Text, file: None, requests: false },
     }
 }

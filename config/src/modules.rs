@@ -11,6 +11,7 @@ use crate::{
     builds::{self, Builds},
     error::{ConfigError, Place},
     found::Found,
+    grants,
     kind::{Count, Kind, Reading, Size, Time},
     raw::{Raw, Written},
     settings::{ModelGrant, ModuleGrants, ModuleLimits, ModuleTerms},
@@ -111,12 +112,16 @@ fn read_grants(written: Written, grants: &mut ModuleGrants, mistakes: &mut Vec<C
             }
             continue;
         }
+        if let Some(read) = grants::read(&capability, &value, grants) {
+            read.unwrap_or_else(|found| refuse(key, found, grants::EXPECTED));
+            continue;
+        }
         let Value::Table(models) = value else {
             refuse(key, Found::Typed(value).to_string(), EXPECTED);
             continue;
         };
         if capability != "models" {
-            refuse(key, "a capability that cannot be granted".to_owned(), "models or events");
+            refuse(key, "a capability that cannot be granted".to_owned(), grants::CAPABILITIES);
             continue;
         }
         for (model, access) in models {
@@ -294,7 +299,7 @@ mod tests {
     fn grants_name_models_and_what_may_be_done_with_their_documents() {
         let (modules, mistakes) = modules(
             "[modules.order]\ngrants = { models = { Customer = [\"read\"], inventory = [\"read\", \"write\"] }, events = [\"CREATE*\"] }\n\
-             [modules.a]\ngrants = { models = { x = [\"own\"], y = [] }, http = {}, secrets = 7, events = [3] }\n\
+             [modules.a]\ngrants = { models = { x = [\"own\"], y = [] }, http = {}, secrets = 7, files = {}, events = [3] }\n\
              [modules.b]\ngrants = true\n",
         );
         let models = &modules["order"].grants.models;
@@ -304,8 +309,9 @@ mod tests {
         insta::assert_snapshot!(mistakes, @r#"
         aegis.toml:4: modules.a.grants.models.x: found a list, expected a list of "read" and "write"
         aegis.toml:4: modules.a.grants.models.y: found a list, expected a list of "read" and "write"
-        aegis.toml:4: modules.a.grants.http: found a capability that cannot be granted, expected models or events
-        aegis.toml:4: modules.a.grants.secrets: found 7, expected a table { models = { NAME = ["read", "write"] } }
+        aegis.toml:4: modules.a.grants.http: found a table, expected a list of texts
+        aegis.toml:4: modules.a.grants.secrets: found 7, expected a list of texts
+        aegis.toml:4: modules.a.grants.files: found a capability that cannot be granted, expected models, events, http, secrets or "secrets.reveal"
         aegis.toml:4: modules.a.grants.events: found a list, expected a list of names of events
         aegis.toml:6: modules.b.grants: found true, expected a table { models = { NAME = ["read", "write"] } }
         "#);

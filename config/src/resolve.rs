@@ -18,7 +18,7 @@ use crate::{
     load::Loaded,
     modules,
     raw::{Raw, Written},
-    rules,
+    rules, secrets,
 };
 
 #[cfg(test)]
@@ -50,6 +50,7 @@ pub(crate) fn resolve(inputs: Inputs<'_>) -> Result<Loaded, ConfigErrors> {
     let mut reader = Reader::new(inputs.overrides, inputs.environment, inputs.file, inputs.mistakes);
     keys::walk(&mut config, &mut reader);
     config.modules = modules::take(&mut reader.raw, inputs.app_dir, &mut reader.mistakes);
+    config.secrets = secrets::take(&mut reader.raw, inputs.app_dir, &mut reader.mistakes);
     reader.refuse_unknown_keys();
     let mut warnings = std::mem::take(&mut reader.warnings);
     warnings.extend(aliases::unavailable_features(inputs.environment));

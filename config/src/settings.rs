@@ -1,6 +1,12 @@
 //! What the configuration means: resolved, validated, immutable. Every other crate sees only these types.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +60,29 @@ pub struct Config {
     /// What the operator says about single modules, by the name of their folder or source.
     #[serde(default)]
     pub modules: BTreeMap<String, ModuleTerms>,
+    /// What modules can be granted that nobody is shown, by name.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, HostSecret>,
+}
+
+/// A secret that modules may use as far as they are granted it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostSecret {
+    /// Where it is.
+    pub source: SecretSource,
+    /// What is there. Put in by whoever makes a generation: only workers need it.
+    #[serde(default)]
+    pub value: Option<Secret>,
+}
+
+/// Where a secret is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecretSource {
+    /// In a file, absolute.
+    File(PathBuf),
+    /// In a variable of the environment.
+    Variable(String),
 }
 
 /// How the code of modules runs in each worker.
@@ -120,6 +149,15 @@ pub struct ModuleGrants {
     /// Events of other models: names, or beginnings of names with `*` behind.
     #[serde(default)]
     pub events: Vec<String>,
+    /// Hosts that it may send requests to, as they are written.
+    #[serde(default)]
+    pub http: Vec<String>,
+    /// Secrets that it may use without seeing them, by name.
+    #[serde(default)]
+    pub secrets: BTreeSet<String>,
+    /// Secrets whose text it may see, by name.
+    #[serde(default)]
+    pub reveal: BTreeSet<String>,
 }
 
 /// What may be done with the documents of a model.

@@ -183,6 +183,12 @@ pub enum Counter {
     GuestBusy,
     /// Microseconds spent in calls of modules, waiting included.
     GuestMicroseconds,
+    /// Requests of modules to other systems.
+    OutgoingRequests,
+    /// Of these, those that were not allowed.
+    OutgoingDenied,
+    /// Of these, those that were allowed and got no answer.
+    OutgoingFailed,
 }
 
 /// Totals of one model in a cell.

@@ -47,7 +47,10 @@ const ONLY_NAMED_BY: &[(&str, &[&str])] = &[
     ("rayon", &["aegis-wasm"]),
     ("clap", &["aegis"]),
     ("ureq", &["aegis"]),
-    ("rustls", &["aegis"]),
+    ("rustls", &["aegis", "aegis-worker"]),
+    ("rustls-platform-verifier", &["aegis-worker"]),
+    ("tokio-rustls", &["aegis-worker"]),
+    ("url", &["aegis-worker"]),
     ("ring", &["aegis-worker"]),
 ];
 /// Crates that must be absent from the whole tree of a package.
@@ -56,7 +59,7 @@ const NEVER_LINKED_BY: &[(&str, &[&str])] = &[
     ("aegis-domain", &["tokio", "hyper", "fjall", "wasmtime", "rayon", "nix", "rustix"]),
     ("aegis-config", &["tokio", "hyper", "fjall", "wasmtime", "rayon", "nix"]),
     ("aegis-store", &["wasmtime", "rayon", "ureq", "rustls"]),
-    ("aegis-worker", &["ureq", "rustls"]),
+    ("aegis-worker", &["ureq"]),
 ];
 /// Names that say nothing.
 const EMPTY_NAMES: &[&str] =

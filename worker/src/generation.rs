@@ -173,7 +173,7 @@ mod tests {
 
     fn service(route: &str, digest: &str) -> ServiceSpec {
         let (name, limits) = ("hello".to_owned(), usual_limits());
-        ServiceSpec { name, route: route.to_owned(), digest: digest.to_owned(), limits }
+        ServiceSpec { name, route: route.to_owned(), digest: digest.to_owned(), limits, http: Vec::new() }
     }
 
     fn offer(change: impl FnOnce(&mut Config, &mut Vec<ModelSpec>, &mut Vec<ServiceSpec>)) -> Offer {

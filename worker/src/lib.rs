@@ -17,6 +17,7 @@
 //! * `route`, `request`, `response`: what a path names, what headers and body mean, what is said in return.
 //! * [`execute`], [`data`]: carries a request out on a coherent copy of all models.
 //! * `modules`: the code behind models, and what it may ask of the worker; `custom`: routes that it answers itself.
+//! * `outgoing`: requests of that code to other systems, as far as they are granted.
 //! * `events`, `admin`: the other places of the interface: change streams, health, metrics, introspection, reload.
 //! * `overload`, `drain`: when to say no, and how to leave without failing a request.
 //! * `defect`: a panic ends its request and nothing else.
@@ -45,6 +46,7 @@ mod generation;
 mod host;
 mod metronome;
 mod modules;
+mod outgoing;
 mod overload;
 mod present;
 mod reporting;

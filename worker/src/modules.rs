@@ -41,7 +41,7 @@ pub(crate) use self::{
     measurements::SEPARATOR,
     services::{text, to_entity},
 };
-use crate::{host::Host, operation::Request, request::Upload};
+use crate::{host::Host, operation::Request, outgoing::Outgoing, request::Upload};
 
 /// Why the code of a generation cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -113,9 +113,12 @@ impl Modules {
             }
         };
         let file = SealedFile::new(generation)?;
-        let services =
-            services::HostServices::new(Arc::clone(&host.catalog), host.engine.downgrade(), host.board);
-        let services: Arc<dyn aegis_wasm::Services> = Arc::new(services);
+        let services = services::HostServices::new(
+            Arc::clone(&host.catalog),
+            host.engine.downgrade(),
+            (host.board, Outgoing::new(host.cell)),
+        );
+        let services: Arc<dyn aegis_wasm::Services> = Arc::new(services.knowing(&host.config.secrets));
         let number = host.identity.generation;
         let mut by_model = HashMap::with_capacity(with_code.len());
         let mut subscribers = Vec::new();

@@ -248,6 +248,7 @@ mod tests {
             route: route.to_owned(),
             digest: String::new(),
             limits: aegis_domain::service::usual_limits(),
+            http: Vec::new(),
         });
         Routes::new(api_root, Arc::new(Catalog::build(vec![spec]).unwrap()), &services)
     }

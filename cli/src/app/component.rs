@@ -9,6 +9,7 @@ use aegis_domain::{
     catalog,
     code::{Access, CodeLimits, Grants},
     manifest::{self, ComponentClaim, Kind, MANIFEST_BYTES_MAX, Manifest},
+    outgoing::HostGrant,
     service::{self, ServiceSpec},
     spec::ModelSpec,
     subscription::EventPattern,
@@ -173,12 +174,10 @@ impl Package<'_> {
 
     fn model(self, workshop: &mut Workshop<'_>, warnings: &mut Vec<String>) -> Result<Read, Vec<String>> {
         let limits = self.limits(CodeLimits::default());
-        let Self { origin, manifest, bytes, terms, .. } = self;
+        let Self { origin, name, manifest, bytes, terms, .. } = self;
+        let grants = grants(name, terms)?;
         let settings = settings(manifest.defaults, terms)
             .map_err(|message| located(origin, &[Diagnostic::new(Code::BadManifest, message)]))?;
-        let grants = grants(terms).map_err(|mistakes| {
-            mistakes.iter().map(|mistake| format!("{origin}: {mistake}")).collect::<Vec<_>>()
-        })?;
         let spec = prepare(origin, bytes, Terms { settings, limits, grants }, workshop)?;
         if let Some(code) = &spec.code {
             for (key, said, found) in
@@ -196,13 +195,14 @@ impl Package<'_> {
         ))
     }
 
-    /// A service has no settings and no grants: it knows the interfaces of WASI and no others.
+    /// A service has no settings, and no grants but of hosts: it knows the interfaces of WASI and no others.
     fn service(self, workshop: &mut Workshop<'_>, warnings: &mut Vec<String>) -> Result<Read, Vec<String>> {
         let limits = self.limits(service::usual_limits());
         let Self { origin, name, manifest, bytes, terms, .. } = self;
         let settings = !manifest.defaults.is_empty() || !terms.settings.is_empty();
-        for (what, is_there) in [("settings", settings), ("grants", terms.grants != ModuleGrants::default())]
-        {
+        let ModuleGrants { models, events, secrets, reveal, http: _ } = &terms.grants;
+        let others = !models.is_empty() || !events.is_empty() || !secrets.is_empty() || !reveal.is_empty();
+        for (what, is_there) in [("settings", settings), ("grants other than http", others)] {
             if is_there {
                 warnings.push(format!("{origin}: found {what}, which a service over wasi:http does not get"));
             }
@@ -211,7 +211,7 @@ impl Package<'_> {
         let digest = workshop.prepare_service(origin, bytes).map_err(|mistakes| {
             mistakes.iter().map(|mistake| format!("{origin}: {mistake}")).collect::<Vec<_>>()
         })?;
-        let spec = ServiceSpec { name: name.to_owned(), route, digest, limits };
+        let spec = ServiceSpec { name: name.to_owned(), route, digest, limits, http: hosts(name, terms)? };
         Ok(Read::Service(Service { spec, bytes: bytes.len() as u64, needs: manifest.needs, chosen: None }))
     }
 }
@@ -309,8 +309,8 @@ fn lay_over(below: &mut Value, above: Value) {
     }
 }
 
-/// What is granted. The mistakes are events that can have no such name.
-fn grants(terms: &ModuleTerms) -> Result<Grants, Vec<String>> {
+/// What is granted. The mistakes are events and hosts that can have no such name.
+fn grants(name: &str, terms: &ModuleTerms) -> Result<Grants, Vec<String>> {
     let one = |(name, grant): (&String, &ModelGrant)| {
         (name.clone(), Access { read: grant.read, write: grant.write })
     };
@@ -318,11 +318,35 @@ fn grants(terms: &ModuleTerms) -> Result<Grants, Vec<String>> {
     for event in &terms.grants.events {
         match EventPattern::new(event) {
             Ok(pattern) => events.push(pattern),
-            Err(message) => mistakes.push(format!("grants.events: {message}")),
+            Err(message) => mistakes.push(format!("modules.{name}.grants.events: {message}")),
         }
     }
-    let models = terms.grants.models.iter().map(one).collect();
-    if mistakes.is_empty() { Ok(Grants { models, events }) } else { Err(mistakes) }
+    let http = hosts(name, terms).unwrap_or_else(|told| {
+        mistakes.extend(told);
+        Vec::new()
+    });
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    Ok(Grants {
+        models: terms.grants.models.iter().map(one).collect(),
+        events,
+        http,
+        secrets: terms.grants.secrets.clone(),
+        reveal: terms.grants.reveal.clone(),
+    })
+}
+
+/// The hosts that a module is granted.
+fn hosts(name: &str, terms: &ModuleTerms) -> Result<Vec<HostGrant>, Vec<String>> {
+    let (mut hosts, mut mistakes) = (Vec::new(), Vec::new());
+    for written in &terms.grants.http {
+        match HostGrant::parse(written) {
+            Ok(host) => hosts.push(host),
+            Err(mistake) => mistakes.push(format!("modules.{name}.grants.http: {mistake}")),
+        }
+    }
+    if mistakes.is_empty() { Ok(hosts) } else { Err(mistakes) }
 }
 
 fn overlaid(limits: CodeLimits, said: &ModuleLimits) -> CodeLimits {

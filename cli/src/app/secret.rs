@@ -1,33 +1,144 @@
-//! The secret of webhooks, from its file into the configuration that a generation is made of.
+//! Secrets, from where they are into the configuration that a generation is made of: that of webhooks, and those that
+//! modules can be granted. A mistake tells about the place, and of what is there only the length.
 
-use aegis_config::{Reload, Secret};
+use aegis_config::{Config, Environment, Reload, Secret, SecretSource};
 
 use super::files::{length_of, read_bytes};
 
-/// Shortest secret, bytes: what is shorter can be found by trying.
+/// Shortest secret of webhooks, bytes: what is shorter can be found by trying.
 const SECRET_BYTES_MIN: usize = 16;
 /// Longest secret, bytes.
 const SECRET_BYTES_MAX: usize = 4096;
 /// A secret and the newline that editors put behind it, bytes.
 const FILE_BYTES_MAX: usize = SECRET_BYTES_MAX + 2;
+/// Shortest secret of modules, bytes: what is shorter stands in too many texts to be kept out of the log.
+const GRANTED_BYTES_MIN: usize = 8;
 
-/// Puts the secret in place if there is to be one. A mistake tells about the file, and of its content only the length.
+/// Puts the secret in place if there is to be one.
 pub(super) fn read(reload: &mut Reload) -> Result<(), String> {
     let Some(path) = &reload.webhook_secret_file else { return Ok(()) };
     let refuse = |what: String| format!("reload.webhook_secret_file: {}: {what}", path.display());
     length_of(path, "a file with the secret of webhooks").map_err(refuse)?;
     let bytes = read_bytes(path, FILE_BYTES_MAX).map_err(refuse)?;
-    let secret = without_final_newline(&bytes);
-    if !(SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&secret.len()) {
-        let found = secret.len();
-        return Err(refuse(format!(
-            "found a secret of {found} bytes, expected {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX}"
-        )));
-    }
+    let secret = bounded(without_final_newline(&bytes), SECRET_BYTES_MIN).map_err(refuse)?;
     reload.webhook_secret = Some(Secret::new(secret.to_vec()));
     Ok(())
 }
 
+/// Puts the secrets of modules in place, and tells all that is wrong with them and with who is granted them.
+pub(super) fn read_granted(config: &mut Config, environment: &Environment) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    for (name, secret) in &mut config.secrets {
+        match read_source(&secret.source, environment) {
+            Ok(value) => secret.value = Some(value),
+            Err(what) => mistakes.push(format!("secrets.{name}: {what}")),
+        }
+    }
+    for (module, terms) in &config.modules {
+        let granted = [("secrets", &terms.grants.secrets), ("secrets.reveal", &terms.grants.reveal)];
+        for (grant, name) in
+            granted.into_iter().flat_map(|(grant, names)| names.iter().map(move |name| (grant, name)))
+        {
+            if !config.secrets.contains_key(name) {
+                let known: Vec<&str> = config.secrets.keys().map(String::as_str).collect();
+                let expected =
+                    if known.is_empty() { "one that [secrets] names".to_owned() } else { known.join(" or ") };
+                mistakes
+                    .push(format!("modules.{module}.grants.{grant}: found {name:?}, expected {expected}"));
+            }
+        }
+    }
+    mistakes
+}
+
+fn read_source(source: &SecretSource, environment: &Environment) -> Result<Secret, String> {
+    let (place, bytes) = match source {
+        SecretSource::File(path) => {
+            let place = path.display().to_string();
+            let read = length_of(path, "a file with a secret").and_then(|_| read_bytes(path, FILE_BYTES_MAX));
+            (place.clone(), read.map_err(|what| format!("{place}: {what}"))?)
+        }
+        SecretSource::Variable(name) => {
+            let value = environment.get(name).ok_or_else(|| {
+                format!("{name}: found no such variable, expected one in the environment of the host")
+            })?;
+            (name.clone(), value.as_encoded_bytes().to_vec())
+        }
+    };
+    let refuse = |what: String| format!("{place}: {what}");
+    let secret = bounded(without_final_newline(&bytes), GRANTED_BYTES_MIN).map_err(refuse)?;
+    if std::str::from_utf8(secret).is_err() {
+        return Err(refuse("found bytes that are not UTF-8, expected a text".to_owned()));
+    }
+    Ok(Secret::new(secret.to_vec()))
+}
+
+fn bounded(secret: &[u8], bytes_min: usize) -> Result<&[u8], String> {
+    if (bytes_min..=SECRET_BYTES_MAX).contains(&secret.len()) {
+        return Ok(secret);
+    }
+    Err(format!("found a secret of {} bytes, expected {bytes_min} to {SECRET_BYTES_MAX}", secret.len()))
+}
+
 fn without_final_newline(bytes: &[u8]) -> &[u8] {
     bytes.strip_suffix(b"\r\n").or_else(|| bytes.strip_suffix(b"\n")).unwrap_or(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use aegis_config::{Loaded, Overrides};
+
+    use super::*;
+
+    fn read_app(folder: &Path, environment: &[(&str, &str)]) -> (Config, String) {
+        let environment: Environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+        let Loaded { mut config, .. } = Config::load(folder, &Overrides::default(), &environment).unwrap();
+        let mistakes = read_granted(&mut config, &environment).join("\n");
+        (config, mistakes.replace(&folder.display().to_string(), "APP"))
+    }
+
+    #[test]
+    fn secrets_are_read_from_files_and_variables_and_shown_nowhere() {
+        let app = tempfile::tempdir().unwrap();
+        let settings = "[secrets]\nstripe = { file = \"stripe\" }\nmail = { env = \"MAIL_KEY\" }\n\
+                        [modules.order]\ngrants = { secrets = [\"stripe\"], \"secrets.reveal\" = [\"mail\"] }\n";
+        fs::write(app.path().join("aegis.toml"), settings).unwrap();
+        fs::write(app.path().join("stripe"), "sk_live_hush\n").unwrap();
+        let (config, mistakes) = read_app(app.path(), &[("MAIL_KEY", "post_hush")]);
+        assert_eq!(mistakes, "");
+        let value = |name: &str| config.secrets[name].value.as_ref().unwrap().reveal();
+        assert_eq!((value("stripe"), value("mail")), (&b"sk_live_hush"[..], &b"post_hush"[..]));
+        let shown = [
+            format!("{config:?}"),
+            serde_json::to_string(&config.public_view()).unwrap(),
+            serde_json::to_string(&config.operator_view()).unwrap(),
+        ];
+        assert!(shown.iter().all(|shown| !shown.contains("hush")), "{shown:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_secrets_is_told_without_them() {
+        let app = tempfile::tempdir().unwrap();
+        let settings = "[secrets]\na = { file = \"none\" }\nb = { file = \".\" }\nc = { file = \"short\" }\nd = { env = \"NONE\" }\n\
+                        e = { env = \"LONG\" }\nf = { file = \"binary\" }\n\
+                        [modules.order]\ngrants = { secrets = [\"a\", \"g\"], \"secrets.reveal\" = [\"h\"] }\n";
+        fs::write(app.path().join("aegis.toml"), settings).unwrap();
+        fs::write(app.path().join("short"), "hush\n").unwrap();
+        fs::write(app.path().join("binary"), [0xff; 20]).unwrap();
+        let long = "hush".repeat(2000);
+        let (_, mistakes) = read_app(app.path(), &[("LONG", &long)]);
+        insta::assert_snapshot!(mistakes, @r#"
+        secrets.a: APP/none: found nothing, expected a file
+        secrets.b: APP: found no regular file, expected a file with a secret
+        secrets.c: APP/short: found a secret of 4 bytes, expected 8 to 4096
+        secrets.d: NONE: found no such variable, expected one in the environment of the host
+        secrets.e: LONG: found a secret of 8000 bytes, expected 8 to 4096
+        secrets.f: APP/binary: found bytes that are not UTF-8, expected a text
+        modules.order.grants.secrets: found "g", expected a or b or c or d or e or f
+        modules.order.grants.secrets.reveal: found "h", expected a or b or c or d or e or f
+        "#);
+    }
 }

@@ -3,13 +3,12 @@
 //! The domain does not run it. It knows that there are hooks and commands, so that whoever carries out a request knows
 //! when to ask the code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::route::RouteSpec;
-use crate::subscription::EventPattern;
+use crate::{outgoing::HostGrant, route::RouteSpec, subscription::EventPattern};
 
 /// Most commands of one model.
 pub const COMMANDS_MAX: usize = 256;
@@ -52,6 +51,15 @@ pub struct Grants {
     /// Events of other models that it may be told of.
     #[serde(default)]
     pub events: Vec<EventPattern>,
+    /// Hosts that it may send requests to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<HostGrant>,
+    /// Secrets that it may use without seeing them, by name.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub secrets: BTreeSet<String>,
+    /// Secrets whose text it may see, by name.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub reveal: BTreeSet<String>,
 }
 
 /// What may be done with the documents of a model.

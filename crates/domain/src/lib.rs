@@ -16,6 +16,7 @@
 //! * [`json`] reads what clients send: strict, bounded, numbers as they were written.
 //! * [`document`] evolves documents; [`event`] tells what became of them.
 //! * [`table`] keeps the documents of one model in memory; [`query`] answers lists from it; [`order`] is the order of values.
+//! * [`outgoing`] decides whom code may reach over the network.
 //! * [`problem`] is what can be wrong with a request.
 
 pub mod catalog;
@@ -27,6 +28,7 @@ pub mod json;
 pub mod manifest;
 pub mod module;
 pub mod order;
+pub mod outgoing;
 pub mod problem;
 pub mod query;
 mod raw;

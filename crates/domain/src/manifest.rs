@@ -46,8 +46,10 @@ const OTHER_KINDS: [&str; 2] = ["adapter", "service"];
 const UNUSED_LIMITS: [&str; 2] = ["output", "log"];
 /// Keys of `instances` that are known and have no effect in this version.
 const UNUSED_INSTANCES: [&str; 4] = ["policy", "min", "max-idle", "per-request"];
-/// What modules can ask for; only the first is given.
+/// What modules can ask for.
 const CAPABILITIES: [&str; 5] = ["models", "http", "secrets", "events", "inference"];
+/// Those that an operator can grant.
+const GRANTABLE: &[&str] = &["models", "http", "secrets"];
 
 /// What a manifest says.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -257,7 +259,7 @@ impl Reading {
             if !CAPABILITIES.contains(&key.as_str()) {
                 let hint = suggest::similar(key, CAPABILITIES.into_iter());
                 self.warn(&path, &format!("unknown capability, it is not granted{hint}"));
-            } else if key != CAPABILITIES[0] {
+            } else if !GRANTABLE.contains(&key.as_str()) {
                 self.warn(&path, "this version cannot grant it yet, calls are answered `denied`");
             }
             self.manifest.needs.push(key.clone());
@@ -370,7 +372,7 @@ mod tests {
             "abi": "aegis:module@1.0",
             "component": {{ "path": "order.wasm", "sha256": "{}", "size": 181223 }},
             "debug": {{ "path": "order.debug.wasm" }}, "layers": [],
-            "needs": {{ "http": ["https://api.example.com"], "models": {{ "customer": ["read"] }}, "gpu": true }},
+            "needs": {{ "http": ["api.example.com"], "models": {{ "customer": ["read"] }}, "inference": [], "gpu": true }},
             "limits": {{ "memory": "64MiB", "deadline": "250ms", "cpu-deadline": "5s", "payload": "1MiB", "log": "64KiB/s" }},
             "instances": {{ "policy": "pooled", "max": 8, "max-invocations": 10000 }},
             "config": {{ "defaults": {{ "currency": "EUR" }}, "schema": {{}} }},
@@ -399,6 +401,7 @@ mod tests {
             needs: [
                 "http",
                 "models",
+                "inference",
                 "gpu",
             ],
             limits: [
@@ -437,7 +440,7 @@ mod tests {
                 "currency": String("EUR"),
             },
             warnings: [
-                "needs.http: this version cannot grant it yet, calls are answered `denied`",
+                "needs.inference: this version cannot grant it yet, calls are answered `denied`",
                 "needs.gpu: unknown capability, it is not granted",
                 "limits.log: known, and has no effect in this version",
                 "instances.policy: known, and has no effect in this version",

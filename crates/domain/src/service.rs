@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::code::CodeLimits;
+use crate::{code::CodeLimits, outgoing::HostGrant};
 
 /// Bytes of a route.
 const ROUTE_BYTES_MAX: usize = 200;
@@ -26,6 +26,9 @@ pub struct ServiceSpec {
     pub digest: String,
     /// What it may use. The time of a call is that of a request, from its head to the end of the answer.
     pub limits: CodeLimits,
+    /// Hosts that it may send requests to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<HostGrant>,
 }
 
 /// What a service may use when nobody says otherwise.
@@ -119,6 +122,7 @@ mod tests {
             route: (*route).to_owned(),
             digest: String::new(),
             limits: usual_limits(),
+            http: Vec::new(),
         };
         routes.iter().enumerate().map(one).collect()
     }

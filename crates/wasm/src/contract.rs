@@ -30,6 +30,7 @@ pub(crate) mod base {
         },
         imports: {
             "aegis:module/models": async | trappable,
+            "aegis:module/http": async | trappable,
             default: trappable,
         },
         exports: { default: async },

@@ -206,6 +206,7 @@ impl Compiler {
             settings: terms.settings.clone(),
             limits,
             generation: 0,
+            grants: Grants::default(),
             log_budget: LogBudget::default(),
         };
         let state = State::new(Arc::new(owner), Arc::new(LOADING), Budget::new(DESCRIBE_TIME));

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_domain::service::ServiceSpec;
+use aegis_domain::{code::Grants, service::ServiceSpec};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
@@ -99,6 +99,7 @@ impl HttpService {
             settings: serde_json::json!({}),
             limits: spec.limits,
             generation: 0,
+            grants: Grants { http: spec.http.clone(), ..Grants::default() },
             log_budget: LogBudget::default(),
         };
         Ok(Self {

@@ -6,7 +6,9 @@
 mod basics;
 mod denied;
 mod documents;
+mod http;
 mod models;
+mod secrets;
 
 use wasmtime::component::{HasSelf, Linker};
 
@@ -15,10 +17,8 @@ use crate::{
     state::State,
 };
 
-/// The text behind a handle. Its text enters the guest only through a grant, and there is none yet.
-#[derive(Debug)]
 #[expect(unreachable_pub, reason = "the generated bindings name it in public")]
-pub struct Secret;
+pub use secrets::Secret;
 
 /// Everything that a component may import.
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {

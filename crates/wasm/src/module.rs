@@ -86,6 +86,7 @@ impl Module {
             settings: code.settings.clone(),
             limits: code.limits,
             generation: 0,
+            grants: code.grants.clone(),
             log_budget: LogBudget::default(),
         };
         Ok(Self {
@@ -201,12 +202,16 @@ impl Module {
             resident.begin(&self, budget, call);
             match resident.run(context, entry).await {
                 Ok(answer) => {
+                    let answer = answer.map_err(|fault| {
+                        CallError::Refused(resident.store.data().secrets.redact_refusal(fault.into()))
+                    });
                     self.give_back(resident);
-                    answer.map_err(|fault| CallError::Refused(fault.into()))
+                    answer
                 }
                 Err(error) => {
-                    let output = resident.store.data().output.take();
-                    Err(self.failed(name, allowed, &error, &output))
+                    let State { output, secrets, .. } = resident.store.data();
+                    let output = secrets.redact_end(&output.take());
+                    Err(secrets.redact_error(self.failed(name, allowed, &error, &output)))
                 }
             }
         });
@@ -223,7 +228,10 @@ impl Module {
         if let Some(life) = &life {
             let settings = self.owner.settings.to_string();
             let begun = life.aegis_module_lifecycle().call_init(&mut store, &settings).await?;
-            begun.map_err(|fault| wasmtime::Error::msg(format!("it refused to begin: {}", fault.message)))?;
+            begun.map_err(|fault| {
+                let message = store.data().secrets.redact(&fault.message);
+                wasmtime::Error::msg(format!("it refused to begin: {message}"))
+            })?;
         }
         let hooks = self.hooks.as_ref().map(|hooks| hooks.load(&mut store, &instance)).transpose()?;
         let commands =

@@ -2,13 +2,23 @@
 
 use std::{future::Future, pin::Pin, time::Instant};
 
-use crate::call::Refusal;
+use aegis_domain::code::Grants;
+
+use crate::{
+    call::Refusal,
+    outgoing::{Dispatch, OutgoingError, Reply, Sent, StreamedBody, Waits},
+    secret::SecretText,
+};
 
 /// Who asks: code of a model in the course of a call.
 #[derive(Debug, Clone, Copy)]
 pub struct Asker<'a> {
-    /// The model, upper case: what its code may reach is decided by it.
+    /// Name of the module.
+    pub module: &'a str,
+    /// The model, upper case; empty for a service. Which documents its code may reach is decided by it.
     pub model: &'a str,
+    /// What its code may reach beyond that.
+    pub grants: &'a Grants,
     /// The request that the call belongs to.
     pub request_id: &'a str,
     /// When the answer is not wanted any more.
@@ -142,6 +152,34 @@ pub trait Services: Send + Sync {
 
     /// Takes what the code of `module` measures.
     fn measure(&self, module: &str, measurement: Measurement<'_>);
+
+    /// A secret that the code is granted. A host that says nothing else has none.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    fn secret(&self, _: Asker<'_>, name: &str) -> Result<SecretText, Refusal> {
+        Err(Refusal::unavailable(format!("this host has no secret {name:?}")))
+    }
+
+    /// Sends a request to another system. A host that says nothing else reaches none.
+    fn send<'a>(&'a self, _: Asker<'a>, _: Dispatch) -> Sent<'a, Reply> {
+        reaches_nobody()
+    }
+
+    /// Sends a request whose bodies are streamed.
+    fn stream<'a>(
+        &'a self,
+        _: Asker<'a>,
+        _: http::Request<StreamedBody>,
+        _: Waits,
+    ) -> Sent<'a, http::Response<StreamedBody>> {
+        reaches_nobody()
+    }
+}
+
+fn reaches_nobody<'a, T: Send + 'a>() -> Sent<'a, T> {
+    let error = OutgoingError::Denied("this host reaches no other system".to_owned());
+    Box::pin(std::future::ready(Err(error)))
 }
 
 /// Services where there is no host to be asked: while a component describes itself, or is called from a command line.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use aegis_domain::code::CodeLimits;
+use aegis_domain::code::{CodeLimits, Grants};
 use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -11,6 +11,7 @@ use crate::{
     http::Http,
     memory::MemoryLimiter,
     output::{GuestOutput, LogBudget},
+    secret::OpenSecrets,
     services::{Asker, Services},
 };
 
@@ -31,6 +32,8 @@ pub(crate) struct Owner {
     pub(crate) limits: CodeLimits,
     /// Number of the generation that it is part of; 0 outside of a host.
     pub(crate) generation: u64,
+    /// What the code may reach beyond its own model.
+    pub(crate) grants: Grants,
     pub(crate) log_budget: LogBudget,
 }
 
@@ -43,6 +46,7 @@ impl Owner {
             settings: self.settings.clone(),
             limits: self.limits,
             generation: number,
+            grants: self.grants.clone(),
             log_budget: LogBudget::default(),
         }
     }
@@ -64,6 +68,7 @@ pub(crate) struct State {
     pub(crate) output: GuestOutput,
     pub(crate) table: ResourceTable,
     pub(crate) http: Http,
+    pub(crate) secrets: OpenSecrets,
     wasi: WasiCtx,
 }
 
@@ -85,6 +90,7 @@ impl State {
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         let limiter = MemoryLimiter::new(owner.limits.memory_bytes_max);
+        let http = Http::new(Arc::clone(&owner), Arc::clone(&services));
         Self {
             owner,
             services,
@@ -95,7 +101,8 @@ impl State {
             limiter,
             output,
             table,
-            http: Http::default(),
+            http,
+            secrets: OpenSecrets::default(),
             wasi,
         }
     }
@@ -103,7 +110,9 @@ impl State {
     /// Who asks for a service of the host.
     pub(crate) fn asker(&self) -> Asker<'_> {
         Asker {
+            module: &self.owner.module,
             model: &self.owner.model,
+            grants: &self.owner.grants,
             request_id: &self.request_id,
             deadline: self.budget.until,
             depth: self.depth,

@@ -165,6 +165,7 @@ impl Contract {
         };
         match &self.resolve.types[id].kind {
             TypeDefKind::Type(alias) => self.add_leaves(name, alias, offset, leaves),
+            TypeDefKind::Handle(_) => leaves.push(Leaf { name: name.to_owned(), offset, load: "i32.load" }),
             TypeDefKind::List(_) => self.add_leaves(name, &Type::String, offset, leaves),
             TypeDefKind::Record(record) => {
                 let places = self.sizes.field_offsets(record.fields.iter().map(|field| &field.ty));
@@ -188,7 +189,6 @@ impl Contract {
                     }
                 }
             }
-            TypeDefKind::Handle(_) => self.add_leaves(name, &Type::U32, offset, leaves),
             TypeDefKind::Enum(cases) => leaves.push(tag(name.to_owned(), cases.tag())),
             TypeDefKind::Variant(cases) => leaves.push(tag(format!("{name}_case"), cases.tag())),
             other => panic!("{name} is {other:?}: guests do not take it apart"),

@@ -380,7 +380,7 @@ impl Globals {
     }
 }
 
-/// `$models_find` without the `$`.
+/// `$models_find` without the `$`; `[method]secret.reveal` of `secrets` is `secrets_secret_reveal`.
 fn identifier(interface: &str, function: &str) -> String {
     let short = interface.rsplit('/').next().unwrap_or(interface);
     let short = short.split('@').next().unwrap_or(short);

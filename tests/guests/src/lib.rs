@@ -15,6 +15,7 @@ mod fixtures;
 mod guest;
 mod hostile;
 mod lower;
+mod network;
 mod route;
 mod service;
 #[cfg(test)]
@@ -33,5 +34,6 @@ pub use guest::Guest;
 pub use hostile::{
     Hostile, core_module, empty_component, five_thousand_core_modules, nested_components, refused, unruly,
 };
+pub use network::caller;
 pub use route::{digits, first_part, respond, whole};
-pub use service::service;
+pub use service::{relay, service};

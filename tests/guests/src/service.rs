@@ -17,11 +17,23 @@ pub fn service(name: &str) -> Vec<u8> {
     let wat = include_str!("service.wat")
         .replace("NAME_LENGTH", &name.len().to_string())
         .replace("\"NAME\"", &format!("\"{name}\""));
+    component(&wat)
+}
+
+/// A service that asks others: what stands behind the `?` of a request is where it asks `GET /` over plain HTTP, as
+/// `127.0.0.1:9000`. It passes the body of the answer on piece by piece, with its status; when there is no answer it says
+/// 502 and, as one letter from `A`, which error code of `wasi:http` it was told.
+#[must_use]
+pub fn relay() -> Vec<u8> {
+    component(include_str!("relay.wat"))
+}
+
+fn component(wat: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let package = resolve.push_source("service.wit", include_str!("service.wit"));
     let package = package.unwrap_or_else(|error| panic!("{error:#}"));
     let world = resolve.packages[package].worlds["service"];
-    let mut module = wat::parse_str(&wat).unwrap_or_else(|error| panic!("{error}"));
+    let mut module = wat::parse_str(wat).unwrap_or_else(|error| panic!("{error}"));
     wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
         .unwrap_or_else(|error| panic!("embedding the world: {error:#}"));
     let encoder = ComponentEncoder::default().validate(true).module(&module);
@@ -35,6 +47,6 @@ mod tests {
 
     #[test]
     fn a_service_is_a_component() {
-        assert!(service("hello").starts_with(b"\0asm"));
+        assert!(service("hello").starts_with(b"\0asm") && relay().starts_with(b"\0asm"));
     }
 }

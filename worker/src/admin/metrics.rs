@@ -47,6 +47,17 @@ const COUNTERS: &[(&str, Counter, &str)] = &[
         Counter::GuestMicroseconds,
         "Microseconds spent in calls of modules, waiting included.",
     ),
+    ("aegis_outgoing_requests_total", Counter::OutgoingRequests, "Requests of modules to other systems."),
+    (
+        "aegis_outgoing_denied_total",
+        Counter::OutgoingDenied,
+        "Requests of modules to other systems that no grant allows.",
+    ),
+    (
+        "aegis_outgoing_failed_total",
+        Counter::OutgoingFailed,
+        "Requests of modules to other systems that were allowed and got no answer.",
+    ),
 ];
 
 const CLASSES: &[(&str, Counter)] = &[
@@ -323,6 +334,15 @@ mod tests {
     # HELP aegis_guest_microseconds_total Microseconds spent in calls of modules, waiting included.
     # TYPE aegis_guest_microseconds_total counter
     aegis_guest_microseconds_total 0
+    # HELP aegis_outgoing_requests_total Requests of modules to other systems.
+    # TYPE aegis_outgoing_requests_total counter
+    aegis_outgoing_requests_total 0
+    # HELP aegis_outgoing_denied_total Requests of modules to other systems that no grant allows.
+    # TYPE aegis_outgoing_denied_total counter
+    aegis_outgoing_denied_total 0
+    # HELP aegis_outgoing_failed_total Requests of modules to other systems that were allowed and got no answer.
+    # TYPE aegis_outgoing_failed_total counter
+    aegis_outgoing_failed_total 0
     # HELP aegis_responses_total Requests answered, by class of status.
     # TYPE aegis_responses_total counter
     aegis_responses_total{class="1xx"} 0

@@ -93,6 +93,7 @@ pub(crate) fn config() -> Config {
         query: Query { scan_max: 10_000, limit_default: 100, limit_max: 1000 },
         wasm: Wasm { cpu_threads: 1, cpu_queue_max: 1 },
         modules: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         log: Log { level: "info".into(), format: LogFormat::Text, file: None, requests: false },
     }
 }

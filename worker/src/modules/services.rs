@@ -3,8 +3,9 @@
 
 mod together;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
+use aegis_config::HostSecret;
 use aegis_domain::{
     Problem, ProblemCode,
     catalog::{Catalog, Model},
@@ -13,7 +14,8 @@ use aegis_domain::{
 };
 use aegis_ipc::board::Board;
 use aegis_wasm::{
-    Asker, DEPTH_MAX, Entity, Measurement, Page, Refusal, RefusalCode, Search, Served, Services, Write,
+    Asker, DEPTH_MAX, Dispatch, Entity, Measurement, Page, Refusal, RefusalCode, Search, SecretText, Sent,
+    Served, Services, StreamedBody, Waits, Write,
 };
 use bytes::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -23,6 +25,7 @@ use super::measurements;
 use crate::{
     execute::{Engine, WeakEngine},
     operation::{Answer, Operation, Outcome, Precondition, Reply, Request},
+    outgoing::Outgoing,
 };
 
 /// Answers the modules of one worker. The engine is held weakly, because it holds the modules that hold this.
@@ -30,11 +33,29 @@ pub(super) struct HostServices {
     catalog: Arc<Catalog>,
     engine: WeakEngine,
     board: Board,
+    outgoing: Outgoing,
+    secrets: BTreeMap<String, SecretText>,
 }
 
 impl HostServices {
-    pub(super) fn new(catalog: Arc<Catalog>, engine: WeakEngine, board: Board) -> Self {
-        Self { catalog, engine, board }
+    pub(super) fn new(
+        catalog: Arc<Catalog>,
+        engine: WeakEngine,
+        (board, outgoing): (Board, Outgoing),
+    ) -> Self {
+        Self { catalog, engine, board, outgoing, secrets: BTreeMap::new() }
+    }
+
+    /// With the secrets of the host. Those that are no text are none that a module could use.
+    pub(super) fn knowing(mut self, secrets: &BTreeMap<String, HostSecret>) -> Self {
+        self.secrets = secrets
+            .iter()
+            .filter_map(|(name, secret)| {
+                let text = std::str::from_utf8(secret.value.as_ref()?.reveal()).ok()?;
+                Some((name.clone(), SecretText::new(text)))
+            })
+            .collect();
+        self
     }
 
     /// The model that the code behind `asker` means, if it may do `what` there.
@@ -141,6 +162,24 @@ impl Services for HostServices {
 
     fn measure(&self, module: &str, measurement: Measurement<'_>) {
         measurements::take(self.board, module, &measurement);
+    }
+
+    fn secret(&self, _: Asker<'_>, name: &str) -> Result<SecretText, Refusal> {
+        let missing = || Refusal::new(RefusalCode::NotFound, format!("there is no secret {name:?}"));
+        self.secrets.get(name).cloned().ok_or_else(missing)
+    }
+
+    fn send<'a>(&'a self, asker: Asker<'a>, dispatch: Dispatch) -> Sent<'a, aegis_wasm::Reply> {
+        Box::pin(self.outgoing.send(asker, dispatch))
+    }
+
+    fn stream<'a>(
+        &'a self,
+        asker: Asker<'a>,
+        request: http::Request<StreamedBody>,
+        waits: Waits,
+    ) -> Sent<'a, http::Response<StreamedBody>> {
+        Box::pin(self.outgoing.stream(asker, request, waits))
     }
 }
 

@@ -8,7 +8,9 @@ use std::{
 };
 
 use aegis_config::Config;
-use aegis_domain::{catalog::Catalog, code::CodeLimits, service::ServiceSpec, spec::ModelSpec};
+use aegis_domain::{
+    catalog::Catalog, code::CodeLimits, outgoing::HostGrant, service::ServiceSpec, spec::ModelSpec,
+};
 use aegis_ipc::{
     board::{Board, Gauge},
     bundle::{BUNDLE_FORMAT, Bundle, Code},
@@ -97,6 +99,16 @@ impl House {
         limits: CodeLimits,
         change: impl FnOnce(&mut Config),
     ) -> Self {
+        Self::of_service_reaching(component, limits, Vec::new(), change).await
+    }
+
+    /// A house with one service, at `/hello`, that may ask these hosts.
+    pub(crate) async fn of_service_reaching(
+        component: &[u8],
+        limits: CodeLimits,
+        http: Vec<HostGrant>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let prepared = std::thread::scope(|scope| {
             scope.spawn(|| Compiler::new().unwrap().prepare_service(component, None).unwrap()).join().unwrap()
         });
@@ -106,6 +118,7 @@ impl House {
             route: "/hello".to_owned(),
             digest: digest.clone(),
             limits,
+            http,
         };
         let code = vec![Code { digest, bytes: prepared.code }];
         Self::serving(catalog(&[MODULE]), vec![service], code, change).await

@@ -89,7 +89,7 @@ fn the_manifest_sets_limits_and_settings_and_the_operator_goes_before() {
             "component": { "path": "todo.wasm", "sha256": digest_of(&bytes), "size": bytes.len() },
             "limits": { "memory": "8MiB", "deadline": "250ms" }, "instances": { "max": 3 },
             "config": { "defaults": { "greeting": "hello", "deep": { "a": 1, "b": [2] } } },
-            "needs": { "http": ["https://api.example.com"], "models": {} },
+            "needs": { "inference": ["m"], "models": {} },
         }),
     );
     folder.write(
@@ -110,10 +110,10 @@ fn the_manifest_sets_limits_and_settings_and_the_operator_goes_before() {
     }
     ");
     insta::assert_snapshot!(app.warnings.join("\n"), @r#"
-    modules/todo/aegis.module.json: needs.http: this version cannot grant it yet, calls are answered `denied`
+    modules/todo/aegis.module.json: needs.inference: this version cannot grant it yet, calls are answered `denied`
     modules/todo/todo.wasm: version: it says "1.2.0", its manifest "1.1.0"
     "#);
-    assert_eq!(app.components[0].needs, ["http", "models"]);
+    assert_eq!(app.components[0].needs, ["inference", "models"]);
 }
 
 #[test]

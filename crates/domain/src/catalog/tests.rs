@@ -69,6 +69,7 @@ fn specifications_travel_as_json() {
         route: "/hello".to_owned(),
         digest: "d".to_owned(),
         limits: crate::service::usual_limits(),
+        http: Vec::new(),
     };
     let both = encode_with(&specs, std::slice::from_ref(&hello));
     assert_eq!((decode(&both).as_ref(), decode_services(&both)), (Ok(&specs), Ok(vec![hello])));

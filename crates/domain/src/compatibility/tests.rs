@@ -114,6 +114,7 @@ fn a_service_keeps_its_route() {
         route: route.to_owned(),
         digest: String::new(),
         limits: crate::service::usual_limits(),
+        http: Vec::new(),
     };
     assert_eq!(breaking_service(&one("/hello"), &one("/hello")), [] as [&str; 0]);
     let told = breaking_service(&one("/hello"), &one("/hi")).join("\n");

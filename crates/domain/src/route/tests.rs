@@ -129,6 +129,7 @@ fn nobody_answers_at_the_root_where_the_host_a_service_or_another_model_does() {
         route: "/shop".to_owned(),
         digest: String::new(),
         limits: usual_limits(),
+        http: Vec::new(),
     };
     let one = [
         (Verb::Get, "//aegis/api/models/customers/{id}"),

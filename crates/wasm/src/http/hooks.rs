@@ -1,14 +1,19 @@
-//! What `wasi:http` keeps in an instance: its bounds, and that nothing goes out.
+//! What `wasi:http` keeps in an instance: its bounds, and the way out.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc, time::Instant};
 
 use http::{HeaderName, Request, Response, header};
+use http_body_util::BodyExt;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
     WasiHttpView,
 };
 
-use crate::state::State;
+use crate::{
+    outgoing::{OutgoingError, Waits},
+    services::{Asker, Services},
+    state::{Owner, State},
+};
 
 /// Bytes that a guest writes to a body at once; two pieces wait for the client at most.
 const CHUNK_BYTES_MAX: usize = 64 * 1024;
@@ -16,26 +21,42 @@ const CHUNK_BYTES_MAX: usize = 64 * 1024;
 const FIELDS_BYTES_MAX: usize = 128 * 1024;
 
 /// The side of the host.
-#[derive(Debug)]
 pub(crate) struct Http {
     context: WasiHttpCtx,
     hooks: Hooks,
 }
 
 /// What is allowed.
-#[derive(Debug)]
-struct Hooks;
+struct Hooks {
+    owner: Arc<Owner>,
+    services: Arc<dyn Services>,
+    /// The present call.
+    call: Option<Caller>,
+}
 
-impl Default for Http {
-    fn default() -> Self {
+/// A call that a request is sent in.
+#[derive(Clone)]
+struct Caller {
+    request_id: String,
+    deadline: Instant,
+    depth: u32,
+}
+
+impl Http {
+    pub(crate) fn new(owner: Arc<Owner>, services: Arc<dyn Services>) -> Self {
         let mut context = WasiHttpCtx::new();
         context.set_field_size_limit(FIELDS_BYTES_MAX);
-        Self { context, hooks: Hooks }
+        Self { context, hooks: Hooks { owner, services, call: None } }
     }
 }
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let deadline = self.budget.until;
+        if self.http.hooks.call.as_ref().is_none_or(|call| call.deadline != deadline) {
+            let (request_id, depth) = (self.request_id.clone(), self.depth);
+            self.http.hooks.call = Some(Caller { request_id, deadline, depth });
+        }
         WasiHttpCtxView { hooks: &mut self.http.hooks, table: &mut self.table, ctx: &mut self.http.context }
     }
 }
@@ -45,17 +66,41 @@ type Told = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 impl WasiHttpHooks for Hooks {
     fn forbidden_header_filter(&mut self) -> wasmtime_wasi_http::ForbiddenHeaderFilter {
-        std::sync::Arc::new(is_forbidden)
+        Arc::new(is_forbidden)
     }
 
-    /// Nothing grants it yet.
+    /// Whoever is granted nothing is not even asked about.
     fn send_request(
         &mut self,
-        _: Request<WasiBody>,
-        _: Option<RequestOptions>,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
         _: Told,
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Told), Error>> + Send> {
-        Box::new(std::future::ready(Err(Error::HttpRequestDenied)))
+        let Some(call) = self.call.clone().filter(|_| !self.owner.grants.http.is_empty()) else {
+            return Box::new(std::future::ready(Err(Error::HttpRequestDenied)));
+        };
+        let (owner, services) = (Arc::clone(&self.owner), Arc::clone(&self.services));
+        let options = options.unwrap_or_default();
+        let waits = Waits {
+            connect: options.connect_timeout,
+            head: options.first_byte_timeout,
+            piece: options.between_bytes_timeout,
+        };
+        let broken = |error: Error| OutgoingError::Broken(format!("the request was broken off: {error}"));
+        let request = request.map(|body| body.map_err(broken).boxed_unsync());
+        Box::new(async move {
+            let asker = Asker {
+                module: &owner.module,
+                model: &owner.model,
+                grants: &owner.grants,
+                request_id: &call.request_id,
+                deadline: call.deadline,
+                depth: call.depth,
+            };
+            let response = services.stream(asker, request, waits).await?;
+            let response = response.map(|body| body.map_err(Error::from).boxed_unsync());
+            Ok((response, Box::new(std::future::ready(Ok(()))) as Told))
+        })
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {

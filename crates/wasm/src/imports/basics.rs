@@ -25,11 +25,13 @@ impl log::Host for State {
         message: String,
         fields: Vec<(String, String)>,
     ) -> wasmtime::Result<()> {
+        let message = self.secrets.redact(&message);
         let message = cut(&message);
         let fields: Vec<String> = fields
             .iter()
             .take(LOG_VALUES_MAX)
-            .map(|(name, value)| format!("{}={:?}", cut(name), cut(value)))
+            .map(|(name, value)| (self.secrets.redact(name), self.secrets.redact(value)))
+            .map(|(name, value)| format!("{}={:?}", cut(&name), cut(&value)))
             .collect();
         let fields = fields.join(" ");
         let Some(dropped) = self.owner.log_budget.admit(message.len() + fields.len()) else { return Ok(()) };

@@ -1,12 +1,10 @@
 //! Interfaces of the contract that answer no, whoever asks: nothing grants them yet.
 
-use wasmtime::component::Resource;
-
-use super::{Secret, fault};
+use super::fault;
 use crate::{
     contract::{
         Fault, FaultCode,
-        base::aegis::module::{bound_service, events, http, inbound, inference, ports, secrets, spec},
+        base::aegis::module::{bound_service, events, inbound, inference, ports, spec},
     },
     state::State,
 };
@@ -24,45 +22,6 @@ fn denied(what: &str) -> Fault {
 }
 
 impl spec::Host for State {}
-
-impl secrets::Host for State {
-    fn open(&mut self, name: String) -> wasmtime::Result<Result<Resource<Secret>, Fault>> {
-        no(&format!("the secret {name:?}"))
-    }
-}
-
-impl secrets::HostSecret for State {
-    fn reveal(&mut self, _: Resource<Secret>) -> wasmtime::Result<Result<String, Fault>> {
-        no("revealing a secret")
-    }
-
-    fn drop(&mut self, secret: Resource<Secret>) -> wasmtime::Result<()> {
-        self.table.delete(secret)?;
-        Ok(())
-    }
-}
-
-impl http::Host for State {
-    fn send(&mut self, request: http::Request) -> wasmtime::Result<Result<http::Response, Fault>> {
-        no(&format!("a request to {:?}", request.url))
-    }
-
-    fn send_authorized(
-        &mut self,
-        request: http::Request,
-        _: String,
-        _: Resource<Secret>,
-    ) -> wasmtime::Result<Result<http::Response, Fault>> {
-        no(&format!("a request to {:?}", request.url))
-    }
-
-    fn send_all(
-        &mut self,
-        requests: Vec<http::Request>,
-    ) -> wasmtime::Result<Vec<Result<http::Response, Fault>>> {
-        all("outgoing HTTP", requests.len())
-    }
-}
 
 impl ports::Host for State {
     fn invoke(&mut self, call: ports::PortCall) -> wasmtime::Result<Result<String, Fault>> {

@@ -29,7 +29,7 @@ impl Visited {
         let (file, place) = seal(&prepared.code);
         let runtime = Arc::new(Runtime::new(1, 1).unwrap());
         let (name, route) = ("hello".to_owned(), "/hello".to_owned());
-        let spec = ServiceSpec { name, route, digest: prepared.digest, limits };
+        let spec = ServiceSpec { name, route, digest: prepared.digest, limits, http: Vec::new() };
         let service = runtime.load_service(&spec, (&file, place), Arc::new(NOTHING)).unwrap();
         let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         Self { runtime, service: Arc::new(service), tokio: tokio.unwrap() }
