@@ -216,3 +216,41 @@ fn a_worker_that_is_killed_comes_back_with_the_version_that_was_swapped_in() {
         assert_eq!(cluster.client().post("notes", &json!({})).json()["by"], 2);
     }
 }
+
+#[test]
+fn what_a_version_remembers_goes_to_the_next_one_over_twenty_swaps() {
+    let heir = |version: &str| aegis_guests::heir(version).build();
+    let cluster = Cluster::start(App::default().settings(SWAP).component("counter", heir("1.0.0")), 1);
+    let client = cluster.client();
+    assert_eq!(client.post("counters", &json!({"id": "a"})).status, 201);
+    let next = || {
+        let answer = client.get("counters/a?command=next");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    };
+    for round in 1..=SWAPS {
+        assert_eq!(next(), 2 * round - 1);
+        assert_eq!(next(), 2 * round);
+        app::write_component(cluster.folder(), "counter", &heir(&format!("1.{round}.0")));
+        let told = cluster.aegis_ok(&["reload"]);
+        let generation = client.get("counters/a?command=generation").json();
+        assert_eq!(generation, round + 1, "{told}");
+    }
+    assert_eq!(next(), 2 * SWAPS + 1);
+}
+
+#[test]
+fn a_version_that_does_not_take_the_state_of_the_one_before_comes_in_new_workers_without_it() {
+    let heir = |version: &str| aegis_guests::heir(version).build();
+    let cluster = Cluster::start(App::default().settings(SWAP).component("counter", heir("0.9.0")), 1);
+    assert_eq!(cluster.client().post("counters", &json!({"id": "a"})).status, 201);
+    let next = || cluster.client().get("counters/a?command=next").json();
+    assert_eq!((next(), next()), (json!(1), json!(2)));
+    let before = pids(&cluster);
+    app::write_component(cluster.folder(), "counter", &heir("1.0.0"));
+    let told = words(&cluster.aegis(&["reload"]));
+    assert!(told.contains("the code of COUNTER does not hand its state over"), "{told}");
+    let after = cluster.await_workers(1);
+    assert_ne!(before, [after[0].pid]);
+    assert_eq!(next(), 1);
+}

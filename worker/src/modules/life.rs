@@ -40,15 +40,22 @@ impl Modules {
         }
     }
 
-    /// Hands what the code of the generation before remembers to its next version, where both are made for that.
+    /// Lets instances go on whose code stays, under what is said about them now, and hands what other code remembers to its
+    /// next version, where both are made for that.
     ///
     /// # Errors
-    /// When code does not give or take it.
+    /// When code does not give or take what it remembers.
     pub(crate) async fn take_over(&self, before: &Self, deadline: Instant) -> Result<(), HandoverError> {
         for (model, loaded) in &self.by_model {
             let Some(old) = before.by_model.get(model) else { continue };
-            let both = old.module.hands_over() && loaded.module.hands_over();
-            if !both || old.module.shares_instances_with(&loaded.module) {
+            if old.module.shares_instances_with(&loaded.module) {
+                continue;
+            }
+            if old.spec.digest == loaded.spec.digest {
+                self.runtime.succeed(&loaded.module, &old.module, deadline).await;
+                continue;
+            }
+            if !old.module.hands_over() || !loaded.module.hands_over() {
                 continue;
             }
             let failed = |source| HandoverError { model: model.clone(), source };
