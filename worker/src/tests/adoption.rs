@@ -114,7 +114,20 @@ async fn modules_about_which_nothing_is_new_keep_their_instances() {
     assert_eq!(next().await, before + 1, "the instance remembers");
     let other = Terms { settings: json!({ "from": 1 }), ..terms() };
     assert_adopted(&house.adopt_components(9, &[&counter, &note("two")], &other).await, 9);
-    assert_eq!(next().await, 101, "other settings, another instance");
+    assert_eq!(next().await, before + 2, "it agrees to other settings and goes on");
+}
+
+#[tokio::test]
+async fn an_instance_that_does_not_agree_to_other_settings_is_replaced() {
+    let says_no = aegis_guests::refuse("unsupported", "replace me");
+    let counter = aegis_guests::counter().lifecycle("reconfigure", says_no).build();
+    let house = House::of_components(&[&counter], &terms(), |_| ()).await;
+    assert_eq!(house.ask("POST /aegis/api/models/counters\n\n{\"id\":\"a\"}").await.status, 201);
+    let next = async || house.ask("POST /aegis/api/models/counters/a/next\n\n{}").await.json();
+    assert_eq!(next().await, 1);
+    let other = Terms { settings: json!({ "from": 1 }), ..terms() };
+    assert_adopted(&house.adopt_components(8, &[&counter], &other).await, 8);
+    assert_eq!(next().await, 101);
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ fn a_component_in_a_folder_is_a_module() {
       NOTE  /aegis/api/models/notes  file, 1 field
       TODO  /aegis/api/models/todos  file, 3 fields
         component  todo 1.2.0, built with wat
-        file       25.0KiB, SHA-256 COMPONENT…
+        file       25.1KiB, SHA-256 COMPONENT…
         model      TODO at todos
         hooks      create, validate, update, delete
         commands   echo, approve, burn (CPU pool), refuse, greeting

@@ -23,17 +23,19 @@ fn lines(story: &str, words: &[&str]) -> String {
 }
 
 #[test]
-fn a_deployment_goes_the_way_of_a_reload_with_an_instructed_helper() {
+fn a_deployment_is_exchanged_in_the_workers_that_run_after_an_instructed_helper() {
     let mut world = proven(1);
     offer(&mut world, App::new("second", 1));
     let asker = world.ask(Request::Deploy(an_order("customer")));
     world.run(10_000);
-    let story = lines(&world.story(), &["Instruct", "spawn", "preparing module", "Write", "Pin", "Done"]);
+    let story =
+        lines(&world.story(), &["Instruct", "spawn", "dopt", "preparing module", "Write", "Pin", "Done"]);
     insta::assert_snapshot!(story, @r#"
     to 1: generation 2: preparing module customer
     Instruct { child: ChildId(4), task: Deploy(Order { module: "customer", supply: App, sha256: None, force: false }) }
     spawn #4 Compile gen 2 image 1
-    spawn #5 Worker { slot: 0 } gen 2 image 1
+    #3 (slot 0 gen 1) adopts gen 2
+    21014 #3 adopted gen 2
     WriteLastGood { generation: 2 }
     WritePrevious { generation: 1 }
     to 1: Done
