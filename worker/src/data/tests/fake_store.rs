@@ -4,10 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use aegis_domain::{catalog::Catalog, document};
@@ -93,10 +90,8 @@ pub(crate) struct FakeStore {
 impl FakeStore {
     /// Starts listening on a fresh path.
     pub(crate) fn start(board: Board, catalog: Arc<Catalog>) -> Arc<Self> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path =
-            std::env::temp_dir().join(format!("aegis-fake-store-{}-{number}.sock", std::process::id()));
+        // Not after the process: its number is used again, and a test that was killed leaves its socket behind.
+        let path = std::env::temp_dir().join(format!("aegis-fake-store-{}.sock", uuid::Uuid::new_v4()));
         let state = State {
             mood: Mood::Good,
             epoch: 0,
