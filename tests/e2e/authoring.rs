@@ -45,7 +45,9 @@ fn repository() -> &'static Path {
 /// What the templates of all languages do, once they are built.
 fn check_note(folder: &Path) {
     let bytes = fs::read(folder.join("modules/note/note.wasm")).unwrap();
-    let cluster = Start::app(App::default().component("note", bytes)).workers(1).compiled_first().start();
+    let app =
+        App::default().component("note", bytes).settings("[modules.note]\nlimits = { deadline = \"10s\" }");
+    let cluster = Start::app(app).workers(1).compiled_first().start();
     let client = cluster.client();
     assert_eq!(client.post("notes", &json!({"id": "a", "title": "first"})).status, 201);
     assert_eq!(client.post("notes/a/close", &json!({})).json()["closed"], true);

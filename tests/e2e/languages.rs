@@ -13,7 +13,9 @@ fn transcript(language: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/todo/components");
     let path = folder.join(format!("{language}.wasm"));
     let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let app = App::default().component("todo", bytes).settings("[modules.todo]\nsettings = { mark = \"!\" }");
+    // How long an interpreter takes to begin is not what this is about.
+    let terms = "[modules.todo]\nsettings = { mark = \"!\" }\nlimits = { deadline = \"10s\" }";
+    let app = App::default().component("todo", bytes).settings(terms);
     let cluster = Start::app(app).workers(2).compiled_first().start();
     session().iter().map(|request| answered(&cluster.client(), request)).collect()
 }
