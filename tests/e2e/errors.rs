@@ -179,10 +179,11 @@ fn a_full_worker_refuses_at_once_instead_of_queueing() {
     for connection in &mut held {
         connection.send(head.as_bytes()).unwrap();
     }
-    let refused = aegis_harness::eventually_some("a refusal", Duration::from_secs(10), || {
-        let response = client.get("todo");
-        (response.status == 503).then_some(response)
+    // Another request before that would take the place of one of them.
+    aegis_harness::eventually("both are in flight", Duration::from_secs(10), || {
+        cluster.status().workers.iter().any(|worker| worker.in_flight == 2)
     });
+    let refused = client.get("todo");
     assert_problem(&refused, 503, "overloaded");
     assert!(refused.header("retry-after").is_some());
     for connection in &mut held {
