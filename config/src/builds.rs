@@ -96,7 +96,7 @@ mod tests {
     fn builds(text: &str) -> (BTreeMap<String, Option<ModuleBuild>>, String) {
         let mut raw = raw::parse(text).unwrap();
         let mut mistakes = Vec::new();
-        let modules = modules::take(&mut raw, Path::new("/work/app"), &mut mistakes);
+        let modules = modules::take(&mut raw, Path::new("/srv/app"), &mut mistakes);
         let mistakes = mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         (modules.into_iter().map(|(name, terms)| (name, terms.build)).collect(), mistakes)
     }
@@ -110,8 +110,8 @@ mod tests {
         assert_eq!(mistakes, "");
         let a = builds["a"].clone().unwrap();
         assert_eq!(a.command, "npm run build");
-        assert_eq!(a.watch, [PathBuf::from("/work/app/../src"), PathBuf::from("/lib")]);
-        assert_eq!(builds["b"].clone().unwrap().watch, [PathBuf::from("/work/app/src")]);
+        assert_eq!(a.watch, [PathBuf::from("/srv/app/../src"), PathBuf::from("/lib")]);
+        assert_eq!(builds["b"].clone().unwrap().watch, [PathBuf::from("/srv/app/src")]);
         assert_eq!(builds["c"].clone().unwrap().watch, [] as [PathBuf; 0]);
     }
 
