@@ -246,8 +246,10 @@ impl Modules {
         let microseconds = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.count(Counter::GuestCalls, 1);
         self.count(Counter::GuestMicroseconds, microseconds);
-        self.count_of(module, ModuleCounter::Calls, 1);
-        self.count_of(module, ModuleCounter::Microseconds, microseconds);
+        if let Some(entry) = self.board.module(module) {
+            entry.counter(ModuleCounter::Calls).fetch_add(1, Ordering::Relaxed);
+            entry.counter(ModuleCounter::Microseconds).fetch_add(microseconds, Ordering::Relaxed);
+        }
     }
 
     /// Counts what went wrong; `tell` is for what operators should know.
@@ -259,7 +261,9 @@ impl Modules {
             CallError::Busy { .. } => (Counter::GuestBusy, ModuleCounter::Busy),
         };
         self.count(counter, 1);
-        self.count_of(module, of_module, 1);
+        if let Some(entry) = self.board.module(module) {
+            entry.counter(of_module).fetch_add(1, Ordering::Relaxed);
+        }
         if matches!(error, CallError::Deadline { .. } | CallError::Trapped { .. }) {
             tell();
         }
@@ -267,13 +271,6 @@ impl Modules {
 
     fn count(&self, counter: Counter, amount: u64) {
         self.cell.counter(counter).fetch_add(amount, Ordering::Relaxed);
-    }
-
-    /// Counts for one module, if the board has room for it.
-    fn count_of(&self, module: &str, counter: ModuleCounter, amount: u64) {
-        if let Some(entry) = self.board.module(module) {
-            entry.counter(counter).fetch_add(amount, Ordering::Relaxed);
-        }
     }
 }
 

@@ -230,6 +230,10 @@ impl Series {
 
 /// Takes a place if it is free. Waits for one that is being taken, so that its key can be compared.
 fn claim(words: &'static [AtomicU64], fill: impl FnOnce(&'static [AtomicU64])) -> bool {
+    // Most are taken: to read that leaves the line with all processors, to try to change it does not.
+    if words[0].load(Ordering::Acquire) == TAKEN {
+        return false;
+    }
     match words[0].compare_exchange(FREE, TAKING, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {
             fill(words);
