@@ -188,6 +188,10 @@ fn code_that_keeps_failing_is_not_called_for_a_while_and_the_log_says_so() {
     });
     assert_eq!(refused.json()["code"], "module-unavailable", "{}", refused.text());
     assert!(refused.header("retry-after").is_some());
+    eventually("operators see it", PATIENCE, || {
+        boom();
+        cluster.status().failing == ["note"]
+    });
     assert_eq!(cluster.client().get("notes/a").status, 200, "reads need no code");
     eventually("it is called again", PATIENCE, || by(&cluster) == "one");
     eventually("the log has both", PATIENCE, || {

@@ -146,6 +146,12 @@ impl ModuleEntry {
         &self.words()[ENTRY_COUNTERS + counter as usize]
     }
 
+    /// Whether a worker does not call its code at this time of the monotonic clock, because it keeps failing.
+    #[must_use]
+    pub fn is_open(&self, now_ms: u64) -> bool {
+        self.counter(ModuleCounter::OpenUntil).load(Ordering::Relaxed) > now_ms
+    }
+
     /// The series with this key; `None` when the key is too long or the module has too many.
     #[must_use]
     pub fn series(&self, kind: SeriesKind, key: &[u8]) -> Option<Series> {

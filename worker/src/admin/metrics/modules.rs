@@ -105,7 +105,7 @@ fn open(out: &mut String, modules: &[(String, ModuleEntry)]) {
     let now_ms = monotonic_ms();
     for (module, entry) in modules {
         let labels = format!("{{module=\"{}\"}}", label(module));
-        sample(out, NAME, &labels, u64::from(load(entry.counter(ModuleCounter::OpenUntil)) > now_ms));
+        sample(out, NAME, &labels, u64::from(entry.is_open(now_ms)));
     }
 }
 
