@@ -4,7 +4,7 @@ use std::{fmt::Write, path::Path, time::Duration};
 
 use aegis_config::{Environment, format_size, format_time};
 use aegis_domain::{
-    code::{CodeLimits, CodeSpec, CommandPlace},
+    code::{CodeLimits, CodeSpec, CommandPlace, OnFailure},
     service::ServiceSpec,
     spec::{Datasource, ModelSpec},
 };
@@ -274,7 +274,10 @@ fn limits_line(limits: &CodeLimits) -> String {
         format_size(limits.payload_bytes_max),
         counted(limits.instances_max as usize, "instance"),
         counted(usize::try_from(limits.calls_per_instance_max).unwrap_or(usize::MAX), "call"),
-    )
+    ) + match limits.on_failure {
+        OnFailure::Deny => "",
+        OnFailure::Skip => ", on-module-failure skip",
+    }
 }
 
 fn or_none(names: &[String]) -> String {

@@ -45,6 +45,9 @@ pub(crate) fn render(status: &Status) -> String {
         let (digest, since) = (short(&deployed.sha256), since.unwrap_or_default());
         let _ = writeln!(text, "module {module} deployed from {} ({digest}){since}", deployed.source);
     }
+    for module in &status.failing {
+        let _ = writeln!(text, "module {module} keeps failing, a worker does not call it");
+    }
     let rows: Vec<_> = status.workers.iter().map(row).collect();
     let _ = write!(text, "\n{}", table(&rows));
     for job in &status.jobs {

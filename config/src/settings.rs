@@ -184,6 +184,19 @@ pub struct ModuleLimits {
     pub instances: Option<u32>,
     /// Calls after which an instance is replaced by a fresh one.
     pub invocations: Option<u64>,
+    /// What becomes of calls while the code keeps failing.
+    #[serde(default)]
+    pub on_module_failure: Option<OnModuleFailure>,
+}
+
+/// What becomes of a call of code that keeps failing, and is not called for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnModuleFailure {
+    /// It is refused.
+    Deny,
+    /// What only shapes what clients read is left out; the rest is refused.
+    Skip,
 }
 
 /// Worker processes.

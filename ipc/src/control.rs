@@ -130,6 +130,9 @@ pub enum ToSupervisor {
         generation: u64,
         /// Why.
         reason: String,
+        /// A new process would come without something that this one remembers and was to hand over.
+        #[serde(default)]
+        loses_state: bool,
     },
     /// Store: what it had only in memory rides along as a sealed memory file (see [`crate::sealed`]), for the store that
     /// follows. It has taken its last write.

@@ -204,6 +204,9 @@ pub struct Status {
     /// Modules that were deployed in place of what the app folder says.
     #[serde(default)]
     pub deployed: Vec<DeployedModule>,
+    /// Modules that a worker does not call at the moment, because they keep failing; by the names that they give themselves.
+    #[serde(default)]
+    pub failing: Vec<String>,
     /// Workers wanted.
     pub workers_wanted: u32,
     /// Every worker process, draining ones included.

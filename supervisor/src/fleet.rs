@@ -261,7 +261,9 @@ impl Fleet {
             Event::Adopted { child, generation, prepare_us, switch_us } => {
                 self.adopted(child, generation, prepare_us, switch_us);
             }
-            Event::NotAdopted { child, generation, reason } => self.not_adopted(child, generation, &reason),
+            Event::NotAdopted { child, generation, reason, loses_state } => {
+                self.not_adopted(child, generation, &reason, loses_state);
+            }
             Event::Working { child, on } => self.working(child, on),
             Event::Compiled { child, digest, policy } => self.compiled(child, &digest, *policy),
             Event::Invalid { child, reasons } => self.invalid(child, reasons),

@@ -184,7 +184,7 @@ fn a_version_that_traps_on_every_call_is_taken_back_and_leaves_no_record() {
     let cluster =
         Cluster::start(App::default().settings(judged).component("customer", stamping("customer", "one")), 2);
     let served = pids(&cluster);
-    let running = writers(&cluster, "customer", |status| matches!(status, 201 | 500));
+    let running = writers(&cluster, "customer", |status| matches!(status, 201 | 500 | 503));
     let trapping = Guest::model(spec("customer")).hook("on-create", trap()).build();
     let publisher = Publisher::start();
     publisher.publish("customer", &trapping);

@@ -6,12 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_guests::{Guest, splice};
+use aegis_guests::{Guest, splice, trap};
 use aegis_harness::{App, Cluster, app, cluster::signal_process, eventually, eventually_some};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Places of a labyrinth that takes seconds to compile.
+const LABYRINTH: usize = 1_000;
 
 /// A model whose create hook adds `"by":name` in front.
 fn stamping(name: &str) -> Vec<u8> {
@@ -142,4 +144,58 @@ fn workers_killed_in_the_middle_of_a_reload_do_not_stop_it() {
     assert_eq!(by(&cluster), "two");
     let workers = cluster.await_workers(3);
     assert!(workers.iter().all(|worker| worker.generation > old[0].generation), "{workers:?}");
+}
+
+#[test]
+fn a_compile_helper_that_runs_into_its_limit_is_the_components_fault_and_costs_one_reload() {
+    let cluster = Cluster::start(App::default().component("note", stamping("one")), 2);
+    let before: Vec<u32> = cluster.serving().iter().map(|worker| worker.pid).collect();
+    let spec = json!({"name": "note", "endpoint": "notes", "version": "1.0.0"});
+    let slow = Guest::model(spec).item(&aegis_guests::maze(LABYRINTH)).build();
+    app::write_component(cluster.folder(), "note", &slow);
+    let refused = thread::scope(|scope| {
+        let reload = scope.spawn(|| cluster.aegis(&["reload"]));
+        let helper = helper(&cluster);
+        signal_process(helper, Signal::SIGSTOP);
+        let pid = rustix::process::Pid::from_raw(helper as i32);
+        let second = rustix::process::Rlimit { current: Some(1), maximum: Some(1) };
+        rustix::process::prlimit(pid, rustix::process::Resource::Cpu, second).unwrap();
+        signal_process(helper, Signal::SIGCONT);
+        reload.join().unwrap()
+    });
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(3), "{told}");
+    assert!(told.contains("while it compiled modules/note/"), "{told}");
+    assert_eq!(by(&cluster), "one");
+    let after: Vec<u32> = cluster.serving().iter().map(|worker| worker.pid).collect();
+    assert_eq!(before, after, "no worker was touched");
+    app::write_component(cluster.folder(), "note", &stamping("two"));
+    cluster.aegis_ok(&["reload"]);
+    assert_eq!(by(&cluster), "two");
+}
+
+#[test]
+fn code_that_keeps_failing_is_not_called_for_a_while_and_the_log_says_so() {
+    let spec = json!({"name": "note", "endpoint": "notes", "version": "1.0.0"});
+    let guest = Guest::model(spec)
+        .hook("on-create", trap().when_holds("input", "boom").then(splice("input", "\"by\":\"one\"")));
+    let cluster = Cluster::start(App::default().component("note", guest.build()), 1);
+    assert_eq!(cluster.client().post("notes", &json!({"id": "a"})).status, 201);
+    let boom = || cluster.client().post("notes", &json!({"x": "boom"}));
+    let refused = eventually_some("it is not called", PATIENCE, || {
+        let answer = boom();
+        (answer.status == 503).then_some(answer)
+    });
+    assert_eq!(refused.json()["code"], "module-unavailable", "{}", refused.text());
+    assert!(refused.header("retry-after").is_some());
+    eventually("operators see it", PATIENCE, || {
+        boom();
+        cluster.status().failing == ["note"]
+    });
+    assert_eq!(cluster.client().get("notes/a").status, 200, "reads need no code");
+    eventually("it is called again", PATIENCE, || by(&cluster) == "one");
+    eventually("the log has both", PATIENCE, || {
+        let log = cluster.log();
+        log.contains("AEGIS-M200") && log.contains("AEGIS-M201")
+    });
 }

@@ -176,3 +176,21 @@ fn a_secret_is_read_anew_with_every_reload_and_one_that_is_missing_changes_nothi
         });
     }
 }
+
+#[test]
+fn a_secret_in_what_code_wrote_before_it_failed_is_in_no_answer_and_in_no_log() {
+    let app = App::default().component("caller", aegis_guests::caller().build()).settings(
+        "[secrets]\nstripe = { env = \"STRIPE_KEY\" }\n\
+         [modules.caller]\ngrants = { \"secrets.reveal\" = [\"stripe\"] }\n",
+    );
+    let cluster = Start::app(app).workers(1).environment("STRIPE_KEY", "sk_hush_hush").start();
+    assert_eq!(cluster.client().post("callers", &json!({"id": "a"})).status, 201);
+    for name in ["panic", "tell"] {
+        let failed = cluster.client().post(&format!("callers/a/{name}"), &json!({}));
+        assert!(matches!(failed.status, 422 | 500), "{}", failed.text());
+        assert!(!failed.text().contains("hush"), "{}", failed.text());
+    }
+    eventually("the log has both", PATIENCE, || cluster.log().matches("[secret]").count() >= 2);
+    let log = cluster.log();
+    assert!(log.contains("it wrote: [secret]") && !log.contains("hush"), "{log}");
+}

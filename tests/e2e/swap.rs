@@ -157,7 +157,7 @@ fn a_version_that_fails_its_clients_is_taken_back_without_a_new_process() {
     let before = pids(&cluster);
     let request = post(&cluster);
     let mut plan = Plan::get(cluster.address, 8, "").requests(move |_| request.clone());
-    plan.wanted = |status| matches!(status, 201 | 500);
+    plan.wanted = |status| matches!(status, 201 | 500 | 503);
     let running = plan.spawn();
     let trapping =
         Guest::model(specification(&json!({}))).hook("on-create", trap()).command("burn", burn("args"));
@@ -240,7 +240,7 @@ fn what_a_version_remembers_goes_to_the_next_one_over_twenty_swaps() {
 }
 
 #[test]
-fn a_version_that_does_not_take_the_state_of_the_one_before_comes_in_new_workers_without_it() {
+fn a_version_that_does_not_take_the_state_of_the_one_before_is_rejected_unless_state_may_be_lost() {
     let heir = |version: &str| aegis_guests::heir(version).build();
     let cluster = Cluster::start(App::default().settings(SWAP).component("counter", heir("0.9.0")), 1);
     assert_eq!(cluster.client().post("counters", &json!({"id": "a"})).status, 201);
@@ -248,9 +248,20 @@ fn a_version_that_does_not_take_the_state_of_the_one_before_comes_in_new_workers
     assert_eq!((next(), next()), (json!(1), json!(2)));
     let before = pids(&cluster);
     app::write_component(cluster.folder(), "counter", &heir("1.0.0"));
-    let told = words(&cluster.aegis(&["reload"]));
-    assert!(told.contains("the code of COUNTER does not hand its state over"), "{told}");
+    let rejected = cluster.aegis(&["reload"]);
+    let told = words(&rejected);
+    assert_eq!(rejected.status.code(), Some(3), "{told}");
+    let reason = "the code of COUNTER does not hand its state over: the module refused: it is too old";
+    assert!(told.contains(reason) && told.contains("`aegis reload --mode rolling`"), "{told}");
+    assert_eq!((next(), pids(&cluster)), (json!(3), before.clone()), "the old version goes on and remembers");
+    let path = cluster.folder().join("counter.wasm");
+    std::fs::write(&path, heir("1.0.0")).unwrap();
+    let deployed = cluster.aegis(&["deploy", "counter", "--file", path.to_str().unwrap()]);
+    let told = words(&deployed);
+    assert!(deployed.status.code() == Some(3) && told.contains(reason), "{told}");
+    assert_eq!((next(), pids(&cluster)), (json!(4), before.clone()));
+    let told = cluster.aegis_ok(&["reload", "--mode", "rolling"]);
     let after = cluster.await_workers(1);
-    assert_ne!(before, [after[0].pid]);
+    assert_ne!(before, [after[0].pid], "{told}");
     assert_eq!(next(), 1);
 }

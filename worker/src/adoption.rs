@@ -6,7 +6,8 @@
 //!                                      old host ─▶ its last request ends ─▶ instances and code go
 //! ```
 //!
-//! Modules about which nothing has changed keep their code and their instances.
+//! Modules about which nothing has changed keep their code and their instances. When code does not hand over what it
+//! remembers, nothing of the next generation stays, and the one before goes on as if it had not been asked.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -65,7 +66,10 @@ pub(crate) async fn run(present: Arc<Present>, mut orders: mpsc::Receiver<Order>
     while let Some(Order { generation, bundle }) = orders.recv().await {
         let answer = match adopt(&present, generation, bundle).await {
             Ok(adopted) => adopted,
-            Err(error) => ToSupervisor::NotAdopted { generation, reason: error.to_string() },
+            Err(error) => {
+                let loses_state = matches!(error, AdoptionError::Handover(_));
+                ToSupervisor::NotAdopted { generation, reason: error.to_string(), loses_state }
+            }
         };
         if let Err(error) = present.premises().supervisor.tell(&answer) {
             tracing::error!(target: "aegis::worker", %error, "the supervisor is not told what is served");

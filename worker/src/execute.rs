@@ -33,16 +33,18 @@ use std::{
 };
 
 use aegis_config::{Config, Limits};
-use aegis_domain::{Problem, ProblemCode, catalog::Model, code::CommandPlace, query::Bounds, table::Lookup};
+use aegis_domain::{
+    Problem, ProblemCode, breaker::Stand, catalog::Model, code::CommandPlace, query::Bounds, table::Lookup,
+};
 use aegis_ipc::board::{Cell, Counter, ModelCounter};
-use aegis_wasm::{Call, CallError, Entry, Module, RouteRequest, RouteResponse, ServiceBody, Visit};
+use aegis_wasm::{Call, CallError, Entry, RouteRequest, RouteResponse, ServiceBody, Visit};
 use bytes::Bytes;
 
 pub(crate) use self::load::loads;
 use self::{change::Change, command::Order, keyed::KeyedTurns, load::Loaded};
 use crate::{
     data::{Data, ModelTable},
-    modules::{Modules, Subscriber},
+    modules::{Modules, NotTold, Subscriber},
     operation::{IdempotencyKey, Operation, Reply, Request},
     request::Upload,
     response::is_refusal,
@@ -155,7 +157,12 @@ impl Engine {
     /// What the code of a model says of itself: nothing when it is well, or has nothing to say.
     pub(crate) async fn ailment(&self, model: &Model, deadline: Instant) -> Option<String> {
         let modules = self.modules()?;
-        modules.ailment(modules.of(model)?, deadline).await
+        modules.ailment((model, modules.of(model)?), deadline).await
+    }
+
+    /// Whether the code of a model is called.
+    pub(crate) fn stand(&self, model: &Model) -> Option<Stand> {
+        self.modules().and_then(|modules| modules.stand(model))
     }
 
     /// Lets all code release what it holds, once no request is left.
@@ -176,10 +183,15 @@ impl Engine {
     }
 
     /// Tells code of an event.
-    pub(crate) async fn tell(&self, module: &Arc<Module>, call: Call, entry: Entry) -> Result<(), CallError> {
+    pub(crate) async fn tell(
+        &self,
+        subscriber: &Subscriber,
+        call: Call,
+        entry: Entry,
+    ) -> Result<(), NotTold> {
         match self.modules() {
-            Some(modules) => modules.tell(module, call, entry).await,
-            None => Err(CallError::Busy { module: module.name().to_owned() }),
+            Some(modules) => modules.tell(subscriber, call, entry).await,
+            None => Err(NotTold::Failed(CallError::Busy { module: subscriber.module.name().to_owned() })),
         }
     }
 

@@ -8,6 +8,7 @@
 //! ```
 
 mod fault;
+mod guard;
 mod life;
 mod measurements;
 mod route;
@@ -22,6 +23,7 @@ use std::{
 
 use aegis_domain::{
     Problem, ProblemCode,
+    breaker::Stand,
     catalog::Model,
     code::{CodeSpec, CommandPlace},
     service::ServiceSpec,
@@ -37,6 +39,7 @@ use aegis_wasm::{
 };
 
 pub(crate) use self::{
+    guard::{Guard, Shut},
     life::HandoverError,
     measurements::SEPARATOR,
     services::{text, to_entity},
@@ -67,7 +70,17 @@ pub(crate) enum LoadError {
 pub(crate) struct Subscriber {
     pub(crate) model: Arc<Model>,
     pub(crate) module: Arc<Module>,
+    pub(crate) guard: Arc<Guard>,
     pub(crate) patterns: Vec<EventPattern>,
+}
+
+/// Why code was not told of an event, or has not taken it.
+#[derive(Debug)]
+pub(crate) enum NotTold {
+    /// It is not called for now.
+    Shut(Shut),
+    /// It was called.
+    Failed(CallError),
 }
 
 /// The code of all models that have some, and of all services.
@@ -85,6 +98,7 @@ pub(crate) struct Modules {
 struct Loaded<S, M> {
     spec: S,
     module: Arc<M>,
+    guard: Arc<Guard>,
 }
 
 impl Modules {
@@ -120,36 +134,41 @@ impl Modules {
         );
         let services: Arc<dyn aegis_wasm::Services> = Arc::new(services.knowing(&host.config.secrets));
         let number = host.identity.generation;
+        let guarded = |name: &str, limits| {
+            Arc::new(Guard::new(name, limits, host.board, (host.engine.data().clone(), &host.config)))
+        };
         let mut by_model = HashMap::with_capacity(with_code.len());
         let mut subscribers = Vec::new();
         for (model, code) in with_code {
             let known = before.and_then(|before| before.by_model.get(model.name()));
-            let module = match known.filter(|known| known.spec == *code) {
-                Some(known) => known.module.follow(number, Arc::clone(&services)),
+            let (module, guard) = match known.filter(|known| known.spec == *code) {
+                Some(known) => (known.module.follow(number, Arc::clone(&services)), Arc::clone(&known.guard)),
                 None => {
                     let place = (&file, place_of(&code.module, &code.digest, places)?);
-                    runtime.load(model.name(), code, place, Arc::clone(&services))?.of_generation(number)
+                    let module = runtime.load(model.name(), code, place, Arc::clone(&services))?;
+                    (module.of_generation(number), guarded(&code.module, code.limits))
                 }
             };
             let module = Arc::new(module);
             if !code.subscriptions.is_empty() {
-                let (model, module) = (Arc::clone(model), Arc::clone(&module));
-                subscribers.push(Subscriber { model, module, patterns: code.subscriptions.clone() });
+                let (model, module, guard) = (Arc::clone(model), Arc::clone(&module), Arc::clone(&guard));
+                subscribers.push(Subscriber { model, module, guard, patterns: code.subscriptions.clone() });
             }
-            by_model.insert(model.name().to_owned(), Loaded { spec: code.clone(), module });
+            by_model.insert(model.name().to_owned(), Loaded { spec: code.clone(), module, guard });
         }
         let mut http_services = Vec::with_capacity(host.services.len());
         for spec in &host.services {
             let known =
                 before.and_then(|before| before.http_services.iter().find(|known| known.spec == *spec));
-            let service = match known {
-                Some(known) => known.module.follow(number, Arc::clone(&services)),
+            let (service, guard) = match known {
+                Some(known) => (known.module.follow(number, Arc::clone(&services)), Arc::clone(&known.guard)),
                 None => {
                     let place = (&file, place_of(&spec.name, &spec.digest, places)?);
-                    runtime.load_service(spec, place, Arc::clone(&services))?.of_generation(number)
+                    let service = runtime.load_service(spec, place, Arc::clone(&services))?;
+                    (service.of_generation(number), guarded(&spec.name, spec.limits))
                 }
             };
-            http_services.push(Loaded { spec: spec.clone(), module: Arc::new(service) });
+            http_services.push(Loaded { spec: spec.clone(), module: Arc::new(service), guard });
         }
         let (board, cell) = (host.board, host.cell);
         host.engine.adopt_modules(Self { runtime, by_model, subscribers, http_services, board, cell });
@@ -159,6 +178,24 @@ impl Modules {
     /// The code of a model.
     pub(crate) fn of(&self, model: &Model) -> Option<&Arc<Module>> {
         self.by_model.get(model.name()).map(|loaded| &loaded.module)
+    }
+
+    /// Stands before the code of a model.
+    fn guard(&self, model: &Model) -> Result<&Guard, Problem> {
+        let loaded = self.by_model.get(model.name());
+        loaded.map(|loaded| &*loaded.guard).ok_or_else(|| {
+            Problem::new(ProblemCode::Internal, format!("the code of {} is not loaded", model.name()))
+        })
+    }
+
+    /// Whether the code of a model is called.
+    pub(crate) fn stand(&self, model: &Model) -> Option<Stand> {
+        self.by_model.get(model.name()).map(|loaded| loaded.guard.stand())
+    }
+
+    /// Whether clients see documents without the code of their model while that is not called.
+    pub(crate) fn may_skip(&self, model: &Model) -> bool {
+        self.by_model.get(model.name()).is_some_and(|loaded| loaded.guard.may_skip())
     }
 
     /// Calls that run or wait on the CPU pool.
@@ -175,6 +212,9 @@ impl Modules {
         entry: Entry,
     ) -> Result<Option<String>, Problem> {
         let name = entry.name();
+        let guard = self.guard(&request.model)?;
+        let pass = guard.enter(&request.request_id, request.depth);
+        let pass = pass.map_err(|shut| shut.problem(module.name()))?;
         let call = Call {
             request_id: request.request_id.clone(),
             origin: if matches!(entry, Entry::Command { .. }) { Origin::Command } else { Origin::Api },
@@ -185,6 +225,7 @@ impl Modules {
         };
         let begun = Instant::now();
         let outcome = self.runtime.call(module, place, call, entry).await;
+        pass.end(guard.outcome(&outcome, place));
         self.count_call(module.name(), begun);
         outcome.map_err(|error| {
             let (model, request) = (request.model.name(), request.request_id.as_str());
@@ -201,15 +242,28 @@ impl Modules {
     }
 
     /// Tells code of an event.
-    pub(crate) async fn tell(&self, module: &Arc<Module>, call: Call, entry: Entry) -> Result<(), CallError> {
+    pub(crate) async fn tell(
+        &self,
+        subscriber: &Subscriber,
+        call: Call,
+        entry: Entry,
+    ) -> Result<(), NotTold> {
+        let Subscriber { module, guard, .. } = subscriber;
+        let pass = guard.enter(&call.request_id, call.depth).map_err(NotTold::Shut)?;
         let (begun, id, name) = (Instant::now(), call.request_id.clone(), entry.name());
+        let attempt = call.attempt;
         let outcome = self.runtime.call(module, CommandPlace::Io, call, entry).await;
+        match (attempt, guard.outcome(&outcome, CommandPlace::Io)) {
+            (1, first) => pass.end(first),
+            (_, repeated) => pass.end_repeated(repeated),
+        }
         self.count_call(module.name(), begun);
-        outcome.map(|_| ()).inspect_err(|error| {
+        outcome.map(|_| ()).map_err(|error| {
             let (module, request) = (module.name(), id.as_str());
-            self.note(module, error, || {
+            self.note(module, &error, || {
                 tracing::error!(target: "aegis::module", module, entry = name, request, "{error}; its instance is gone");
             });
+            NotTold::Failed(error)
         })
     }
 
@@ -220,11 +274,13 @@ impl Modules {
         visit: Visit,
         request: http::Request<Upload>,
     ) -> Result<http::Response<ServiceBody>, Problem> {
-        let Some(Loaded { module: service, .. }) = self.http_services.get(position) else {
+        let Some(Loaded { module: service, guard, .. }) = self.http_services.get(position) else {
             return Err(Problem::new(ProblemCode::Unavailable, "the service is not loaded"));
         };
         let (begun, id) = (Instant::now(), visit.request_id.clone());
+        let pass = guard.enter(&id, 0).map_err(|shut| shut.problem(service.name()))?;
         let outcome = self.runtime.serve(service, visit, request).await;
+        pass.end(guard::outcome_of_service(&outcome));
         self.count_call(service.name(), begun);
         outcome.map_err(|error| {
             let (service, request) = (service.name(), id.as_str());
@@ -237,7 +293,11 @@ impl Modules {
 
     /// An answer ended too early because of this.
     pub(crate) fn note_broken_off(&self, error: &CallError) {
-        self.note(error.module().unwrap_or_default(), error, || {
+        let module = error.module().unwrap_or_default();
+        if let Some(service) = self.http_services.iter().find(|service| service.module.name() == module) {
+            service.guard.note_broken_off(error);
+        }
+        self.note(module, error, || {
             tracing::error!(target: "aegis::module", "{error}; its answer was broken off, its instance is gone");
         });
     }

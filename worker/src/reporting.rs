@@ -206,7 +206,8 @@ impl Ears<'_> {
             },
             None => "its bundle did not come with it",
         };
-        let answer = ToSupervisor::NotAdopted { generation, reason: refused.to_owned() };
+        let reason = refused.to_owned();
+        let answer = ToSupervisor::NotAdopted { generation, reason, loses_state: false };
         if let Err(error) = self.present.premises().supervisor.tell(&answer) {
             tracing::error!(target: "aegis::worker", %error, "the supervisor is not told what is served");
         }

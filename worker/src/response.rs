@@ -79,6 +79,7 @@ pub(crate) fn status_of(code: ProblemCode) -> StatusCode {
         | ProblemCode::Overloaded
         | ProblemCode::StoreUnavailable
         | ProblemCode::Unavailable
+        | ProblemCode::ModuleUnavailable
         | ProblemCode::WriteOutcomeUnknown => StatusCode::SERVICE_UNAVAILABLE,
         ProblemCode::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
     }
@@ -202,7 +203,8 @@ impl Envelope<'_> {
         let mut response = self.whole(status_of(problem.code), PROBLEM_JSON, body, sequence);
         let headers = response.headers_mut();
         if problem.code.retry() == Retry::After {
-            headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+            let seconds = problem.retry_after_s.map_or(RETRY_AFTER_SECONDS, HeaderValue::from);
+            headers.insert(header::RETRY_AFTER, seconds);
         }
         if problem.code == ProblemCode::BadSignature {
             // RFC 9110 section 15.5.2: whoever is refused learns what it takes.

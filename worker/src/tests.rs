@@ -5,6 +5,7 @@ mod asking;
 mod defects;
 mod deliveries;
 mod deploy;
+mod failing;
 mod house;
 mod leaving;
 mod modules;

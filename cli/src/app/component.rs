@@ -4,10 +4,10 @@
 
 use std::path::Path;
 
-use aegis_config::{ModelGrant, ModuleGrants, ModuleLimits, ModuleTerms, read_module_limit};
+use aegis_config::{ModelGrant, ModuleGrants, ModuleLimits, ModuleTerms, OnModuleFailure, read_module_limit};
 use aegis_domain::{
     catalog,
-    code::{Access, CodeLimits, Grants},
+    code::{Access, CodeLimits, Grants, OnFailure},
     manifest::{self, ComponentClaim, Kind, MANIFEST_BYTES_MAX, Manifest},
     outgoing::HostGrant,
     service::{self, ServiceSpec},
@@ -358,6 +358,11 @@ fn overlaid(limits: CodeLimits, said: &ModuleLimits) -> CodeLimits {
         payload_bytes_max: said.payload.unwrap_or(limits.payload_bytes_max),
         instances_max: said.instances.unwrap_or(limits.instances_max),
         calls_per_instance_max: said.invocations.unwrap_or(limits.calls_per_instance_max),
+        on_failure: match said.on_module_failure {
+            Some(OnModuleFailure::Deny) => OnFailure::Deny,
+            Some(OnModuleFailure::Skip) => OnFailure::Skip,
+            None => limits.on_failure,
+        },
     }
 }
 

@@ -28,6 +28,7 @@ fn status() -> Status {
         digest: "0123456789abcdef".repeat(4),
         notice: None,
         deployed: Vec::new(),
+        failing: Vec::new(),
         workers_wanted: 2,
         workers: vec![worker(0, "serving"), worker(10, "draining")],
         store: StoreStatus { pid: 4250, state: "ready".to_owned(), durable: 120_345, epoch: 1, restarts: 0 },
@@ -116,7 +117,7 @@ fn every_verdict_is_a_sentence() {
 }
 
 #[test]
-fn a_host_that_does_not_serve_its_app_folder_says_so_at_the_top() {
+fn a_host_that_does_not_serve_its_app_folder_or_calls_no_code_says_so_at_the_top() {
     let deployed = aegis_ipc::deploy::Deployed {
         source: "https://modules.example.com/order/".to_owned(),
         form: aegis_ipc::deploy::Form::Component,
@@ -127,6 +128,7 @@ fn a_host_that_does_not_serve_its_app_folder_says_so_at_the_top() {
     let status = Status {
         notice: Some("rolled back on request; it stays until `aegis reload`".to_owned()),
         deployed: vec![DeployedModule { module: "order".to_owned(), deployed }],
+        failing: vec!["order".to_owned()],
         workers: Vec::new(),
         ..status()
     };
@@ -137,6 +139,7 @@ fn a_host_that_does_not_serve_its_app_folder_says_so_at_the_top() {
     store ready, pid 4250, 0 restarts, 120345 changes durable
     not the app folder: rolled back on request; it stays until `aegis reload`
     module order deployed from https://modules.example.com/order/ (fedcba987654) since 2023-11-14T22:13:20Z
+    module order keeps failing, a worker does not call it
 
     SLOT  GEN  PID  STATE  UP  CONNS  ACTIVE  REQUESTS  MEMORY  LAG
     ");

@@ -102,6 +102,27 @@ pub struct CodeLimits {
     pub instances_max: u32,
     /// Calls after which an instance is replaced by a fresh one.
     pub calls_per_instance_max: u64,
+    /// What becomes of calls while the component keeps failing.
+    #[serde(default, skip_serializing_if = "OnFailure::is_deny")]
+    pub on_failure: OnFailure,
+}
+
+/// What becomes of a call of code that keeps failing, and is not called for a while.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// It is refused.
+    #[default]
+    Deny,
+    /// Clients that read see documents as they are stored, without `on-load`. Anything else is refused: what code would
+    /// have made, checked or forbidden is not stored without it.
+    Skip,
+}
+
+impl OnFailure {
+    fn is_deny(&self) -> bool {
+        *self == Self::Deny
+    }
 }
 
 impl Default for CodeLimits {
@@ -113,6 +134,7 @@ impl Default for CodeLimits {
             payload_bytes_max: 4 * 1024 * 1024,
             instances_max: 16,
             calls_per_instance_max: 100_000,
+            on_failure: OnFailure::Deny,
         }
     }
 }

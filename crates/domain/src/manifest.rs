@@ -165,7 +165,11 @@ impl Reading {
             self.read_limits("limits", limits, &known, &UNUSED_LIMITS);
         }
         if let Some(instances) = self.object(object.shift_remove("instances"), "instances") {
-            let known = [("max", "instances"), ("max-invocations", "invocations")];
+            let known = [
+                ("max", "instances"),
+                ("max-invocations", "invocations"),
+                ("on-module-failure", "on-module-failure"),
+            ];
             self.read_limits("instances", instances, &known, &UNUSED_INSTANCES);
         }
         if let Some(config) = self.object(object.shift_remove("config"), "config") {
@@ -374,7 +378,7 @@ mod tests {
             "debug": {{ "path": "order.debug.wasm" }}, "layers": [],
             "needs": {{ "http": ["api.example.com"], "models": {{ "customer": ["read"] }}, "inference": [], "gpu": true }},
             "limits": {{ "memory": "64MiB", "deadline": "250ms", "cpu-deadline": "5s", "payload": "1MiB", "log": "64KiB/s" }},
-            "instances": {{ "policy": "pooled", "max": 8, "max-invocations": 10000 }},
+            "instances": {{ "policy": "pooled", "max": 8, "max-invocations": 10000, "on-module-failure": "skip" }},
             "config": {{ "defaults": {{ "currency": "EUR" }}, "schema": {{}} }},
             "requires": [], "build": {{ "toolchain": "cargo" }} }}"#,
             "A1".repeat(32)
@@ -434,6 +438,11 @@ mod tests {
                     key: "instances.max-invocations",
                     limit: "invocations",
                     text: "10000",
+                },
+                Limit {
+                    key: "instances.on-module-failure",
+                    limit: "on-module-failure",
+                    text: "skip",
                 },
             ],
             defaults: {

@@ -74,6 +74,8 @@ pub enum ProblemCode {
     Denied,
     /// Something that the model's code needs is not there.
     Unavailable,
+    /// The model's code keeps failing, and is not called for a while.
+    ModuleUnavailable,
     /// The model's code says that it has failed.
     GuestFailed,
     /// The model's code has a defect.
@@ -154,6 +156,9 @@ impl ProblemCode {
             Self::Conflict => ("conflict", "The model says that this contradicts what there is", Never),
             Self::Denied => ("denied", "The model says that this may not be done", Never),
             Self::Unavailable => ("unavailable", "The model needs something that is not there", After),
+            Self::ModuleUnavailable => {
+                ("module-unavailable", "The model's code keeps failing and is not called", After)
+            }
             Self::GuestFailed => ("guest-failed", "The model's code has failed", SameRequest),
             Self::GuestTrap => ("guest-trap", "Defect of the model's code", SameRequest),
             Self::AdminOnly => ("admin-only", "Only for operators", Never),
@@ -199,12 +204,21 @@ pub struct Problem {
     pub detail: String,
     /// All single errors, when there are several things to say.
     pub errors: Vec<FieldError>,
+    /// Seconds after which it is worth trying again, when they are known.
+    pub retry_after_s: Option<u32>,
 }
 
 impl Problem {
     /// A problem with a detail sentence.
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new() }
+        Self { code, detail: detail.into(), errors: Vec::new(), retry_after_s: None }
+    }
+
+    /// The same, worth trying again after so many seconds.
+    #[must_use]
+    pub fn worth_trying_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
     }
 
     /// The same with all single errors.

@@ -7,10 +7,21 @@ const FRAMES_MAX: usize = 8;
 /// What a backtrace says of itself among the causes.
 const BACKTRACE: &str = "error while executing at wasm backtrace";
 
+/// What the engine says of more than may cross at once; the error has no type that is known outside.
+const TOO_MUCH: &str = "fuel allocated for hostcalls";
+/// What is told instead.
+const TOLD_TOO_MUCH: &str = "it hands over more bytes at once than it may";
+
 /// The causes, from the outermost, and then where it happened, from the innermost.
 pub(crate) fn told(error: &Error) -> String {
-    let causes: Vec<String> =
-        error.chain().map(ToString::to_string).filter(|cause| !cause.starts_with(BACKTRACE)).collect();
+    let causes: Vec<String> = error
+        .chain()
+        .map(|cause| match cause.to_string() {
+            cause if cause.contains(TOO_MUCH) => TOLD_TOO_MUCH.to_owned(),
+            cause => cause,
+        })
+        .filter(|cause| !cause.starts_with(BACKTRACE))
+        .collect();
     let mut told = causes.join(": ");
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return told };
     for (number, frame) in backtrace.frames().iter().take(FRAMES_MAX).enumerate() {

@@ -128,6 +128,8 @@ impl State {
     pub(crate) fn into_store(self, engine: &Engine) -> Store<Self> {
         let mut store = Store::new(engine, self);
         store.limiter(|state| &mut state.limiter);
+        // Resources of the guest's own are in no table of ours.
+        store.set_max_component_handles(RESOURCES_MAX);
         refill(&mut store);
         store.epoch_deadline_callback(|store| {
             if store.data().budget.is_over() {

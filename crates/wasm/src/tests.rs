@@ -1,6 +1,8 @@
 //! Components from their bytes to their answers, in one process: what the compile helper and a worker do.
 
+mod bombs;
 mod calls;
+mod deadlines;
 mod documents;
 mod events;
 mod javascript;

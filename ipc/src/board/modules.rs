@@ -74,9 +74,15 @@ pub enum ModuleCounter {
     EventChangesMissed,
     /// No total: number of the last change up to which its events are delivered; 0 when it subscribes to none.
     EventPosition,
+    /// Times that a worker has stopped calling its code, because it kept failing.
+    Openings,
+    /// Calls that were not made for that reason.
+    Denials,
+    /// No total: until when a worker does not call its code, milliseconds of the monotonic clock.
+    OpenUntil,
 }
 
-const _: () = assert!(ENTRY_COUNTERS + ModuleCounter::EventPosition as usize <= ENTRY_WORDS);
+const _: () = assert!(ENTRY_COUNTERS + (ModuleCounter::OpenUntil as usize) < ENTRY_WORDS);
 
 /// How the values of a series come together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,6 +144,12 @@ impl ModuleEntry {
     #[must_use]
     pub fn counter(&self, counter: ModuleCounter) -> &'static AtomicU64 {
         &self.words()[ENTRY_COUNTERS + counter as usize]
+    }
+
+    /// Whether a worker does not call its code at this time of the monotonic clock, because it keeps failing.
+    #[must_use]
+    pub fn is_open(&self, now_ms: u64) -> bool {
+        self.counter(ModuleCounter::OpenUntil).load(Ordering::Relaxed) > now_ms
     }
 
     /// The series with this key; `None` when the key is too long or the module has too many.

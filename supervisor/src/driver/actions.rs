@@ -104,7 +104,10 @@ impl Driver {
     fn tell_to_adopt(&mut self, child: ChildId, generation: u64) {
         match self.bundle_of(generation) {
             Ok(bundle) => self.insist(child, &ToChild::Adopt { generation }, &[bundle.as_fd()]),
-            Err(reason) => self.events.push_back(Event::NotAdopted { child, generation, reason }),
+            Err(reason) => {
+                let refused = Event::NotAdopted { child, generation, reason, loses_state: false };
+                self.events.push_back(refused);
+            }
         }
     }
 

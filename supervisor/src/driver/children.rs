@@ -256,8 +256,8 @@ impl Driver {
                 let (prepare_us, switch_us) = (prepare_microseconds, switch_microseconds);
                 Event::Adopted { child, generation, prepare_us, switch_us }
             }
-            ToSupervisor::NotAdopted { generation, reason } => {
-                Event::NotAdopted { child, generation, reason }
+            ToSupervisor::NotAdopted { generation, reason, loses_state } => {
+                Event::NotAdopted { child, generation, reason, loses_state }
             }
             ToSupervisor::Kept => {
                 if self.is_store(child) {

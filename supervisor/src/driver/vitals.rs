@@ -87,6 +87,9 @@ impl Driver {
             });
             status.deployed = deployed.collect();
         }
+        let now_ms = monotonic_ms();
+        let failing = self.board.modules().filter(|entry| entry.is_open(now_ms));
+        status.failing = failing.map(|entry| entry.name()).collect();
         let durable = self.board.durable();
         status.store.durable = durable;
         for worker in &mut status.workers {

@@ -8,6 +8,9 @@
 //!                   Unable: it is replaced like any worker of another generation
 //! ```
 //!
+//! Who says no because what its code remembers would be lost ends the rollout: what nobody asked for is not done to state.
+//! To go back, and to do what was asked for by name, it is lost all the same.
+//!
 //! One worker at a time is asked. The first is the canary; if that one cannot, the whole rollout goes by replacing. What a
 //! worker says about itself is believed whenever it comes: an answer that is late only makes another turn necessary.
 
@@ -24,6 +27,9 @@ use super::{
     rollout::Stage,
     worker::Worker,
 };
+
+/// How it is done all the same.
+const WITHOUT_STATE: &str = "to go on without it: `aegis reload --mode rolling`";
 
 /// Whether a worker can take another generation over.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,11 +175,34 @@ impl Fleet {
         }
     }
 
-    pub(super) fn not_adopted(&mut self, child: ChildId, generation: u64, reason: &str) {
+    pub(super) fn not_adopted(&mut self, child: ChildId, generation: u64, reason: &str, loses_state: bool) {
         let is_answer = |worker: &&mut Worker| matches!(worker.adoption, Adoption::Asked { generation: asked, .. } if asked == generation);
         if let Some(worker) = self.workers.get_mut(&child).filter(is_answer) {
             worker.adoption = Adoption::Unable;
-            self.cannot_adopt(child, generation, reason);
+            if loses_state && self.spares_state() {
+                self.end_for_state(reason);
+            } else {
+                self.cannot_adopt(child, generation, reason);
+            }
+        }
+    }
+
+    /// Whether the rollout is given up rather than that state is lost.
+    fn spares_state(&self) -> bool {
+        self.swaps()
+            && self.rollout.as_ref().is_some_and(|rollout| {
+                matches!(rollout.kind, Kind::Reload | Kind::Deploy)
+                    && matches!(rollout.stage, Stage::Canary(_) | Stage::Wave { .. })
+            })
+    }
+
+    fn end_for_state(&mut self, reason: &str) {
+        self.turn += 1;
+        let reason = format!("{reason}; {WITHOUT_STATE}");
+        match self.canary_child() {
+            // Nobody has taken anything over yet.
+            Some(_) => self.reject(vec![reason]),
+            None => self.roll_back(reason),
         }
     }
 

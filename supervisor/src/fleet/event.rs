@@ -117,6 +117,8 @@ pub enum Event {
         generation: u64,
         /// Why.
         reason: String,
+        /// A new process would come without what this one remembers.
+        loses_state: bool,
     },
 
     /// Compile helper: it compiles a component now.

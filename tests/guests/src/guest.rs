@@ -27,6 +27,8 @@ const STORE_PAIR: &str = "(func $store_pair (param $place i32) (param $at i32) (
 ";
 /// What the name of the function begins with that gives a handle back.
 const RESOURCE_DROP: &str = "[resource-drop]";
+/// What the name of the function begins with that makes a handle of a resource of the guest's own.
+const RESOURCE_NEW: &str = "[resource-new]";
 /// Variables that bodies may use.
 const FREE_LOCALS: &str = "(local $i i32) (local $j i32) (local $k i32) (local $n i64)";
 
@@ -44,6 +46,7 @@ pub struct Guest {
     items: String,
     imports: Vec<(String, String)>,
     changes: Changes,
+    is_checked: bool,
 }
 
 impl Guest {
@@ -64,6 +67,7 @@ impl Guest {
             items: String::new(),
             imports: Vec::new(),
             changes: Changes::default(),
+            is_checked: true,
         }
     }
 
@@ -185,20 +189,28 @@ impl Guest {
         self
     }
 
+    /// Is built although its code is not valid.
+    #[must_use]
+    pub fn unchecked(mut self) -> Self {
+        self.is_checked = false;
+        self
+    }
+
     /// The bytes of the component.
     #[must_use]
     pub fn build(&self) -> Vec<u8> {
         let mut contract = Contract::new(&self.changes);
         let bodies = self.bodies(&contract);
         let imports = self.all_imports(&bodies);
-        let mut interfaces: Vec<String> = imports.iter().map(|(interface, _)| interface.clone()).collect();
+        let foreign = imports.iter().filter(|(_, name)| !name.starts_with(RESOURCE_NEW));
+        let mut interfaces: Vec<String> = foreign.map(|(interface, _)| interface.clone()).collect();
         interfaces.dedup();
         let wat = self.core_module(&contract, &bodies, &imports);
         let world = contract.world(&interfaces, &self.interfaces);
         let mut module = wat::parse_str(&wat).unwrap_or_else(|error| panic!("{error}"));
         wit_component::embed_component_metadata(&mut module, &contract.resolve, world, StringEncoding::UTF8)
             .unwrap_or_else(|error| panic!("embedding the world: {error:#}"));
-        let encoder = ComponentEncoder::default().validate(true).module(&module);
+        let encoder = ComponentEncoder::default().validate(self.is_checked).module(&module);
         let encoded = encoder.and_then(|mut encoder| encoder.encode());
         encoded.unwrap_or_else(|error| panic!("making a component: {error:#}"))
     }
@@ -306,6 +318,10 @@ impl Guest {
                 wat.push_str(&import_drop(contract, interface, name));
                 continue;
             }
+            if name.starts_with(RESOURCE_NEW) {
+                wat.push_str(&import_new(contract, interface, name));
+                continue;
+            }
             let function = contract.function(interface, name);
             let short = identifier(interface, name);
             globals.set_places(contract, &short, &function);
@@ -354,6 +370,12 @@ fn import_drop(contract: &Contract, interface: &str, name: &str) -> String {
     format!("(import \"{full}\" \"{name}\" (func ${short} (param i32)))\n")
 }
 
+/// Makes a handle of a resource that the guest exports.
+fn import_new(contract: &Contract, interface: &str, name: &str) -> String {
+    let (full, short) = (contract.full_name(interface), identifier(interface, name));
+    format!("(import \"[export]{full}\" \"{name}\" (func ${short} (param i32) (result i32)))\n")
+}
+
 /// Constants of the core module.
 #[derive(Default)]
 struct Globals(BTreeMap<String, usize>);
@@ -384,7 +406,9 @@ impl Globals {
 fn identifier(interface: &str, function: &str) -> String {
     let short = interface.rsplit('/').next().unwrap_or(interface);
     let short = short.split('@').next().unwrap_or(short);
-    let function = function.trim_start_matches("[method]").trim_start_matches(RESOURCE_DROP);
+    let function = ["[method]", "[constructor]", RESOURCE_DROP, RESOURCE_NEW]
+        .iter()
+        .fold(function, |name, kind| name.trim_start_matches(kind));
     format!("{short}_{function}").replace(['-', '.'], "_")
 }
 

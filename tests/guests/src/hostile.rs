@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     body::{Body, answer, grow_politely, grow_rudely, log, recurse, refuse, spin, trap},
+    bombs::{a_gigabyte_declared, many_locals},
     guest::Guest,
 };
 
@@ -68,6 +69,9 @@ pub fn refused() -> Vec<Hostile> {
     let bytes = text(&format!("(component (core module {tables}))"));
     all.push(Hostile { name: "10000 tables", bytes });
     all.push(Hostile { name: "nested 100 deep", bytes: nested_components(100) });
+    all.push(Hostile { name: "a gigabyte of data, declared", bytes: a_gigabyte_declared() });
+    let bytes = many_locals(1_000_000).unchecked().build();
+    all.push(Hostile { name: "a million local variables", bytes });
     all
 }
 

@@ -9,6 +9,7 @@
 
 mod asking;
 mod body;
+mod bombs;
 mod contract;
 mod documents;
 mod fixtures;
@@ -26,6 +27,7 @@ pub use body::{
     Body, agree, answer, burn, create, echo, fibonacci, find, grow, grow_politely, grow_rudely, log, merge,
     recurse, refuse, setting, spin, splice, trap,
 };
+pub use bombs::{a_gigabyte_declared, hoarder, labyrinth, many_locals, maze};
 pub use documents::{
     MERGE, ask_many, give_back, merge_into, put, put_for_ever, refuse_where_true, when_document_holds,
 };

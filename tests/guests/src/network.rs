@@ -21,12 +21,19 @@ const REST: &str = "(i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
 /// - `pay` does the same with the secret `stripe` in `Authorization: Bearer …`.
 /// - `both` asks twice at once and answers the body of the second answer.
 /// - `tell` refuses (`invalid`) with the text of the secret `stripe`, after a line in the log that has it too.
+/// - `panic` writes the text of the secret `stripe` to its standard error and traps.
 /// - `hoard` opens the secret `stripe` again and again.
 #[must_use]
 pub fn caller() -> Guest {
     let tell = TELL.replace("REVEAL_FAULT", &pass_fault_on("secrets_secret_reveal"));
     let tell = Body::from(tell).calling("secrets", "[method]secret.reveal").calling("log", "write");
     let tell = open("stripe").then(tell);
+    let panic = PANIC.replace("REVEAL_FAULT", &pass_fault_on("secrets_secret_reveal"));
+    let panic = Body::from(panic)
+        .calling("secrets", "[method]secret.reveal")
+        .calling(STDERR_NAME, "get-stderr")
+        .calling(STREAMS_NAME, "[method]output-stream.blocking-write-and-flush");
+    let panic = open("stripe").then(panic);
     let hoard = format!("(loop $again {} (br $again)) unreachable", open("stripe").wat);
     let hoard = Body { wat: hoard, ..open("stripe") };
     Guest::model(json!({ "name": "caller", "endpoint": "callers", "version": "1.0.0" }))
@@ -34,6 +41,9 @@ pub fn caller() -> Guest {
         .command("pay", open("stripe").then(pay()))
         .command("both", both())
         .command("tell", tell)
+        .package(STREAMS)
+        .package(STDERR)
+        .command("panic", panic)
         .command("hoard", hoard)
 }
 
@@ -62,6 +72,35 @@ const TELL: &str = "
     (call $refuse (global.get $fault_invalid)
       (i32.load (i32.add (local.get $k) (global.get $secrets_secret_reveal_ok)))
       (i32.load (i32.add (local.get $k) (global.get $secrets_secret_reveal_ok_length))))";
+
+/// Standard error as WASI has it, as far as it is needed here.
+const STREAMS: &str = "package wasi:io@0.2.0;
+    interface error { resource error; }
+    interface streams {
+        use error.{error};
+        variant stream-error { last-operation-failed(error), closed }
+        resource output-stream {
+            blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>;
+        }
+    }";
+const STREAMS_NAME: &str = "wasi:io/streams@0.2.0";
+const STDERR: &str = "package wasi:cli@0.2.0;
+    interface stderr {
+        use wasi:io/streams@0.2.0.{output-stream};
+        get-stderr: func() -> output-stream;
+    }";
+const STDERR_NAME: &str = "wasi:cli/stderr@0.2.0";
+
+const PANIC: &str = "
+    (local.set $k (call $allocate (global.get $secrets_secret_reveal_size)))
+    (call $secrets_secret_reveal (local.get $i) (local.get $k))
+    REVEAL_FAULT
+    (call $streams_output_stream_blocking_write_and_flush
+      (call $stderr_get_stderr)
+      (i32.load (i32.add (local.get $k) (global.get $secrets_secret_reveal_ok)))
+      (i32.load (i32.add (local.get $k) (global.get $secrets_secret_reveal_ok_length)))
+      (call $allocate (global.get $streams_output_stream_blocking_write_and_flush_size)))
+    unreachable";
 
 /// Answers the body at `$k`.
 fn answer_body(import: &str) -> String {

@@ -7,6 +7,7 @@ use std::{
 
 use aegis_domain::{
     Problem, ProblemCode,
+    breaker::Stand,
     catalog::{Command, Model},
     event::EventKind,
     format_timestamp,
@@ -142,6 +143,7 @@ fn describe_module(host: &Host, model: &Model) -> Value {
         row.insert("hooks".to_owned(), json!(code.hooks));
         row.insert("limits".to_owned(), json!(code.limits));
         row.insert("instances".to_owned(), json!(host.engine.instances(model)));
+        row.insert("breaker".to_owned(), json!(host.engine.stand(model).map(describe_stand)));
     }
     let offers = Offers::Model(model.name().to_owned());
     let deployed = host.members.iter().find(|member| member.offers == offers);
@@ -149,6 +151,14 @@ fn describe_module(host: &Host, model: &Model) -> Value {
         row.insert("deployed".to_owned(), describe_deployed(deployed));
     }
     row
+}
+
+fn describe_stand(stand: Stand) -> &'static str {
+    match stand {
+        Stand::Closed => "closed",
+        Stand::Open { .. } => "open",
+        Stand::HalfOpen => "half-open",
+    }
 }
 
 /// What a module is instead of what the app folder says.

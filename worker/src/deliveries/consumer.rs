@@ -25,7 +25,7 @@ use super::{
 use crate::{
     data::{Applied, Data},
     host::Host,
-    modules::Subscriber,
+    modules::{NotTold, Subscriber},
 };
 
 /// Changes asked for at once when the log is read.
@@ -203,8 +203,16 @@ impl Consumer {
                 idempotency_key: None,
                 depth: 0,
             };
-            let Subscriber { module, .. } = &self.subscriber;
-            let outcome = self.host.engine.tell(module, call, Entry::Event(happening.clone())).await;
+            let told = self.host.engine.tell(&self.subscriber, call, Entry::Event(happening.clone())).await;
+            let outcome = match told {
+                Ok(()) => Ok(()),
+                // It has not been asked, so this is no attempt: the event waits until the code is called again.
+                Err(NotTold::Shut(shut)) => {
+                    sleep(shut.retry_after.min(OWNER_WATCH)).await;
+                    continue;
+                }
+                Err(NotTold::Failed(error)) => Err(error),
+            };
             match verdict(attempt, &outcome) {
                 Verdict::Taken => {
                     self.count(ModuleCounter::EventsTaken, 1);

@@ -11,6 +11,7 @@ use std::{
 use aegis_domain::{
     Problem, ProblemCode,
     catalog::Model,
+    code::CommandPlace,
     document,
     query::{Page, Showing},
 };
@@ -19,7 +20,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{Engine, hooks, read::Version};
-use crate::operation::Request;
+use crate::{
+    modules::Modules,
+    operation::{Operation, Request},
+};
 
 /// Bytes of documents that are kept in both shapes, in one worker.
 const LOADED_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -116,7 +120,10 @@ impl Engine {
         let entry = Entry::Load { stored: hooks::entity(model, id, &version)? };
         let (modules, module) = self.module(model)?;
         let name = entry.name();
-        let answer = modules.call(module, aegis_domain::code::CommandPlace::Io, request, entry).await?;
+        let answer = match modules.call(module, CommandPlace::Io, request, entry).await {
+            Err(problem) if may_do_without(modules, request, &problem) => return Ok(stored),
+            answer => answer?,
+        };
         let after = hooks::parse(&answer.unwrap_or_default(), name, module.name())?;
         let loaded = document::reshape(model, &stored, after).map_err(|problem| {
             let detail = format!("{name} of module {} answered: {}", module.name(), problem.detail);
@@ -125,6 +132,15 @@ impl Engine {
         self.inner.loaded.keep(place, Shapes::new(&stored, &loaded));
         Ok(loaded)
     }
+}
+
+/// Whether a document is shown as it is stored, because its code is not called for now. What is stored, and what code
+/// decides by, is never made of one.
+fn may_do_without(modules: &Modules, request: &Request, problem: &Problem) -> bool {
+    problem.code == ProblemCode::ModuleUnavailable
+        && request.depth == 0
+        && matches!(request.operation, Operation::Read { .. } | Operation::List { .. })
+        && modules.may_skip(&request.model)
 }
 
 impl Loaded {

@@ -2,13 +2,24 @@
 
 use std::{sync::Arc, time::Instant};
 
+use aegis_domain::{breaker::Stand, catalog::Model};
 use aegis_wasm::{CallError, Module};
 
 use super::Modules;
 
 impl Modules {
     /// What the code of a model says of itself: nothing when it is well, or cannot be asked.
-    pub(crate) async fn ailment(&self, module: &Arc<Module>, deadline: Instant) -> Option<String> {
+    pub(crate) async fn ailment(
+        &self,
+        (model, module): (&Model, &Arc<Module>),
+        deadline: Instant,
+    ) -> Option<String> {
+        if let Some(Stand::Open { left_ms }) = self.stand(model) {
+            return Some(format!(
+                "it keeps failing and is not called, for {} s or less",
+                left_ms.div_ceil(1000)
+            ));
+        }
         match self.runtime.health(module, deadline).await {
             Ok(()) => None,
             Err(CallError::Refused(refusal)) => Some(refusal.message),
@@ -40,21 +51,21 @@ impl Modules {
         }
     }
 
-    /// Lets instances go on whose code stays, under what is said about them now, and hands what other code remembers to its
-    /// next version, where both are made for that.
+    /// Hands what code remembers to its next version, where both are made for that, and lets instances go on whose code
+    /// stays, under what is said about them now.
     ///
     /// # Errors
-    /// When code does not give or take what it remembers.
+    /// When code does not give or take what it remembers. Then no instance has gone over: the generation before has all that
+    /// it had, but for an instance that failed as it was asked.
     pub(crate) async fn take_over(&self, before: &Self, deadline: Instant) -> Result<(), HandoverError> {
-        for (model, loaded) in &self.by_model {
-            let Some(old) = before.by_model.get(model) else { continue };
-            if old.module.shares_instances_with(&loaded.module) {
-                continue;
-            }
-            if old.spec.digest == loaded.spec.digest {
-                self.runtime.succeed(&loaded.module, &old.module, deadline).await;
-                continue;
-            }
+        let both = self.by_model.iter().filter_map(|(model, loaded)| {
+            let old = before.by_model.get(model)?;
+            let goes_on = old.module.shares_instances_with(&loaded.module);
+            (!goes_on).then_some((model, old, loaded))
+        });
+        let (stays, others): (Vec<_>, Vec<_>) =
+            both.partition(|(_, old, loaded)| old.spec.digest == loaded.spec.digest);
+        for (model, old, loaded) in others {
             if !old.module.hands_over() || !loaded.module.hands_over() {
                 continue;
             }
@@ -62,6 +73,9 @@ impl Modules {
             if let Some(handover) = before.runtime.save(&old.module, deadline).await.map_err(failed)? {
                 self.runtime.restore(&loaded.module, &handover, deadline).await.map_err(failed)?;
             }
+        }
+        for (_, old, loaded) in stays {
+            self.runtime.succeed(&loaded.module, &old.module, deadline).await;
         }
         Ok(())
     }

@@ -16,8 +16,12 @@ impl Modules {
         call: Call,
         request: RouteRequest,
     ) -> Result<RouteResponse, Problem> {
+        let guard = self.guard(model)?;
+        let pass = guard.enter(&call.request_id, call.depth);
+        let pass = pass.map_err(|shut| shut.problem(module.name()))?;
         let (begun, id, route) = (Instant::now(), call.request_id.clone(), request.route.clone());
         let outcome = self.runtime.route(module, place, call, request).await;
+        pass.end(guard.outcome(&outcome, place));
         self.count_call(module.name(), begun);
         outcome.map_err(|error| {
             let (model, request) = (model.name(), id.as_str());

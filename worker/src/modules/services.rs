@@ -314,6 +314,7 @@ fn refusal(problem: &Problem) -> Refusal {
         | ProblemCode::StoreUnavailable
         | ProblemCode::WriteOutcomeUnknown
         | ProblemCode::Unavailable => RefusalCode::Unavailable,
+        ProblemCode::ModuleUnavailable => RefusalCode::CircuitOpen,
         ProblemCode::Internal | ProblemCode::GuestTrap | ProblemCode::GuestFailed => RefusalCode::Internal,
         _ => RefusalCode::Invalid,
     };

@@ -50,6 +50,7 @@ fn every_problem_has_its_status() {
     409 conflict retry "never"
     403 denied retry "never"
     503 unavailable retry "after"
+    503 module-unavailable retry "after"
     500 guest-failed retry "same-request"
     500 guest-trap retry "same-request"
     403 admin-only retry "never"

@@ -4,7 +4,7 @@ use aegis_domain::{
     catalog::Catalog,
     code::{CodeLimits, Grants},
 };
-use aegis_guests::{Guest, burn, splice};
+use aegis_guests::{Guest, burn, splice, trap};
 use aegis_ipc::{board::Gauge, control::ToSupervisor};
 use aegis_wasm::Terms;
 use serde_json::{Value, json};
@@ -166,7 +166,7 @@ async fn what_needs_another_process_is_said_and_nothing_changes() {
     let indexed = Guest::model(spec).build();
     let told = house.adopt_components(8, &[&indexed], &terms()).await;
     let reason = "model NOTE: its fields or their rules are others".to_owned();
-    assert_eq!(told, ToSupervisor::NotAdopted { generation: 8, reason });
+    assert_eq!(told, ToSupervisor::NotAdopted { generation: 8, reason, loses_state: false });
     let told = house.adopt_components(8, &[&note("two"), &aegis_guests::plain().build()], &terms()).await;
     assert!(
         matches!(&told, ToSupervisor::NotAdopted { reason, .. } if reason.contains("other models")),
@@ -191,4 +191,57 @@ async fn what_needs_another_process_is_said_and_nothing_changes() {
     );
     let made = house.ask("POST /aegis/api/models/notes\n\n{}").await;
     assert_eq!((worker(&made), &made.json()["by"]), ("3.7", &json!("one")));
+}
+
+/// A model whose instances remember how often they were called, and take other settings.
+fn tally() -> Vec<u8> {
+    let next = "(global.set $count (i64.add (global.get $count) (i64.const 1)))
+                (call $answer (call $digits (global.get $count)))";
+    Guest::model(json!({ "name": "tally", "endpoint": "tallies", "version": "1.0.0" }))
+        .item("(global $count (mut i64) (i64.const 0))")
+        .export("lifecycle")
+        .command("next", next)
+        .build()
+}
+
+#[tokio::test]
+async fn a_version_that_does_not_take_what_the_one_before_remembers_leaves_everything_as_it_was() {
+    let heir = |version: &str| aegis_guests::heir(version);
+    let house = House::of_components(&[&heir("0.9.0").build(), &tally()], &terms(), |_| ()).await;
+    for endpoint in ["counters", "tallies"] {
+        let created = house.ask(&format!("POST /aegis/api/models/{endpoint}\n\n{{\"id\":\"a\"}}")).await;
+        assert_eq!(created.status, 201, "{}", created.body);
+    }
+    let next = async || {
+        let counter = house.ask("POST /aegis/api/models/counters/a/next\n\n{}").await.json();
+        (counter, house.ask("POST /aegis/api/models/tallies/a/next\n\n{}").await.json())
+    };
+    assert_eq!(next().await, (json!(1), json!(1)));
+    let huge = "(drop (memory.grow (i32.const 513))) (call $answer (global.get $heap) (i32.const 0x2000000))";
+    let refuses = [
+        (
+            heir("1.0.0"),
+            "the code of COUNTER does not hand its state over: the module refused: it is too old",
+        ),
+        (heir("1.0.1").function("handover", "restore", trap()), "restore of module counter failed"),
+    ];
+    // What is said about the other one differs, so it would go over to the next generation.
+    let other = Terms { settings: json!({ "x": 1 }), ..terms() };
+    for (generation, (guest, expected)) in (8_u64..).zip(refuses) {
+        let told = house.adopt_components(generation, &[&guest.build(), &tally()], &other).await;
+        let ToSupervisor::NotAdopted { reason, loses_state: true, .. } = &told else { panic!("{told:?}") };
+        assert!(reason.contains(expected), "{reason}");
+        assert_eq!(next().await, (json!(generation - 6), json!(generation - 6)), "both remember");
+    }
+    let told = house.adopt_components(10, &[&heir("0.9.1").build(), &tally()], &other).await;
+    assert!(matches!(told, ToSupervisor::NotAdopted { loses_state: true, .. }), "{told:?}");
+
+    let saves_too_much = heir("1.0.0").function("handover", "save", huge).build();
+    let house = House::of_components(&[&saves_too_much], &terms(), |_| ()).await;
+    assert_eq!(house.ask("POST /aegis/api/models/counters\n\n{\"id\":\"a\"}").await.status, 201);
+    assert_eq!(house.ask("POST /aegis/api/models/counters/a/next\n\n{}").await.json(), 1);
+    let told = house.adopt_components(8, &[&heir("1.0.1").build()], &terms()).await;
+    let ToSupervisor::NotAdopted { reason, loses_state: true, .. } = &told else { panic!("{told:?}") };
+    assert!(reason.contains("it hands over more bytes at once than it may"), "{reason}");
+    assert_eq!(house.ask("GET /aegis/api/models/counters/a?command=generation").await.body, "7");
 }

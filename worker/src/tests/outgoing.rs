@@ -107,6 +107,15 @@ async fn a_secret_that_code_may_see_does_not_come_out_with_what_it_says() {
 }
 
 #[tokio::test]
+async fn a_secret_that_code_may_see_is_not_told_when_it_fails() {
+    let grants = Grants { reveal: names(&["stripe"]), ..Grants::default() };
+    let house = calling(grants, CodeLimits::default()).await;
+    let failed = command(&house, "panic", "").await;
+    assert_eq!((failed.status, &failed.json()["code"]), (500, &"guest-trap".into()), "{}", failed.body);
+    assert!(!failed.body.contains("hush"), "{}", failed.body);
+}
+
+#[tokio::test]
 async fn handles_of_secrets_are_few() {
     let grants = Grants { secrets: names(&["stripe"]), ..Grants::default() };
     let house = calling(grants, CodeLimits::default()).await;

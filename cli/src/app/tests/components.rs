@@ -87,7 +87,7 @@ fn the_manifest_sets_limits_and_settings_and_the_operator_goes_before() {
         json!({
             "name": "todo", "version": "1.1.0", "kind": "model", "abi": "aegis:module@1.0",
             "component": { "path": "todo.wasm", "sha256": digest_of(&bytes), "size": bytes.len() },
-            "limits": { "memory": "8MiB", "deadline": "250ms" }, "instances": { "max": 3 },
+            "limits": { "memory": "8MiB", "deadline": "250ms" }, "instances": { "max": 3, "on-module-failure": "skip" },
             "config": { "defaults": { "greeting": "hello", "deep": { "a": 1, "b": [2] } } },
             "needs": { "inference": ["m"], "models": {} },
         }),
@@ -107,6 +107,7 @@ fn the_manifest_sets_limits_and_settings_and_the_operator_goes_before() {
         payload_bytes_max: 65536,
         instances_max: 3,
         calls_per_instance_max: 100000,
+        on_failure: Skip,
     }
     ");
     insta::assert_snapshot!(app.warnings.join("\n"), @r#"
@@ -126,6 +127,15 @@ fn nothing_looks_at_bytes_that_are_not_those_of_the_manifest() {
     modules/a/a.wasm: AEGIS-M121 verifying the component: found the SHA-256 f89f1c33b42d79205828e85824231db6747cd89d50731df5dd22df9acb8ecebe, expected 0000000000000000000000000000000000000000000000000000000000000000 as its manifest says
     modules/b/b.wasm: AEGIS-M120 verifying the component: found 7 bytes, expected 8 as its manifest says
     ");
+}
+
+#[test]
+fn a_file_of_a_gigabyte_is_not_even_read() {
+    let folder = Folder::new();
+    folder.write("modules/a/a.wasm", "\0asm");
+    let file = std::fs::OpenOptions::new().write(true).open(folder.path().join("modules/a/a.wasm")).unwrap();
+    file.set_len(1 << 30).unwrap();
+    insta::assert_snapshot!(folder.mistakes(), @"modules/a/a.wasm: AEGIS-M110 reading the component: found 1073741824 bytes, expected at most 67108864");
 }
 
 #[test]

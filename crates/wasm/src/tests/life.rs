@@ -85,8 +85,15 @@ fn a_state_beyond_the_payload_limit_is_not_taken() {
     let worker = Worker::of(&aegis_guests::heir("1.0.0").function("handover", "save", huge));
     assert_eq!(worker.command("next", "{}"), answer("1"));
     let error = save(&worker, &worker.module).unwrap_err();
-    assert!(matches!(error, CallError::Trapped { entry: "save", .. }), "{error:?}");
+    let told = error.to_string();
+    assert!(told.contains("it hands over more bytes at once than it may"), "{told}");
+    assert!(told.starts_with("save of module counter failed"), "{told}");
     assert_eq!(worker.command("next", "{}"), answer("1"), "its instance is gone, the next one begins anew");
+    let gigabyte = "(call $answer (global.get $heap) (i32.const 0x40000000))";
+    let worker = Worker::of(&aegis_guests::heir("1.0.0").function("handover", "save", gigabyte));
+    assert_eq!(worker.command("next", "{}"), answer("1"));
+    let told = save(&worker, &worker.module).unwrap_err().to_string();
+    assert!(told.starts_with("save of module counter failed"), "no instance has a gigabyte: {told}");
 }
 
 #[test]

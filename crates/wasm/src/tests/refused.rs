@@ -9,6 +9,10 @@ use crate::{Code, Diagnostic, PrepareError};
 /// Time in which any component has to be refused: its description may spin for half a second.
 const REFUSAL_TIME: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// Time in which code that is made to be hard to compile is compiled, on a busy machine. It grows faster than with the square
+/// of the places; beyond, the helper that compiles runs into its limits.
+const LABYRINTH_TIME: std::time::Duration = std::time::Duration::from_secs(60);
+
 fn diagnostics(bytes: &[u8]) -> Vec<Diagnostic> {
     match prepare(bytes, CodeLimits::default()) {
         Err(PrepareError::Refused(diagnostics)) => diagnostics,
@@ -91,4 +95,17 @@ fn an_older_host_function_set_and_more_exports_are_fine() {
     assert_eq!(Worker::of(&older).module.name(), "plain");
     let newer_patch = aegis_guests::plain().contract_version("1.0.3").import("log", "write");
     assert_eq!(Worker::of(&newer_patch).module.name(), "plain");
+}
+
+#[test]
+fn a_labyrinth_is_compiled_or_refused_in_time() {
+    let begun = Instant::now();
+    let refused = diagnostics(&aegis_guests::labyrinth(200).build());
+    assert!(begun.elapsed() < LABYRINTH_TIME, "{:?}", begun.elapsed());
+    assert_eq!(refused, [], "each place leads to all around it");
+}
+
+#[test]
+fn as_many_local_variables_as_a_function_may_have_are_compiled() {
+    assert_eq!(diagnostics(&aegis_guests::many_locals(50_000).build()), []);
 }

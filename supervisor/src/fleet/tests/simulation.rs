@@ -125,6 +125,7 @@ impl Fate for Dice {
             (Luck::Bad, 1) => Adopts::Silently,
             (Luck::Bad, 2) => Adopts::Dying(self.exit()),
             (Luck::Bad, 3) => Adopts::After(self.below(15_000)),
+            (Luck::Bad, 4) => Adopts::LosesState,
             _ => Adopts::After(self.below(50)),
         }
     }

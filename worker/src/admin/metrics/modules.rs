@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use aegis_ipc::board::{Board, ModuleCounter, ModuleEntry, SERIES_BOUNDS, Series, SeriesKind};
+use aegis_ipc::board::{Board, ModuleCounter, ModuleEntry, SERIES_BOUNDS, Series, SeriesKind, monotonic_ms};
 
 use super::{head, label, load, sample};
 use crate::modules::SEPARATOR;
@@ -27,6 +27,16 @@ const COUNTERS: &[(&str, ModuleCounter, &str)] = &[
         "aegis_guest_module_measurements_refused_total",
         ModuleCounter::MeasurementsRefused,
         "Measurements of a module that were not taken: unfit, or beyond the series that it may have.",
+    ),
+    (
+        "aegis_guest_module_openings_total",
+        ModuleCounter::Openings,
+        "Times that a worker has stopped calling a module, because it kept failing.",
+    ),
+    (
+        "aegis_guest_module_denials_total",
+        ModuleCounter::Denials,
+        "Calls of a module that were not made, because it kept failing.",
     ),
 ];
 
@@ -70,6 +80,7 @@ pub(super) fn render(out: &mut String, board: &Board) {
             sample(out, name, &labels, load(entry.counter(*counter)));
         }
     }
+    open(out, &modules);
     lag(out, board, &modules);
     let mut families: BTreeMap<(String, SeriesKind), Vec<Measured>> = BTreeMap::new();
     for (module, entry) in &modules {
@@ -84,6 +95,17 @@ pub(super) fn render(out: &mut String, board: &Board) {
             SeriesKind::Counter => counter(out, &format!("aegis_module_{name}_total"), &measured),
             SeriesKind::Histogram => histogram(out, &format!("aegis_module_{name}"), &measured),
         }
+    }
+}
+
+/// Whether a worker does not call it.
+fn open(out: &mut String, modules: &[(String, ModuleEntry)]) {
+    const NAME: &str = "aegis_guest_module_open";
+    head(out, NAME, "gauge", "1 while a worker does not call a module, because it kept failing.");
+    let now_ms = monotonic_ms();
+    for (module, entry) in modules {
+        let labels = format!("{{module=\"{}\"}}", label(module));
+        sample(out, NAME, &labels, u64::from(entry.is_open(now_ms)));
     }
 }
 

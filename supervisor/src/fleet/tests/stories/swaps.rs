@@ -125,3 +125,69 @@ fn a_worker_that_starts_during_a_swap_starts_with_what_its_slot_should_serve() {
     assert_eq!(world.verdict(asker), Some(&Verdict::Done));
     world.check_converged();
 }
+
+#[test]
+fn a_swap_that_would_lose_state_is_rejected_and_nobody_is_replaced() {
+    let mut world = proven(2);
+    let before = children(&world);
+    world.fate.adopts.push_back(Adopts::LosesState);
+    offer(&mut world, App::new("second", 2).swapped());
+    let asker = world.reload();
+    world.run(10_000);
+    insta::assert_snapshot!(world.story());
+    assert_eq!(world.verdict(asker).map(Verdict::exit_code), Some(3));
+    assert_eq!(children(&world), before);
+    assert!(workers(&world).iter().all(|(_, generation)| *generation == 1));
+    world.check_converged();
+    offer(&mut world, App::new("second", 2).swapped());
+    let asker = world.reload();
+    world.run(10_000);
+    assert_eq!(world.verdict(asker), Some(&Verdict::Done), "another attempt may be luckier");
+    assert_eq!(children(&world), before);
+    world.check_converged();
+}
+
+#[test]
+fn a_later_worker_that_would_lose_state_takes_the_swap_back() {
+    let mut world = proven(3);
+    let before = children(&world);
+    world.fate.adopts.extend([Adopts::After(8), Adopts::LosesState]);
+    offer(&mut world, App::new("second", 3).swapped());
+    let asker = world.reload();
+    world.run(10_000);
+    let Some(Verdict::RolledBack { reason }) = world.verdict(asker) else {
+        panic!("found {:?}", world.verdict(asker));
+    };
+    assert!(reason.contains("to go on without it: `aegis reload --mode rolling`"), "{reason}");
+    assert_eq!(children(&world), before);
+    assert!(workers(&world).iter().all(|(_, generation)| *generation == 1));
+    world.check_converged();
+}
+
+#[test]
+fn the_way_back_is_gone_without_state_if_need_be() {
+    let mut world = proven(2);
+    let before = children(&world);
+    world.fate.adopts.extend([Adopts::After(8), Adopts::LosesState, Adopts::LosesState]);
+    offer(&mut world, App::new("second", 2).swapped());
+    let asker = world.reload();
+    world.run(30_000);
+    assert_eq!(world.verdict(asker).map(Verdict::exit_code), Some(4));
+    assert!(workers(&world).iter().all(|(_, generation)| *generation == 1));
+    assert_eq!(children(&world).iter().filter(|child| before.contains(child)).count(), 1);
+    world.check_converged();
+}
+
+#[test]
+fn state_is_not_spared_where_new_workers_are_asked_for_by_name() {
+    let mut world = proven(2);
+    let before = children(&world);
+    world.fate.adopts.push_back(Adopts::LosesState);
+    offer(&mut world, App::new("second", 2).swapped());
+    let rolling = Some(ReloadMode::Rolling);
+    let asker = world.ask(Request::Reload { origin: Origin::Operator, mode: rolling });
+    world.run(10_000);
+    assert_eq!(world.verdict(asker), Some(&Verdict::Done));
+    assert!(children(&world).iter().all(|child| !before.contains(child)));
+    world.check_converged();
+}

@@ -116,7 +116,13 @@ impl<F: Fate> World<F> {
             }
             Adopts::Not => {
                 let reason = "model ORDER: its fields are others".to_owned();
-                self.after(1, Due::Report(Event::NotAdopted { child, generation, reason }));
+                let refused = Event::NotAdopted { child, generation, reason, loses_state: false };
+                self.after(1, Due::Report(refused));
+            }
+            Adopts::LosesState => {
+                let reason = "the code of ORDER does not hand its state over".to_owned();
+                let refused = Event::NotAdopted { child, generation, reason, loses_state: true };
+                self.after(1, Due::Report(refused));
             }
             Adopts::Silently => {}
             Adopts::Dying(exit) => self.after(5, Due::Die(child, exit)),

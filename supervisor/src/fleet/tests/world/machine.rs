@@ -94,6 +94,8 @@ pub(crate) enum Adopts {
     After(u64),
     /// It says that it cannot.
     Not,
+    /// It says that what its code remembers would be lost.
+    LosesState,
     /// It says nothing, and does nothing.
     Silently,
     /// It dies of it.

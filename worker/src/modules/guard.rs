@@ -1,0 +1,296 @@
+//! Who calls code asks here first: code that keeps failing is not called for a while.
+//!
+//! ```text
+//!   enter ─▶ Pass ─▶ the call ─▶ end: what it came to ─▶ log, counters
+//!     └────▶ Shut: no instance is made
+//! ```
+//!
+//! [`Breaker`] decides; there is one for each module in each worker, which stays with the instances when another generation
+//! takes the code along. What counts against code is what it does by itself: a trap, a limit, its own deadline. Refusals, a
+//! deadline that the caller has set, and waiting for a store that is away do not.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use aegis_config::Config;
+use aegis_domain::{
+    Problem, ProblemCode,
+    breaker::{Breaker, Change, Outcome, Stand, Turn},
+    code::{CodeLimits, CommandPlace, OnFailure},
+};
+use aegis_ipc::board::{Board, ModuleCounter, ModuleEntry, monotonic_ms};
+use aegis_wasm::CallError;
+use parking_lot::Mutex;
+
+use crate::data::Data;
+
+/// Code is not called any more: in the log.
+const OPENED: &str = "AEGIS-M200";
+/// Code is called again: in the log.
+const CLOSED: &str = "AEGIS-M201";
+
+/// Stands before the code of one module.
+pub(crate) struct Guard {
+    module: String,
+    limits: CodeLimits,
+    /// Time in which a generation is on trial.
+    trial_ms: u64,
+    entry: Option<ModuleEntry>,
+    data: Data,
+    state: Mutex<GuardState>,
+}
+
+#[derive(Default)]
+struct GuardState {
+    breaker: Breaker,
+    /// The request whose call decides how it goes on.
+    trial: Option<String>,
+    first_call_ms: Option<u64>,
+}
+
+/// The code is not called for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shut {
+    /// It is worth asking again after this time.
+    pub(crate) retry_after: Duration,
+}
+
+/// The right to one call. What is dropped before the call has ended was not waited for.
+pub(super) struct Pass<'a> {
+    guard: &'a Guard,
+    /// None for a call that another one on trial leads to.
+    turn: Option<Turn>,
+}
+
+impl Guard {
+    pub(super) fn new(
+        module: &str,
+        limits: CodeLimits,
+        board: Board,
+        (data, config): (Data, &Config),
+    ) -> Self {
+        Self {
+            module: module.to_owned(),
+            limits,
+            trial_ms: u64::try_from(config.reload.canary_time.as_millis()).unwrap_or(u64::MAX),
+            entry: board.module(module),
+            data,
+            state: Mutex::default(),
+        }
+    }
+
+    /// May this request call the code?
+    pub(super) fn enter(&self, request_id: &str, depth: u32) -> Result<Pass<'_>, Shut> {
+        let now_ms = monotonic_ms();
+        let mut state = self.state.lock();
+        state.first_call_ms.get_or_insert(now_ms);
+        match state.breaker.ask(now_ms) {
+            Ok(turn) => {
+                if turn.is_trial() {
+                    state.trial = Some(request_id.to_owned());
+                }
+                Ok(Pass { guard: self, turn: Some(turn) })
+            }
+            // Code on trial may lead to itself, by way of the host.
+            Err(_) if depth > 0 && state.trial.as_deref() == Some(request_id) => {
+                Ok(Pass { guard: self, turn: None })
+            }
+            Err(retry_ms) => {
+                drop(state);
+                self.count(ModuleCounter::Denials);
+                Err(Shut { retry_after: Duration::from_millis(retry_ms) })
+            }
+        }
+    }
+
+    /// Whether what only shapes what clients see is left out while the code is not called. Not while the generation is on
+    /// trial: then it has to be seen that the code fails.
+    pub(super) fn may_skip(&self) -> bool {
+        let begun_ms = self.state.lock().first_call_ms;
+        self.limits.on_failure == OnFailure::Skip
+            && begun_ms.is_some_and(|begun_ms| begun_ms + self.trial_ms <= monotonic_ms())
+    }
+
+    /// Where it stands.
+    pub(super) fn stand(&self) -> Stand {
+        self.state.lock().breaker.stand(monotonic_ms())
+    }
+
+    /// What had begun well has failed after all.
+    pub(super) fn note_broken_off(&self, error: &CallError) {
+        if matches!(error, CallError::Trapped { .. }) && self.stand() == Stand::Closed {
+            let pass = self.enter("", 0);
+            if let Ok(pass) = pass {
+                pass.end(Outcome::Fault);
+            }
+        }
+    }
+
+    /// What the call of a model's code came to.
+    pub(super) fn outcome<T>(&self, called: &Result<T, CallError>, place: CommandPlace) -> Outcome {
+        match called {
+            Err(CallError::Deadline { allowed, .. }) => {
+                let own_ms = match place {
+                    CommandPlace::Io => self.limits.call_ms_max,
+                    CommandPlace::Cpu => self.limits.cpu_call_ms_max,
+                };
+                let is_own = *allowed >= Duration::from_millis(u64::from(own_ms));
+                if is_own && self.data.is_connected() { Outcome::Fault } else { Outcome::Unknown }
+            }
+            other => outcome_of_service(other),
+        }
+    }
+
+    fn end(&self, turn: Turn, outcome: Outcome) {
+        let now_ms = monotonic_ms();
+        let change = {
+            let mut state = self.state.lock();
+            if turn.is_trial() {
+                state.trial = None;
+            }
+            state.breaker.end(turn, outcome, now_ms)
+        };
+        let module = self.module.as_str();
+        match change {
+            None => {}
+            Some(Change::Opened { faults, calls, pause_ms }) => {
+                self.count(ModuleCounter::Openings);
+                if let Some(entry) = &self.entry {
+                    entry.counter(ModuleCounter::OpenUntil).fetch_max(now_ms + pause_ms, Ordering::Relaxed);
+                }
+                tracing::error!(
+                    target: "aegis::module",
+                    code = OPENED, module, faults, calls, pause_ms,
+                    "the code keeps failing and is not called for a while"
+                );
+            }
+            Some(Change::Closed) => {
+                tracing::warn!(target: "aegis::module", code = CLOSED, module, "the code is called again");
+            }
+        }
+    }
+
+    fn count(&self, counter: ModuleCounter) {
+        if let Some(entry) = &self.entry {
+            entry.counter(counter).fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What a request to a service came to. Its time also passes while its client sends or reads slowly.
+pub(super) fn outcome_of_service<T>(called: &Result<T, CallError>) -> Outcome {
+    match called {
+        Ok(_) | Err(CallError::Refused(_)) => Outcome::Well,
+        Err(CallError::Trapped { .. }) => Outcome::Fault,
+        Err(CallError::Deadline { .. } | CallError::Busy { .. }) => Outcome::Unknown,
+    }
+}
+
+impl Pass<'_> {
+    /// The call has come to this.
+    pub(super) fn end(mut self, outcome: Outcome) {
+        if let Some(turn) = self.turn.take() {
+            self.guard.end(turn, outcome);
+        }
+    }
+
+    /// As [`end`](Self::end), for a call that repeats another: what fails again for the same reason counts once.
+    pub(super) fn end_repeated(self, outcome: Outcome) {
+        let decides = self.turn.is_some_and(Turn::is_trial);
+        self.end(if outcome == Outcome::Fault && !decides { Outcome::Unknown } else { outcome });
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if let Some(turn) = self.turn.take() {
+            self.guard.end(turn, Outcome::Unknown);
+        }
+    }
+}
+
+impl Shut {
+    /// As the client reads it.
+    pub(super) fn problem(self, module: &str) -> Problem {
+        let seconds = self.retry_after.as_millis().div_ceil(1000);
+        let detail =
+            format!("the code of module {module} keeps failing and is not called, for {seconds} s or less");
+        Problem::new(ProblemCode::ModuleUnavailable, detail)
+            .worth_trying_after(u32::try_from(seconds).unwrap_or(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::data::tests::{catalog, config};
+
+    fn guard() -> Guard {
+        let (board, _memory) = Board::create().unwrap();
+        let (config, catalog) = (config(), catalog(&["name = \"todo\"\n"]));
+        let data = Data::new(&config, &catalog, board, 0, 1, 1);
+        Guard::new("todo", CodeLimits::default(), board, (data, &config))
+    }
+
+    /// The pass of a trial, once its time has come.
+    fn trial<'a>(guard: &'a Guard, request_id: &str) -> Pass<'a> {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            match guard.enter(request_id, 0) {
+                Ok(pass) => return pass,
+                Err(_) => assert!(Instant::now() < end, "it never comes"),
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn fail(guard: &Guard) {
+        while let Ok(pass) = guard.enter("r", 0) {
+            pass.end(Outcome::Fault);
+        }
+    }
+
+    #[test]
+    fn code_on_trial_may_lead_to_itself_and_nobody_else_is_let_in() {
+        let guard = guard();
+        fail(&guard);
+        let pass = trial(&guard, "mine");
+        assert!(guard.enter("mine", 1).is_ok());
+        assert!(guard.enter("mine", 0).is_err(), "another client may send the same id");
+        assert!(guard.enter("other", 1).is_err());
+        pass.end(Outcome::Well);
+        assert!(guard.enter("other", 1).is_ok());
+    }
+
+    #[test]
+    fn a_trial_that_nobody_waits_for_leaves_room_for_another() {
+        let guard = guard();
+        fail(&guard);
+        drop(trial(&guard, "one"));
+        assert!(guard.enter("two", 0).is_ok());
+    }
+
+    #[test]
+    fn an_event_that_is_tried_again_counts_once_unless_it_is_the_trial() {
+        let guard = guard();
+        for _ in 0..50 {
+            guard.enter("event-1", 0).unwrap().end_repeated(Outcome::Fault);
+        }
+        fail(&guard);
+        trial(&guard, "event-1").end_repeated(Outcome::Fault);
+        assert!(guard.enter("event-2", 0).is_err());
+    }
+
+    #[test]
+    fn a_deadline_counts_when_it_is_the_codes_own_and_the_store_is_there() {
+        let guard = guard();
+        let late = |milliseconds| -> Result<(), CallError> {
+            let allowed = Duration::from_millis(milliseconds);
+            Err(CallError::Deadline { module: "todo".to_owned(), entry: "validate", allowed })
+        };
+        assert_eq!(guard.outcome(&late(1_000), CommandPlace::Io), Outcome::Unknown, "there is no store");
+        assert_eq!(guard.outcome(&late(999), CommandPlace::Io), Outcome::Unknown);
+        assert_eq!(guard.outcome(&Ok(()), CommandPlace::Io), Outcome::Well);
+    }
+}
