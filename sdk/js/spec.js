@@ -8,6 +8,9 @@ const flags = (names = []) => Object.fromEntries(names.map((name) => [camel(name
 /** Hooks by the names that authors give them. */
 const HOOKS = { create: "on-create", validate: "validate", update: "on-update", remove: "on-delete", load: "on-load" };
 
+/** The key of a route: method and path. */
+const ROUTE = /^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (\/\S*)$/;
+
 const field = ([name, { kind = "any", rules, default: value, schema }]) => ({
   name,
   kind,
@@ -35,7 +38,8 @@ const subscription = (event) => ({
 
 /** A route, from its key such as `GET /{id}/label`, and its function or an object with more. */
 function route([key, { cpuBound = false, openapi }]) {
-  const [method, path] = key.split(" ");
+  const [, method, path] = ROUTE.exec(key) ?? [];
+  if (path === undefined) throw new TypeError(`found the route "${key}", expected such as "GET /{id}/label"`);
   return { method: method.toLowerCase(), path, public: false, allow: [], cpuBound, openapi: json(openapi) };
 }
 

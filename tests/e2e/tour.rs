@@ -1,6 +1,7 @@
 //! A tour of the contract with module authors in three languages: one session, answered alike by each.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -80,8 +81,7 @@ struct Tour {
 
 impl Tour {
     fn start(language: &str) -> Self {
-        let path = component(language);
-        let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let bytes = read("tour", language);
         let api = Api::start();
         let secret = tempfile::tempdir().unwrap();
         fs::write(secret.path().join("guide"), "hush-hush\n").unwrap();
@@ -111,8 +111,14 @@ impl Tour {
     }
 }
 
-fn component(language: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/tour/components").join(format!("{language}.wasm"))
+fn component(model: &str, language: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests").join(model).join("components");
+    folder.join(format!("{language}.wasm"))
+}
+
+fn read(model: &str, language: &str) -> Vec<u8> {
+    let path = component(model, language);
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// How long an interpreter takes to begin is not what this is about, nor is latency.
@@ -227,6 +233,33 @@ fn check_life(language: &str) {
     assert!(ailing());
 }
 
+/// Interfaces of the contract that a component names, wherever it does.
+fn interfaces(component: &[u8]) -> BTreeSet<String> {
+    let name = b"aegis:module/";
+    let begins = |at: &usize| component[*at..].starts_with(name);
+    let named = |at: usize| {
+        let rest = component[at + name.len()..].iter();
+        rest.take_while(|byte| byte.is_ascii_lowercase() || **byte == b'-')
+            .map(|byte| char::from(*byte))
+            .collect()
+    };
+    (0..component.len()).filter(begins).map(named).collect()
+}
+
+/// Neither what it could have used nor what it could have offered is in a component that does not.
+fn check_interfaces(language: &str) {
+    let (todo, tour) = (interfaces(&read("todo", language)), interfaces(&read("tour", language)));
+    let common = ["commands", "config", "describe-model", "hooks", "identity", "lifecycle", "models"];
+    let special = ["clock", "event-handlers", "handover", "http", "metrics", "routes", "secrets"];
+    for interface in common {
+        assert!(todo.contains(interface) && tour.contains(interface), "{interface}: {todo:?} {tour:?}");
+    }
+    // All of Python's SDK that a module gets with its model tells the time.
+    for interface in special.into_iter().filter(|interface| language != "python" || *interface != "clock") {
+        assert!(!todo.contains(interface) && tour.contains(interface), "{interface}: {todo:?} {tour:?}");
+    }
+}
+
 macro_rules! languages {
     ($($language:ident),*) => {$(
         mod $language {
@@ -234,6 +267,12 @@ macro_rules! languages {
             #[ignore = "scripts/guests builds the module first"]
             fn the_contract_is_answered_alike() {
                 super::check_session(stringify!($language));
+            }
+
+            #[test]
+            #[ignore = "scripts/guests builds the modules first"]
+            fn a_component_has_the_interfaces_that_it_uses_and_offers() {
+                super::check_interfaces(stringify!($language));
             }
 
             #[test]

@@ -7,6 +7,10 @@ from .field import Field
 from .message import Body, Value
 
 
+#: Methods that a route may have.
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
 @dataclass
 class Command:
     """A command of a model."""
@@ -181,6 +185,9 @@ class Model:
     ) -> Callable:
         """`run(request, context)` answers a path: "/{id}/label" below the model, "//labels/{id}" from the root of the
         host. It returns a `Response`, or the body of one."""
+
+        if method.upper() not in METHODS:
+            raise ValueError(f"found the method {method!r}, expected one of {', '.join(METHODS)}")
 
         def decorate(run: Callable) -> Callable:
             self.routes[(method.upper(), path)] = Route(run, cpu_bound, openapi)
