@@ -157,9 +157,9 @@ export interface Definition {
   module?: string;
   moduleVersion?: string;
   /** Called with the settings when an instance begins. */
-  begin?(settings: Document): void;
+  begin?(settings: any): void;
   /** Called with other settings while the instance goes on; `begin` unless it says otherwise. A `Refusal` replaces it. */
-  reconfigure?(settings: Document): void;
+  reconfigure?(settings: any): void;
   /** Called when the instance ends: release what is held. */
   drain?(): void;
   /** Throws a `Refusal` when the module is not well. */
