@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 // Makes a component of a module in JavaScript or TypeScript: bundle, then put it into a QuickJS that has begun already.
+// The component imports what the bundle uses of the host, and exports what the source exports of the contract.
 
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { existsSync } from "node:fs";
@@ -10,6 +11,14 @@ import { fileURLToPath } from "node:url";
 const HERE = dirname(fileURLToPath(import.meta.url));
 /** The contract: beside this file when it was packed, in the sources otherwise. */
 const CONTRACT = [join(HERE, "wit"), join(HERE, "../../wit")].find((folder) => existsSync(join(folder, "types.wit")));
+
+/** What a component may export of the contract. (componentize-qjs does not give handles back in time for document-hooks.) */
+const EXPORTS = [
+  "identity", "describe-model", "hooks", "commands", "routes", "event-handlers", "lifecycle", "handover",
+];
+
+/** What the description of a module is made of: types, and so never an import of the bundle. */
+const SPEC = "aegis:module/spec@1.0.0";
 
 const [source, output] = process.argv.slice(2);
 if (!source || !output) {
@@ -26,25 +35,49 @@ async function tool(name) {
   }
 }
 
+/** Interfaces of the host: none of them has to be there just because a file of this folder names it. */
+const host = {
+  name: "host",
+  setup: (build) =>
+    build.onResolve({ filter: /^aegis:/ }, ({ path }) => ({ path, external: true, sideEffects: false })),
+};
+
+/** The world of a bundle: what it uses and offers. */
+function world({ imports, exports }) {
+  const paths = imports.filter(({ external, path }) => external && path.startsWith("aegis:")).map(({ path }) => path);
+  const used = [...new Set(paths)].filter((path) => path !== SPEC);
+  const kebab = (name) => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  const offered = EXPORTS.filter((name) => exports.map(kebab).includes(name));
+  return [
+    "package aegis:javascript;",
+    "world module {",
+    `    import ${SPEC};`,
+    ...used.map((path) => `    import ${path};`),
+    ...offered.map((name) => `    export aegis:module/${name}@1.0.0;`),
+    "}",
+  ].join("\n");
+}
+
 const { build } = await tool("esbuild");
 const { componentize } = await tool("componentize-qjs");
 const folder = await mkdtemp(join(tmpdir(), "aegis-module-"));
 try {
   const bundled = join(folder, "module.js");
-  await build({
+  const { metafile } = await build({
     entryPoints: [resolve(source)],
     outfile: bundled,
     bundle: true,
     format: "esm",
     platform: "neutral",
     target: "es2022",
-    external: ["aegis:*"],
-    alias: { "aegis-module": join(HERE, "model.js") },
+    metafile: true,
+    plugins: [host],
+    alias: { "aegis-module": join(HERE, "index.js") },
     logLevel: "warning",
   });
   const wit = join(folder, "wit");
   await cp(CONTRACT, join(wit, "deps", "aegis-module"), { recursive: true });
-  await cp(join(HERE, "world.wit"), join(wit, "world.wit"));
+  await writeFile(join(wit, "world.wit"), world(Object.values(metafile.outputs)[0]));
   const { component } = await componentize({
     witPath: wit,
     jsSource: await readFile(bundled, "utf8"),

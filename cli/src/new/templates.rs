@@ -22,15 +22,26 @@ pub(super) const CONTRACT: &[File] = &[
     ("sdk/wit/worlds.wit", include_str!("../../../wit/worlds.wit")),
 ];
 /// A model in JavaScript, and what builds it.
-const JAVASCRIPT: &[File] = &[
+pub(super) const JAVASCRIPT: &[File] = &[
     ("README.md", include_str!("js.md")),
     ("sources/@NAME@.js", include_str!("model.js")),
     ("sdk/build.mjs", include_str!("../../../sdk/js/build.mjs")),
-    ("sdk/model.d.ts", include_str!("../../../sdk/js/model.d.ts")),
+    ("sdk/documents.js", include_str!("../../../sdk/js/documents.js")),
+    ("sdk/entity.js", include_str!("../../../sdk/js/entity.js")),
+    ("sdk/host.js", include_str!("../../../sdk/js/host.js")),
+    ("sdk/http.js", include_str!("../../../sdk/js/http.js")),
+    ("sdk/index.d.ts", include_str!("../../../sdk/js/index.d.ts")),
+    ("sdk/index.js", include_str!("../../../sdk/js/index.js")),
+    ("sdk/json.js", include_str!("../../../sdk/js/json.js")),
+    ("sdk/message.js", include_str!("../../../sdk/js/message.js")),
+    ("sdk/metrics.js", include_str!("../../../sdk/js/metrics.js")),
     ("sdk/model.js", include_str!("../../../sdk/js/model.js")),
     ("sdk/package-lock.json", include_str!("../../../sdk/js/package-lock.json")),
     ("sdk/package.json", include_str!("../../../sdk/js/package.json")),
-    ("sdk/world.wit", include_str!("../../../sdk/js/world.wit")),
+    ("sdk/refusal.js", include_str!("../../../sdk/js/refusal.js")),
+    ("sdk/secrets.js", include_str!("../../../sdk/js/secrets.js")),
+    ("sdk/spec.js", include_str!("../../../sdk/js/spec.js")),
+    ("sdk/text.js", include_str!("../../../sdk/js/text.js")),
 ];
 /// A model in Rust, and the crate that it depends on.
 pub(super) const RUST: &[File] = &[
@@ -38,16 +49,26 @@ pub(super) const RUST: &[File] = &[
     ("sources/Cargo.toml", include_str!("cargo.toml")),
     ("sources/src/lib.rs", include_str!("model.rs")),
     ("sdk/Cargo.toml", include_str!("../../../sdk/rust/Cargo.toml")),
+    ("sdk/src/bindings.rs", include_str!("../../../sdk/rust/src/bindings.rs")),
     ("sdk/src/command.rs", include_str!("../../../sdk/rust/src/command.rs")),
     ("sdk/src/documents.rs", include_str!("../../../sdk/rust/src/documents.rs")),
     ("sdk/src/entity.rs", include_str!("../../../sdk/rust/src/entity.rs")),
+    ("sdk/src/event.rs", include_str!("../../../sdk/rust/src/event.rs")),
     ("sdk/src/exports.rs", include_str!("../../../sdk/rust/src/exports.rs")),
+    ("sdk/src/exports/optional.rs", include_str!("../../../sdk/rust/src/exports/optional.rs")),
     ("sdk/src/field.rs", include_str!("../../../sdk/rust/src/field.rs")),
+    ("sdk/src/held.rs", include_str!("../../../sdk/rust/src/held.rs")),
     ("sdk/src/host.rs", include_str!("../../../sdk/rust/src/host.rs")),
+    ("sdk/src/http.rs", include_str!("../../../sdk/rust/src/http.rs")),
     ("sdk/src/lib.rs", include_str!("../../../sdk/rust/src/lib.rs")),
+    ("sdk/src/life.rs", include_str!("../../../sdk/rust/src/life.rs")),
     ("sdk/src/log.rs", include_str!("../../../sdk/rust/src/log.rs")),
+    ("sdk/src/message.rs", include_str!("../../../sdk/rust/src/message.rs")),
+    ("sdk/src/metrics.rs", include_str!("../../../sdk/rust/src/metrics.rs")),
     ("sdk/src/model.rs", include_str!("../../../sdk/rust/src/model.rs")),
     ("sdk/src/refusal.rs", include_str!("../../../sdk/rust/src/refusal.rs")),
+    ("sdk/src/route.rs", include_str!("../../../sdk/rust/src/route.rs")),
+    ("sdk/src/secrets.rs", include_str!("../../../sdk/rust/src/secrets.rs")),
 ];
 /// A model in Python, and what builds it.
 pub(super) const PYTHON: &[File] = &[
@@ -55,16 +76,24 @@ pub(super) const PYTHON: &[File] = &[
     ("sources/model.py", include_str!("model.py")),
     ("sdk/build.py", include_str!("../../../sdk/python/build.py")),
     ("sdk/requirements.txt", include_str!("../../../sdk/python/requirements.txt")),
-    ("sdk/world.wit", include_str!("../../../sdk/python/world.wit")),
+    ("sdk/world.py", include_str!("../../../sdk/python/world.py")),
     ("sdk/aegis_module/__init__.py", include_str!("../../../sdk/python/aegis_module/__init__.py")),
+    ("sdk/aegis_module/answering.py", include_str!("../../../sdk/python/aegis_module/answering.py")),
     ("sdk/aegis_module/documents.py", include_str!("../../../sdk/python/aegis_module/documents.py")),
     ("sdk/aegis_module/entity.py", include_str!("../../../sdk/python/aegis_module/entity.py")),
+    ("sdk/aegis_module/event.py", include_str!("../../../sdk/python/aegis_module/event.py")),
     ("sdk/aegis_module/exports.py", include_str!("../../../sdk/python/aegis_module/exports.py")),
     ("sdk/aegis_module/field.py", include_str!("../../../sdk/python/aegis_module/field.py")),
+    ("sdk/aegis_module/held.py", include_str!("../../../sdk/python/aegis_module/held.py")),
     ("sdk/aegis_module/host.py", include_str!("../../../sdk/python/aegis_module/host.py")),
+    ("sdk/aegis_module/http.py", include_str!("../../../sdk/python/aegis_module/http.py")),
     ("sdk/aegis_module/log.py", include_str!("../../../sdk/python/aegis_module/log.py")),
+    ("sdk/aegis_module/message.py", include_str!("../../../sdk/python/aegis_module/message.py")),
+    ("sdk/aegis_module/metrics.py", include_str!("../../../sdk/python/aegis_module/metrics.py")),
     ("sdk/aegis_module/model.py", include_str!("../../../sdk/python/aegis_module/model.py")),
     ("sdk/aegis_module/refusal.py", include_str!("../../../sdk/python/aegis_module/refusal.py")),
+    ("sdk/aegis_module/routing.py", include_str!("../../../sdk/python/aegis_module/routing.py")),
+    ("sdk/aegis_module/secrets.py", include_str!("../../../sdk/python/aegis_module/secrets.py")),
 ];
 
 /// The files of an app in a language, in groups.

@@ -76,6 +76,10 @@ fn every_file_of_the_contract_and_of_the_languages_comes_along() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     assert_eq!(below(templates::CONTRACT, "sdk/wit/"), files(&root.join("wit")));
     assert_eq!(below(templates::RUST, "sdk/src/"), files(&root.join("sdk/rust/src")));
+    let javascript: Vec<_> = files(&root.join("sdk/js"));
+    let others = |file: &String| file == "README.md" || file.starts_with("node_modules/");
+    let javascript: Vec<_> = javascript.into_iter().filter(|file| !others(file)).collect();
+    assert_eq!(below(templates::JAVASCRIPT, "sdk/"), javascript);
     let python: Vec<_> = files(&root.join("sdk/python/aegis_module"));
     let python: Vec<_> = python.into_iter().filter(|file| file.ends_with(".py")).collect();
     assert_eq!(below(templates::PYTHON, "sdk/aegis_module/"), python);

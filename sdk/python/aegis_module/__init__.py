@@ -18,13 +18,16 @@
 
 A `Refusal` that is raised is the answer of a module that is well, and clients see it. Any other exception is a defect:
 it goes to the log with its traceback, and the client gets 500. How to build and to run a module is in docs/modules.md.
+
+`documents`, `http`, `metrics` and `secrets` are modules of this package. What of them a module imports is what its
+component imports from the host.
 """
 
-from . import documents, log
+from . import log
 from .entity import Entity
 from .field import Field
-from .host import is_cancelled, new_id, now_ms, setting, time_left_ms
-from .model import Model
+from .host import generation, is_cancelled, monotonic_ns, new_id, now_ms, random_bytes, setting, time_left_ms
+from .model import Model, Response
 from .refusal import Refusal
 
 __all__ = [
@@ -32,11 +35,14 @@ __all__ = [
     "Field",
     "Model",
     "Refusal",
-    "documents",
+    "Response",
+    "generation",
     "is_cancelled",
     "log",
+    "monotonic_ns",
     "new_id",
     "now_ms",
+    "random_bytes",
     "setting",
     "time_left_ms",
 ]

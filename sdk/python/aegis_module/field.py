@@ -1,5 +1,7 @@
 """One field of a model, and the rules that the host keeps about it."""
 
+from __future__ import annotations
+
 import json
 from typing import Any, Optional
 

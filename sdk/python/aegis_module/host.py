@@ -17,6 +17,16 @@ def now_ms() -> int:
     return clock.now()
 
 
+def generation() -> int:
+    """Number of the generation that this module is part of."""
+    return config.generation()
+
+
+def monotonic_ns() -> int:
+    """A clock that only grows, nanoseconds: for measuring how long something takes."""
+    return clock.monotonic_ns()
+
+
 def time_left_ms() -> int:
     """Milliseconds that this call may still take."""
     return clock.remaining_ms()
@@ -30,3 +40,8 @@ def is_cancelled() -> bool:
 def new_id() -> str:
     """A new UUID. (Python's own `random` begins anew in every instance as it was when the component was built.)"""
     return random.uuid()
+
+
+def random_bytes(count: int) -> bytes:
+    """Bytes that nobody can guess."""
+    return bytes(random.bytes(count))

@@ -1,10 +1,15 @@
 """Lines in the host's log: `log.info("computed", n=n)`."""
 
-from wit_world.imports.log import Level, write
+from wit_world.imports.log import Level, enabled, write
 
 
 def _line(level: Level, message: str, values: dict) -> None:
     write(level, message, [(name, str(value)) for name, value in values.items()])
+
+
+def is_enabled(level: str) -> bool:
+    """Whether lines of a level, such as "debug", go to the log."""
+    return enabled(Level[level.upper()])
 
 
 def trace(message: str, **values) -> None:

@@ -1,9 +1,14 @@
 """A model: what its documents are, and which code has a say in their lives."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
 from .field import Field
+from .message import Body, Value
+
+
+#: Methods that a route may have.
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 @dataclass
@@ -16,6 +21,53 @@ class Command:
     saves: bool
     cpu_bound: bool
     about_one: bool
+
+
+@dataclass
+class Route:
+    """A path that the code answers itself."""
+
+    run: Callable
+    cpu_bound: bool
+    openapi: Optional[dict[str, Any]]
+
+
+@dataclass
+class Response:
+    """What a custom route answers. A body that is no text and no bytes is sent as JSON; `content-type` follows from it
+    unless the headers have one."""
+
+    body: Body = None
+    status: int = 200
+    headers: dict[str, Value] = field(default_factory=dict)
+
+
+class DocumentHooks:
+    """Hooks over documents that the host holds, instead of those over copies; only `on_load` has copies alone."""
+
+    def __init__(self):
+        #: The code by hook.
+        self.hooks: dict[str, Callable] = {}
+
+    def on_create(self, hook: Callable) -> Callable:
+        """`hook(input, context)` makes the document out of what the client sent, in place."""
+        return self._hooked("ON_CREATE", hook)
+
+    def validate(self, hook: Callable) -> Callable:
+        """`hook(after, before, context)` has the last word; `before` is None when the document is new."""
+        return self._hooked("VALIDATE", hook)
+
+    def on_update(self, hook: Callable) -> Callable:
+        """`hook(current, changes, context)` merges changes (None removes) into the document, in place."""
+        return self._hooked("ON_UPDATE", hook)
+
+    def on_delete(self, hook: Callable) -> Callable:
+        """`hook(current, context)` may forbid a removal."""
+        return self._hooked("ON_DELETE", hook)
+
+    def _hooked(self, name: str, hook: Callable) -> Callable:
+        self.hooks[name] = hook
+        return hook
 
 
 class Model:
@@ -63,7 +115,14 @@ class Model:
         #: The code by hook.
         self.hooks: dict[str, Callable] = {}
         self.commands: dict[str, Command] = {}
-        self.started: Optional[Callable] = None
+        #: Hooks over documents that the host holds: `@note.document_hooks.on_create`.
+        self.document_hooks = DocumentHooks()
+        #: Routes by method and pattern.
+        self.routes: dict[tuple[str, str], Route] = {}
+        #: Handlers by what they subscribe to.
+        self.handlers: dict[str, Callable] = {}
+        #: The code by its part in the life of an instance.
+        self.life: dict[str, Callable] = {}
 
     def on_create(self, hook: Callable) -> Callable:
         """`hook(input, context)` makes the document from what the client sent."""
@@ -82,10 +141,59 @@ class Model:
         """`hook(current, context)` may forbid a removal."""
         return self._hooked("ON_DELETE", hook)
 
+    def on_load(self, hook: Callable) -> Callable:
+        """`hook(stored, context)` brings a stored document into the shape that this code knows, whenever it is read."""
+        return self._hooked("ON_LOAD", hook)
+
     def begin(self, begin: Callable) -> Callable:
         """`begin(settings)` is called when an instance begins."""
-        self.started = begin
-        return begin
+        return self._lives("begin", begin)
+
+    def reconfigure(self, reconfigure: Callable) -> Callable:
+        """`reconfigure(settings)` is called with other settings while an instance goes on; `begin` is, unless this is
+        there. A `Refusal` has the instance replaced."""
+        return self._lives("reconfigure", reconfigure)
+
+    def drain(self, drain: Callable) -> Callable:
+        """`drain()` is called when an instance ends."""
+        return self._lives("drain", drain)
+
+    def health(self, health: Callable) -> Callable:
+        """`health()` raises a `Refusal` when the module is not well."""
+        return self._lives("health", health)
+
+    def save(self, save: Callable) -> Callable:
+        """`save()` returns what the next version gets to know, anything that JSON can say."""
+        return self._lives("save", save)
+
+    def restore(self, restore: Callable) -> Callable:
+        """`restore(state, from_version)` gets to know what the version before has saved."""
+        return self._lives("restore", restore)
+
+    def on_event(self, *patterns: str) -> Callable:
+        """`handle(event, context)` is told of events by name, or with "*" at the end of how their names begin; the first
+        handler that fits is called."""
+
+        def decorate(handle: Callable) -> Callable:
+            self.handlers.update({pattern.upper(): handle for pattern in patterns})
+            return handle
+
+        return decorate
+
+    def route(
+        self, method: str, path: str, *, cpu_bound: bool = False, openapi: Optional[dict[str, Any]] = None
+    ) -> Callable:
+        """`run(request, context)` answers a path: "/{id}/label" below the model, "//labels/{id}" from the root of the
+        host. It returns a `Response`, or the body of one."""
+
+        if method.upper() not in METHODS:
+            raise ValueError(f"found the method {method!r}, expected one of {', '.join(METHODS)}")
+
+        def decorate(run: Callable) -> Callable:
+            self.routes[(method.upper(), path)] = Route(run, cpu_bound, openapi)
+            return run
+
+        return decorate
 
     def command(
         self,
@@ -114,3 +222,7 @@ class Model:
     def _hooked(self, name: str, hook: Callable) -> Callable:
         self.hooks[name] = hook
         return hook
+
+    def _lives(self, name: str, part: Callable) -> Callable:
+        self.life[name] = part
+        return part

@@ -39,6 +39,10 @@ def asked(ask, *arguments):
     try:
         return ask(*arguments)
     except Err as error:
-        fault = error.value
-        details = None if fault.details is None else json.loads(fault.details)
-        raise Refusal(NAMES[fault.code], fault.message, details, fault.transient) from None
+        raise from_fault(error.value) from None
+
+
+def from_fault(fault: Fault) -> Refusal:
+    """What the host refused."""
+    details = None if fault.details is None else json.loads(fault.details)
+    return Refusal(NAMES[fault.code], fault.message, details, fault.transient)

@@ -45,6 +45,16 @@ pub fn find(model: &str, id: &str) -> Result<Option<Entity>, Refusal> {
     models::find(model, id)?.map(Entity::try_from).transpose()
 }
 
+/// Documents by id, at most 1000, in the order of the ids.
+///
+/// # Errors
+/// As of [`find`].
+pub fn find_many(model: &str, ids: &[&str]) -> Result<Vec<Option<Entity>>, Refusal> {
+    let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+    let found = models::find_many(model, &ids)?.into_iter();
+    found.map(|entity| entity.map(Entity::try_from).transpose()).collect()
+}
+
 /// One page of documents.
 ///
 /// # Errors
@@ -60,6 +70,43 @@ pub fn search(model: &str, query: &Query) -> Result<Page, Refusal> {
     let page = models::search(model, &asked)?;
     let items = page.items.into_iter().map(Entity::try_from).collect::<Result<_, _>>()?;
     Ok(Page { items, cursor: page.cursor })
+}
+
+/// What a pipeline, as in `__aggregate`, makes of the documents.
+///
+/// # Errors
+/// When the host refuses.
+pub fn aggregate(model: &str, pipeline: &Value) -> Result<Value, Refusal> {
+    Ok(serde_json::from_str(&models::aggregate(model, &pipeline.to_string())?)?)
+}
+
+/// A write among others.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// Makes a document.
+    Create(Document),
+    /// Merges changes (RFC 7396) into a document: its id, the changes, and the revision that it must still have.
+    Patch(String, Document, Option<u64>),
+    /// Replaces what is in a document: its id, what is in it then, and the revision that it must still have.
+    Replace(String, Document, Option<u64>),
+    /// Removes a document: its id, and the revision that it must still have.
+    Remove(String, Option<u64>),
+}
+
+/// Writes documents, all of them or none; a refusal's message begins with the number of the write, from 0. What they are
+/// then, or were when they are removed.
+///
+/// # Errors
+/// As of [`create`].
+pub fn write_all(model: &str, writes: &[Write]) -> Result<Vec<Entity>, Refusal> {
+    let operation = |write: &Write| match write.clone() {
+        Write::Create(data) => WriteOp::Create(data.to_string()),
+        Write::Patch(id, changes, revision) => WriteOp::Patch((id, changes.to_string(), revision)),
+        Write::Replace(id, data, revision) => WriteOp::Replace((id, data.to_string(), revision)),
+        Write::Remove(id, revision) => WriteOp::Delete((id, revision)),
+    };
+    let operations: Vec<_> = writes.iter().map(operation).collect();
+    models::write_batch(model, &operations)?.into_iter().map(Entity::try_from).collect()
 }
 
 /// Makes a document.

@@ -1,5 +1,7 @@
 //! What the component exports: the model's code, called with JSON texts.
 
+mod optional;
+
 use std::{cell::OnceCell, marker::PhantomData};
 
 use serde_json::Value;
@@ -81,8 +83,11 @@ impl<D: Definition> hooks::Guest for Exported<D> {
         })
     }
 
-    fn on_load(_: Context, stored: types::Entity) -> Result<String, Fault> {
-        Ok(stored.data)
+    fn on_load(context: Context, stored: types::Entity) -> Result<String, Fault> {
+        with::<D, _>(|model| {
+            let load = model.load.as_ref().ok_or_else(|| missing("on-load"))?;
+            Ok(load(stored.try_into()?, &context)?.to_string())
+        })
     }
 }
 
@@ -106,19 +111,25 @@ impl<D: Definition> commands::Guest for Exported<D> {
 impl<D: Definition> lifecycle::Guest for Exported<D> {
     fn init(config: String) -> Result<(), Fault> {
         with::<D, _>(|model| {
-            let Some(begin) = &model.begin else { return Ok(()) };
-            Ok(begin(serde_json::from_str(&config).map_err(Refusal::from)?)?)
+            let Some(begin) = &model.life.begin else { return Ok(()) };
+            Ok(begin(document(&config)?)?)
         })
     }
 
     fn reconfigure(config: String) -> Result<(), Fault> {
-        Self::init(config)
+        with::<D, _>(|model| {
+            let life = &model.life;
+            let Some(told) = life.reconfigure.as_ref().or(life.begin.as_ref()) else { return Ok(()) };
+            Ok(told(document(&config)?)?)
+        })
     }
 
-    fn drain() {}
+    fn drain() {
+        with::<D, _>(|model| model.life.drain.as_ref().map_or((), |drain| drain()));
+    }
 
     fn health() -> Result<(), Fault> {
-        Ok(())
+        with::<D, _>(|model| Ok(model.life.health.as_ref().map_or(Ok(()), |health| health())?))
     }
 }
 

@@ -16,6 +16,18 @@ pub fn now_ms() -> u64 {
     clock::now()
 }
 
+/// Number of the generation that this module is part of.
+#[must_use]
+pub fn generation() -> u64 {
+    config::generation()
+}
+
+/// A clock that only grows, nanoseconds: for measuring how long something takes.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    clock::monotonic_ns()
+}
+
 /// Milliseconds that this call may still take.
 #[must_use]
 pub fn time_left_ms() -> u32 {
@@ -32,4 +44,10 @@ pub fn is_cancelled() -> bool {
 #[must_use]
 pub fn new_id() -> String {
     random::uuid()
+}
+
+/// Bytes that nobody can guess.
+#[must_use]
+pub fn random_bytes(count: u32) -> Vec<u8> {
+    random::bytes(count)
 }

@@ -22,61 +22,57 @@
 //!
 //! An `Err` is the answer of a module that is well, and clients see it. A panic is a defect: it costs the instance, and
 //! the client gets 500. How to build and to run a module is in `docs/modules.md`.
+//!
+//! | what for | where |
+//! | --- | --- |
+//! | what a model is, and its code | [`Model`], [`Field`], [`Command`], [`Route`], [`DocumentHooks`] |
+//! | documents of models | [`documents`] |
+//! | other systems, and secrets for them | [`http`], [`secrets`] |
+//! | measurements and lines in the log | [`metrics`], [`log`] |
+//! | settings, time, chance | [`setting`], [`now_ms`], [`time_left_ms`], [`is_cancelled`], [`new_id`], [`random_bytes`] |
 
-/// The contract as it is, generated from `wit/`: for what has no shorter way here.
-#[allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, reason = "generated")]
-pub mod bindings {
-    wit_bindgen::generate!({
-        path: "wit",
-        inline: "
-            package aegis:rust;
-
-            /// What a module in Rust uses and offers. Imports that are not used are not in the component.
-            world module {
-                include aegis:module/host-common@1.0.0;
-                import aegis:module/spec@1.0.0;
-                import aegis:module/models@1.0.0;
-                export aegis:module/identity@1.0.0;
-                export aegis:module/describe-model@1.0.0;
-                export aegis:module/hooks@1.0.0;
-                export aegis:module/commands@1.0.0;
-                export aegis:module/lifecycle@1.0.0;
-            }
-        ",
-        world: "aegis:rust/module",
-        generate_all,
-        pub_export_macro: true,
-        export_macro_name: "export_bindings",
-        default_bindings_module: "aegis_module::bindings",
-    });
-}
-
+pub mod bindings;
 mod command;
 pub mod documents;
 mod entity;
+mod event;
 mod exports;
 mod field;
+mod held;
 mod host;
+pub mod http;
+mod life;
 pub mod log;
+mod message;
+pub mod metrics;
 mod model;
 mod refusal;
+mod route;
+pub mod secrets;
 
 pub use serde_json::{Value, json};
 
 pub use bindings::aegis::module::types::{Context, Origin, Principal};
 pub use command::Command;
 pub use entity::{Document, Entity};
+pub use event::Event;
 #[doc(hidden)]
 pub use exports::{Definition, Exported};
 pub use field::Field;
-pub use host::{is_cancelled, new_id, now_ms, setting, time_left_ms};
+pub use held::{DocumentHooks, HeldDocument};
+pub use host::{generation, is_cancelled, monotonic_ns, new_id, now_ms, random_bytes, setting, time_left_ms};
+pub use message::{Headers, Response};
 pub use model::Model;
 pub use refusal::{Code, Refusal, refuse};
+pub use route::{Method, Route, RouteRequest};
 
 /// Makes the component of a module: `export!(note)`, where `note` is a function that gives its [`Model`].
+///
+/// What not every module offers is named behind it: `export!(note, routes, events, document_hooks, handover)`. The host
+/// refuses a component that declares routes or events and does not offer to answer them.
 #[macro_export]
 macro_rules! export {
-    ($model:path) => {
+    ($model:path $(, $interface:ident)* $(,)?) => {
         const _: () = {
             struct Definition;
             impl $crate::Definition for Definition {
@@ -85,7 +81,28 @@ macro_rules! export {
                 }
             }
             type Exported = $crate::Exported<Definition>;
-    $crate::bindings::export_bindings!(Exported with_types_in $crate::bindings);
+            $crate::bindings::export_bindings!(Exported with_types_in $crate::bindings);
+            $($crate::export_interface!($interface Exported);)*
         };
+    };
+}
+
+/// One of the interfaces that not every module offers.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! export_interface {
+    (document_hooks $exported:ident) => {
+        $crate::bindings::document_hooks::export_document_hooks!(
+            $exported with_types_in $crate::bindings::document_hooks
+        );
+    };
+    (events $exported:ident) => {
+        $crate::bindings::events::export_events!($exported with_types_in $crate::bindings::events);
+    };
+    (handover $exported:ident) => {
+        $crate::bindings::handover::export_handover!($exported with_types_in $crate::bindings::handover);
+    };
+    (routes $exported:ident) => {
+        $crate::bindings::routes::export_routes!($exported with_types_in $crate::bindings::routes);
     };
 }

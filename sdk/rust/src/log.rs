@@ -2,13 +2,20 @@
 
 use std::fmt::Display;
 
-use crate::bindings::aegis::module::log::{Level, write};
+pub use crate::bindings::aegis::module::log::Level;
+use crate::bindings::aegis::module::log::{enabled, write};
 
 type Values<'a> = &'a [(&'a str, &'a dyn Display)];
 
 fn line(level: Level, message: &str, values: Values<'_>) {
     let values: Vec<_> = values.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
     write(level, message, &values);
+}
+
+/// Whether lines of this level go to the log.
+#[must_use]
+pub fn is_enabled(level: Level) -> bool {
+    enabled(level)
 }
 
 /// For who looks for a defect step by step.

@@ -3,18 +3,20 @@
 use serde_json::Value;
 
 use crate::{
-    Command, Context, Document, Entity, Field, Refusal,
+    Command, Context, Document, DocumentHooks, Entity, Field, Refusal, Route,
     bindings::{
         aegis::module::spec::{DatasourceSpec, HookSet, ModelSpec},
         exports::aegis::module::identity::ModuleInfo,
     },
+    event::Subscription,
+    life::Life,
 };
 
 type Create = dyn Fn(Document, &Context) -> Result<Document, Refusal>;
 type Validate = dyn Fn(&Document, Option<&Document>, &Context) -> Result<(), Refusal>;
 type Update = dyn Fn(Entity, Document, &Context) -> Result<Document, Refusal>;
 type Delete = dyn Fn(&Entity, &Context) -> Result<(), Refusal>;
-type Begin = dyn Fn(Value) -> Result<(), Refusal>;
+type Load = dyn Fn(Entity, &Context) -> Result<Document, Refusal>;
 
 /// A model with its code.
 pub struct Model {
@@ -24,8 +26,12 @@ pub struct Model {
     pub(crate) validate: Option<Box<Validate>>,
     pub(crate) update: Option<Box<Update>>,
     pub(crate) delete: Option<Box<Delete>>,
-    pub(crate) begin: Option<Box<Begin>>,
+    pub(crate) load: Option<Box<Load>>,
+    pub(crate) held: DocumentHooks,
     pub(crate) commands: Vec<Command>,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) subscriptions: Vec<Subscription>,
+    pub(crate) life: Life,
 }
 
 impl Model {
@@ -67,8 +73,12 @@ impl Model {
             validate: None,
             update: None,
             delete: None,
-            begin: None,
+            load: None,
+            held: DocumentHooks::new(),
             commands: Vec::new(),
+            routes: Vec::new(),
+            subscriptions: Vec::new(),
+            life: Life::default(),
         }
     }
 
@@ -192,18 +202,19 @@ impl Model {
         self
     }
 
+    /// Brings a stored document into the shape that this code knows, whenever it is read.
+    #[must_use]
+    pub fn on_load(mut self, hook: impl Fn(Entity, &Context) -> Result<Document, Refusal> + 'static) -> Self {
+        self.spec.hooks |= HookSet::ON_LOAD;
+        self.load = Some(Box::new(hook));
+        self
+    }
+
     /// Adds a command.
     #[must_use]
     pub fn command(mut self, command: Command) -> Self {
         self.spec.commands.push(command.spec.clone());
         self.commands.push(command);
-        self
-    }
-
-    /// Called with the settings when an instance begins.
-    #[must_use]
-    pub fn begin(mut self, begin: impl Fn(Value) -> Result<(), Refusal> + 'static) -> Self {
-        self.begin = Some(Box::new(begin));
         self
     }
 }

@@ -1,10 +1,14 @@
 //! What a module says of itself and answers, called as the host calls it, without one.
 
 use aegis_module::{
-    Code, Command, Context, Definition, Exported, Field, Model, Origin, Refusal,
+    Code, Command, Context, Definition, Event, Exported, Field, Model, Origin, Refusal, Response, Route,
+    Value,
     bindings::{
-        aegis::module::{spec, types},
+        aegis::module::{events, spec, types},
+        events::exports::aegis::module::event_handlers,
         exports::aegis::module::{commands, describe_model, hooks, identity, lifecycle},
+        handover::exports::aegis::module::handover,
+        routes::exports::aegis::module::routes,
     },
     json, refuse,
 };
@@ -40,6 +44,26 @@ impl Definition for Note {
             .command(
                 Command::about_one("id", |_, note, context: &Context| Ok((note.id, context.attempt))).saves(),
             )
+            .on_load(|mut stored, _| {
+                stored.data["loaded"] = stored.revision.into();
+                Ok(stored.data)
+            })
+            .route(Route::get("/{id}/label", |request, _| {
+                let id = request.param("id").unwrap_or_default();
+                Ok(Response::new(200).header("content-type", "text/label").with_text(&format!("<{id}>")))
+            }))
+            .route(Route::post("/{id}/label", |request, _| {
+                Ok(Response::new(201).with_json(&request.json::<Value>()?))
+            }))
+            .on_event("createnote", |event: Event, _| {
+                Err(refuse(Code::Denied, format!("exactly {}", event.data)))
+            })
+            .on_event("CREATE*", |event, _| Err(refuse(Code::Denied, event.name)))
+            .handover(
+                || Ok(vec![1, 2]),
+                |state: Vec<u8>, from| Err(refuse(Code::Invalid, format!("{state:?} from {from}"))),
+            )
+            .health(|| Err(refuse(Code::Unavailable, "it is not well")))
             .begin(|settings| match settings["broken"].as_bool() {
                 Some(true) => Err(refuse(Code::Unavailable, "it is broken")),
                 _ => Ok(()),
@@ -77,7 +101,12 @@ fn it_says_what_it_is() {
     assert_eq!((info.name.as_str(), info.version.as_str()), ("note", "1.2.0"));
     let described = <Module as describe_model::Guest>::describe();
     assert_eq!((described.name.as_str(), described.endpoint.as_str()), ("note", "notes"));
-    assert_eq!(described.hooks, spec::HookSet::ON_CREATE | spec::HookSet::VALIDATE);
+    let hooks = spec::HookSet::ON_CREATE | spec::HookSet::VALIDATE | spec::HookSet::ON_LOAD;
+    assert_eq!(described.hooks, hooks);
+    let routes: Vec<_> = described.routes.iter().map(|route| (route.method, route.path.as_str())).collect();
+    assert_eq!(routes, [(spec::HttpMethod::Get, "/{id}/label"), (spec::HttpMethod::Post, "/{id}/label")]);
+    let events: Vec<_> = described.subscriptions.iter().map(|one| one.event.as_str()).collect();
+    assert_eq!(events, ["CREATENOTE", "CREATE*"]);
     let text = &described.fields[0];
     assert_eq!(text.rules, spec::FieldRules::REQUIRED | spec::FieldRules::UNIQUE);
     assert_eq!(text.schema.as_deref(), Some(r#"{"maxLength":9}"#));
@@ -113,6 +142,8 @@ fn hooks_get_documents_and_answer_documents() {
         (Code::Conflict, "it stays", true)
     );
     assert_eq!(refused.details.as_deref(), Some(r#"{"text":"is kept"}"#));
+    let loaded = <Module as hooks::Guest>::on_load(context(), entity(r#"{"a":1}"#)).unwrap();
+    assert_eq!(loaded, r#"{"a":1,"loaded":1}"#);
     let undeclared = <Module as hooks::Guest>::on_delete(context(), entity("{}")).unwrap_err();
     assert_eq!(undeclared.code, Code::Unsupported);
 }
@@ -134,4 +165,65 @@ fn it_begins_with_its_settings() {
         <Module as lifecycle::Guest>::init(r#"{"broken":true}"#.to_owned()).unwrap_err().code,
         Code::Unavailable
     );
+}
+
+#[test]
+fn it_goes_on_under_other_settings_as_it_began_and_says_whether_it_is_well() {
+    <Module as lifecycle::Guest>::reconfigure("{}".to_owned()).unwrap();
+    let broken = <Module as lifecycle::Guest>::reconfigure(r#"{"broken":true}"#.to_owned());
+    assert_eq!(broken.unwrap_err().message, "it is broken");
+    assert_eq!(<Module as lifecycle::Guest>::health().unwrap_err().message, "it is not well");
+    <Module as lifecycle::Guest>::drain();
+}
+
+fn route(method: spec::HttpMethod, body: &[u8]) -> Result<routes::Response, types::Fault> {
+    let request = routes::Request {
+        method,
+        route: "/{id}/label".to_owned(),
+        path: "/aegis/api/models/notes/a/label".to_owned(),
+        query: String::new(),
+        params: vec![("id".to_owned(), "a".to_owned())],
+        headers: Vec::new(),
+        body: body.to_vec(),
+    };
+    <Module as routes::Guest>::handle(context(), request)
+}
+
+#[test]
+fn routes_are_told_apart_by_their_method() {
+    let header = |response: &routes::Response| {
+        let of = |header: &types::Header| {
+            format!("{}: {}", header.name, String::from_utf8(header.value.clone()).unwrap())
+        };
+        response.headers.iter().map(of).collect::<Vec<_>>()
+    };
+    let label = route(spec::HttpMethod::Get, b"").unwrap();
+    assert_eq!((label.status, label.body.as_slice()), (200, b"<a>".as_slice()));
+    assert_eq!(header(&label), ["content-type: text/label"], "the type that is said goes before");
+    let echo = route(spec::HttpMethod::Post, b"{\"b\":[1]}").unwrap();
+    assert_eq!((echo.status, echo.body.as_slice()), (201, b"{\"b\":[1]}".as_slice()));
+    assert_eq!(header(&echo), ["content-type: application/json"]);
+    assert_eq!(route(spec::HttpMethod::Post, b"{").unwrap_err().code, Code::Invalid);
+    assert_eq!(route(spec::HttpMethod::Put, b"").unwrap_err().code, Code::Unsupported);
+}
+
+#[test]
+fn the_first_handler_that_fits_an_event_is_told() {
+    let told = |name: &str| {
+        let (id, name, source) = ("1".to_owned(), name.to_owned(), "NOTE".to_owned());
+        let data = r#"{"n":1}"#.to_owned();
+        let event = events::Event { id, name, source, time: 1, key: None, data, remote: false };
+        <Module as event_handlers::Guest>::on_event(context(), event).unwrap_err().message
+    };
+    assert_eq!(told("CREATENOTE"), r#"exactly {"n":1}"#);
+    assert_eq!(told("CREATEORDER"), "CREATEORDER");
+    assert_eq!(told("DELETENOTE"), "this module has no handler of DELETENOTE");
+}
+
+#[test]
+fn what_it_remembers_is_handed_over_as_json() {
+    assert_eq!(<Module as handover::Guest>::save().unwrap(), b"[1,2]");
+    let restored = |state: &[u8]| <Module as handover::Guest>::restore("1.0.0".to_owned(), state.to_vec());
+    assert_eq!(restored(b"[1,2]").unwrap_err().message, "[1, 2] from 1.0.0");
+    assert_eq!(restored(b"no JSON").unwrap_err().code, Code::Invalid);
 }
