@@ -27,6 +27,7 @@ mod list;
 mod logs;
 mod module_trouble;
 mod modules;
+mod museum;
 mod outgoing;
 mod reload;
 mod rollback;
