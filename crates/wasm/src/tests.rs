@@ -9,6 +9,7 @@ mod limits;
 mod pool;
 mod python;
 mod refused;
+mod roundtrip;
 mod routes;
 mod services;
 mod visits;
