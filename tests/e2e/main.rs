@@ -14,6 +14,7 @@ mod crud;
 mod deliveries;
 mod deploy;
 mod dev;
+mod disk;
 mod drain;
 mod durability;
 mod errors;
