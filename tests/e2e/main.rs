@@ -39,6 +39,7 @@ mod shop;
 mod shutdown;
 mod sources;
 mod store_trouble;
+mod succession;
 mod swap;
 mod systemd;
 mod upgrade;
