@@ -31,7 +31,7 @@ use crate::{
     arguments::AppArguments,
     logging,
     output::counted,
-    roles,
+    roles, room,
 };
 
 /// What stands in front of mistakes after an upgrade.
@@ -105,6 +105,13 @@ fn make(arguments: &AppArguments, environment: &Environment) -> Result<u8, IpcEr
                 }
             }
             let bundle = bundle.seal_with(code)?;
+            // Who starts, or follows an upgrade, has nothing that would serve instead.
+            if handoff.generation > FIRST_GENERATION
+                && held.is_none()
+                && let Some(lack) = room::lack(&bundle, &config.data_dir)
+            {
+                return refuse(vec![lack], &control);
+            }
             deliver(&control, &ToSupervisor::Compiled, &[bundle.as_fd()])?;
             Ok(exit::FINE)
         }
@@ -133,6 +140,9 @@ fn put_in(order: &Order, base: &OwnedFd, control: &ControlSocket) -> Result<u8, 
                 tracing::warn!("{warning}");
             }
             let bundle = bundle.seal_with(code)?;
+            if let Some(lack) = room::lack(&bundle, &config.data_dir) {
+                return refuse(vec![lack], control);
+            }
             deliver(control, &ToSupervisor::Compiled, &[bundle.as_fd()])?;
             Ok(exit::FINE)
         }

@@ -17,6 +17,7 @@ mod operate;
 mod output;
 mod progress;
 mod roles;
+mod room;
 mod run;
 mod run_command;
 mod status;

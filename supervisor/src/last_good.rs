@@ -143,16 +143,23 @@ impl Writing {
         (&self.last_good.folder, self.last_good.file) == (&place.folder, place.file)
     }
 
-    /// Writes the next part.
+    /// Writes the next part. Of what cannot be written to its end nothing stays: the disk may be full.
     pub fn advance(&mut self) -> Result<Progress, SupervisorError> {
+        self.step().map_err(|error| {
+            let _ = std::fs::remove_file(self.last_good.path_being_written());
+            self.last_good.failed(error)
+        })
+    }
+
+    fn step(&mut self) -> io::Result<Progress> {
         let until = self.length.min(self.written.saturating_add(STEP_BYTES));
-        self.copy_until(until).map_err(|error| self.last_good.failed(error))?;
+        self.copy_until(until)?;
         if self.written < self.length {
             // Each step waits for its own part, so that none waits for the whole.
-            self.file.sync_data().map_err(|error| self.last_good.failed(error))?;
+            self.file.sync_data()?;
             return Ok(Progress::Some);
         }
-        self.replace().map_err(|error| self.last_good.failed(error))?;
+        self.replace()?;
         Ok(Progress::Done)
     }
 
@@ -338,5 +345,18 @@ mod tests {
         std::fs::write(directory.path().join(FOLDER), "a file").unwrap();
         let error = LastGood::of(directory.path()).begin(&bundle("x").seal().unwrap()).unwrap_err();
         assert!(error.to_string().ends_with("generations/last-good failed"), "{error}");
+    }
+
+    #[test]
+    fn of_a_bundle_that_cannot_be_kept_nothing_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let last_good = LastGood::of(directory.path());
+        let folder = directory.path().join(FOLDER);
+        std::fs::create_dir_all(folder.join(LAST_GOOD).join("in the way")).unwrap();
+        let mut writing = last_good.begin(&bundle("x").seal().unwrap()).unwrap();
+        while matches!(writing.advance(), Ok(Progress::Some)) {}
+        let left: Vec<_> =
+            std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [LAST_GOOD]);
     }
 }

@@ -44,6 +44,7 @@ fn reloads_lose_nothing(reuse: Reuse) {
     }
     let report = running.stop();
     report.assert_clean();
+    report.assert_generations_grow();
     assert!(report.workers.keys().any(|worker| worker.ends_with(".6")), "{:?}", report.workers);
     let after = cluster.await_workers(2);
     assert!(after.iter().all(|new| before.iter().all(|old| old.pid != new.pid)), "every worker is new");

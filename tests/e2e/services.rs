@@ -20,6 +20,17 @@ fn a_component_in_a_folder_answers_under_its_route() {
     assert_eq!(client.send("GET", "/livez", b"").status, 200);
     assert_eq!(client.get("todo").status, 200, "models are served beside it");
     assert_eq!(client.send("GET", "/hello/deny", b"").text(), "denied", "nothing goes out");
+    let modules = cluster.admin_get("/aegis/api/config?details=modules");
+    let modules: serde_json::Value = serde_json::from_str(&modules).unwrap();
+    assert_eq!(
+        (&modules[0]["modelName"], &modules[0]["kind"]),
+        (&"TODO".into(), &"model".into()),
+        "{modules}"
+    );
+    assert_eq!((&modules[1]["name"], &modules[1]["kind"]), (&"hello".into(), &"service".into()), "{modules}");
+    assert_eq!(modules[1]["route"], "/hello");
+    let one = cluster.admin_get("/aegis/api/config?details=modules&modelName=todo");
+    assert!(!one.contains("service"), "{one}");
     let trapped = client.send("GET", "/hello/trap", b"");
     assert_eq!((trapped.status, &trapped.json()["code"]), (500, &"guest-trap".into()));
 }

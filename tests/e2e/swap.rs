@@ -1,6 +1,7 @@
 //! Modules are replaced inside the workers that run.
 
 use std::{
+    collections::BTreeSet,
     fs,
     process::Output,
     sync::{
@@ -20,7 +21,9 @@ use serde_json::{Value, json};
 const SWAP: &str = "[reload]\nmode = \"swap\"\ncanary-time = \"100ms\"\nlatency-factor-max = 1000.0\n";
 const NOTES: &str = "/aegis/api/models/notes";
 /// Versions that one host goes through.
-const SWAPS: u64 = 20;
+const SWAPS: u64 = 50;
+/// How often state is handed over.
+const HANDOVERS: u64 = 20;
 /// A new version answers this long after it was asked for.
 const SEEN_WITHIN: Duration = Duration::from_secs(2);
 
@@ -110,7 +113,10 @@ fn versions_follow_each_other_under_load_in_the_same_processes() {
     }
     let report = running.stop();
     report.assert_clean();
-    assert!(report.workers.keys().any(|worker| worker.ends_with(&format!(".{}", SWAPS + 1))));
+    report.assert_generations_grow();
+    let answered: BTreeSet<&str> =
+        report.workers.keys().filter_map(|worker| worker.split_once('.')).map(|(_, one)| one).collect();
+    assert_eq!(answered.len() as u64, SWAPS + 1, "every generation answered clients: {answered:?}");
     for (stop, thread) in witnesses {
         stop.store(true, Ordering::Relaxed);
         let seen = thread.join().expect("its connection stays open");
@@ -228,7 +234,7 @@ fn what_a_version_remembers_goes_to_the_next_one_over_twenty_swaps() {
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()
     };
-    for round in 1..=SWAPS {
+    for round in 1..=HANDOVERS {
         assert_eq!(next(), 2 * round - 1);
         assert_eq!(next(), 2 * round);
         app::write_component(cluster.folder(), "counter", &heir(&format!("1.{round}.0")));
@@ -236,7 +242,7 @@ fn what_a_version_remembers_goes_to_the_next_one_over_twenty_swaps() {
         let generation = client.get("counters/a?command=generation").json();
         assert_eq!(generation, round + 1, "{told}");
     }
-    assert_eq!(next(), 2 * SWAPS + 1);
+    assert_eq!(next(), 2 * HANDOVERS + 1);
 }
 
 #[test]

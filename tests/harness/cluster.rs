@@ -9,7 +9,7 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -22,13 +22,16 @@ use nix::{
 use tempfile::TempDir;
 
 use crate::{
-    App, Client, Connection,
+    App, Client, Connection, Disk,
     compiled::compile_first,
     wait::{eventually, eventually_some},
 };
 
 /// Time a cluster may take to start or stop in a test; generous, the machine may be busy.
 pub const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Folder of the app at which the disk of a host is mounted.
+pub const DISK_FOLDER: &str = "disk";
 
 /// How a cluster is started.
 #[derive(Debug, Clone)]
@@ -39,6 +42,8 @@ pub struct Start {
     environment: Vec<(String, String)>,
     listen: String,
     compiles_first: bool,
+    disk_bytes: Option<u64>,
+    disk: Option<Arc<Disk>>,
 }
 
 /// A running host.
@@ -83,6 +88,8 @@ impl Start {
             environment: Vec::new(),
             listen: "127.0.0.1:0".to_owned(),
             compiles_first: false,
+            disk_bytes: None,
+            disk: None,
         }
     }
 
@@ -121,18 +128,26 @@ impl Start {
         self
     }
 
+    /// With its data on a disk of so many bytes. The app's `data_dir` has to be [`DISK_FOLDER`].
+    #[must_use]
+    pub fn disk(mut self, bytes: u64) -> Self {
+        self.disk_bytes = Some(bytes);
+        self
+    }
+
     /// Starts and waits until it listens.
     ///
     /// # Panics
     /// When it does not start.
     #[must_use]
-    pub fn start(self) -> Cluster {
+    pub fn start(mut self) -> Cluster {
         let folder = tempfile::Builder::new().prefix("aegis-test-").tempdir().expect("a temporary folder");
         self.app.write(folder.path());
         let path = folder.path().to_owned();
         if self.compiles_first {
             compile_first(&path);
         }
+        self.disk = self.disk_bytes.map(|bytes| Arc::new(Disk::mount(&path.join(DISK_FOLDER), bytes)));
         let (supervisor, announced, address) = self.spawn(&path);
         Cluster { folder: Some(folder), path, start: self, supervisor, address, announced }
     }
@@ -146,6 +161,9 @@ impl Start {
             command.args(["--workers", &workers.to_string()]);
         }
         command.args(&self.arguments);
+        if let Some(disk) = &self.disk {
+            command = disk.within(&command);
+        }
         command.env_clear().env("PATH", env::var_os("PATH").unwrap_or_default());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null());
@@ -202,6 +220,15 @@ impl Cluster {
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.path
+    }
+
+    /// The disk of its own.
+    ///
+    /// # Panics
+    /// When it was started without one.
+    #[must_use]
+    pub fn disk(&self) -> &Disk {
+        self.start.disk.as_deref().expect("the host has a disk of its own")
     }
 
     /// What the host has logged so far.
@@ -346,6 +373,23 @@ impl Cluster {
         assert_eq!(address, self.address);
         self.supervisor = supervisor;
         self.announced = announced;
+    }
+
+    /// Starts a host that has ended again, which is expected to end by itself at once: what it said.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    #[must_use]
+    pub fn start_in_vain(&self) -> Output {
+        let mut command = self.start.command(&self.path);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("start the host");
+        let end = Instant::now() + START_TIMEOUT;
+        while Instant::now() < end && matches!(child.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let _ = child.kill();
+        child.wait_with_output().expect("read what the host said")
     }
 
     /// Waits until the supervisor has ended by itself.

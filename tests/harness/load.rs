@@ -157,6 +157,10 @@ pub struct Report {
     pub connections: u64,
     /// Successful responses by `Aegis-Worker`.
     pub workers: BTreeMap<String, u64>,
+    /// Responses of a generation older than one that had answered on the same connection.
+    pub backward: u64,
+    /// Responses that do not name exactly one generation.
+    pub unnamed: u64,
     /// Time the load ran.
     pub elapsed: Duration,
     /// Latencies of successful requests in microseconds, sorted.
@@ -196,10 +200,20 @@ impl Report {
         assert!(self.succeeded > 0, "the load did nothing");
     }
 
+    /// Asserts that each response is of one generation, and that on each connection none follows a newer one.
+    ///
+    /// # Panics
+    /// With how many are not.
+    pub fn assert_generations_grow(&self) {
+        assert_eq!((self.unnamed, self.backward), (0, 0), "unnamed and backward of {}", self.succeeded);
+    }
+
     /// Adds another report to this one.
     pub fn merge(&mut self, other: Self) {
         self.succeeded += other.succeeded;
         self.connections += other.connections;
+        self.backward += other.backward;
+        self.unnamed += other.unnamed;
         for (failure, count) in other.failures {
             *self.failures.entry(failure).or_default() += count;
         }

@@ -23,18 +23,23 @@ use std::{
 };
 
 use aegis_ipc::board::{Counter, ModuleCounter};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use self::{consumer::Consumer, owner::is_owner};
 use crate::{host::Host, modules::Subscriber, present::Present};
 
 /// How often a worker looks whether it is the one that delivers.
 const OWNER_WATCH: Duration = Duration::from_millis(250);
+/// Time in which consumers of a generation that is no longer the present one end what is under way and keep their place.
+const SETTLE_TIME: Duration = Duration::from_secs(2);
 /// Pause after a defect of the host has ended a consumer.
 const DEFECT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Delivers to all subscribers of the present generation, for ever. What is under way when another generation takes its
-/// place is delivered again by that one, if it still subscribes.
+/// Delivers to all subscribers of the present generation, for ever. When another generation takes its place, the event
+/// that is under way is seen through first; one that takes too long is delivered again by that one, if it still subscribes.
 pub(crate) async fn run(present: Arc<Present>) -> Infallible {
     present.host().engine.data().ready().await;
     loop {
@@ -44,7 +49,7 @@ pub(crate) async fn run(present: Arc<Present>) -> Infallible {
             subscribers.iter().map(|subscriber| subscriber.module.name().to_owned()).collect();
         let mut consumers = JoinSet::new(); // ends them when the generation is not the present one any longer
         for subscriber in subscribers {
-            consumers.spawn(keep_delivering(Arc::clone(&host), subscriber));
+            consumers.spawn(keep_delivering(Arc::clone(&host), Arc::clone(&present), subscriber));
         }
         while Arc::ptr_eq(&host, &present.look()) {
             if is_owner(&host) {
@@ -52,16 +57,23 @@ pub(crate) async fn run(present: Arc<Present>) -> Infallible {
             }
             sleep(OWNER_WATCH).await;
         }
-        consumers.shutdown().await;
+        let settled = async { while consumers.join_next().await.is_some() {} };
+        if timeout(SETTLE_TIME, settled).await.is_err() {
+            consumers.shutdown().await;
+        }
     }
 }
 
-/// Begins again when a defect of the host has ended a consumer: it is told as often as it happens, and in no closer turns.
-async fn keep_delivering(host: Arc<Host>, subscriber: Subscriber) {
+/// Delivers until the generation is no longer the present one. Begins again when a defect of the host has ended a consumer:
+/// it is told as often as it happens, and in no closer turns.
+async fn keep_delivering(host: Arc<Host>, present: Arc<Present>, subscriber: Subscriber) {
     loop {
         let mut one = JoinSet::new(); // ends what runs in it when this ends
-        one.spawn(Consumer::new(Arc::clone(&host), subscriber.clone()).run());
+        one.spawn(Consumer::new(Arc::clone(&host), Arc::clone(&present), subscriber.clone()).run());
         let ended = one.join_next().await;
+        if let Some(Ok(())) = ended {
+            return;
+        }
         host.cell.counter(Counter::Defects).fetch_add(1, Ordering::Relaxed);
         let model = subscriber.model.name();
         tracing::error!(target: "aegis::events", model, "the delivery of events ended: {ended:?}; it begins again");

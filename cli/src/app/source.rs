@@ -126,7 +126,11 @@ impl Sources {
     }
 
     /// What there is to say once all is read.
-    pub(super) fn finish(self) -> Vec<String> {
+    pub(super) fn finish(mut self) -> Vec<String> {
+        let kept = self.tools.as_ref().and_then(|tools| tools.kept.as_ref());
+        if let Some(trouble) = kept.and_then(Kept::trouble) {
+            self.warnings.push(format!("{trouble}; so modules are fetched anew"));
+        }
         self.warnings
     }
 

@@ -125,7 +125,11 @@ impl<'a> Workshop<'a> {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> Output {
+    pub(super) fn finish(mut self) -> Output {
+        let cache = self.tools.as_ref().and_then(|tools| tools.cache.as_ref());
+        if let Some(trouble) = cache.and_then(CodeCache::trouble) {
+            self.warnings.push(format!("{trouble}; so components are compiled anew"));
+        }
         let engine = self.tools.filter(|_| !self.code.is_empty()).map(|tools| tools.engine);
         Output { engine: engine.unwrap_or_default(), code: self.code, warnings: self.warnings }
     }

@@ -14,6 +14,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+pub(crate) use held::depth;
 pub use held::{ChangeError, Changes, Held};
 pub use members::{Member, Members};
 pub(crate) use number::Decimal;

@@ -44,6 +44,12 @@ impl CodeCache {
         }
     }
 
+    /// What was not kept or could not be used, and why: the first such thing.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.files.trouble()
+    }
+
     /// Puts code there. Failure costs time, nothing else.
     pub(crate) fn keep(&self, engine: &Engine, digest: &str, code: &[u8]) {
         self.files.keep(&name_of(engine, digest), code);

@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use parking_lot::Mutex;
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
 use sha2::{Digest, Sha256};
 
@@ -51,6 +52,7 @@ pub struct KeptFiles {
     folder: PathBuf,
     bytes_max: u64,
     file_bytes_max: u64,
+    trouble: Mutex<Option<String>>,
 }
 
 impl KeptFiles {
@@ -69,7 +71,9 @@ impl KeptFiles {
             Err(found) => Some(found),
         };
         match found {
-            None => Ok(Self { folder: folder.to_owned(), bytes_max, file_bytes_max }),
+            None => {
+                Ok(Self { folder: folder.to_owned(), bytes_max, file_bytes_max, trouble: Mutex::default() })
+            }
             Some(found) => Err(KeptError::NotOurs { path: folder.to_owned(), found }),
         }
     }
@@ -90,7 +94,7 @@ impl KeptFiles {
     /// Removes what turned out to be of no use.
     pub fn remove(&self, name: &str, reason: &io::Error) {
         let path = self.folder.join(name);
-        tracing::warn!(target: "aegis::wasm", %reason, path = %path.display(), "a kept file is not used, and removed");
+        self.note(format!("{}: it is not used, and removed: {reason}", path.display()));
         let _ = fs::remove_file(path); // if it stays, it is not used the next time either
     }
 
@@ -102,8 +106,19 @@ impl KeptFiles {
         }
         let kept = write(&path, content).and_then(|()| self.make_room(&path));
         if let Err(error) = kept {
-            tracing::warn!(target: "aegis::wasm", %error, path = %path.display(), "a file is not kept for later");
+            self.note(format!("{}: it is not kept for later: {error}", path.display()));
         }
+    }
+
+    /// The first thing that was not kept, or could not be used, and why. Nobody is told otherwise: whoever keeps files
+    /// may not have a log yet.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().clone()
+    }
+
+    fn note(&self, trouble: String) {
+        self.trouble.lock().get_or_insert(trouble);
     }
 
     /// Removes what was used longest ago, but for `newest`, until the rest fits.
@@ -250,6 +265,22 @@ mod tests {
             assert_eq!(kept.read("aa"), None);
             assert_eq!(files(&kept), [] as [PathBuf; 0]);
         }
+        assert!(
+            kept.trouble().unwrap().ends_with("aa: it is not used, and removed: its checksum is another")
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_told() {
+        let place = Place::new();
+        let kept = place.kept(1 << 20);
+        kept.keep("aa", CONTENT);
+        assert_eq!(kept.trouble(), None);
+        fs::remove_dir_all(&kept.folder).unwrap();
+        kept.keep("aa", CONTENT);
+        kept.keep("bb", CONTENT);
+        let trouble = kept.trouble().unwrap();
+        assert!(trouble.contains("aa: it is not kept for later: No such file"), "{trouble}");
     }
 
     #[test]

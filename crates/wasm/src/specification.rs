@@ -30,6 +30,8 @@ use crate::{
 
 /// Longest version or toolchain that a module may name, bytes.
 const LABEL_BYTES_MAX: usize = 256;
+/// Characters of a bound that a mistake shows.
+const BOUND_CHARACTERS_SHOWN_MAX: usize = 40;
 
 /// Optional exports that a component has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,14 +198,21 @@ fn refuse_unserved(found: &WitModelSpec, mistakes: &mut Vec<String>) {
     }
 }
 
+/// Reads JSON as strictly as documents are read: numbers stay as they were written, no name comes twice.
 fn read_json(text: Option<&str>, key: &str, mistakes: &mut Vec<String>) -> Option<Value> {
-    match serde_json::from_str(text?) {
+    match aegis_domain::json::parse(text?.as_bytes()) {
         Ok(value) => Some(value),
-        Err(error) => {
-            mistakes.push(format!("{key}: found text that is not JSON ({error}), expected JSON"));
+        Err(problem) => {
+            let reason = problem.detail;
+            mistakes.push(format!("{key}: found text that is not JSON ({reason}), expected JSON"));
             None
         }
     }
+}
+
+/// The same where null says as much as nothing.
+fn read_json_or_null(text: Option<&str>, key: &str, mistakes: &mut Vec<String>) -> Option<Value> {
+    read_json(text, key, mistakes).filter(|value| !value.is_null())
 }
 
 /// Puts the schema of one field into the schema of the whole object.
@@ -241,7 +250,7 @@ fn read_field(field: &wit::FieldSpec, key: &str, mistakes: &mut Vec<String>) -> 
         frozen: field.rules.contains(Rules::IMMUTABLE),
         unique: field.rules.contains(Rules::UNIQUE),
         indexed: field.rules.contains(Rules::INDEXED),
-        default: read_json(field.default_value.as_deref(), &format!("{key}.default-value"), mistakes),
+        default: read_json_or_null(field.default_value.as_deref(), &format!("{key}.default-value"), mistakes),
         min: None,
         max: None,
         pattern: None,
@@ -279,12 +288,26 @@ fn mix_in(
             "unique" => field.unique = true,
             "default" => field.default = options.get("value").cloned(),
             "range" => {
-                field.min = options.get("min").and_then(Value::as_f64);
-                field.max = options.get("max").and_then(Value::as_f64);
+                field.min = read_bound(&options, "min", key, mistakes);
+                field.max = read_bound(&options, "max", key, mistakes);
             }
-            _ => field.pattern = options.get("pattern").and_then(Value::as_str).map(str::to_owned),
+            _ => match options.get("pattern").and_then(Value::as_str) {
+                Some(pattern) => field.pattern = Some(pattern.to_owned()),
+                None => mistakes.push(format!("{key}.options.pattern: found no text, expected a pattern")),
+            },
         }
     }
+}
+
+/// A bound that a mixin may have. One that could not be kept is a mistake: without it, everything would be accepted.
+fn read_bound(options: &Value, name: &str, key: &str, mistakes: &mut Vec<String>) -> Option<f64> {
+    let found = options.get(name).filter(|bound| !bound.is_null())?;
+    let bound = found.as_f64();
+    if bound.is_none() {
+        let found = found.to_string().chars().take(BOUND_CHARACTERS_SHOWN_MAX).collect::<String>();
+        mistakes.push(format!("{key}.options.{name}: found {found}, expected a number below 1.8e308"));
+    }
+    bound
 }
 
 fn read_hooks(found: wit::HookSet, exports: Exports, mistakes: &mut Vec<String>) -> HookSet {

@@ -11,6 +11,7 @@ mod limits;
 mod pool;
 mod python;
 mod refused;
+mod roundtrip;
 mod routes;
 mod services;
 mod visits;

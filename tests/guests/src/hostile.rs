@@ -142,8 +142,13 @@ fn add_defects_of_specification(add: &mut dyn FnMut(&'static str, Guest)) {
         "datasource": { "name": "postgres", "write-behind": true },
     });
     add("rules that are not kept", bare(rules));
-    let texts = json!({ "schema": "{", "fields": [{ "name": "a", "default-value": "x", "schema": "[" }] });
+    let texts = json!({ "schema": "{", "fields": [{ "name": "a", "default-value": "x", "schema": "[" }, { "name": "b", "default-value": "{\"x\":1,\"x\":2}" }] });
     add("JSON that is none", bare(texts));
+    let deep = "[".repeat(64) + &"]".repeat(64);
+    add(
+        "a default too deep to be read again",
+        bare(json!({ "fields": [{ "name": "a", "kind": "any", "default-value": deep }] })),
+    );
     add("a schema that is none", bare(json!({ "schema": "{\"type\": 7}" })));
     let mixins = json!({
         "fields": [{ "name": "a" }],
@@ -152,6 +157,8 @@ fn add_defects_of_specification(add: &mut dyn FnMut(&'static str, Guest)) {
             { "name": "require", "options": "{}" },
             { "name": "require", "options": "{\"fields\":[\"b\"]}" },
             { "name": "pattern", "options": "{\"fields\":[\"a\"],\"pattern\":\"(\"}" },
+            { "name": "pattern", "options": "{\"fields\":[\"a\"],\"pattern\":7}" },
+            { "name": "range", "options": "{\"fields\":[\"a\"],\"min\":\"1\",\"max\":1e400}" },
         ],
     });
     add("bad mixins", bare(mixins));

@@ -29,6 +29,8 @@ pub(super) enum Waiting {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) worker: Option<String>,
+    /// Generation of the worker, unless it is not named exactly once.
+    pub(super) generation: Option<u64>,
     pub(super) closes: bool,
 }
 
@@ -38,6 +40,8 @@ pub(super) struct Connection {
     pub(super) started: Instant,
     /// Number of the request.
     pub(super) number: u64,
+    /// Newest generation that has answered on this socket.
+    generation: u64,
     request: Vec<u8>,
     written: usize,
     received: Vec<u8>,
@@ -50,6 +54,7 @@ impl Connection {
             waiting: Waiting::Turn,
             started: now,
             number: 0,
+            generation: 0,
             request: Vec::new(),
             written: 0,
             received: Vec::new(),
@@ -82,7 +87,15 @@ impl Connection {
             return Ok(false);
         }
         self.stream = Some(open(address)?);
+        self.generation = 0;
         Ok(true)
+    }
+
+    /// Hears which generation answered, and gives whether none before it on this socket was newer.
+    pub(super) fn follows(&mut self, generation: u64) -> bool {
+        let follows = generation >= self.generation;
+        self.generation = self.generation.max(generation);
+        follows
     }
 
     /// Writes as much as the socket takes.
@@ -147,14 +160,20 @@ fn scan(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Failure> {
         Err(_) => return Err(Failure::Garbage),
     };
     let status = parsed.code.unwrap_or(0);
-    let mut answer = Answer { status, worker: None, closes: false };
-    let mut length = 0;
+    let mut answer = Answer { status, worker: None, generation: None, closes: false };
+    let (mut length, mut named) = (0, 0);
     for header in parsed.headers.iter() {
         if header.name.eq_ignore_ascii_case("content-length") {
             let text = std::str::from_utf8(header.value).map_err(|_| Failure::Garbage)?;
             length = text.parse().map_err(|_| Failure::Garbage)?;
         } else if header.name.eq_ignore_ascii_case("aegis-worker") {
-            answer.worker = Some(String::from_utf8_lossy(header.value).into_owned());
+            let worker = String::from_utf8_lossy(header.value).into_owned();
+            named += 1;
+            answer.generation = worker
+                .split_once('.')
+                .and_then(|(_, generation)| generation.parse().ok())
+                .filter(|_| named == 1);
+            answer.worker = Some(worker);
         } else if header.name.eq_ignore_ascii_case("connection") {
             answer.closes = header.value.eq_ignore_ascii_case(b"close");
         }

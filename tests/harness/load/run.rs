@@ -128,6 +128,10 @@ impl Run {
 
     fn finish(&mut self, index: usize, answer: Answer) {
         let connection = &mut self.connections[index];
+        match answer.generation {
+            Some(generation) => self.report.backward += u64::from(!connection.follows(generation)),
+            None => self.report.unnamed += 1,
+        }
         if (self.plan.wanted)(answer.status) {
             self.report.succeeded += 1;
             (self.plan.succeeded)(connection.number);

@@ -18,7 +18,7 @@ use aegis_ipc::{
 use http::{Response, request::Parts};
 use serde_json::{Map, Value};
 
-use super::jobs;
+use super::jobs::{self, Wishes};
 use crate::{
     host::Host,
     request::{self, RequestBody},
@@ -48,9 +48,8 @@ pub(crate) async fn answer(
     if order.supply == Supply::App && host.members.iter().all(|member| member.name != order.module) {
         return Err(unknown(&order.module, &host.members));
     }
-    let query = parts.uri.query().unwrap_or_default();
-    let ask = |wait| operator::Request::Deploy { order, wait };
-    jobs::begin(host, query, (jobs::DEPLOY, ask), envelope).await
+    let Wishes { wait, .. } = Wishes::read(parts.uri.query().unwrap_or_default())?;
+    jobs::begin(host, wait, (jobs::DEPLOY, operator::Request::Deploy { order, wait }), envelope).await
 }
 
 fn unknown(name: &str, members: &[Member]) -> Problem {

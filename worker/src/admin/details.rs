@@ -12,6 +12,7 @@ use aegis_domain::{
     event::EventKind,
     format_timestamp,
     route::{Base, Route},
+    service::ServiceSpec,
 };
 use aegis_ipc::{
     board::{BEATS, Cell, Counter, Gauge, monotonic_ms},
@@ -74,6 +75,9 @@ pub(super) async fn answer(
     let mut rows = rows(host, &kind, &models)?;
     if kind == "modules" {
         add_health(host, &models, &mut rows).await;
+        // A service has no model: who asks about one does not mean it.
+        let services = host.services.iter().filter(|_| model.is_none());
+        rows.extend(services.map(|service| describe_service(host, service)));
     }
     if as_page {
         let text = page::table(&format!("Ægis {kind}"), &rows);
@@ -145,12 +149,31 @@ fn describe_module(host: &Host, model: &Model) -> Value {
         row.insert("instances".to_owned(), json!(host.engine.instances(model)));
         row.insert("breaker".to_owned(), json!(host.engine.stand(model).map(describe_stand)));
     }
-    let offers = Offers::Model(model.name().to_owned());
-    let deployed = host.members.iter().find(|member| member.offers == offers);
-    if let (Some(deployed), Value::Object(row)) = (deployed.and_then(|one| one.deployed.as_ref()), &mut row) {
+    note_deployment(host, &Offers::Model(model.name().to_owned()), &mut row);
+    row
+}
+
+/// A component that answers requests itself.
+fn describe_service(host: &Host, service: &ServiceSpec) -> Value {
+    let mut row = json!({
+        "name": service.name,
+        "kind": "service",
+        "form": "component",
+        "generation": host.identity.generation,
+        "digest": service.digest,
+        "route": service.route,
+        "limits": service.limits,
+        "http": service.http,
+    });
+    note_deployment(host, &Offers::Service(service.name.clone()), &mut row);
+    row
+}
+
+fn note_deployment(host: &Host, offers: &Offers, row: &mut Value) {
+    let member = host.members.iter().find(|member| member.offers == *offers);
+    if let (Some(deployed), Value::Object(row)) = (member.and_then(|one| one.deployed.as_ref()), row) {
         row.insert("deployed".to_owned(), describe_deployed(deployed));
     }
-    row
 }
 
 fn describe_stand(stand: Stand) -> &'static str {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use aegis_domain::{FieldError, Problem, ProblemCode};
-use aegis_ipc::operator::{self, Job, Reply, Verdict};
+use aegis_ipc::operator::{self, Job, ReloadMode, Reply, Verdict};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -18,6 +18,8 @@ use crate::{
 pub(super) const DEPLOY: &str = "deploy";
 /// What a job is called that reloads.
 const RELOAD: &str = "reload";
+/// Characters of a value that a problem shows.
+const VALUE_CHARACTERS_SHOWN_MAX: usize = 100;
 /// Time the supervisor has to take a request.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// Longest time a client waits for a verdict; after that it is told where to ask.
@@ -27,35 +29,59 @@ const LEAVE_CHECK: Duration = Duration::from_millis(200);
 /// Time before the end of a drain at which a waiting request is told where to ask.
 const LEAVE_MARGIN_MS: u64 = 1_000;
 
-/// Starts a reload; with `wait=true` the answer is its verdict.
+/// What a request for a job says beside what it is about.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Wishes {
+    /// To be answered with the verdict.
+    pub(super) wait: bool,
+    /// How a reload is to come into force.
+    mode: Option<ReloadMode>,
+}
+
+impl Wishes {
+    /// Reads a query in which there may be `wait`.
+    pub(super) fn read(query: &str) -> Result<Self, Problem> {
+        Self::read_known(query, &["wait"])
+    }
+
+    fn read_known(query: &str, known: &[&'static str]) -> Result<Self, Problem> {
+        let mut wishes = Self::default();
+        for (name, value) in request::pairs(query, known)? {
+            match (name, value.as_str()) {
+                ("wait", "true" | "1" | "") => wishes.wait = true,
+                ("wait", "false" | "0") => wishes.wait = false,
+                ("mode", "rolling") => wishes.mode = Some(ReloadMode::Rolling),
+                ("mode", "swap") => wishes.mode = Some(ReloadMode::Swap),
+                _ => {
+                    let expected = if name == "mode" { "rolling or swap" } else { "true or false" };
+                    let found: String = value.chars().take(VALUE_CHARACTERS_SHOWN_MAX).collect();
+                    let detail = format!("parameter {name}: found {found:?}, expected {expected}");
+                    return Err(Problem::new(ProblemCode::BadParameter, detail));
+                }
+            }
+        }
+        Ok(wishes)
+    }
+}
+
+/// Starts a reload; with `wait=true` the answer is its verdict, with `mode` it is `rolling` or `swap` this time.
 pub(super) async fn reload(
     host: &Host,
     query: &str,
     envelope: &Envelope<'_>,
 ) -> Result<Response<Outgoing>, Problem> {
-    let ask = |wait| operator::Request::Reload { wait, mode: None };
-    begin(host, query, (RELOAD, ask), envelope).await
+    let Wishes { wait, mode } = Wishes::read_known(query, &["wait", "mode"])?;
+    begin(host, wait, (RELOAD, operator::Request::Reload { wait, mode }), envelope).await
 }
 
-/// Starts a job of this kind; with `wait=true` the answer is its verdict.
+/// Starts a job of this kind; who waits is answered with its verdict.
 pub(super) async fn begin(
     host: &Host,
-    query: &str,
-    (kind, ask): (&str, impl FnOnce(bool) -> operator::Request),
+    wait: bool,
+    (kind, request): (&str, operator::Request),
     envelope: &Envelope<'_>,
 ) -> Result<Response<Outgoing>, Problem> {
-    let mut wait = false;
-    for (name, value) in request::pairs(query, &["wait"])? {
-        wait = match value.as_str() {
-            "true" | "1" | "" => true,
-            "false" | "0" => false,
-            _ => {
-                let detail = format!("parameter {name}: found {value:?}, expected true or false");
-                return Err(Problem::new(ProblemCode::BadParameter, detail));
-            }
-        };
-    }
-    let mut answers = host.supervisor.ask(ask(wait))?;
+    let mut answers = host.supervisor.ask(request)?;
     let job = match next(&mut answers, ANSWER_TIME).await? {
         Reply::Accepted { job } => job,
         Reply::Job(job) if job.verdict.is_some() => return verdict(&job, host, envelope),

@@ -26,6 +26,7 @@ use crate::{
     data::{Applied, Data},
     host::Host,
     modules::{NotTold, Subscriber},
+    present::Present,
 };
 
 /// Changes asked for at once when the log is read.
@@ -44,7 +45,7 @@ const CALL_TIME: Duration = Duration::from_secs(60);
 /// Why a consumer stops for now.
 #[derive(Debug)]
 enum Pause {
-    /// Another worker delivers.
+    /// Another worker delivers, or another generation does.
     NotOwner,
     /// The store has a problem, or the position was moved by somebody else.
     Trouble(Problem),
@@ -59,6 +60,7 @@ impl From<Problem> for Pause {
 /// Delivers to one subscriber while this worker is the one that delivers.
 pub(super) struct Consumer {
     host: Arc<Host>,
+    present: Arc<Present>,
     subscriber: Subscriber,
     entry: Option<ModuleEntry>,
 }
@@ -73,15 +75,18 @@ struct Way {
 }
 
 impl Consumer {
-    pub(super) fn new(host: Arc<Host>, subscriber: Subscriber) -> Self {
+    pub(super) fn new(host: Arc<Host>, present: Arc<Present>, subscriber: Subscriber) -> Self {
         let entry = host.board.module(subscriber.module.name());
-        Self { host, subscriber, entry }
+        Self { host, present, subscriber, entry }
     }
 
+    /// Delivers whenever this worker is the one to do so, until another generation is the present one.
     pub(super) async fn run(self) {
-        loop {
-            if !is_owner(&self.host) {
-                sleep(OWNER_WATCH).await;
+        while self.is_present() {
+            // Who delivered before notices in this time as well, and keeps its place: nothing has to come twice.
+            let was_owner = is_owner(&self.host);
+            sleep(OWNER_WATCH).await;
+            if !was_owner || !self.delivers() {
                 continue;
             }
             let now = self.data().watermark();
@@ -264,7 +269,16 @@ impl Consumer {
     }
 
     fn check(&self) -> Result<(), Pause> {
-        if is_owner(&self.host) { Ok(()) } else { Err(Pause::NotOwner) }
+        if self.delivers() { Ok(()) } else { Err(Pause::NotOwner) }
+    }
+
+    fn delivers(&self) -> bool {
+        self.is_present() && is_owner(&self.host)
+    }
+
+    /// Whether its generation is the one that requests are answered with now.
+    fn is_present(&self) -> bool {
+        Arc::ptr_eq(&self.host, &self.present.look())
     }
 
     fn count(&self, counter: ModuleCounter, amount: u64) {

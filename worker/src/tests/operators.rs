@@ -2,7 +2,7 @@
 
 use aegis_ipc::{
     control::ToChild,
-    operator::{self, Job, Reply, Verdict},
+    operator::{self, Job, ReloadMode, Reply, Verdict},
 };
 use serde_json::json;
 
@@ -122,6 +122,21 @@ async fn a_waiting_reload_is_answered_with_its_verdict() {
             assert_eq!(answer.json()["errors"][1]["message"], reasons[1]);
         }
     }
+}
+
+#[tokio::test]
+async fn a_reload_may_say_how_it_comes_into_force() {
+    let house = House::new().await;
+    for (word, mode) in [("swap", ReloadMode::Swap), ("rolling", ReloadMode::Rolling)] {
+        let mut operator = house.operator().await;
+        operator.send(&format!("POST /reload?mode={word}")).await;
+        let reload = operator::Request::Reload { wait: false, mode: Some(mode) };
+        answer_question(&house, reload, vec![Reply::Accepted { job: 5 }]).await;
+        assert_eq!(operator.answer(Extent::Whole).await.unwrap().status, 202);
+    }
+    let refused = house.operator().await.ask("POST /reload?mode=both").await;
+    assert_eq!(refused.status, 400);
+    assert_eq!(refused.json()["detail"], "parameter mode: found \"both\", expected rolling or swap");
 }
 
 #[tokio::test]

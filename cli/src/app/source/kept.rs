@@ -72,6 +72,11 @@ impl Kept {
         self.components.keep(sha256, bytes);
     }
 
+    /// What was not kept or could not be used, and why: the first such thing.
+    pub(super) fn trouble(&self) -> Option<String> {
+        [&self.components, &self.manifests, &self.seen].into_iter().find_map(KeptFiles::trouble)
+    }
+
     /// What was seen when the source was last asked for a generation.
     pub(super) fn seen(&self, source: &str) -> Option<Vec<Seen>> {
         let note = self.seen.read(&name_of(source))?;

@@ -89,6 +89,11 @@ impl Rule {
             }
         }
         if let Some(default) = &field.default {
+            // The document around it is one level more, and has to be read again.
+            let levels = json::depth(default);
+            if levels >= json::DEPTH_MAX {
+                report("default", format!("found level {levels}, expected at most {}", json::DEPTH_MAX - 1));
+            }
             self.check(field, default, &mut |message| report("default", message));
         }
     }

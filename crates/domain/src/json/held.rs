@@ -190,7 +190,7 @@ fn weight(value: &Value) -> usize {
 }
 
 /// Levels of objects and arrays.
-fn depth(value: &Value) -> usize {
+pub(crate) fn depth(value: &Value) -> usize {
     let deepest = |inner: Option<usize>| 1 + inner.unwrap_or_default();
     match value {
         Value::Array(items) => deepest(items.iter().map(depth).max()),

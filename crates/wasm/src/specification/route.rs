@@ -5,7 +5,7 @@ use aegis_domain::{
     route::{RouteSpec, Verb},
 };
 
-use super::{Exports, read_json};
+use super::{Exports, read_json_or_null};
 use crate::contract::spec as wit;
 
 /// Reads the routes that a component declares.
@@ -27,7 +27,7 @@ pub(super) fn read(
         RouteSpec {
             method: verb(route.method),
             place: if route.cpu_bound { CommandPlace::Cpu } else { CommandPlace::Io },
-            openapi: read_json(route.openapi.as_deref(), &format!("{key}.openapi"), mistakes),
+            openapi: read_json_or_null(route.openapi.as_deref(), &format!("{key}.openapi"), mistakes),
             path: route.path,
         }
     };
