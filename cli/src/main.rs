@@ -19,7 +19,9 @@ mod progress;
 mod roles;
 mod run;
 mod run_command;
+mod signing;
 mod status;
+mod trust;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

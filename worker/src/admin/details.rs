@@ -144,9 +144,12 @@ fn describe_module(host: &Host, model: &Model) -> Value {
         row.insert("instances".to_owned(), json!(host.engine.instances(model)));
     }
     let offers = Offers::Model(model.name().to_owned());
-    let deployed = host.members.iter().find(|member| member.offers == offers);
-    if let (Some(deployed), Value::Object(row)) = (deployed.and_then(|one| one.deployed.as_ref()), &mut row) {
+    let member = host.members.iter().find(|member| member.offers == offers);
+    if let (Some(deployed), Value::Object(row)) = (member.and_then(|one| one.deployed.as_ref()), &mut row) {
         row.insert("deployed".to_owned(), describe_deployed(deployed));
+    }
+    if let (Some(signed), Value::Object(row)) = (member.and_then(|one| one.signed.as_ref()), &mut row) {
+        row.insert("signed".to_owned(), json!({"keys": signed.keys, "version": signed.version}));
     }
     row
 }
