@@ -31,12 +31,21 @@ struct Report<'a> {
     digest: Option<&'a str>,
     models: Vec<&'a str>,
     components: Vec<ComponentReport<'a>>,
-    services: Vec<&'a ServiceSpec>,
+    services: Vec<ServiceReport<'a>>,
     mistakes: &'a [String],
     warnings: &'a [String],
     /// Keys that a module in no app is signed with.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     signers: &'a [String],
+}
+
+/// A service as a program reads it.
+#[derive(Serialize)]
+struct ServiceReport<'a> {
+    #[serde(flatten)]
+    spec: &'a ServiceSpec,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed: Option<&'a Signed>,
 }
 
 /// A component as a program reads it.
@@ -79,7 +88,7 @@ pub(crate) fn check(arguments: &AppArguments, environment: &Environment, form: F
                             .zip(&app.components)
                             .filter_map(|(model, component)| report(model, component))
                             .collect(),
-                        services: app.services.iter().map(|service| &service.spec).collect(),
+                        services: app.services.iter().map(report_service).collect(),
                         mistakes: &[],
                         warnings: &app.warnings,
                         signers: &[],
@@ -141,7 +150,7 @@ fn show(read: &Read, signers: &[String], warnings: &[String], form: Form) -> u8 
             digest: Some(&service.spec.digest),
             models: Vec::new(),
             components: Vec::new(),
-            services: vec![&service.spec],
+            services: vec![report_service(service)],
             mistakes: &[],
             warnings,
             signers,
@@ -160,6 +169,10 @@ fn report<'a>(model: &'a ModelSpec, component: &'a Component) -> Option<Componen
         commands: model.commands.keys().map(String::as_str).collect(),
         code: model.code.as_ref()?,
     })
+}
+
+fn report_service(service: &Service) -> ServiceReport<'_> {
+    ServiceReport { spec: &service.spec, signed: service.signed.as_ref() }
 }
 
 /// Tells the mistakes of an app; the exit status that goes with them.

@@ -3,8 +3,11 @@
 
 use std::{fs, path::Path, process::Output};
 
-use aegis_guests::{Guest, splice};
-use aegis_harness::{App, Author, Cluster, Publisher};
+use aegis_guests::{Guest, splice, trap};
+use aegis_harness::{
+    App, Author, Cluster, Publisher, http,
+    load::{Plan, Reuse},
+};
 use serde_json::json;
 
 /// A quick rollout: the judgement itself has tests of its own.
@@ -143,6 +146,36 @@ fn no_older_version_comes_back_unless_somebody_wants_it() {
 }
 
 #[test]
+fn a_version_that_is_taken_back_raises_nothing() {
+    let (publisher, team) = (Publisher::start(), Author::new("team"));
+    let judged = "[reload]\ncanary-time = \"60s\"\ncanary-requests-min = 20\nlatency-factor-max = 1000.0\n";
+    publisher.publish_folder("note", &team.signed("note", "1.0.0", &stamping("one")));
+    let (source, keys) = (publisher.source("note"), team.trusted(&["note"], ""));
+    let app = App::default().settings(&format!("{judged}[modules.note]\nsource = \"{source}\"\n{keys}"));
+    let cluster = Cluster::start(app, 2);
+    let spec = json!({"name": "note", "endpoint": "notes", "version": "1.0.0"});
+    let trapping = Guest::model(spec).hook("on-create", trap()).build();
+    publisher.publish_folder("note", &team.signed("note", "3.0.0", &trapping));
+    let post = http::encode(
+        "POST",
+        "/aegis/api/models/notes",
+        &cluster.address.to_string(),
+        &[("content-type", "application/json"), ("connection", "close")],
+        b"{\"x\":1}",
+    );
+    let mut plan = Plan::get(cluster.address, 8, "").requests(move |_| post.clone());
+    plan.reuse = Reuse::PerRequest;
+    plan.wanted = |status| matches!(status, 201 | 500);
+    let running = plan.spawn();
+    let taken_back = cluster.aegis(&["reload"]);
+    assert_eq!(taken_back.status.code(), Some(4), "{}", words(&taken_back));
+    publisher.publish_folder("note", &team.signed("note", "2.0.0", &stamping("two")));
+    cluster.aegis_ok(&["reload"]);
+    running.stop().assert_clean();
+    assert_eq!(by(&cluster), "two");
+}
+
+#[test]
 fn without_the_network_what_is_kept_is_verified_again() {
     let (publisher, team, other) = (Publisher::start(), Author::new("team"), Author::new("other"));
     publisher.publish_folder("note", &team.signed("note", "1.0.0", &stamping("one")));
@@ -195,6 +228,11 @@ fn what_is_deployed_is_looked_at_as_well_and_stays_what_it_is() {
     cluster.aegis_ok(&["reload"]);
     refused(&cluster, &deploy, "AEGIS-M123");
     team.sign(&unsigned);
+    let exchanged = team.signed("note", "1.2.0", &stamping("two"));
+    fs::write(exchanged.join("module.wasm"), stamping("six")).unwrap();
+    let other = cluster.aegis(&["deploy", "note", "--file", exchanged.to_str().unwrap()]);
+    assert_eq!(other.status.code(), Some(3));
+    assert!(words(&other).contains("AEGIS-M121"), "{}", words(&other));
     cluster.aegis_ok(&deploy);
     assert_eq!(by(&cluster), "two");
 }
