@@ -1,17 +1,19 @@
 //! Modules that are signed: served, refused with a code for each reason, never replaced by an older one, and verified again
 //! without the network.
 
-use std::{fs, path::Path, process::Output};
+use std::{fs, path::Path, process::Output, time::Duration};
 
 use aegis_guests::{Guest, splice, trap};
 use aegis_harness::{
-    App, Author, Cluster, Publisher, http,
+    App, Author, Cluster, Publisher, eventually, http,
     load::{Plan, Reuse},
 };
 use serde_json::json;
 
 /// A quick rollout: the judgement itself has tests of its own.
 const QUICK: &str = "[reload]\ncanary-time = \"50ms\"\ncanary-requests-min = 1000000\n";
+
+const WAIT: Duration = Duration::from_secs(60);
 
 /// A model whose create hook adds `"by":name` in front.
 fn stamping(name: &str) -> Vec<u8> {
@@ -197,6 +199,22 @@ fn without_the_network_what_is_kept_is_verified_again() {
     assert_eq!(by(&cluster), "two", "it comes up on the last generation that was good");
     change_settings(&cluster, &others, &keys);
     cluster.aegis_ok(&["reload"]);
+}
+
+#[test]
+fn a_signature_that_comes_later_is_noticed_by_itself() {
+    let (publisher, team) = (Publisher::start(), Author::new("team"));
+    publisher.publish_folder("note", &team.signed("note", "1.0.0", &stamping("one")));
+    let (source, keys) = (publisher.source("note"), team.trusted(&["note"], ""));
+    let settings = format!("{QUICK}poll = \"1s\"\n[modules.note]\nsource = \"{source}\"\n{keys}");
+    let cluster = Cluster::start(App::default().settings(&settings), 1);
+    let folder = team.unsigned("note", "1.1.0", &stamping("two"));
+    publisher.publish_folder("note", &folder);
+    eventually("the refusal", WAIT, || cluster.log().contains("modules.note: AEGIS-M123"));
+    assert_eq!(by(&cluster), "one");
+    team.sign(&folder);
+    publisher.publish_folder("note", &folder);
+    eventually("the signed version to answer", WAIT, || by(&cluster) == "two");
 }
 
 #[test]
