@@ -145,6 +145,11 @@ fn no_older_version_comes_back_unless_somebody_wants_it() {
     publish("1.5.1");
     cluster.aegis_ok(&["reload"]);
     assert_eq!(by(&cluster), "1.5.1");
+    // Nor does going back to what was forced once.
+    cluster.aegis_ok(&["rollback"]);
+    assert_eq!(by(&cluster), "1.5.0");
+    publish("1.5.0");
+    refused(&cluster, &["reload"], "AEGIS-M127");
 }
 
 #[test]
