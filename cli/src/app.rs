@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, os::fd::OwnedFd, path::Path, time::Duration};
 
-use aegis_config::{Config, Environment, Loaded, Overrides};
+use aegis_config::{Config, Environment, Loaded, Overrides, Trust};
 use aegis_domain::{
     catalog,
     code::{CodeLimits, Grants},
@@ -29,16 +29,19 @@ mod deploy;
 mod deployments;
 mod depot;
 mod files;
+mod gate;
 mod material;
 mod modules;
 mod restore;
 mod secret;
+mod signable;
 mod source;
 #[cfg(test)]
 mod tests;
 mod workshop;
 
 use deployments::Deployments;
+use gate::Gate;
 use modules::{Modules, Reading};
 use source::{Sources, Times};
 use workshop::{Output, Workshop};
@@ -47,6 +50,7 @@ pub(crate) use component::{Component, Read, Service};
 pub(crate) use deploy::{Made, Refusal, deploy};
 pub(crate) use files::read_text;
 pub(crate) use restore::{find, last_good, restore};
+pub(crate) use signable::{Signable, is_module_folder, load_module, signable};
 pub(crate) use source::{Look, look};
 pub(crate) use workshop::{Compilation, Keep};
 
@@ -96,25 +100,30 @@ pub(crate) fn load_app(
 ) -> Result<App, Mistakes> {
     let mut loaded = Config::load(folder, overrides, environment);
     let no_terms = BTreeMap::new();
-    let (modules_dir, data_dir, api_root, terms, probe_timeout) = match &loaded {
+    let no_trust = Trust::default();
+    let (modules_dir, data_dir, api_root, terms, trust, probe_timeout) = match &loaded {
         Ok(Loaded { config, .. }) => (
             Some(config.modules_dir.clone()),
             Some(config.data_dir.as_path()),
             Some(config.api_root.as_str()),
             &config.modules,
+            &config.trust,
             config.reload.probe_timeout,
         ),
         // Without terms there are no sources to fetch from.
-        Err(errors) => (errors.certain().modules_dir.clone(), None, None, &no_terms, Duration::ZERO),
+        Err(errors) => {
+            (errors.certain().modules_dir.clone(), None, None, &no_terms, &no_trust, Duration::ZERO)
+        }
     };
+    let gate = Gate::of(trust, data_dir, jiff::Timestamp::now().as_second());
     let mut sources = Sources::new(Times::within(probe_timeout), compilation.keep, data_dir);
     // Mistakes in modules are of interest even when the configuration is wrong.
     let mut workshop = Workshop::new(compilation, data_dir);
     let (deployed, damage) = Deployments::of(data_dir);
     let modules = modules_dir.map(|modules_dir| {
         let (workshop, sources) = (&mut workshop, &mut sources);
-        let (modules_dir, deployed) = (&modules_dir, &deployed);
-        Modules::read(Reading { app_dir: folder, modules_dir, api_root, terms, workshop, sources, deployed })
+        let (app_dir, modules_dir, deployed, gate) = (folder, &modules_dir, &deployed, &gate);
+        Modules::read(Reading { app_dir, modules_dir, api_root, terms, workshop, sources, deployed, gate })
     });
     let (mut modules, output) = (modules.unwrap_or_default(), workshop.finish());
     modules.mistakes.extend(damage);
@@ -151,7 +160,8 @@ pub(crate) fn load_component(path: &Path) -> Result<Read, Mistakes> {
         let digest = digest.map_err(|mistakes| refuse(located(mistakes)))?;
         let (name, route) = (String::new(), String::new());
         let spec = ServiceSpec { name, route, digest, limits: service::usual_limits(), http: Vec::new() };
-        return Ok(Read::Service(Service { spec, bytes: length, needs: Vec::new(), chosen: None }));
+        let (needs, chosen, signed) = (Vec::new(), None, None);
+        return Ok(Read::Service(Service { spec, bytes: length, needs, chosen, signed }));
     }
     let terms = usual_terms(serde_json::json!({}));
     let spec = Compilation::quiet(Keep::WhereThereIsSome, |compilation| {
@@ -159,7 +169,8 @@ pub(crate) fn load_component(path: &Path) -> Result<Read, Mistakes> {
     });
     let spec = spec.map_err(refuse)?;
     let model = spec.name.to_string();
-    Ok(Read::Model(Box::new(spec), Component { model, bytes: length, needs: Vec::new(), chosen: None }))
+    let (needs, chosen, signed) = (Vec::new(), None, None);
+    Ok(Read::Model(Box::new(spec), Component { model, bytes: length, needs, chosen, signed }))
 }
 
 /// Reads a component that is in no app, and seals its code as that of a generation is.
@@ -227,17 +238,28 @@ fn assemble(loaded: Loaded, modules: Modules, output: Output) -> Result<App, Mis
     })
 }
 
+/// Who signed a module, and as what.
+fn signature(module: &Member) -> Option<(&String, &Vec<String>, &String)> {
+    module.signed.as_ref().map(|signed| (&module.name, &signed.keys, &signed.version))
+}
+
 /// Digest of a generation. The length in front keeps configuration and catalog apart. What was deployed belongs to it: where
-/// a module comes from is a difference, even if it is the same module.
+/// a module comes from and who signed it is a difference, even if it is the same module.
 fn digest(config: &[u8], catalog: &[u8], modules: &[Member]) -> Result<String, IpcError> {
     let mut hash = Sha256::new();
     hash.update((config.len() as u64).to_le_bytes());
     hash.update(config);
     hash.update(catalog);
-    let mut deployed: Vec<_> = modules.iter().filter(|module| module.deployed.is_some()).collect();
+    let mut deployed: Vec<_> =
+        modules.iter().filter_map(|module| Some((&module.name, module.deployed.as_ref()?))).collect();
     if !deployed.is_empty() {
-        deployed.sort_by(|one, other| one.name.cmp(&other.name));
+        deployed.sort_by_key(|(name, _)| *name);
         hash.update(codec::encode(&deployed)?);
+    }
+    let mut signed: Vec<_> = modules.iter().filter_map(signature).collect();
+    if !signed.is_empty() {
+        signed.sort();
+        hash.update(codec::encode(&signed)?);
     }
     Ok(format!("{:x}", hash.finalize()))
 }

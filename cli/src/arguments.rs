@@ -48,6 +48,11 @@ pub(crate) enum Command {
     /// Begin something new
     #[command(subcommand)]
     New(NewCommand),
+    /// Make keys that modules are signed with
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Sign the manifest of a module, so that hosts know who publishes it
+    Sign(SignArguments),
     /// Call one command or hook of the component in FILE once, without a host
     #[command(name = "run-command")]
     Call(RunCommandArguments),
@@ -168,6 +173,37 @@ fn language(name: &str) -> Result<Language, String> {
         "python" => Ok(Language::Python),
         _ => Err("expected toml, js, rust or python".to_owned()),
     }
+}
+
+/// What can be done with keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a key (Ed25519) in FILE, which must not be there, and print what hosts that trust it say in aegis.toml
+    New(NewKeyArguments),
+}
+
+/// Which key is made.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct NewKeyArguments {
+    /// The private key, in PKCS#8; nobody else may read it
+    pub(crate) file: PathBuf,
+    /// What signatures call it [default: the name of FILE without its extension]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+/// What is signed, and with what.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SignArguments {
+    /// The folder of a module, or its manifest; its component lies beside it
+    #[arg(value_name = "DIR|MANIFEST")]
+    pub(crate) target: PathBuf,
+    /// The private key (Ed25519, PKCS#8), as `aegis key new` or openssl makes one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    /// What hosts that trust the key call it in aegis.toml [default: the name of its FILE without its extension]
+    #[arg(long, value_name = "KEYID")]
+    pub(crate) name: Option<String>,
 }
 
 /// What becomes of log lines.

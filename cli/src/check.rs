@@ -8,11 +8,15 @@ use aegis_domain::{
     service::ServiceSpec,
     spec::{Datasource, ModelSpec},
 };
+use aegis_ipc::deploy::Signed;
 use aegis_supervisor::exit;
 use serde::Serialize;
 
 use crate::{
-    app::{App, Blame, Compilation, Component, Keep, Mistakes, Read, Service, load_app, load_component},
+    app::{
+        App, Blame, Compilation, Component, Keep, Mistakes, Read, Service, is_module_folder, load_app,
+        load_component, load_module,
+    },
     arguments::AppArguments,
     output::{self, Form, counted, listed},
 };
@@ -27,9 +31,21 @@ struct Report<'a> {
     digest: Option<&'a str>,
     models: Vec<&'a str>,
     components: Vec<ComponentReport<'a>>,
-    services: Vec<&'a ServiceSpec>,
+    services: Vec<ServiceReport<'a>>,
     mistakes: &'a [String],
     warnings: &'a [String],
+    /// Keys that a module in no app is signed with.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    signers: &'a [String],
+}
+
+/// A service as a program reads it.
+#[derive(Serialize)]
+struct ServiceReport<'a> {
+    #[serde(flatten)]
+    spec: &'a ServiceSpec,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed: Option<&'a Signed>,
 }
 
 /// A component as a program reads it.
@@ -39,6 +55,8 @@ struct ComponentReport<'a> {
     bytes: u64,
     needs: &'a [String],
     chosen: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed: Option<&'a Signed>,
     commands: Vec<&'a str>,
     #[serde(flatten)]
     code: &'a CodeSpec,
@@ -49,6 +67,9 @@ pub(crate) fn check(arguments: &AppArguments, environment: &Environment, form: F
     let path = &arguments.folder;
     if path.extension().is_some_and(|extension| extension == "wasm") && !path.is_dir() {
         return check_component(path, form);
+    }
+    if is_module_folder(path) {
+        return check_module(path, form);
     }
     let loaded = Compilation::quiet(Keep::WhereThereIsSome, |compilation| {
         load_app(path, &arguments.overrides(), environment, compilation)
@@ -67,9 +88,10 @@ pub(crate) fn check(arguments: &AppArguments, environment: &Environment, form: F
                             .zip(&app.components)
                             .filter_map(|(model, component)| report(model, component))
                             .collect(),
-                        services: app.services.iter().map(|service| &service.spec).collect(),
+                        services: app.services.iter().map(report_service).collect(),
                         mistakes: &[],
                         warnings: &app.warnings,
+                        signers: &[],
                     });
                 }
             }
@@ -82,38 +104,59 @@ pub(crate) fn check(arguments: &AppArguments, environment: &Environment, form: F
 /// Checks a component that is in no app.
 fn check_component(path: &Path, form: Form) -> u8 {
     match load_component(path) {
-        Ok(Read::Model(model, component)) => {
-            match form {
-                Form::Text => output::result(&describe(&model, &component)),
-                Form::Json => output::json(&Report {
-                    services: Vec::new(),
-                    valid: true,
-                    digest: model.code.as_ref().map(|code| code.digest.as_str()),
-                    models: vec![model.name.as_str()],
-                    components: report(&model, &component).into_iter().collect(),
-                    mistakes: &[],
-                    warnings: &[],
-                }),
-            }
-            exit::FINE
-        }
-        Ok(Read::Service(service)) => {
-            match form {
-                Form::Text => output::result(&describe_service(&service)),
-                Form::Json => output::json(&Report {
-                    valid: true,
-                    digest: Some(&service.spec.digest),
-                    models: Vec::new(),
-                    components: Vec::new(),
-                    services: vec![&service.spec],
-                    mistakes: &[],
-                    warnings: &[],
-                }),
-            }
-            exit::FINE
-        }
+        Ok(read) => show(&read, &[], &[], form),
         Err(mistakes) => refuse(&mistakes, form),
     }
+}
+
+/// Checks the folder of a module that is in no app.
+fn check_module(folder: &Path, form: Form) -> u8 {
+    match load_module(folder) {
+        Ok(loaded) => show(&loaded.read, &loaded.signers, &loaded.warnings, form),
+        Err(mistakes) => refuse(&mistakes, form),
+    }
+}
+
+/// Prints what a module in no app is; the exit status.
+fn show(read: &Read, signers: &[String], warnings: &[String], form: Form) -> u8 {
+    match (form, read) {
+        (Form::Text, read) => {
+            let mut text = match read {
+                Read::Model(model, component) => describe(model, component),
+                Read::Service(service) => describe_service(service),
+            };
+            if !signers.is_empty() {
+                let signers = signers.join(", ");
+                // Writing to a String cannot fail.
+                let _ = writeln!(text, "signatures of {signers}; who counts is said by the app that uses it");
+            }
+            for warning in warnings {
+                let _ = writeln!(text, "warning: {warning}");
+            }
+            output::result(&text);
+        }
+        (Form::Json, Read::Model(model, component)) => output::json(&Report {
+            valid: true,
+            digest: model.code.as_ref().map(|code| code.digest.as_str()),
+            models: vec![model.name.as_str()],
+            components: report(model, component).into_iter().collect(),
+            services: Vec::new(),
+            mistakes: &[],
+            warnings,
+            signers,
+        }),
+        (Form::Json, Read::Service(service)) => output::json(&Report {
+            valid: true,
+            digest: Some(&service.spec.digest),
+            models: Vec::new(),
+            components: Vec::new(),
+            services: vec![report_service(service)],
+            mistakes: &[],
+            warnings,
+            signers,
+        }),
+    }
+    exit::FINE
 }
 
 fn report<'a>(model: &'a ModelSpec, component: &'a Component) -> Option<ComponentReport<'a>> {
@@ -122,9 +165,14 @@ fn report<'a>(model: &'a ModelSpec, component: &'a Component) -> Option<Componen
         bytes: component.bytes,
         needs: &component.needs,
         chosen: component.chosen.as_deref(),
+        signed: component.signed.as_ref(),
         commands: model.commands.keys().map(String::as_str).collect(),
         code: model.code.as_ref()?,
     })
+}
+
+fn report_service(service: &Service) -> ServiceReport<'_> {
+    ServiceReport { spec: &service.spec, signed: service.signed.as_ref() }
 }
 
 /// Tells the mistakes of an app; the exit status that goes with them.
@@ -142,6 +190,7 @@ pub(crate) fn refuse(mistakes: &Mistakes, form: Form) -> u8 {
             services: Vec::new(),
             mistakes: &mistakes.lines,
             warnings: &[],
+            signers: &[],
         }),
     }
     match mistakes.blame {
@@ -211,6 +260,7 @@ pub(crate) fn describe(model: &ModelSpec, component: &Component) -> String {
     if let Some(chosen) = &component.chosen {
         let _ = writeln!(text, "version    {chosen}");
     }
+    text.push_str(&signed_line(component.signed.as_ref()));
     let digest = code.digest.get(..DIGEST_SHOWN_CHARACTERS).unwrap_or(&code.digest);
     let _ = writeln!(text, "file       {}, SHA-256 {digest}…", rounded(component.bytes));
     let _ = writeln!(text, "model      {} at {}", model.name, model.endpoint);
@@ -249,6 +299,7 @@ fn describe_service(service: &Service) -> String {
     if let Some(chosen) = &service.chosen {
         let _ = writeln!(text, "version    {chosen}");
     }
+    text.push_str(&signed_line(service.signed.as_ref()));
     if !service.needs.is_empty() {
         let _ = writeln!(text, "needs      {}", service.needs.join(", "));
     }
@@ -262,6 +313,14 @@ fn describe_service(service: &Service) -> String {
         counted(limits.instances_max as usize, "instance"),
     );
     text
+}
+
+/// Who signed a module, if somebody did whose signature counts.
+fn signed_line(signed: Option<&Signed>) -> String {
+    let line = |signed: &Signed| {
+        format!("signed     by {}, as version {}\n", signed.keys.join(", "), signed.version)
+    };
+    signed.map(line).unwrap_or_default()
 }
 
 fn limits_line(limits: &CodeLimits) -> String {

@@ -11,10 +11,10 @@ use aegis_supervisor::exit;
 use clap::{Parser, error::ErrorKind};
 
 use crate::{
-    arguments::{Arguments, Command, LogsCommand, NewCommand, ReloadManner, absolute},
+    arguments::{Arguments, Command, KeyCommand, LogsCommand, NewCommand, ReloadManner, absolute},
     check, compile, data, dev, look, new, operate,
     output::{self, Form},
-    roles, run, run_command,
+    roles, run, run_command, signing,
 };
 
 /// Carries out a command line; the exit status.
@@ -40,6 +40,8 @@ fn carry_out(arguments: Arguments) -> u8 {
         Command::Dev(app) => return dev::dev(app, &environment),
         Command::Check(app) => return check::check(&app.absolute(), &environment, form),
         Command::New(NewCommand::Model(arguments)) => return new::model(&arguments),
+        Command::Key(KeyCommand::New(arguments)) => return signing::new_key(&arguments, form),
+        Command::Sign(arguments) => return signing::sign(&arguments, form),
         Command::Call(arguments) => return run_command::run(&arguments, form),
         Command::Compile(app) => return compile::compile(&app, &environment),
         Command::Look => return look::look(),

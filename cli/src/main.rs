@@ -20,7 +20,9 @@ mod roles;
 mod room;
 mod run;
 mod run_command;
+mod signing;
 mod status;
+mod trust;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

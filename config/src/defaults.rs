@@ -6,6 +6,7 @@ use crate::settings::{
     Cache, Config, Datasource, Drain, Hang, Limits, Log, LogFormat, Query, Recycle, Reload, ReloadMode,
     Restart, Store, Wasm, Workers,
 };
+use crate::trust::Trust;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -45,6 +46,7 @@ pub(crate) fn config(app_dir: &Path, cores: u32) -> Config {
         wasm: Wasm { cpu_threads: cpu_threads_auto(cores), cpu_queue_max: 64 },
         modules: BTreeMap::new(),
         secrets: BTreeMap::new(),
+        trust: Trust::default(),
         log: Log { level: "info".to_owned(), format: LogFormat::Text, file: None, requests: false },
     }
 }

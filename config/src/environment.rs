@@ -150,6 +150,8 @@ pub const QUERY_LIMIT_MAX: &str = "AEGIS_QUERY_LIMIT_MAX";
 pub const WASM_CPU_THREADS: &str = "AEGIS_WASM_CPU_THREADS";
 /// Such commands that wait for a thread.
 pub const WASM_CPU_QUEUE_MAX: &str = "AEGIS_WASM_CPU_QUEUE_MAX";
+/// Which modules must be signed, or `auto`.
+pub const TRUST_REQUIRE: &str = "AEGIS_TRUST_REQUIRE";
 /// How much is logged: a level, or levels per target.
 pub const LOG_LEVEL: &str = "AEGIS_LOG_LEVEL";
 /// `text` or `json`.

@@ -12,6 +12,7 @@ use crate::{
         Switch, Time,
     },
     settings::{Config, Datasource, LogFormat, ReloadMode},
+    trust::Signatures,
 };
 
 /// Most addresses to listen on: each is a descriptor of every worker.
@@ -21,6 +22,8 @@ const RESERVED_PATHS: &[&str] = &["/livez", "/readyz", "/metrics", "/aegis.confi
 
 const DATASOURCES: &[(&str, Datasource)] = &[("memory", Datasource::Memory), ("file", Datasource::File)];
 const RELOAD_MODES: &[(&str, ReloadMode)] = &[("rolling", ReloadMode::Rolling), ("swap", ReloadMode::Swap)];
+const SIGNATURES: &[(&str, Signatures)] =
+    &[("none", Signatures::None), ("remote", Signatures::Remote), ("all", Signatures::All)];
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 const KIB: u64 = 1 << 10;
@@ -73,6 +76,11 @@ pub(crate) fn walk(config: &mut Config, visitor: &mut impl Visit) {
     store(config, visitor);
     query(config, visitor);
     wasm(config, visitor);
+    visitor.visit(
+        of("trust.require", environment::TRUST_REQUIRE),
+        &Auto(Choice(SIGNATURES)),
+        &mut config.trust.require,
+    );
     log(config, visitor);
 }
 

@@ -30,6 +30,7 @@ mod rules;
 mod secrets;
 pub mod settings;
 mod sources;
+mod trust;
 mod view;
 
 pub mod aliases;
@@ -42,4 +43,5 @@ pub use load::{CONFIG_FILE, Loaded, MODULES_FOLDER};
 pub use modules::read_module_limit;
 pub use quantity::{format_size, format_time};
 pub use settings::*;
+pub use trust::{PublicKey, Signatures, Trust, TrustedKey};
 pub use view::View;

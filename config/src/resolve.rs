@@ -18,7 +18,7 @@ use crate::{
     load::Loaded,
     modules,
     raw::{Raw, Written},
-    rules, secrets,
+    rules, secrets, trust,
 };
 
 #[cfg(test)]
@@ -51,6 +51,7 @@ pub(crate) fn resolve(inputs: Inputs<'_>) -> Result<Loaded, ConfigErrors> {
     keys::walk(&mut config, &mut reader);
     config.modules = modules::take(&mut reader.raw, inputs.app_dir, &mut reader.mistakes);
     config.secrets = secrets::take(&mut reader.raw, inputs.app_dir, &mut reader.mistakes);
+    config.trust.keys = trust::take(&mut reader.raw, &mut reader.mistakes);
     reader.refuse_unknown_keys();
     let mut warnings = std::mem::take(&mut reader.warnings);
     warnings.extend(aliases::unavailable_features(inputs.environment));
@@ -211,7 +212,7 @@ impl Visit for Reader<'_> {
 }
 
 /// The known name most like `name`, with or without its section, if any is like it at all.
-fn similar(name: &str, known: impl Iterator<Item = &'static str>) -> Option<String> {
+pub(crate) fn similar(name: &str, known: impl Iterator<Item = &'static str>) -> Option<String> {
     let likeness = |known: &'static str| {
         let last = known.rsplit('.').next().unwrap_or(known);
         share_changed(name, known).min(share_changed(name, last))

@@ -11,6 +11,7 @@ use crate::{
     error::{ConfigError, Place},
     quantity::{format_size, format_time},
     settings::Config,
+    trust::Signatures,
 };
 
 /// Longest path of a Unix socket, bytes: `sockaddr_un` has room for 108 and the last one is zero.
@@ -41,6 +42,10 @@ pub(crate) fn complete(config: &mut Config, absent: impl Fn(&'static str) -> boo
     fill("restart.delay_min", restart.delay_min.min(restart.delay_max), &mut restart.delay_min);
     fill("hang.kill_after", hang.kill_after.max(hang.suspect_after * 2), &mut hang.kill_after);
     fill("hang.suspect_after", hang.suspect_after.min(hang.kill_after / 2), &mut hang.suspect_after);
+    // Keys are there to be used; without one, nobody could sign anything.
+    if absent("trust.require") && !config.trust.keys.is_empty() {
+        config.trust.require = Signatures::Remote;
+    }
     complete_paths(config, absent);
 }
 

@@ -10,6 +10,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::trust::Trust;
+
 /// The whole resolved configuration of one generation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
@@ -63,6 +65,9 @@ pub struct Config {
     /// What modules can be granted that nobody is shown, by name.
     #[serde(default)]
     pub secrets: BTreeMap<String, HostSecret>,
+    /// Who may publish modules.
+    #[serde(default)]
+    pub trust: Trust,
 }
 
 /// A secret that modules may use as far as they are granted it.

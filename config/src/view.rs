@@ -18,6 +18,7 @@ const PRIVATE: &[&str] = &[
     "reload.webhook_secret_file",
     "log.file",
     "log.level",
+    "trust.require",
 ];
 
 /// Settings under the keys of `aegis.toml`: times as text such as `"30s"`, sizes in bytes, nothing for what is `"none"`.

@@ -39,8 +39,8 @@ const HEADER_BYTES: u64 = 16;
 pub struct Bundle {
     /// [`BUNDLE_FORMAT`].
     pub format: u32,
-    /// Digest over configuration, catalog and what was deployed, hexadecimal: equal digests mean nothing to do. The catalog names the digest
-    /// of every component, so it stands for the code as well.
+    /// Digest over configuration, catalog, what was deployed and who signed, hexadecimal: equal digests mean nothing to do.
+    /// The catalog names the digest of every component, so it stands for the code as well.
     pub digest: String,
     /// Who can run the code: the compatibility tag of the compiler that made it. Empty without code.
     #[serde(default)]

@@ -70,6 +70,21 @@ pub struct Member {
     /// Set when it is not what the app folder says.
     #[serde(default)]
     pub deployed: Option<Deployed>,
+    /// Set when its manifest is signed by keys that may do that.
+    #[serde(default)]
+    pub signed: Option<Signed>,
+}
+
+/// Who signed a module, and as which version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    /// Names of the keys whose signatures count, in order. Not empty.
+    pub keys: Vec<String>,
+    /// The version that is signed (semver).
+    pub version: String,
+    /// Somebody wants it although it may be lower than one before, so that it is what versions are compared with from now on.
+    #[serde(default)]
+    pub lowers: bool,
 }
 
 /// What a module is.
@@ -94,6 +109,9 @@ pub struct Deployed {
     /// SHA-256 of the manifest that came with a component.
     #[serde(default)]
     pub manifest_sha256: Option<String>,
+    /// SHA-256 of the signatures of the manifest.
+    #[serde(default)]
+    pub signature_sha256: Option<String>,
     /// When it was deployed, seconds since 1970.
     pub since_s: i64,
 }

@@ -115,7 +115,8 @@ pub(crate) fn keep_deployments(data_directory: &Path, deployed: &[Member]) -> Re
 fn is_whole(module: &Member) -> bool {
     let Some(deployed) = &module.deployed else { return false };
     let has_name = !module.name.is_empty() && !module.name.contains(['/', '\0']);
-    has_name && is_digest(&deployed.sha256) && deployed.manifest_sha256.as_deref().is_none_or(is_digest)
+    let beside = [&deployed.manifest_sha256, &deployed.signature_sha256];
+    has_name && is_digest(&deployed.sha256) && beside.into_iter().flatten().all(|digest| is_digest(digest))
 }
 
 fn is_digest(text: &str) -> bool {
@@ -130,11 +131,11 @@ fn records_path(data_directory: &Path) -> PathBuf {
     data_directory.join(DEPLOYMENTS_FOLDER).join(RECORDS_FILE)
 }
 
-fn wrong(path: &Path, found: String, expected: &'static str) -> NoteError {
+pub(crate) fn wrong(path: &Path, found: String, expected: &'static str) -> NoteError {
     NoteError { path: path.to_owned(), found, expected }
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>, NoteError> {
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, NoteError> {
     let unreadable = |error: io::Error| wrong(path, error.to_string(), "a file that can be read");
     let file = match File::open(path) {
         Ok(file) => file,
@@ -149,7 +150,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, NoteError> {
     Ok(Some(bytes))
 }
 
-fn write(path: &Path, note: &impl Serialize) -> Result<(), SupervisorError> {
+pub(crate) fn write(path: &Path, note: &impl Serialize) -> Result<(), SupervisorError> {
     let replace = || {
         let text = serde_json::to_vec(note).map_err(io::Error::other)?;
         let folder = path.parent().unwrap_or(path);
@@ -176,12 +177,14 @@ mod tests {
             form: Form::Component,
             sha256: "ab".repeat(32),
             manifest_sha256: None,
+            signature_sha256: None,
             since_s: 1_700_000_000,
         };
         Member {
             name: name.to_owned(),
             offers: Offers::Model(name.to_ascii_uppercase()),
             deployed: Some(deployed),
+            signed: None,
         }
     }
 

@@ -20,7 +20,7 @@
 //! * Killed itself, it leaves workers that finish what they have and go; the next one waits for their addresses.
 //!
 //! Read in this order: [`fleet`] (what there should be), `driver` (the loop), [`process`], [`listen`], [`signals`],
-//! [`control`] and [`relay`] (who asks), [`probe`], [`last_good`] and [`kept`] (generations), `upgrade` and `resume` (the next
+//! [`control`] and [`relay`] (who asks), [`probe`], [`last_good`], [`kept`] and [`versions`] (generations), `upgrade` and `resume` (the next
 //! image), [`notify`], [`logs`], [`watch`], [`lock`].
 
 #![forbid(unsafe_code)]
@@ -45,6 +45,7 @@ pub mod relay;
 mod resume;
 pub mod signals;
 mod upgrade;
+pub mod versions;
 pub mod watch;
 
 pub use error::{SupervisorError, exit, with_causes};

@@ -24,6 +24,8 @@ pub struct Generation {
     pub config: Config,
     /// Its modules that are not what the app folder says.
     pub deployed: Vec<Member>,
+    /// Its modules that are signed.
+    pub signed: Vec<Member>,
     /// The sockets that serve it, once they are bound.
     pub bindings: Vec<Binding>,
 }
@@ -71,8 +73,9 @@ impl Generation {
             .map_err(|error| vec![format!("the configuration in the bundle: {}", with_causes(&error))])?;
         let contradictions = identity.contradictions(&config);
         if contradictions.is_empty() {
+            let signed = modules.iter().filter(|module| module.signed.is_some()).cloned().collect();
             let deployed = modules.into_iter().filter(|module| module.deployed.is_some()).collect();
-            Ok(Self { bundle, digest, engine, config, deployed, bindings: Vec::new() })
+            Ok(Self { bundle, digest, engine, config, deployed, signed, bindings: Vec::new() })
         } else {
             Err(contradictions)
         }
@@ -80,13 +83,14 @@ impl Generation {
 
     /// The same generation, to be held under another number.
     pub fn duplicate(&self) -> std::io::Result<Self> {
-        let Self { bundle, digest, engine, config, deployed, bindings } = self;
+        let Self { bundle, digest, engine, config, deployed, signed, bindings } = self;
         Ok(Self {
             bundle: bundle.try_clone()?,
             digest: digest.clone(),
             engine: engine.clone(),
             config: config.clone(),
             deployed: deployed.clone(),
+            signed: signed.clone(),
             bindings: bindings.clone(),
         })
     }

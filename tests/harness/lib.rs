@@ -5,6 +5,7 @@
 //! that is dropped by a failing test keeps its folder with all logs and says where it is.
 
 pub mod app;
+pub mod author;
 pub mod client;
 pub mod cluster;
 pub mod compiled;
@@ -17,6 +18,7 @@ pub mod publisher;
 pub mod wait;
 
 pub use app::App;
+pub use author::Author;
 pub use client::Client;
 pub use cluster::{Cluster, Start};
 pub use disk::Disk;

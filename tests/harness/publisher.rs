@@ -2,8 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -70,6 +72,19 @@ impl Publisher {
         let mut files = locked(&self.files);
         files.insert(format!("/{module}/module.wasm"), component.to_owned());
         files.insert(format!("/{module}/aegis.module.json"), manifest.into_bytes());
+    }
+
+    /// Publishes what is in a folder, and nothing else that was there.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    pub fn publish_folder(&self, module: &str, folder: &Path) {
+        let mut files = locked(&self.files);
+        files.retain(|path, _| !path.starts_with(&format!("/{module}/")));
+        for file in fs::read_dir(folder).expect("list what is published").flatten() {
+            let content = fs::read(file.path()).expect("read what is published");
+            files.insert(format!("/{module}/{}", file.file_name().to_string_lossy()), content);
+        }
     }
 
     /// Publishes a component in a version, and an index with these versions.

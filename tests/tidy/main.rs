@@ -53,7 +53,7 @@ const ONLY_NAMED_BY: &[(&str, &[&str])] = &[
     ("rustls-platform-verifier", &["aegis-worker"]),
     ("tokio-rustls", &["aegis-worker"]),
     ("url", &["aegis-worker"]),
-    ("ring", &["aegis-worker"]),
+    ("ring", &["aegis", "aegis-worker"]),
 ];
 /// Crates that must be absent from the whole tree of a package.
 const NEVER_LINKED_BY: &[(&str, &[&str])] = &[

@@ -2,7 +2,7 @@
 //!
 //! The order matters: nothing looks at the bytes of a component before its size and digest are those of the manifest.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use aegis_config::{ModelGrant, ModuleGrants, ModuleLimits, ModuleTerms, OnModuleFailure, read_module_limit};
 use aegis_domain::{
@@ -14,14 +14,18 @@ use aegis_domain::{
     spec::ModelSpec,
     subscription::EventPattern,
 };
+use aegis_ipc::deploy::Signed;
 use aegis_wasm::{COMPONENT_BYTES_MAX, Code, Diagnostic, Terms, kind_of};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::{
     files::{length_of, read_bytes},
+    gate::{Admission, Gate, Lower, Origin, Papers},
+    material::sha256,
     workshop::Workshop,
 };
+use crate::trust::{ENVELOPE_BYTES_MAX, SIGNATURES_SUFFIX};
 
 /// Name of a manifest.
 pub(super) const MANIFEST_FILE: &str = "aegis.module.json";
@@ -37,6 +41,8 @@ pub(crate) struct Component {
     pub(crate) needs: Vec<String>,
     /// Which of the published versions it is, and among which it was chosen.
     pub(crate) chosen: Option<String>,
+    /// Who signed it.
+    pub(crate) signed: Option<Signed>,
 }
 
 /// A folder as it was found.
@@ -70,39 +76,60 @@ pub(crate) struct Service {
     pub(crate) needs: Vec<String>,
     /// Which of the published versions it is, and among which it was chosen.
     pub(crate) chosen: Option<String>,
+    /// Who signed it.
+    pub(crate) signed: Option<Signed>,
 }
 
 impl Found<'_> {
     /// Reads, verifies and compiles the component. All mistakes at once, with the place.
     pub(super) fn read(
         &self,
+        gate: &Gate,
         workshop: &mut Workshop<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Read, Vec<String>> {
         let origin = format!("{}/{MANIFEST_FILE}", self.shown);
         let told = |mistakes: Vec<Diagnostic>| located(&origin, &mistakes);
-        let manifest = self.read_manifest().map_err(told)?;
+        let papers = self.papers().map_err(told)?;
+        let manifest = read_manifest(papers.as_ref()).map_err(told)?;
         let said = said_limits(&manifest).map_err(told)?;
         warnings.extend(manifest.warnings.iter().map(|warning| format!("{origin}: {warning}")));
         let name = self.choose(manifest.component.path.as_deref())?;
-        let origin = format!("{}/{name}", self.shown);
+        let component_origin = format!("{}/{name}", self.shown);
         let bytes = verified(&self.folder.join(&name), &manifest.component)
-            .map_err(|mistakes| located(&origin, &mistakes))?;
-        let name = self.folder.file_name().unwrap_or_default().to_string_lossy();
-        Package { origin: &origin, name: &name, manifest, said, bytes: &bytes, terms: self.terms }
-            .prepare(workshop, warnings)
+            .map_err(|mistakes| located(&component_origin, &mistakes))?;
+        let (name, sha256) = (self.folder.file_name().unwrap_or_default().to_string_lossy(), sha256(&bytes));
+        let (papers, mut told_by_gate) = (papers.as_ref(), Vec::new());
+        let admission =
+            Admission { name: &name, papers, sha256: &sha256, origin: Origin::Here, lower: Lower::Refused };
+        let signed = gate.admit(&admission, &mut told_by_gate).map_err(told)?;
+        warnings.extend(told_by_gate.iter().map(|warning| format!("{origin}: {warning}")));
+        let (origin, terms) = (component_origin.as_str(), self.terms);
+        let package = Package { origin, name: &name, manifest, said, bytes: &bytes, terms };
+        let mut read = package.prepare(workshop, warnings)?;
+        note_signed(&mut read, signed);
+        Ok(read)
     }
 
-    fn read_manifest(&self) -> Result<Manifest, Vec<Diagnostic>> {
+    /// The manifest and its signatures, if there is a manifest.
+    pub(super) fn papers(&self) -> Result<Option<Papers>, Vec<Diagnostic>> {
         if !self.has_manifest {
-            return Ok(Manifest::default());
+            return Ok(None);
         }
-        let wrong = |message| Diagnostic::new(Code::BadManifest, message);
         let path = self.folder.join(MANIFEST_FILE);
-        let bytes = length_of(&path, "a JSON file")
+        let manifest = length_of(&path, "a JSON file")
             .and_then(|_| read_bytes(&path, MANIFEST_BYTES_MAX))
-            .map_err(|message| vec![wrong(message)])?;
-        manifest::parse(&bytes).map_err(|mistakes| mistakes.into_iter().map(wrong).collect())
+            .map_err(|message| vec![Diagnostic::new(Code::BadManifest, message)])?;
+        let path = self.folder.join(format!("{MANIFEST_FILE}{SIGNATURES_SUFFIX}"));
+        let signatures = fs::symlink_metadata(&path).is_ok().then(|| {
+            let told = |message| {
+                let message = format!("{MANIFEST_FILE}{SIGNATURES_SUFFIX}: {message}");
+                vec![Diagnostic::new(Code::SignatureDiffers, message)]
+            };
+            let length = length_of(&path, "a file with signatures");
+            length.and_then(|_| read_bytes(&path, ENVELOPE_BYTES_MAX)).map_err(told)
+        });
+        Ok(Some(Papers { manifest, signatures: signatures.transpose()? }))
     }
 
     /// The file that the manifest names, or the only one.
@@ -121,6 +148,13 @@ impl Found<'_> {
             ))),
         }
     }
+}
+
+/// What a manifest says; one that is not there says nothing.
+pub(super) fn read_manifest(papers: Option<&Papers>) -> Result<Manifest, Vec<Diagnostic>> {
+    let Some(papers) = papers else { return Ok(Manifest::default()) };
+    let wrong = |message| Diagnostic::new(Code::BadManifest, message);
+    manifest::parse(&papers.manifest).map_err(|mistakes| mistakes.into_iter().map(wrong).collect())
 }
 
 /// What a component is, which its manifest must not contradict. One that is nothing is refused when it is prepared.
@@ -191,7 +225,7 @@ impl Package<'_> {
         let model = spec.name.to_string();
         Ok(Read::Model(
             Box::new(spec),
-            Component { model, bytes: bytes.len() as u64, needs: manifest.needs, chosen: None },
+            Component { model, bytes: bytes.len() as u64, needs: manifest.needs, chosen: None, signed: None },
         ))
     }
 
@@ -212,7 +246,8 @@ impl Package<'_> {
             mistakes.iter().map(|mistake| format!("{origin}: {mistake}")).collect::<Vec<_>>()
         })?;
         let spec = ServiceSpec { name: name.to_owned(), route, digest, limits, http: hosts(name, terms)? };
-        Ok(Read::Service(Service { spec, bytes: bytes.len() as u64, needs: manifest.needs, chosen: None }))
+        let (bytes, needs) = (bytes.len() as u64, manifest.needs);
+        Ok(Read::Service(Service { spec, bytes, needs, chosen: None, signed: None }))
     }
 }
 
@@ -221,6 +256,14 @@ pub(super) fn note_choice(read: &mut Read, choice: String) {
     match read {
         Read::Model(_, component) => component.chosen = Some(choice),
         Read::Service(service) => service.chosen = Some(choice),
+    }
+}
+
+/// Notes who signed it.
+pub(super) fn note_signed(read: &mut Read, signed: Option<Signed>) {
+    match read {
+        Read::Model(_, component) => component.signed = signed,
+        Read::Service(service) => service.signed = signed,
     }
 }
 

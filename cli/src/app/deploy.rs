@@ -27,6 +27,7 @@ use super::{
     Compilation,
     depot::{self, Depot},
     digest,
+    gate::{Gate, Lower, Origin, Passage},
     material::{Material, Offer},
     source::{Published, Sources, Times},
     workshop::{Keep, Output, Workshop},
@@ -102,7 +103,8 @@ pub(crate) fn deploy(
     let data_dir = parts.config.data_dir.clone();
     let (keep, mut warnings) = (compilation.keep, Vec::new());
     let mut workshop = Workshop::new(compilation, Some(&data_dir));
-    let making = Making { order, config: &parts.config, before: before.as_ref(), keep, now_s };
+    let gate = &Gate::of(&parts.config.trust, Some(&data_dir), now_s);
+    let making = Making { order, config: &parts.config, before: before.as_ref(), keep, now_s, gate };
     let version = making.version(&mut workshop, &mut warnings)?;
     let breaks = parts.breaks(before.as_ref(), version.offer.as_ref());
     if !order.force && !breaks.is_empty() {
@@ -152,6 +154,8 @@ struct Making<'a> {
     before: Option<&'a Member>,
     keep: Keep,
     now_s: i64,
+    /// Who may publish what.
+    gate: &'a Gate,
 }
 
 impl Making<'_> {
@@ -178,14 +182,16 @@ impl Making<'_> {
                     .map_err(|message| format!("source: {message}"))?;
                 source.token_file = token_for(&source, terms);
                 workshop.begin(&format!("modules.{name}")).map_err(Refusal::Mistakes)?;
-                let published = Published { name, source: &source, terms };
+                let published =
+                    Published { name, source: &source, terms, gate: self.gate, lower: self.lower() };
                 let material = sources.material(&published).map_err(Refusal::Mistakes)?;
-                self.of_material(material, address, terms, workshop, warnings)
+                self.of_material(material, (address, Origin::of(&source)), terms, workshop, warnings)
             }
             Supply::File(path) => {
                 let shown = path.display().to_string();
                 let material = Material::of_path(path, &shown).map_err(Refusal::Mistakes)?;
-                self.of_material(material, &format!("file {shown}"), terms, workshop, warnings)
+                let source = format!("file {shown}");
+                self.of_material(material, (&source, Origin::Here), terms, workshop, warnings)
             }
         };
         warnings.extend(sources.finish());
@@ -202,7 +208,9 @@ impl Making<'_> {
     ) -> Result<Version, Refusal> {
         let name = &self.order.module;
         if let Some(source) = &terms.source {
-            let read = sources.read(&Published { name, source, terms }, workshop, warnings);
+            let lower = if self.order.force { Lower::Wanted } else { Lower::beside(source) };
+            let published = Published { name, source, terms, gate: self.gate, lower };
+            let read = sources.read(&published, workshop, warnings);
             let offer = Offer::from(read.map_err(Refusal::Mistakes)?);
             self.check_digest(offer.digest().unwrap_or_default())?;
             return Ok(Version { offer: Some(offer), deployed: None });
@@ -214,7 +222,8 @@ impl Making<'_> {
         let shown = folder.strip_prefix(&self.config.app_dir).unwrap_or(&folder).display().to_string();
         let material = Material::of_path(&folder, &shown).map_err(Refusal::Mistakes)?;
         self.check_digest(&material.sha256())?;
-        let offer = material.prepare((&shown, name), terms, workshop, warnings);
+        let passage = Passage { gate: self.gate, origin: Origin::Here, lower: self.lower() };
+        let offer = material.prepare((&shown, name), terms, passage, workshop, warnings);
         Ok(Version { offer: Some(offer.map_err(Refusal::Mistakes)?), deployed: None })
     }
 
@@ -222,7 +231,7 @@ impl Making<'_> {
     fn of_material(
         &self,
         material: Material,
-        source: &str,
+        (source, whence): (&str, Origin),
         terms: &ModuleTerms,
         workshop: &mut Workshop<'_>,
         warnings: &mut Vec<String>,
@@ -231,13 +240,15 @@ impl Making<'_> {
         self.check_digest(&sha256)?;
         let name = &self.order.module;
         let origin = format!("modules.{name}");
-        let offer = material.prepare((&origin, name), terms, workshop, warnings);
+        let passage = Passage { gate: self.gate, origin: whence, lower: self.lower() };
+        let offer = material.prepare((&origin, name), terms, passage, workshop, warnings);
         let offer = offer.map_err(Refusal::Mistakes)?;
         let mut deployed = Deployed {
             source: source.to_owned(),
             form: material.form,
             sha256,
             manifest_sha256: material.manifest_sha256(),
+            signature_sha256: material.signature_sha256(),
             since_s: self.now_s,
         };
         if let Some(known) = self.before.and_then(|before| before.deployed.as_ref()) {
@@ -247,6 +258,11 @@ impl Making<'_> {
             }
         }
         Ok(Version { offer: Some(offer), deployed: Some((deployed, material)) })
+    }
+
+    /// Who forces a version wants that one, also below one that was in force.
+    fn lower(&self) -> Lower {
+        if self.order.force { Lower::Wanted } else { Lower::Refused }
     }
 
     fn check_digest(&self, found: &str) -> Result<(), Refusal> {
@@ -343,7 +359,8 @@ impl Parts {
         }
         let Some(offer) = offer else { return };
         let (name, offers) = (name.to_owned(), offer.offers());
-        self.modules.insert(at, Member { name, offers, deployed });
+        let signed = offer.signed().cloned();
+        self.modules.insert(at, Member { name, offers, deployed, signed });
         match offer {
             Offer::Model(spec, _) => self.models.insert(model_at, *spec),
             Offer::Service(service) => self.services.insert(service_at, service.spec),

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use aegis_config::ModuleSource;
 use aegis_ipc::deploy::{Deployed, Member};
 use aegis_supervisor::{kept, with_causes};
 
-use super::{depot::Depot, material::Material};
+use super::{depot::Depot, gate::Origin, material::Material};
 
 /// What was deployed and is in force until it is taken back.
 #[derive(Debug, Default)]
@@ -54,4 +55,10 @@ impl Deployments {
         };
         self.modules.iter().filter_map(one).collect()
     }
+}
+
+/// Where it came from when it was deployed. A file has no address.
+pub(super) fn origin_of(deployed: &Deployed) -> Origin {
+    let source = ModuleSource::read(&deployed.source, Some(&deployed.sha256));
+    source.map_or(Origin::Here, |source| Origin::of(&source))
 }

@@ -17,6 +17,7 @@ use aegis_wasm::COMPONENT_BYTES_MAX;
 
 use super::{
     files::read_bytes,
+    gate::Papers,
     material::{Material, sha256},
 };
 
@@ -42,15 +43,14 @@ impl Depot {
         let failed = |error: io::Error| format!("{}: cannot be written: {error}", self.folder.display());
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(failed)?;
         let kept = self.sweep(needed).map_err(failed)?;
-        let bytes = material.bytes.len() + material.manifest.as_ref().map_or(0, Vec::len);
-        let together = kept + bytes as u64;
+        let together = kept + material.parts().map(|part| part.len() as u64).sum::<u64>();
         if together > DEPLOYED_BYTES_MAX {
             return Err(format!(
                 "found {together} bytes of deployed modules, expected at most {DEPLOYED_BYTES_MAX}; `aegis deploy NAME --reset` makes room"
             ));
         }
-        for bytes in std::iter::once(&material.bytes).chain(&material.manifest) {
-            self.write(bytes).map_err(failed)?;
+        for part in material.parts() {
+            self.write(part).map_err(failed)?;
         }
         File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)
     }
@@ -58,8 +58,10 @@ impl Depot {
     /// What a deployed module consists of.
     pub(super) fn read(&self, deployed: &Deployed) -> Result<Material, String> {
         let bytes = self.content(&deployed.sha256)?;
-        let manifest = deployed.manifest_sha256.as_ref().map(|name| self.content(name)).transpose()?;
-        Ok(Material { form: deployed.form, bytes, manifest })
+        let part = |name: &Option<String>| name.as_ref().map(|name| self.content(name)).transpose();
+        let signatures = part(&deployed.signature_sha256)?;
+        let papers = part(&deployed.manifest_sha256)?.map(|manifest| Papers { manifest, signatures });
+        Ok(Material { form: deployed.form, bytes, papers })
     }
 
     fn content(&self, name: &str) -> Result<Vec<u8>, String> {
@@ -100,18 +102,22 @@ impl Depot {
 /// Names of what modules refer to.
 pub(super) fn needed<'a>(modules: impl IntoIterator<Item = &'a Member>) -> BTreeSet<String> {
     let deployed = modules.into_iter().filter_map(|module| module.deployed.as_ref());
-    deployed.flat_map(|one| [Some(one.sha256.clone()), one.manifest_sha256.clone()]).flatten().collect()
+    let names = deployed.flat_map(|one| {
+        [Some(one.sha256.clone()), one.manifest_sha256.clone(), one.signature_sha256.clone()]
+    });
+    names.flatten().collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use aegis_ipc::deploy::Form;
+    use aegis_ipc::deploy::{Form, Offers};
 
     use super::*;
 
     fn material(text: &str) -> Material {
-        let manifest = Some(format!("{{\"about\":\"{text}\"}}").into_bytes());
-        Material { form: Form::Component, bytes: text.as_bytes().to_vec(), manifest }
+        let manifest = format!("{{\"about\":\"{text}\"}}").into_bytes();
+        let papers = Some(Papers { manifest, signatures: Some(format!("signed {text}").into_bytes()) });
+        Material { form: Form::Component, bytes: text.as_bytes().to_vec(), papers }
     }
 
     fn record(material: &Material) -> Deployed {
@@ -120,8 +126,14 @@ mod tests {
             form: material.form,
             sha256: material.sha256(),
             manifest_sha256: material.manifest_sha256(),
+            signature_sha256: material.signature_sha256(),
             since_s: 0,
         }
+    }
+
+    fn member(material: &Material) -> Member {
+        let (name, offers) = ("one".to_owned(), Offers::Model("ONE".to_owned()));
+        Member { name, offers, deployed: Some(record(material)), signed: None }
     }
 
     #[test]
@@ -132,7 +144,8 @@ mod tests {
         assert!(depot.read(&record(&one)).unwrap_err().contains("found nothing"));
         depot.keep(&one, &BTreeSet::new()).unwrap();
         assert_eq!(depot.read(&record(&one)).unwrap(), one);
-        let names = [record(&one).sha256, record(&one).manifest_sha256.unwrap()].into();
+        let names = needed(&[member(&one)]);
+        assert_eq!(names.len(), 3);
         depot.keep(&two, &names).unwrap();
         assert_eq!(depot.read(&record(&one)).unwrap(), one);
         depot.keep(&two, &BTreeSet::new()).unwrap();

@@ -5,19 +5,18 @@
 use std::{fs, path::Path};
 
 use aegis_config::ModuleTerms;
-use aegis_domain::{
-    manifest::{self, MANIFEST_BYTES_MAX, Manifest},
-    module,
-    service::ServiceSpec,
-    spec::ModelSpec,
-};
-use aegis_ipc::deploy::{Form, Offers};
-use aegis_wasm::{Code, Diagnostic};
+use aegis_domain::{manifest::Manifest, module, service::ServiceSpec, spec::ModelSpec};
+use aegis_ipc::deploy::{Form, Offers, Signed};
+use aegis_wasm::Diagnostic;
 use sha2::{Digest, Sha256};
 
 use super::{
-    component::{Component, Found, MANIFEST_FILE, Package, Read, Service, located, said_limits, verified},
+    component::{
+        Component, Found, MANIFEST_FILE, Package, Read, Service, located, note_signed, read_manifest,
+        said_limits, verified,
+    },
     files::{entries, has_extension, read_bytes, unreadable},
+    gate::{Admission, Papers, Passage},
     modules::MODULE_FILE,
     workshop::Workshop,
 };
@@ -29,7 +28,7 @@ pub(super) struct Material {
     /// The component, or the `module.toml`.
     pub(super) bytes: Vec<u8>,
     /// What came with a component.
-    pub(super) manifest: Option<Vec<u8>>,
+    pub(super) papers: Option<Papers>,
 }
 
 /// What a module was made to be.
@@ -66,6 +65,14 @@ impl Offer {
             Self::Service(Service { spec: ServiceSpec { digest, .. }, .. }) => Some(digest),
         }
     }
+
+    /// Who signed it.
+    pub(super) fn signed(&self) -> Option<&Signed> {
+        match self {
+            Self::Model(_, component) => component.as_ref()?.signed.as_ref(),
+            Self::Service(service) => service.signed.as_ref(),
+        }
+    }
 }
 
 impl Material {
@@ -78,10 +85,10 @@ impl Material {
         }
         if has_extension(path, "toml") {
             let bytes = read_bytes(path, module::MODULE_BYTES_MAX).map_err(refuse)?;
-            return Ok(Self { form: Form::Declaration, bytes, manifest: None });
+            return Ok(Self { form: Form::Declaration, bytes, papers: None });
         }
         let bytes = verified(path, &Manifest::default().component).map_err(|wrong| located(shown, &wrong))?;
-        Ok(Self { form: Form::Component, bytes, manifest: None })
+        Ok(Self { form: Form::Component, bytes, papers: None })
     }
 
     fn of_folder(folder: &Path, shown: &str) -> Result<Self, Vec<String>> {
@@ -101,16 +108,13 @@ impl Material {
         }
         let terms = ModuleTerms::default();
         let found = Found { folder, shown, files: components, has_manifest, terms: &terms };
-        let manifest = has_manifest
-            .then(|| read_bytes(&folder.join(MANIFEST_FILE), MANIFEST_BYTES_MAX))
-            .transpose()
-            .map_err(refuse)?;
-        let read = read_manifest(manifest.as_deref()).map_err(|wrong| located(shown, &wrong))?;
+        let papers = found.papers().map_err(|wrong| located(shown, &wrong))?;
+        let read = read_manifest(papers.as_ref()).map_err(|wrong| located(shown, &wrong))?;
         let name = found.choose(read.component.path.as_deref())?;
         let origin = format!("{shown}/{name}");
         let bytes =
             verified(&folder.join(&name), &read.component).map_err(|wrong| located(&origin, &wrong))?;
-        Ok(Self { form: Form::Component, bytes, manifest })
+        Ok(Self { form: Form::Component, bytes, papers })
     }
 
     /// SHA-256 of the component, or of the `module.toml`.
@@ -120,7 +124,19 @@ impl Material {
 
     /// SHA-256 of the manifest.
     pub(super) fn manifest_sha256(&self) -> Option<String> {
-        self.manifest.as_deref().map(sha256)
+        self.papers.as_ref().map(|papers| sha256(&papers.manifest))
+    }
+
+    /// SHA-256 of the signatures.
+    pub(super) fn signature_sha256(&self) -> Option<String> {
+        self.papers.as_ref()?.signatures.as_deref().map(sha256)
+    }
+
+    /// All that it consists of.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Vec<u8>> {
+        let papers = self.papers.iter();
+        let papers = papers.flat_map(|papers| std::iter::once(&papers.manifest).chain(&papers.signatures));
+        std::iter::once(&self.bytes).chain(papers)
     }
 
     /// Makes a model or a service of it. All mistakes at once, with `origin` in front.
@@ -128,6 +144,7 @@ impl Material {
         &self,
         (origin, name): (&str, &str),
         terms: &ModuleTerms,
+        passage: Passage<'_>,
         workshop: &mut Workshop<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Offer, Vec<String>> {
@@ -138,18 +155,19 @@ impl Material {
             return module::parse(text, origin).map(|spec| Offer::Model(Box::new(spec), None));
         }
         let told = |mistakes: Vec<Diagnostic>| located(origin, &mistakes);
-        let manifest = read_manifest(self.manifest.as_deref()).map_err(told)?;
+        let (papers, sha256, mut told_by_gate) = (self.papers.as_ref(), self.sha256(), Vec::new());
+        let Passage { gate, origin: whence, lower } = passage;
+        let admission = Admission { name, papers, sha256: &sha256, origin: whence, lower };
+        let signed = gate.admit(&admission, &mut told_by_gate).map_err(told)?;
+        warnings.extend(told_by_gate.iter().map(|warning| format!("{origin}: {warning}")));
+        let manifest = read_manifest(papers).map_err(told)?;
         let said = said_limits(&manifest).map_err(told)?;
         warnings.extend(manifest.warnings.iter().map(|warning| format!("{origin}: {warning}")));
         let package = Package { origin, name, manifest, said, bytes: &self.bytes, terms };
-        package.prepare(workshop, warnings).map(Offer::from)
+        let mut read = package.prepare(workshop, warnings)?;
+        note_signed(&mut read, signed);
+        Ok(Offer::from(read))
     }
-}
-
-fn read_manifest(bytes: Option<&[u8]>) -> Result<Manifest, Vec<Diagnostic>> {
-    let Some(bytes) = bytes else { return Ok(Manifest::default()) };
-    let wrong = |message| Diagnostic::new(Code::BadManifest, message);
-    manifest::parse(bytes).map_err(|mistakes| mistakes.into_iter().map(wrong).collect())
 }
 
 /// SHA-256, hexadecimal.

@@ -19,8 +19,9 @@ use aegis_ipc::deploy::{Deployed, Member};
 
 use super::{
     component::{Component, Found, MANIFEST_FILE, Service},
-    deployments::Deployments,
+    deployments::{Deployments, origin_of},
     files::{entries, has_extension, read_text, unreadable},
+    gate::{Gate, Lower, Passage},
     material::Offer,
     source::{Published, Sources},
     workshop::Workshop,
@@ -62,6 +63,8 @@ pub(super) struct Reading<'a, 'b> {
     pub(super) sources: &'a mut Sources,
     /// What was deployed in place of what the app says.
     pub(super) deployed: &'a Deployments,
+    /// Who may publish what.
+    pub(super) gate: &'a Gate,
 }
 
 impl Modules {
@@ -117,9 +120,10 @@ impl Modules {
 
     /// Those that are published elsewhere, in the order of their names.
     fn fetch(&mut self, reading: &mut Reading<'_, '_>) {
-        let terms = reading.terms;
+        let (terms, gate) = (reading.terms, reading.gate);
         let published = terms.iter().filter_map(|(name, terms)| {
-            terms.source.as_ref().map(|source| Published { name, source, terms })
+            let source = terms.source.as_ref()?;
+            Some(Published { name, source, terms, gate, lower: Lower::beside(source) })
         });
         for (number, published) in published.enumerate() {
             if number == MODULES_MAX {
@@ -217,7 +221,7 @@ impl Modules {
         let nothing = ModuleTerms::default();
         let terms = reading.terms.get(name).unwrap_or(&nothing);
         let found = Found { folder, shown, files: components, has_manifest, terms };
-        match found.read(reading.workshop, &mut self.warnings) {
+        match found.read(reading.gate, reading.workshop, &mut self.warnings) {
             Ok(read) => self.add(name, read.into(), None),
             Err(mistakes) => self.mistakes.extend(mistakes),
         }
@@ -232,7 +236,9 @@ impl Modules {
             let origin = format!("modules.{name}");
             let material = reading.deployed.read(&origin, deployed);
             let offer = material.and_then(|material| {
-                material.prepare((&origin, name), terms, reading.workshop, &mut self.warnings)
+                let passage =
+                    Passage { gate: reading.gate, origin: origin_of(deployed), lower: Lower::Decided };
+                material.prepare((&origin, name), terms, passage, reading.workshop, &mut self.warnings)
             });
             match offer {
                 Ok(offer) => self.add(name, offer, Some(deployed)),
@@ -250,8 +256,8 @@ impl Modules {
     }
 
     fn add(&mut self, name: &str, offer: Offer, deployed: Option<&Deployed>) {
-        let (name, offers) = (name.to_owned(), offer.offers());
-        self.roster.push(Member { name, offers, deployed: deployed.cloned() });
+        let (name, offers, signed) = (name.to_owned(), offer.offers(), offer.signed().cloned());
+        self.roster.push(Member { name, offers, deployed: deployed.cloned(), signed });
         match offer {
             Offer::Model(spec, component) => {
                 self.specs.push(*spec);

@@ -8,7 +8,7 @@ use aegis_ipc::{
     IpcError,
     bundle::{Bundle, Code},
     codec,
-    deploy::Kept,
+    deploy::{Kept, Member},
 };
 use aegis_supervisor::{
     last_good::{LastGood, Missing},
@@ -20,7 +20,7 @@ use super::digest;
 /// Takes up a generation that is kept. `running` is the configuration of the host as it runs, or is about to: its folders
 /// and sockets stay, and so does what was said on the command line.
 pub(crate) fn restore(kept: &Kept, running: &Config, flags: &Overrides) -> Result<OwnedFd, String> {
-    let (held, bundle) = match kept {
+    let (held, mut bundle) = match kept {
         Kept::Previous => {
             let held = LastGood::previous_of(&running.data_dir).read().map_err(|missing| match missing {
                 Missing::Never => "there was no change yet, so there is nothing to go back to".to_owned(),
@@ -44,10 +44,20 @@ pub(crate) fn restore(kept: &Kept, running: &Config, flags: &Overrides) -> Resul
     if flags.workers.is_some() {
         config.workers.count = running.workers.count;
     }
-    if config == before {
+    // Whoever goes back to an older version has not said that later ones are compared with it.
+    let is_same = config == before && bundle.modules.iter().all(|module| !lowers(module));
+    if is_same {
         return Ok(held);
     }
+    for signed in bundle.modules.iter_mut().filter_map(|module| module.signed.as_mut()) {
+        signed.lowers = false;
+    }
     seal(&held, bundle, &config).map_err(|error| with_causes(&error))
+}
+
+/// Whether the version of a module is what later ones are compared with, although one before may be higher.
+fn lowers(module: &Member) -> bool {
+    module.signed.as_ref().is_some_and(|signed| signed.lowers)
 }
 
 /// The generation of this digest among those that are kept, if this image can run it.

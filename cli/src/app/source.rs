@@ -11,6 +11,7 @@ use std::{
 };
 
 use aegis_config::{ModuleSource, ModuleTerms};
+use aegis_ipc::deploy::Signed;
 use aegis_wasm::{Code, Diagnostic};
 use data_encoding::BASE64;
 use semver::Version;
@@ -18,6 +19,7 @@ use semver::Version;
 use super::{
     component::{self, Package, Read, located, said_limits},
     files::read_text,
+    gate::{Admission, Gate, Lower, Origin},
     workshop::{Keep, Workshop},
 };
 use fetch::{Client, Failure};
@@ -77,6 +79,23 @@ pub(super) struct Published<'a> {
     pub(super) source: &'a ModuleSource,
     /// What the operator says.
     pub(super) terms: &'a ModuleTerms,
+    /// Who may publish what.
+    pub(super) gate: &'a Gate,
+    /// What becomes of an older version.
+    pub(super) lower: Lower,
+}
+
+impl Published<'_> {
+    /// Who signed what was fetched, if it may come in.
+    fn admit(
+        &self,
+        content: &Content,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Signed>, Vec<Diagnostic>> {
+        let (papers, sha256) = (content.papers.as_ref(), content.sha256.as_str());
+        let (name, origin, lower) = (self.name, Origin::of(self.source), self.lower);
+        self.gate.admit(&Admission { name, papers, sha256, origin, lower }, warnings)
+    }
 }
 
 impl Sources {
@@ -99,11 +118,18 @@ impl Sources {
         let authorization = authorization(published.source).map_err(told)?;
         let deadline = Instant::now() + self.times.total;
         let mut fetching = Fetching::new(published.source, authorization, deadline);
+        fetching.asks_for_signatures(published.gate.asks());
         let fetched = self.content(&mut fetching);
         let source = fetching.name();
         self.note(&source, &fetched, fetching.into_seen());
         let (content, absence) = fetched.map_err(Failed::into_diagnostics).map_err(told)?;
-        let Content { manifest, bytes, sha256, chosen, fresh, is_kept } = content;
+        let mut told_by_gate = Vec::new();
+        let signed = published.admit(&content, &mut told_by_gate).map_err(|mistakes| {
+            let absence = absence.as_ref().map(|absence| format!("{origin}: {absence}"));
+            told(mistakes).into_iter().chain(absence).collect::<Vec<_>>()
+        })?;
+        warnings.extend(told_by_gate.iter().map(|warning| format!("{origin}: {warning}")));
+        let Content { manifest, bytes, sha256, chosen, fresh, is_kept, papers } = content;
         let said = said_limits(&manifest).map_err(told)?;
         warnings.extend(absence.map(|absence| format!("{origin}: {absence}")));
         warnings.extend(manifest.warnings.iter().map(|warning| format!("{origin}: {warning}")));
@@ -114,12 +140,13 @@ impl Sources {
             verify_version(&read, version).map_err(told)?;
             component::note_choice(&mut read, format!("{version}, of those that match {range}"));
         }
+        component::note_signed(&mut read, signed);
         if let Some(kept) = &self.tools().kept {
             if !is_kept {
                 kept.keep_component(&sha256, &bytes);
             }
             if let Some(manifest) = fresh {
-                kept.keep_manifest(&source, &manifest, chosen.as_ref());
+                kept.keep_manifest(&source, manifest, chosen, papers);
             }
         }
         Ok(read)

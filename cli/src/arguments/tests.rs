@@ -37,6 +37,8 @@ fn help_shows_what_a_person_may_do() {
       check        Report every mistake in the configuration and modules of the app in DIR, without
                    running it
       new          Begin something new
+      key          Make keys that modules are signed with
+      sign         Sign the manifest of a module, so that hosts know who publishes it
       run-command  Call one command or hook of the component in FILE once, without a host
       status       Show the state of the host
       reload       Bring what has changed into force, or one module of it, and wait for the verdict

@@ -123,6 +123,7 @@ fn a_host_that_does_not_serve_its_app_folder_or_calls_no_code_says_so_at_the_top
         form: aegis_ipc::deploy::Form::Component,
         sha256: "fedcba9876543210".repeat(4),
         manifest_sha256: None,
+        signature_sha256: None,
         since_s: 1_700_000_000,
     };
     let status = Status {

@@ -375,6 +375,26 @@ fn a_unix_socket_path_that_is_too_long_is_refused_by_key() {
 }
 
 #[test]
+fn what_is_fetched_must_be_signed_as_soon_as_there_is_a_key_unless_somebody_says_otherwise() {
+    use crate::Signatures;
+    let key = "[trust.keys.team]\npublic-key = \"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\"\nmodules = [\"*\"]\n";
+    for (policy, keys, expected) in [
+        ("", "", Signatures::None),
+        ("", key, Signatures::Remote),
+        ("trust.require = \"auto\"\n", key, Signatures::Remote),
+        ("trust.require = \"none\"\n", key, Signatures::None),
+        ("trust.require = \"all\"\n", key, Signatures::All),
+        ("trust.require = \"remote\"\n", "", Signatures::Remote),
+    ] {
+        assert_eq!(Case::file(&format!("{policy}{keys}")).config().trust.require, expected, "{policy}");
+    }
+    insta::assert_snapshot!(Case::file("[trust]\nrequire = \"some\"\nrequre = \"all\"\n").mistakes(), @r#"
+    aegis.toml:2: trust.require: found "some", expected "auto" or "none" or "remote" or "all"
+    aegis.toml:3: trust.requre: unknown key, did you mean `trust.require`?
+    "#);
+}
+
+#[test]
 fn the_public_view_names_no_path_and_no_address_of_operators() {
     let mut config = Case::file("admin_listen = \"127.0.0.1:9\"\nreload.webhook_secret_file = \"hook\"\n[log]\nfile = \"/var/log/x\"\n").config();
     config.reload.webhook_secret = Some(Secret::new(b"hush".to_vec()));

@@ -29,6 +29,18 @@ pub enum Code {
     DigestDiffers,
     /// It is another version than the one that was chosen.
     VersionDiffers,
+    /// Nobody signed its manifest.
+    Unsigned,
+    /// None of those who signed its manifest is known.
+    UnknownKey,
+    /// Whoever signed its manifest may not sign modules of its name.
+    KeyNotAllowed,
+    /// The key that signed its manifest is not valid any more.
+    KeyExpired,
+    /// It is an older version than one that was in force.
+    VersionLower,
+    /// A signature, or what is signed, is not what was signed.
+    SignatureDiffers,
     /// Text, a core module, a precompiled artifact, or no Wasm at all.
     NotAComponent,
     /// Not valid Wasm.
@@ -68,6 +80,12 @@ impl Code {
             Self::SizeDiffers => 120,
             Self::DigestDiffers => 121,
             Self::VersionDiffers => 122,
+            Self::Unsigned => 123,
+            Self::UnknownKey => 124,
+            Self::KeyNotAllowed => 125,
+            Self::KeyExpired => 126,
+            Self::VersionLower => 127,
+            Self::SignatureDiffers => 128,
             Self::NotAComponent => 130,
             Self::Malformed => 131,
             Self::DeclaresTooMuch => 140,
@@ -90,6 +108,12 @@ impl Code {
             Self::SourceAway | Self::SourceRefuses | Self::SourceAnswer | Self::NoToken => "fetching",
             Self::NoVersion | Self::BadIndex => "choosing the version of",
             Self::SizeDiffers | Self::DigestDiffers | Self::VersionDiffers => "verifying",
+            Self::Unsigned
+            | Self::UnknownKey
+            | Self::KeyNotAllowed
+            | Self::KeyExpired
+            | Self::VersionLower
+            | Self::SignatureDiffers => "verifying who publishes",
             Self::NotAComponent
             | Self::Malformed
             | Self::DeclaresTooMuch

@@ -18,6 +18,7 @@ use crate::{
     lock::Predecessor,
     logs,
     probe::Generation,
+    versions,
     watch::Watch,
     with_causes,
 };
@@ -203,11 +204,14 @@ impl Driver {
         }
     }
 
-    /// A generation is in force: only its addresses, its log file, its watch and its deployments remain.
+    /// A generation is in force: only its addresses, its log file, its watch, its deployments and versions remain.
     pub(super) fn settle(&mut self, generation: u64) {
         let Some(held) = self.generations.get(&generation) else { return };
         if let Err(error) = kept::keep_deployments(&self.identity.data_dir, &held.deployed) {
             tracing::error!("a restart may not know what was deployed: {}", with_causes(&error));
+        }
+        if let Err(error) = versions::keep(&self.identity.data_dir, &held.signed) {
+            tracing::error!("an older version may be taken for a new one: {}", with_causes(&error));
         }
         self.listeners.close_unused(&[&held.bindings]);
         let config = held.config.clone();

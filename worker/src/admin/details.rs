@@ -149,7 +149,7 @@ fn describe_module(host: &Host, model: &Model) -> Value {
         row.insert("instances".to_owned(), json!(host.engine.instances(model)));
         row.insert("breaker".to_owned(), json!(host.engine.stand(model).map(describe_stand)));
     }
-    note_deployment(host, &Offers::Model(model.name().to_owned()), &mut row);
+    note_origin(host, &Offers::Model(model.name().to_owned()), &mut row);
     row
 }
 
@@ -165,14 +165,18 @@ fn describe_service(host: &Host, service: &ServiceSpec) -> Value {
         "limits": service.limits,
         "http": service.http,
     });
-    note_deployment(host, &Offers::Service(service.name.clone()), &mut row);
+    note_origin(host, &Offers::Service(service.name.clone()), &mut row);
     row
 }
 
-fn note_deployment(host: &Host, offers: &Offers, row: &mut Value) {
+fn note_origin(host: &Host, offers: &Offers, row: &mut Value) {
     let member = host.members.iter().find(|member| member.offers == *offers);
-    if let (Some(deployed), Value::Object(row)) = (member.and_then(|one| one.deployed.as_ref()), row) {
+    let (Some(member), Value::Object(row)) = (member, row) else { return };
+    if let Some(deployed) = &member.deployed {
         row.insert("deployed".to_owned(), describe_deployed(deployed));
+    }
+    if let Some(signed) = &member.signed {
+        row.insert("signed".to_owned(), json!({"keys": signed.keys, "version": signed.version}));
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use aegis_config::{
     Cache, Datasource, Drain, Hang, Limits, Log, LogFormat, Query, Recycle, Reload, ReloadMode, Restart,
-    Store, Wasm, Workers,
+    Store, Trust, Wasm, Workers,
 };
 use aegis_domain::{module, table::Lookup};
 use aegis_ipc::{
@@ -94,6 +94,7 @@ pub(crate) fn config() -> Config {
         wasm: Wasm { cpu_threads: 1, cpu_queue_max: 1 },
         modules: BTreeMap::new(),
         secrets: BTreeMap::new(),
+        trust: Trust::default(),
         log: Log { level: "info".into(), format: LogFormat::Text, file: None, requests: false },
     }
 }

@@ -8,12 +8,14 @@ use aegis_wasm::{COMPONENT_BYTES_MAX, Code, Diagnostic};
 use semver::{Version, VersionReq};
 
 use super::{
-    super::component::MANIFEST_FILE,
+    super::{component::MANIFEST_FILE, gate::Papers},
     Tools,
     fetch::{Failure, Got, Marks, Wanted},
     index::{self, Entry, INDEX_BYTES_MAX, INDEX_FILE},
     kept::{Kept, LastGood, Seen},
+    registry,
 };
+use crate::trust::{ENVELOPE_BYTES_MAX, SIGNATURES_SUFFIX};
 
 /// The form in which the contents API of a git host hands out files as they are.
 const RAW: &str = "application/vnd.github.raw+json";
@@ -26,6 +28,8 @@ pub(super) struct Fetching<'a> {
     /// What the source wants to know about who asks.
     authorization: Option<String>,
     deadline: Instant,
+    /// Whether signatures are of any interest.
+    asks_for_signatures: bool,
     /// What it had so far.
     seen: Vec<Seen>,
 }
@@ -41,6 +45,8 @@ pub(super) struct Content {
     pub(super) fresh: Option<String>,
     /// Whether the component is kept already.
     pub(super) is_kept: bool,
+    /// What its author published about it.
+    pub(super) papers: Option<Papers>,
 }
 
 /// A manifest that was fetched.
@@ -51,6 +57,8 @@ pub(super) struct Read {
     /// The folder that the component lies in, seen from the source.
     pub(super) folder: String,
     pub(super) chosen: Option<Version>,
+    /// What its author published about it.
+    pub(super) papers: Option<Papers>,
 }
 
 /// What a component must be.
@@ -63,7 +71,12 @@ struct Expected {
 
 impl<'a> Fetching<'a> {
     pub(super) fn new(source: &'a ModuleSource, authorization: Option<String>, deadline: Instant) -> Self {
-        Self { source, authorization, deadline, seen: Vec::new() }
+        Self { source, authorization, deadline, asks_for_signatures: false, seen: Vec::new() }
+    }
+
+    /// Whether it is asked for signatures as well.
+    pub(super) fn asks_for_signatures(&mut self, asks: bool) {
+        self.asks_for_signatures = asks;
     }
 
     pub(super) fn source(&self) -> &'a ModuleSource {
@@ -81,6 +94,10 @@ impl<'a> Fetching<'a> {
 
     pub(super) fn authorize_with(&mut self, authorization: String) {
         self.authorization = Some(authorization);
+    }
+
+    pub(super) fn is_asking_for_signatures(&self) -> bool {
+        self.asks_for_signatures
     }
 
     /// Where the module is published.
@@ -109,7 +126,8 @@ impl<'a> Fetching<'a> {
         if let (false, Some(sha256)) = (source.url.ends_with('/'), &source.sha256) {
             let claim = ComponentClaim { sha256: Some(sha256.clone()), ..ComponentClaim::default() };
             let manifest = Manifest { component: claim, ..Manifest::default() };
-            let read = Read { manifest, text: String::new(), folder: String::new(), chosen: None };
+            let read =
+                Read { manifest, text: String::new(), folder: String::new(), chosen: None, papers: None };
             let content = self.component(tools, "", read)?;
             return Ok(Content { fresh: None, ..content });
         }
@@ -164,6 +182,7 @@ impl<'a> Fetching<'a> {
         let text = String::from_utf8(got.bytes)
             .map_err(|error| wrong(Code::BadManifest, vec![error.to_string()]))?;
         let folder = file.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+        let beside = format!("{file}{SIGNATURES_SUFFIX}");
         let chosen = entry.map(|entry| entry.version);
         if let (Some(chosen), said) = (&chosen, manifest.version.as_deref())
             && said.and_then(|said| Version::parse(said).ok()).as_ref() != Some(chosen)
@@ -172,7 +191,21 @@ impl<'a> Fetching<'a> {
             let message = format!("found {found} in its manifest, expected {chosen}, which was chosen");
             return Err(wrong(Code::VersionDiffers, vec![message]));
         }
-        Ok(Read { manifest, text, folder, chosen })
+        let signatures = self.signatures(tools, &beside)?;
+        let papers = Some(Papers { manifest: text.clone().into_bytes(), signatures });
+        Ok(Read { manifest, text, folder, chosen, papers })
+    }
+
+    /// The signatures of a manifest, if they are of any interest and there are some.
+    fn signatures(&mut self, tools: &Tools, file: &str) -> Result<Option<Vec<u8>>, Vec<Failure>> {
+        if !self.asks_for_signatures {
+            return Ok(None);
+        }
+        match self.get(tools, file, ENVELOPE_BYTES_MAX, Code::SignatureDiffers) {
+            Ok(got) => Ok(Some(got.bytes)),
+            Err(Failure::Wrong(reason)) if reason.code == Code::SourceRefuses => Ok(None),
+            Err(failure) => Err(vec![failure]),
+        }
     }
 
     /// The component that a manifest is about: the one that is kept, or the one that is published.
@@ -182,13 +215,14 @@ impl<'a> Fetching<'a> {
         file: &str,
         read: Read,
     ) -> Result<Content, Vec<Failure>> {
-        let Read { manifest, text, chosen, .. } = read;
+        let Read { manifest, text, chosen, papers, .. } = read;
         let fresh = Some(text);
         let expected = self
             .claim(&manifest)
             .map_err(|mistakes| -> Vec<Failure> { mistakes.into_iter().map(Failure::Wrong).collect() })?;
         if let Some(bytes) = tools.kept.as_ref().and_then(|kept| kept.component(&expected.sha256)) {
-            return Ok(Content { manifest, bytes, sha256: expected.sha256, chosen, fresh, is_kept: true });
+            let (sha256, is_kept) = (expected.sha256, true);
+            return Ok(Content { manifest, bytes, sha256, chosen, fresh, is_kept, papers });
         }
         let got = self.get(tools, file, expected.bytes_max, expected.too_large).map_err(|one| vec![one])?;
         // Whoever replaces a component says so in a manifest, or it is not the one that was meant and may yet come.
@@ -204,7 +238,8 @@ impl<'a> Fetching<'a> {
             let message = format!("found the SHA-256 {}, expected {}", got.sha256, expected.sha256);
             return Err(wrong(Code::DigestDiffers, vec![message]));
         }
-        Ok(Content { manifest, bytes: got.bytes, sha256: got.sha256, chosen, fresh, is_kept: false })
+        let (bytes, sha256, is_kept) = (got.bytes, got.sha256, false);
+        Ok(Content { manifest, bytes, sha256, chosen, fresh, is_kept, papers })
     }
 
     /// What the component must be, before any of it is asked for.
@@ -314,10 +349,17 @@ impl<'a> Fetching<'a> {
             ),
             None => None,
         };
-        let manifest = manifest::parse(good.manifest.as_bytes()).ok()?;
+        let mut manifest = manifest::parse(good.manifest.as_bytes()).ok()?;
+        let papers = good.papers();
+        if let Some(papers) = &papers
+            && self.source.is_registry
+        {
+            // What is signed goes before what was made of it.
+            manifest = registry::manifest_of(&papers.manifest, &manifest.component).ok()?.1;
+        }
         let sha256 = self.claim(&manifest).ok()?.sha256;
         let bytes = kept.component(&sha256)?;
-        Some((Content { manifest, bytes, sha256, chosen, fresh: None, is_kept: true }, good))
+        Some((Content { manifest, bytes, sha256, chosen, fresh: None, is_kept: true, papers }, good))
     }
 }
 

@@ -10,7 +10,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::fetch::Marks;
+use super::{super::gate::Papers, fetch::Marks};
 
 /// Folder with manifests, inside the folder with components.
 const MANIFESTS_FOLDER: &str = "manifests";
@@ -22,8 +22,8 @@ const MANIFESTS_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const SEEN_FOLDER: &str = "seen";
 /// Bytes of notes about what was seen.
 const SEEN_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// Bytes of one manifest with what is noted about it; texts may be twice as long as JSON.
-const NOTE_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes of one manifest with its signatures and what is noted about it; texts may be twice as long as JSON.
+const NOTE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// What was fetched before, on disk.
 #[derive(Debug)]
@@ -45,6 +45,21 @@ pub(super) struct LastGood {
     /// Its version, if it was chosen among several.
     #[serde(default)]
     pub(super) version: Option<Version>,
+    /// What its author published, where the manifest was made of that.
+    #[serde(default)]
+    published: Option<String>,
+    /// The file with its signatures.
+    #[serde(default)]
+    signatures: Option<String>,
+}
+
+impl LastGood {
+    /// What its author published about it. A component alone has an empty manifest.
+    pub(super) fn papers(&self) -> Option<Papers> {
+        let manifest = self.published.as_ref().unwrap_or(&self.manifest);
+        let signatures = self.signatures.clone().map(String::into_bytes);
+        (!manifest.is_empty()).then(|| Papers { manifest: manifest.clone().into_bytes(), signatures })
+    }
 }
 
 impl Kept {
@@ -98,10 +113,20 @@ impl Kept {
     }
 
     /// Notes that a source is good, now.
-    pub(super) fn keep_manifest(&self, source: &str, manifest: &str, version: Option<&Version>) {
+    pub(super) fn keep_manifest(
+        &self,
+        source: &str,
+        manifest: String,
+        version: Option<Version>,
+        papers: Option<Papers>,
+    ) {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok();
+        let (published, signatures) =
+            papers.map_or((None, None), |papers| (text(papers.manifest), papers.signatures.and_then(text)));
+        let published = published.filter(|published| *published != manifest);
         let reached_at_s = jiff::Timestamp::now().as_second();
-        let (source_name, manifest) = (source.to_owned(), manifest.to_owned());
-        let good = LastGood { source: source_name, reached_at_s, manifest, version: version.cloned() };
+        let source_name = source.to_owned();
+        let good = LastGood { source: source_name, reached_at_s, manifest, version, published, signatures };
         if let Ok(note) = serde_json::to_vec(&good) {
             self.manifests.keep(&name_of(source), &note);
         }

@@ -15,11 +15,11 @@ impl Sources {
             authorization(published.source).map_err(|mistakes| located(&origin, &mistakes))?;
         let deadline = Instant::now() + self.times.total;
         let mut fetching = Fetching::new(published.source, authorization, deadline);
+        fetching.asks_for_signatures(published.gate.asks());
         let content = fetching.content(self.tools()).map_err(|failures| {
             let mistakes: Vec<_> = failures.into_iter().map(super::Failure::into_diagnostic).collect();
             located(&origin, &mistakes)
         })?;
-        let manifest = content.fresh.map(String::into_bytes);
-        Ok(Material { form: Form::Component, bytes: content.bytes, manifest })
+        Ok(Material { form: Form::Component, bytes: content.bytes, papers: content.papers })
     }
 }

@@ -5,22 +5,24 @@
 //!   GET v2/                      whether it wants to know who asks; then GET realm for a token
 //!   GET v2/NAME/tags/list        the versions, if a range is wanted
 //!   GET v2/NAME/manifests/TAG    which layers belong together
-//!   GET v2/NAME/blobs/DIGEST     aegis.module.json, if there is one, and the component
+//!   GET v2/NAME/blobs/DIGEST     aegis.module.json and its signatures, if there are some, and the component
 //! ```
 
-use aegis_domain::manifest::{self, MANIFEST_BYTES_MAX};
+use aegis_domain::manifest::{self, ComponentClaim, MANIFEST_BYTES_MAX, Manifest};
 use aegis_wasm::Code;
 use semver::{Version, VersionReq};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
+    super::gate::Papers,
     Tools,
     fetch::{Challenge, Client, Failure, Wanted},
     fetching::{Content, Fetching, Read, wrong},
     index::{self, Entry, INDEX_BYTES_MAX, VERSIONS_MAX},
     origin_of,
 };
+use crate::trust::ENVELOPE_BYTES_MAX;
 
 /// The forms of a manifest that are understood.
 const MANIFEST_TYPES: &str =
@@ -29,6 +31,10 @@ const MANIFEST_TYPES: &str =
 const COMPONENT_TYPES: [&str; 2] = ["application/wasm", "application/vnd.wasm.content.layer.v1+wasm"];
 /// Type of a layer that is an `aegis.module.json`.
 const MODULE_TYPE: &str = "application/vnd.aegis.module.v1+json";
+/// Type of a layer with the signatures of that.
+const SIGNATURES_TYPE: &str = "application/vnd.dsse.envelope.v1+json";
+/// What is said about a component that came alone.
+const NOTHING_SAID: &[u8] = b"{\"schema\":\"aegis.module/1\"}";
 /// What stands in front of a digest.
 const DIGEST: &str = "sha256:";
 /// Layers of one manifest.
@@ -84,9 +90,9 @@ impl Fetching<'_> {
         let artifact: Artifact = serde_json::from_slice(&got.bytes).map_err(|error| {
             wrong(Code::BadManifest, vec![format!("the manifest of the artifact: {error}")])
         })?;
-        let (component, module) = layers(&artifact).map_err(|told| wrong(Code::BadManifest, vec![told]))?;
-        let read = self.module(tools, component, module, chosen)?;
-        self.component(tools, &format!("blobs/{}", component.digest), read)
+        let layers = layers(&artifact).map_err(|told| wrong(Code::BadManifest, vec![told]))?;
+        let read = self.module(tools, &layers, chosen)?;
+        self.component(tools, &format!("blobs/{}", layers.component.digest), read)
     }
 
     /// The tag with the greatest version within the range.
@@ -130,27 +136,26 @@ impl Fetching<'_> {
     fn module(
         &mut self,
         tools: &Tools,
-        component: &Layer,
-        module: Option<&Layer>,
+        layers: &Layers<'_>,
         chosen: Option<Version>,
     ) -> Result<Read, Vec<Failure>> {
-        let mut said = match module {
-            None => Map::from_iter([("schema".to_owned(), json!("aegis.module/1"))]),
-            Some(layer) => self.module_file(tools, layer)?,
+        let papers = match layers.module {
+            None => None,
+            Some(layer) => Some(self.papers(tools, layer, layers.signatures)?),
         };
-        let sha256 = component.sha256().unwrap_or_default();
-        if let Some(Value::Object(claim)) = said.get("component") {
-            let found = claim.get("sha256").and_then(Value::as_str).map(str::to_ascii_lowercase);
-            if let Some(found) = found.filter(|found| found != sha256) {
-                let message = format!(
-                    "found a layer with the SHA-256 {sha256}, expected {found}, the component that its manifest is about"
-                );
-                return Err(wrong(Code::DigestDiffers, vec![message]));
-            }
+        let published = papers.as_ref().map_or(NOTHING_SAID, |papers| &papers.manifest);
+        let found = manifest::parse(published).map_err(|told| wrong(Code::BadManifest, told))?;
+        let sha256 = layers.component.sha256().unwrap_or_default();
+        if let Some(found) = found.component.sha256.filter(|found| found != sha256) {
+            let message = format!(
+                "found a layer with the SHA-256 {sha256}, expected {found}, the component that its manifest is about"
+            );
+            return Err(wrong(Code::DigestDiffers, vec![message]));
         }
-        said.insert("component".to_owned(), json!({ "sha256": sha256, "size": component.size }));
-        let text = Value::Object(said).to_string();
-        let manifest = manifest::parse(text.as_bytes()).map_err(|told| wrong(Code::BadManifest, told))?;
+        let size = Some(layers.component.size);
+        let claim = ComponentClaim { path: None, sha256: Some(sha256.to_owned()), size };
+        let (text, manifest) =
+            manifest_of(published, &claim).map_err(|told| wrong(Code::BadManifest, told))?;
         if let (Some(chosen), Some(said)) = (&chosen, &manifest.version)
             && Version::parse(said).ok().as_ref() != Some(chosen)
         {
@@ -158,22 +163,40 @@ impl Fetching<'_> {
                 format!("found version {said:?} in its manifest, expected {chosen}, which was chosen");
             return Err(wrong(Code::VersionDiffers, vec![message]));
         }
-        Ok(Read { manifest, text, folder: String::new(), chosen })
+        Ok(Read { manifest, text, folder: String::new(), chosen, papers })
     }
 
-    fn module_file(&mut self, tools: &Tools, layer: &Layer) -> Result<Map<String, Value>, Vec<Failure>> {
+    /// What its author published, and the signatures of that if they are of any interest.
+    fn papers(
+        &mut self,
+        tools: &Tools,
+        module: &Layer,
+        signatures: Option<&Layer>,
+    ) -> Result<Papers, Vec<Failure>> {
+        let manifest = self.blob(tools, module, MANIFEST_BYTES_MAX, Code::BadManifest, "manifest")?;
+        let signatures = signatures.filter(|_| self.is_asking_for_signatures());
+        let signatures = signatures.map(|layer| {
+            self.blob(tools, layer, ENVELOPE_BYTES_MAX, Code::SignatureDiffers, "file with signatures")
+        });
+        Ok(Papers { manifest, signatures: signatures.transpose()? })
+    }
+
+    fn blob(
+        &mut self,
+        tools: &Tools,
+        layer: &Layer,
+        bytes_max: usize,
+        too_large: Code,
+        what: &str,
+    ) -> Result<Vec<u8>, Vec<Failure>> {
         let file = format!("blobs/{}", layer.digest);
-        let got = self
-            .get_as(tools, &file, None, MANIFEST_BYTES_MAX, Code::BadManifest)
-            .map_err(|failure| vec![failure])?;
+        let got = self.get_as(tools, &file, None, bytes_max, too_large).map_err(|failure| vec![failure])?;
         if Some(got.sha256.as_str()) != layer.sha256() {
             let message =
-                format!("found the SHA-256 {} of its manifest, expected {}", got.sha256, layer.digest);
+                format!("found the SHA-256 {} of its {what}, expected {}", got.sha256, layer.digest);
             return Err(wrong(Code::DigestDiffers, vec![message]));
         }
-        // All that is wrong with it, as its author wrote it.
-        manifest::parse(&got.bytes).map_err(|told| wrong(Code::BadManifest, told))?;
-        serde_json::from_slice(&got.bytes).map_err(|error| wrong(Code::BadManifest, vec![error.to_string()]))
+        Ok(got.bytes)
     }
 
     /// Finds out how the registry wants to be asked, and gets a token if it gives one for that.
@@ -242,8 +265,30 @@ fn escaped(text: &str) -> String {
     text.bytes().map(one).collect()
 }
 
-/// The layer that is the component, and the one that is its manifest, if there is one.
-fn layers(artifact: &Artifact) -> Result<(&Layer, Option<&Layer>), String> {
+/// What an author published, about the component of the artifact; as text and as what it says.
+pub(super) fn manifest_of(
+    published: &[u8],
+    component: &ComponentClaim,
+) -> Result<(String, Manifest), Vec<String>> {
+    let mut said: Map<String, Value> =
+        serde_json::from_slice(published).map_err(|error| vec![error.to_string()])?;
+    said.insert("component".to_owned(), json!({ "sha256": component.sha256, "size": component.size }));
+    let text = Value::Object(said).to_string();
+    let manifest = manifest::parse(text.as_bytes())?;
+    Ok((text, manifest))
+}
+
+/// The layers of an artifact that matter.
+struct Layers<'a> {
+    component: &'a Layer,
+    /// The manifest of the module.
+    module: Option<&'a Layer>,
+    /// The signatures of that.
+    signatures: Option<&'a Layer>,
+}
+
+/// The layer that is the component, and those with its manifest and the signatures of that, if there are some.
+fn layers(artifact: &Artifact) -> Result<Layers<'_>, String> {
     let found = artifact.layers.len();
     if found > LAYERS_MAX {
         return Err(format!("found {found} layers, expected at most {LAYERS_MAX}"));
@@ -251,18 +296,19 @@ fn layers(artifact: &Artifact) -> Result<(&Layer, Option<&Layer>), String> {
     let of = |types: &[&str]| -> Vec<&Layer> {
         artifact.layers.iter().filter(|layer| types.contains(&layer.media_type.as_str())).collect()
     };
-    let (components, modules) = (of(&COMPONENT_TYPES), of(&[MODULE_TYPE]));
+    let (components, modules, signatures) =
+        (of(&COMPONENT_TYPES), of(&[MODULE_TYPE]), of(&[SIGNATURES_TYPE]));
     let [component] = components[..] else {
         let found = components.len();
         return Err(format!("found {found} layers of the type {}, expected one", COMPONENT_TYPES[0]));
     };
-    if modules.len() > 1 {
-        return Err(format!(
-            "found {} layers of the type {MODULE_TYPE}, expected at most one",
-            modules.len()
-        ));
+    for (media_type, layers) in [(MODULE_TYPE, &modules), (SIGNATURES_TYPE, &signatures)] {
+        if layers.len() > 1 {
+            let found = layers.len();
+            return Err(format!("found {found} layers of the type {media_type}, expected at most one"));
+        }
     }
-    for layer in components.iter().chain(&modules) {
+    for layer in components.iter().chain(&modules).chain(&signatures) {
         if layer.sha256().is_none() {
             let shown: String = layer.digest.chars().take(100).collect();
             return Err(format!(
@@ -270,5 +316,5 @@ fn layers(artifact: &Artifact) -> Result<(&Layer, Option<&Layer>), String> {
             ));
         }
     }
-    Ok((component, modules.first().copied()))
+    Ok(Layers { component, module: modules.first().copied(), signatures: signatures.first().copied() })
 }

@@ -10,6 +10,7 @@ use super::*;
 use crate::app::{App, Compilation, Mistakes, load_app};
 
 mod registry;
+mod signed;
 mod versions;
 
 type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
