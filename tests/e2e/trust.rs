@@ -155,7 +155,7 @@ fn no_older_version_comes_back_unless_somebody_wants_it() {
 #[test]
 fn a_version_that_is_taken_back_raises_nothing() {
     let (publisher, team) = (Publisher::start(), Author::new("team"));
-    let judged = "[reload]\ncanary-time = \"60s\"\ncanary-requests-min = 20\nlatency-factor-max = 1000.0\n";
+    let judged = "[reload]\ncanary-time = \"10s\"\ncanary-requests-min = 20\nlatency-factor-max = 1000.0\n";
     publisher.publish_folder("note", &team.signed("note", "1.0.0", &stamping("one")));
     let (source, keys) = (publisher.source("note"), team.trusted(&["note"], ""));
     let app = App::default().settings(&format!("{judged}[modules.note]\nsource = \"{source}\"\n{keys}"));
@@ -172,7 +172,7 @@ fn a_version_that_is_taken_back_raises_nothing() {
     );
     let mut plan = Plan::get(cluster.address, 8, "").requests(move |_| post.clone());
     plan.reuse = Reuse::PerRequest;
-    plan.wanted = |status| matches!(status, 201 | 500);
+    plan.wanted = |status| matches!(status, 201 | 500 | 503);
     let running = plan.spawn();
     let taken_back = cluster.aegis(&["reload"]);
     assert_eq!(taken_back.status.code(), Some(4), "{}", words(&taken_back));
