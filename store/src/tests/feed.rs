@@ -28,7 +28,6 @@ fn a_worker_gets_a_copy_and_then_every_change_before_the_answer() {
     let world = World::start(memory());
     let (mut first, mut replica) = world.worker();
     assert_eq!((replica.received, replica.documents.len()), (0, 0));
-    world.wait_until(|world| world.shared.registry.is_live(), "the worker is sent the feed");
     assert_eq!(committed(first.write(create("TODO", "a", "{\"x\":1}"), &mut replica)), 1);
     assert_eq!(committed(first.write(create("NOTE", "b", "{}"), &mut replica)), 2);
     assert_eq!(replica.ids(), ["a", "b"]);
@@ -51,7 +50,6 @@ fn the_feed_is_sent_while_the_group_is_synced_and_the_answer_after_it_is_publish
     let gate = Gate::new();
     let world = World::start(Box::new(GatedEngine { gate: gate.clone(), engine: MemoryEngine::new() }));
     let (mut worker, mut replica) = world.worker();
-    world.wait_until(|world| world.shared.registry.is_live(), "the worker is sent the feed");
     gate.close();
     let asked = worker.ask(write(0, create("TODO", "a", "{}")));
     worker.follow(1, &mut replica);
@@ -71,7 +69,9 @@ fn a_worker_that_attaches_during_a_sync_is_sent_the_group_once_it_is_durable() {
     gate.close();
     first.ask(write(0, create("TODO", "a", "{}")));
     gate.wait_for_commit();
-    let (mut second, mut copy) = world.worker();
+    let mut second = world.connect();
+    second.attach(None);
+    let mut copy = second.receive_copy();
     assert_eq!(
         (copy.received, copy.documents.len()),
         (0, 0),
@@ -178,7 +178,6 @@ fn a_worker_of_before_is_fed_and_answered_in_the_plain_form_beside_one_that_is_n
     older.attach(None);
     let mut older_replica = older.receive_copy();
     let (mut newer, mut newer_replica) = world.worker();
-    world.wait_until(|world| world.shared.registry.is_live(), "both are sent the feed");
     committed(older.write(create("TODO", "a", "{\"x\":1}"), &mut older_replica));
     committed(newer.write(create("TODO", "b", "{\"x\":2}"), &mut newer_replica));
     older.follow(2, &mut older_replica);

@@ -126,11 +126,13 @@ impl World {
         Worker { socket: ours, buffer: BytesMut::new(), incarnation, requests: 0, brief: true }
     }
 
-    /// Connects a worker that has nothing, and hands over the complete copy it is sent.
+    /// Connects a worker that has nothing, and hands over the complete copy it is sent. From then on changes come before
+    /// the answers to their writes; a worker that is sent the log meanwhile may be answered first.
     pub(super) fn worker(&self) -> (Worker, Replica) {
         let mut worker = self.connect();
         worker.attach(None);
         let replica = worker.receive_copy();
+        self.wait_until(|world| world.shared.registry.is_live(), "the worker is sent the feed");
         (worker, replica)
     }
 

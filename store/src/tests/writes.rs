@@ -63,7 +63,6 @@ fn a_failed_sync_ends_the_store_without_an_answer() {
     let (gate, engine) = gated();
     let world = World::start(engine);
     let (mut worker, mut replica) = world.worker();
-    world.wait_until(|world| world.shared.registry.is_live(), "the worker is sent the feed");
     gate.close();
     worker.ask(write(0, create("TODO", "a", "{}")));
     worker.follow(1, &mut replica);
