@@ -37,6 +37,7 @@ use crate::{
     notice::{self, Notice, Notices, Notifier},
     recover::{self, Recovery},
     shared::{Intake, Shared},
+    slice,
     writer::{COMMANDS_MAX, Command, Inbox, Memory, Writer, bytes_max, probe},
 };
 
@@ -147,6 +148,7 @@ fn start(
     let writer =
         Writer::new(Arc::clone(&shared), parts.inbox, notifier.clone(), parts.memory, Some(probe(folder)));
     let work = move || {
+        slice::ask_for_short();
         // A panic must end the process as well: without a writer nothing is answered any more.
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.run()));
         notifier.tell(match ended {

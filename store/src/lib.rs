@@ -33,6 +33,7 @@ mod notice;
 mod recover;
 mod requests;
 mod shared;
+mod slice;
 mod storage;
 #[cfg(test)]
 mod testing;

@@ -4,6 +4,7 @@
 //! before [`Engine::apply`] returns. The rows are described in [`super::records`].
 
 mod audit;
+mod ground;
 mod journal;
 mod open;
 mod snapshot;
@@ -16,7 +17,9 @@ use std::{
 use aegis_ipc::data::{Change, ChangeKind, Stored, Version};
 use bytes::Bytes;
 use fjall::{Database, Keyspace, PersistMode, Readable, Slice};
+use parking_lot::Mutex;
 
+use self::ground::Ground;
 use super::{
     Batch, Engine, EngineResult, Head, IndexRow, KeptAge, KeptResponse, LogBudget, LogPage, MetaEdit,
     Recovered, Snapshot, UniqueEdit, UniqueKey,
@@ -43,6 +46,8 @@ pub(crate) struct FjallEngine {
     log_swept: AtomicU64,
     /// Ages below are gone, likewise.
     responses_swept_ms: AtomicU64,
+    /// Held while a group is committed, too: nothing else may be written to the journal while room is made in it.
+    ground: Mutex<Ground>,
 }
 
 impl FjallEngine {
@@ -256,7 +261,8 @@ impl Engine for FjallEngine {
         if batch.is_empty() {
             return Ok(());
         }
-        let mut rows = self.database.batch().durability(Some(PersistMode::SyncAll));
+        // `fdatasync` writes all that is needed to read the group again, and leaves the file's times for later.
+        let mut rows = self.database.batch().durability(Some(PersistMode::SyncData));
         self.put_changes(&batch.changes, &mut rows)?;
         for UniqueEdit { key, owner } in &batch.unique {
             let key = records::unique_key(key);
@@ -280,7 +286,12 @@ impl Engine for FjallEngine {
             // Before the rows go: who has read them and still finds its number here has read all of them.
             self.log_oldest.fetch_max(before, Ordering::AcqRel);
         }
+        let mut ground = self.ground.lock();
+        if let Err(error) = ground.prepare() {
+            tracing::debug!(folder = self.folder, %error, "no room was made in the journal");
+        }
         rows.commit().map_err(|error| self.failed("committing a group", error))?;
+        drop(ground);
         if let Some(change) = batch.changes.last() {
             self.last.fetch_max(change.sequence, Ordering::AcqRel);
         }

@@ -69,6 +69,20 @@ pub(crate) fn check(folder: &Path) -> EngineResult<Option<Torn>> {
     check_file(newest)
 }
 
+/// Is no whole group in any journal file of an engine folder?
+pub(super) fn is_unwritten(folder: &Path) -> EngineResult<bool> {
+    if !folder.exists() {
+        return Ok(true);
+    }
+    for file in journals(folder)? {
+        let bytes = read(&file)?;
+        if last_whole_group(&bytes) > 0 || next_whole_group(&bytes, 0).is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Moves the unfinished group out of the journal file into a file of its own in `folder`, and returns that file.
 pub(crate) fn set_aside(torn: &Torn, folder: &Path) -> EngineResult<PathBuf> {
     std::fs::create_dir_all(folder)
@@ -88,8 +102,14 @@ pub(crate) fn set_aside(torn: &Torn, folder: &Path) -> EngineResult<PathBuf> {
     Ok(copy)
 }
 
+/// The file that the engine writes after this one.
+pub(super) fn next(journal: &Path) -> Option<PathBuf> {
+    let number = journal.file_stem()?.to_str()?.parse::<u64>().ok()?;
+    Some(journal.with_file_name(format!("{}.{JOURNAL_SUFFIX}", number + 1)))
+}
+
 /// Journal files, oldest first.
-fn journals(folder: &Path) -> EngineResult<Vec<PathBuf>> {
+pub(super) fn journals(folder: &Path) -> EngineResult<Vec<PathBuf>> {
     let failed = |error| EngineError::io(format!("listing {}", folder.display()), error);
     let mut numbered = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
@@ -112,8 +132,7 @@ fn journals(folder: &Path) -> EngineResult<Vec<PathBuf>> {
 }
 
 fn check_file(file: &Path) -> EngineResult<Option<Torn>> {
-    let bytes =
-        std::fs::read(file).map_err(|error| EngineError::io(format!("reading {}", file.display()), error))?;
+    let bytes = read(file)?;
     let end = last_whole_group(&bytes);
     let rest = &bytes[end..];
     // The engine reserves space at the end of a journal file; unwritten space reads as zeros.
@@ -123,6 +142,10 @@ fn check_file(file: &Path) -> EngineResult<Option<Torn>> {
         return Err(EngineError::damaged(file.display().to_string(), reason));
     }
     Ok(Some(Torn { file: file.to_owned(), offset: end as u64, bytes: rest[..=last_written].to_vec() }))
+}
+
+fn read(file: &Path) -> EngineResult<Vec<u8>> {
+    std::fs::read(file).map_err(|error| EngineError::io(format!("reading {}", file.display()), error))
 }
 
 /// Where the whole groups at the beginning end.

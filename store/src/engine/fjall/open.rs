@@ -7,8 +7,9 @@ use std::{
 };
 
 use fjall::{Database, KeyspaceCreateOptions};
+use parking_lot::Mutex;
 
-use super::{FjallEngine, journal};
+use super::{FjallEngine, ground::Ground, journal};
 use crate::{
     engine::{
         EngineResult,
@@ -19,8 +20,10 @@ use crate::{
 
 /// Folder of the engine inside the store's folder.
 const ENGINE_FOLDER: &str = "engine";
-/// Where a new engine is made before it gets its name, so that a half-made one is never taken for a damaged one.
-const NEW_FOLDER: &str = "engine.new";
+/// Stands beside the engine's folder while it is made, so that a half-made one is never taken for a damaged one. The
+/// engine is not made under this name: opened again it would cut its journal file down to what it holds, see
+/// [`super::ground`].
+const NEW_MARK: &str = "engine.new";
 /// Where the ends of torn journal files are kept.
 const TORN_FOLDER: &str = "torn";
 /// File that the engine writes last when it is made.
@@ -65,17 +68,23 @@ impl Options {
         self.folder.join(ENGINE_FOLDER)
     }
 
-    /// Is there anything to open?
+    /// Is there anything to open? A half-made engine is nothing.
     pub(crate) fn exists(&self) -> bool {
-        self.engine_folder().exists()
+        let folder = self.engine_folder();
+        // A mark alone is no proof: somebody may have put a backup where the making of an engine was interrupted. What
+        // is made last is the first group.
+        let half_made =
+            self.folder.join(NEW_MARK).is_file() && journal::is_unwritten(&folder).unwrap_or(false);
+        folder.exists() && !half_made
     }
 
     /// Opens the engine, and makes it when there is none.
     pub(crate) fn open(&self) -> EngineResult<Opened> {
         if !self.exists() {
-            self.create()?;
+            return Ok(Opened { engine: self.create()?, set_aside: None });
         }
         let folder = self.engine_folder();
+        self.remove_mark()?;
         check_files(&folder)?;
         let torn = if reads_journal(&folder)? { journal::check(&folder)? } else { None };
         let set_aside =
@@ -85,26 +94,37 @@ impl Options {
         Ok(Opened { engine, set_aside })
     }
 
-    /// Makes an empty engine under another name and then gives it its name.
-    fn create(&self) -> EngineResult<()> {
-        let new = self.folder.join(NEW_FOLDER);
-        let io = |operation: &str, path: &Path, error| {
-            EngineError::io(format!("{operation} {}", path.display()), error)
-        };
-        if new.exists() {
-            // Nothing was ever served from this folder: it gets its name before the store is ready for the first time.
-            std::fs::remove_dir_all(&new).map_err(|error| io("removing the half-made", &new, error))?;
-        }
+    /// Makes an empty engine. What is left of an earlier try goes before: nothing was ever served from it.
+    fn create(&self) -> EngineResult<FjallEngine> {
+        let (folder, mark) = (self.engine_folder(), self.folder.join(NEW_MARK));
         std::fs::create_dir_all(&self.folder).map_err(|error| io("creating", &self.folder, error))?;
-        let engine = self.open_folder(&new)?;
+        // Earlier versions made the engine in a folder of the mark's name.
+        for half_made in [&folder, &mark].into_iter().filter(|path| path.is_dir()) {
+            std::fs::remove_dir_all(half_made)
+                .map_err(|error| io("removing the half-made", half_made, error))?;
+        }
+        std::fs::write(&mark, "").map_err(|error| io("creating", &mark, error))?;
+        self.sync_folder()?;
+        let engine = self.open_folder(&folder)?;
         let mut batch = engine.database.batch().durability(Some(fjall::PersistMode::SyncAll));
         batch.insert(&engine.meta, records::META_FORMAT, FORMAT.to_le_bytes());
         batch.commit().map_err(|error| engine.failed("writing the format", error))?;
-        drop(engine);
-        let name = self.engine_folder();
-        std::fs::rename(&new, &name).map_err(|error| io("renaming", &new, error))?;
-        let parent = std::fs::File::open(&self.folder).and_then(|folder| folder.sync_all());
-        parent.map_err(|error| io("syncing", &self.folder, error))
+        self.remove_mark()?;
+        Ok(engine)
+    }
+
+    fn remove_mark(&self) -> EngineResult<()> {
+        let mark = self.folder.join(NEW_MARK);
+        if !mark.is_file() {
+            return Ok(());
+        }
+        std::fs::remove_file(&mark).map_err(|error| io("removing", &mark, error))?;
+        self.sync_folder()
+    }
+
+    fn sync_folder(&self) -> EngineResult<()> {
+        let synced = std::fs::File::open(&self.folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| io("syncing", &self.folder, error))
     }
 
     fn open_folder(&self, folder: &Path) -> EngineResult<FjallEngine> {
@@ -146,6 +166,7 @@ impl Options {
             log_oldest: AtomicU64::new(1),
             log_swept: AtomicU64::new(0),
             responses_swept_ms: AtomicU64::new(0),
+            ground: Mutex::new(Ground::of(folder)),
         };
         engine.read_numbers()?;
         Ok(engine)
@@ -251,6 +272,10 @@ pub(crate) fn check_files(folder: &Path) -> EngineResult<()> {
         }
     }
     Ok(())
+}
+
+fn io(operation: &str, path: &Path, error: std::io::Error) -> EngineError {
+    EngineError::io(format!("{operation} {}", path.display()), error)
 }
 
 fn words(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -1,0 +1,60 @@
+//! Short turns on the processor, for threads that others wait for.
+//!
+//! The writer works a fraction of a millisecond at a time, and every client waits for it. When all processors are busy
+//! the kernel lets who runs go on for its whole turn, some 3 ms, before it lets the writer run: measured on 2 processors
+//! under 64 clients, the writer waited for a processor 1.7 times as long as it ran. A thread that asks for short turns
+//! is let in at once instead, and gets no more time for it than any other (EEVDF, Linux 6.12; see `sched_setattr(2)`).
+//! Earlier kernels take the wish and do nothing.
+
+use std::{io, mem, time::Duration};
+
+use nix::libc;
+
+/// Shortest turn that the kernel knows.
+const SLICE: Duration = Duration::from_micros(100);
+
+/// Asks for short turns for the calling thread. That the kernel refuses is no reason to stop.
+pub(crate) fn ask_for_short() {
+    if let Err(error) = set(SLICE) {
+        tracing::debug!(%error, "this thread gets turns of the usual length");
+    }
+}
+
+#[expect(unsafe_code, reason = "neither the standard library nor a crate that is here has these two calls")]
+fn set(slice: Duration) -> io::Result<()> {
+    const SIZE: usize = mem::size_of::<libc::sched_attr>();
+    let mut attributes = libc::sched_attr {
+        size: SIZE as u32,
+        sched_policy: 0,
+        sched_flags: 0,
+        sched_nice: 0,
+        sched_priority: 0,
+        sched_runtime: 0,
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    let address = &raw mut attributes;
+    // SAFETY: thread 0 is the calling one; the kernel writes at most `SIZE` bytes into a structure of that size, which
+    // lives until the call returns.
+    if unsafe { libc::syscall(libc::SYS_sched_getattr, 0, address, SIZE, 0) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    attributes.sched_runtime = slice.as_nanos() as u64;
+    // SAFETY: as above; the kernel only reads. Policy and niceness are what they were.
+    if unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_may_ask_for_short_turns() {
+        std::thread::scope(|scope| {
+            scope.spawn(|| set(SLICE).unwrap());
+        });
+    }
+}
