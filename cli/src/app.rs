@@ -36,6 +36,7 @@ mod secret;
 mod source;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod workshop;
 
 use deployments::Deployments;
@@ -234,7 +235,7 @@ fn digest(config: &[u8], catalog: &[u8], modules: &[Member]) -> Result<String, I
     hash.update((config.len() as u64).to_le_bytes());
     hash.update(config);
     hash.update(catalog);
-    let mut deployed: Vec<_> = modules.iter().filter(|module| module.deployed.is_some()).collect();
+    let mut deployed: Vec<_> = modules.iter().filter(|module| module.is_deployed()).collect();
     if !deployed.is_empty() {
         deployed.sort_by(|one, other| one.name.cmp(&other.name));
         hash.update(codec::encode(&deployed)?);

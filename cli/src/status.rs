@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use aegis_ipc::operator::{Death, DeployedModule, Job, Status, Verdict, WorkerStatus};
+use aegis_ipc::operator::{Death, DeployedModule, Job, Status, TriedModule, Verdict, WorkerStatus};
 
 #[cfg(test)]
 mod tests;
@@ -45,6 +45,7 @@ pub(crate) fn render(status: &Status) -> String {
         let (digest, since) = (short(&deployed.sha256), since.unwrap_or_default());
         let _ = writeln!(text, "module {module} deployed from {} ({digest}){since}", deployed.source);
     }
+    status.trials.iter().for_each(|tried| text.push_str(&trial(tried)));
     let rows: Vec<_> = status.workers.iter().map(row).collect();
     let _ = write!(text, "\n{}", table(&rows));
     for job in &status.jobs {
@@ -58,6 +59,21 @@ pub(crate) fn render(status: &Status) -> String {
         status.deaths.iter().take(DEATHS_SHOWN).for_each(|death| text.push_str(&tomb(death)));
     }
     text
+}
+
+/// A version that is tried, and what it is tried beside.
+fn trial(TriedModule { module, tried }: &TriedModule) -> String {
+    let since = jiff::Timestamp::from_second(tried.deployed.since_s).map(|since| format!(" since {since}"));
+    format!(
+        "module {module}: {} % get version {} ({}) from {}{}, the others version {} ({})\n",
+        tried.share_percent,
+        tried.version,
+        short(&tried.deployed.sha256),
+        tried.deployed.source,
+        since.unwrap_or_default(),
+        tried.current_version,
+        short(&tried.current_sha256)
+    )
 }
 
 /// The outcome of a job in one sentence, or a list.

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::deploy::{Deployed, Order};
+use crate::deploy::{Deployed, Order, Tried};
 
 /// Longest line either side accepts, bytes.
 pub const LINE_BYTES_MAX: usize = 256 * 1024;
@@ -204,6 +204,9 @@ pub struct Status {
     /// Modules that were deployed in place of what the app folder says.
     #[serde(default)]
     pub deployed: Vec<DeployedModule>,
+    /// Versions that are tried beside those in force.
+    #[serde(default)]
+    pub trials: Vec<TriedModule>,
     /// Workers wanted.
     pub workers_wanted: u32,
     /// Every worker process, draining ones included.
@@ -228,6 +231,16 @@ pub struct DeployedModule {
     /// What it is instead.
     #[serde(flatten)]
     pub deployed: Deployed,
+}
+
+/// A module of which another version is tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriedModule {
+    /// Its name.
+    pub module: String,
+    /// What is tried, and beside what.
+    #[serde(flatten)]
+    pub tried: Tried,
 }
 
 /// One worker process.

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aegis_ipc::deploy::Member;
+use aegis_ipc::deploy::{Deployed, Member};
 use serde::{Deserialize, Serialize};
 
 use crate::SupervisorError;
@@ -113,9 +113,12 @@ pub(crate) fn keep_deployments(data_directory: &Path, deployed: &[Member]) -> Re
 }
 
 fn is_whole(module: &Member) -> bool {
-    let Some(deployed) = &module.deployed else { return false };
     let has_name = !module.name.is_empty() && !module.name.contains(['/', '\0']);
-    has_name && is_digest(&deployed.sha256) && deployed.manifest_sha256.as_deref().is_none_or(is_digest)
+    let is_sound = |deployed: &Deployed| {
+        is_digest(&deployed.sha256) && deployed.manifest_sha256.as_deref().is_none_or(is_digest)
+    };
+    let tried = module.trial.as_ref().map(|tried| &tried.deployed);
+    has_name && module.is_deployed() && module.deployed.iter().chain(tried).all(is_sound)
 }
 
 fn is_digest(text: &str) -> bool {
@@ -166,7 +169,7 @@ fn write(path: &Path, note: &impl Serialize) -> Result<(), SupervisorError> {
 
 #[cfg(test)]
 mod tests {
-    use aegis_ipc::deploy::{Deployed, Form, Offers};
+    use aegis_ipc::deploy::{Form, Offers, Tried};
 
     use super::*;
 
@@ -182,6 +185,7 @@ mod tests {
             name: name.to_owned(),
             offers: Offers::Model(name.to_ascii_uppercase()),
             deployed: Some(deployed),
+            trial: None,
         }
     }
 
@@ -195,6 +199,25 @@ mod tests {
         assert_eq!(deployments(data.path()).unwrap(), [module("customer"), module("order")]);
         keep_deployments(data.path(), &[]).unwrap();
         assert_eq!(deployments(data.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn what_is_tried_is_kept_whether_or_not_the_module_it_is_beside_was_deployed() {
+        let data = tempfile::tempdir().unwrap();
+        let (alone, mut both) = (module("order"), module("customer"));
+        let tried = Tried {
+            share_percent: 20,
+            version: "2.0.0".to_owned(),
+            counted_as: "order".to_owned(),
+            deployed: alone.deployed.clone().unwrap(),
+            current_version: "1.0.0".to_owned(),
+            current_sha256: "cd".repeat(32),
+            current_counted_as: "order".to_owned(),
+        };
+        both.trial = Some(tried.clone());
+        let alone = Member { deployed: None, trial: Some(tried), ..alone };
+        keep_deployments(data.path(), &[both.clone(), alone.clone()]).unwrap();
+        assert_eq!(deployments(data.path()).unwrap(), [both, alone]);
     }
 
     #[test]

@@ -39,6 +39,7 @@ mod sources;
 mod store_trouble;
 mod swap;
 mod systemd;
+mod trials;
 mod upgrade;
 mod validation;
 mod webhook;

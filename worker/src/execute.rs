@@ -33,7 +33,9 @@ use std::{
 };
 
 use aegis_config::{Config, Limits};
-use aegis_domain::{Problem, ProblemCode, catalog::Model, code::CommandPlace, query::Bounds, table::Lookup};
+use aegis_domain::{
+    Problem, ProblemCode, catalog::Model, code::CommandPlace, query::Bounds, table::Lookup, trial::Variant,
+};
 use aegis_ipc::board::{Cell, Counter, ModelCounter};
 use aegis_wasm::{Call, CallError, Entry, Module, RouteRequest, RouteResponse, ServiceBody, Visit};
 use bytes::Bytes;
@@ -202,8 +204,16 @@ impl Engine {
         call: Call,
         request: RouteRequest,
     ) -> Result<RouteResponse, Problem> {
-        let (modules, module) = self.module(model)?;
-        modules.route((model, module), place, call, request).await
+        let variant = call.lot.draw(model.spec(), &call.request_id);
+        let (modules, module) = self.module_of(model, variant)?;
+        modules.route((model, module, variant), place, call, request).await
+    }
+
+    /// Code of a model answered what nobody can use.
+    pub(crate) fn note_unusable(&self, model: &Model, variant: Variant) {
+        if let Ok((modules, module)) = self.module_of(model, variant) {
+            modules.note_unusable(module.name(), variant);
+        }
     }
 
     /// The answer of a service ended too early because of this.

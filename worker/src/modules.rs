@@ -26,14 +26,15 @@ use aegis_domain::{
     code::{CodeSpec, CommandPlace},
     service::ServiceSpec,
     subscription::EventPattern,
+    trial::Variant,
 };
 use aegis_ipc::{
-    board::{Board, Cell, Counter, ModuleCounter},
+    board::{Board, Cell, Counter, ModuleCounter, ModuleEntry},
     bundle::CodePlace,
 };
 use aegis_wasm::{
-    Call, CallError, EngineError, Entry, HttpService, MappingError, Module, Origin, Runtime, SealedFile,
-    ServiceBody, Visit,
+    Call, CallError, EngineError, Entry, HttpService, MappingError, Module, Origin, RefusalCode, Runtime,
+    SealedFile, ServiceBody, Visit,
 };
 
 pub(crate) use self::{
@@ -74,11 +75,27 @@ pub(crate) struct Subscriber {
 pub(crate) struct Modules {
     runtime: Arc<Runtime>,
     by_model: HashMap<String, Loaded<CodeSpec, Module>>,
+    /// Versions that are tried, by model.
+    trials: HashMap<String, Loaded<CodeSpec, Module>>,
     subscribers: Vec<Subscriber>,
     /// In the order of the generation.
     http_services: Vec<Loaded<ServiceSpec, HttpService>>,
     board: Board,
     cell: Cell,
+}
+
+/// What a call is counted under.
+#[derive(Clone, Copy)]
+struct Counted<'a> {
+    module: &'a str,
+    variant: Variant,
+}
+
+impl<'a> Counted<'a> {
+    /// Code that nothing is tried beside, or on which nothing is tried.
+    fn in_force(module: &'a str) -> Self {
+        Self { module, variant: Variant::Current }
+    }
 }
 
 /// Code, and what was said about it: equal words mean that it need not be loaded anew.
@@ -120,45 +137,62 @@ impl Modules {
         );
         let services: Arc<dyn aegis_wasm::Services> = Arc::new(services.knowing(&host.config.secrets));
         let number = host.identity.generation;
-        let mut by_model = HashMap::with_capacity(with_code.len());
-        let mut subscribers = Vec::new();
-        for (model, code) in with_code {
-            let known = before.and_then(|before| before.by_model.get(model.name()));
-            let module = match known.filter(|known| known.spec == *code) {
-                Some(known) => known.module.follow(number, Arc::clone(&services)),
+        let load = |model: &Model, code: &CodeSpec| -> Result<Loaded<CodeSpec, Module>, LoadError> {
+            let module = match before.and_then(|before| before.known(model.name(), code)) {
+                Some(known) => known.follow(number, Arc::clone(&services)),
                 None => {
                     let place = (&file, place_of(&code.module, &code.digest, places)?);
                     runtime.load(model.name(), code, place, Arc::clone(&services))?.of_generation(number)
                 }
             };
-            let module = Arc::new(module);
+            Ok(Loaded { spec: code.clone(), module: Arc::new(module) })
+        };
+        let mut by_model = HashMap::with_capacity(with_code.len());
+        let mut trials = HashMap::new();
+        let mut subscribers = Vec::new();
+        for (model, code) in with_code {
+            let loaded = load(model, code)?;
             if !code.subscriptions.is_empty() {
-                let (model, module) = (Arc::clone(model), Arc::clone(&module));
+                let (model, module) = (Arc::clone(model), Arc::clone(&loaded.module));
                 subscribers.push(Subscriber { model, module, patterns: code.subscriptions.clone() });
             }
-            by_model.insert(model.name().to_owned(), Loaded { spec: code.clone(), module });
+            by_model.insert(model.name().to_owned(), loaded);
+            if let Some(trial) = &model.spec().trial {
+                trials.insert(model.name().to_owned(), load(model, &trial.code)?);
+            }
         }
-        let mut http_services = Vec::with_capacity(host.services.len());
-        for spec in &host.services {
-            let known =
-                before.and_then(|before| before.http_services.iter().find(|known| known.spec == *spec));
-            let service = match known {
-                Some(known) => known.module.follow(number, Arc::clone(&services)),
-                None => {
-                    let place = (&file, place_of(&spec.name, &spec.digest, places)?);
-                    runtime.load_service(spec, place, Arc::clone(&services))?.of_generation(number)
-                }
-            };
-            http_services.push(Loaded { spec: spec.clone(), module: Arc::new(service) });
-        }
+        let known = before.map_or(&[][..], |before| &before.http_services);
+        let http_services = load_services(host, &runtime, (&file, places), known, &services)?;
         let (board, cell) = (host.board, host.cell);
-        host.engine.adopt_modules(Self { runtime, by_model, subscribers, http_services, board, cell });
+        host.engine.adopt_modules(Self {
+            runtime,
+            by_model,
+            trials,
+            subscribers,
+            http_services,
+            board,
+            cell,
+        });
         Ok(())
     }
 
     /// The code of a model.
     pub(crate) fn of(&self, model: &Model) -> Option<&Arc<Module>> {
         self.by_model.get(model.name()).map(|loaded| &loaded.module)
+    }
+
+    /// The code of a model that carries requests of this variant out.
+    pub(crate) fn of_variant(&self, model: &Model, variant: Variant) -> Option<&Arc<Module>> {
+        match variant {
+            Variant::Current => self.of(model),
+            Variant::Trial => self.trials.get(model.name()).map(|loaded| &loaded.module),
+        }
+    }
+
+    /// Code of a model about which the same is said, whether it is in force or tried.
+    fn known(&self, model: &str, code: &CodeSpec) -> Option<&Arc<Module>> {
+        let known = [self.by_model.get(model), self.trials.get(model)];
+        known.into_iter().flatten().find(|known| known.spec == *code).map(|known| &known.module)
     }
 
     /// Calls that run or wait on the CPU pool.
@@ -182,13 +216,15 @@ impl Modules {
             attempt: 1,
             idempotency_key: request.idempotency.as_ref().map(|key| key.key.clone()),
             depth: request.depth,
+            lot: request.lot.clone(),
         };
+        let counted = Counted { module: module.name(), variant: request.variant() };
         let begun = Instant::now();
         let outcome = self.runtime.call(module, place, call, entry).await;
-        self.count_call(module.name(), begun);
+        self.count_call(counted, begun);
         outcome.map_err(|error| {
             let (model, request) = (request.model.name(), request.request_id.as_str());
-            self.note(module.name(), &error, || {
+            self.note(counted, &error, || {
                 tracing::error!(target: "aegis::module", model, entry = name, request, "{error}; its instance is gone");
             });
             fault::problem(error)
@@ -204,10 +240,11 @@ impl Modules {
     pub(crate) async fn tell(&self, module: &Arc<Module>, call: Call, entry: Entry) -> Result<(), CallError> {
         let (begun, id, name) = (Instant::now(), call.request_id.clone(), entry.name());
         let outcome = self.runtime.call(module, CommandPlace::Io, call, entry).await;
-        self.count_call(module.name(), begun);
+        let counted = Counted::in_force(module.name());
+        self.count_call(counted, begun);
         outcome.map(|_| ()).inspect_err(|error| {
             let (module, request) = (module.name(), id.as_str());
-            self.note(module, error, || {
+            self.note(counted, error, || {
                 tracing::error!(target: "aegis::module", module, entry = name, request, "{error}; its instance is gone");
             });
         })
@@ -225,10 +262,11 @@ impl Modules {
         };
         let (begun, id) = (Instant::now(), visit.request_id.clone());
         let outcome = self.runtime.serve(service, visit, request).await;
-        self.count_call(service.name(), begun);
+        let counted = Counted::in_force(service.name());
+        self.count_call(counted, begun);
         outcome.map_err(|error| {
             let (service, request) = (service.name(), id.as_str());
-            self.note(service, &error, || {
+            self.note(counted, &error, || {
                 tracing::error!(target: "aegis::module", service, request, "{error}; its instance is gone");
             });
             fault::problem(error)
@@ -237,23 +275,37 @@ impl Modules {
 
     /// An answer ended too early because of this.
     pub(crate) fn note_broken_off(&self, error: &CallError) {
-        self.note(error.module().unwrap_or_default(), error, || {
+        self.note(Counted::in_force(error.module().unwrap_or_default()), error, || {
             tracing::error!(target: "aegis::module", "{error}; its answer was broken off, its instance is gone");
         });
     }
 
-    fn count_call(&self, module: &str, begun: Instant) {
+    /// Code answered what nobody can use.
+    pub(crate) fn note_unusable(&self, module: &str, variant: Variant) {
+        if let Some(entry) = self.entry(Counted { module, variant }) {
+            entry.counter(ModuleCounter::Failures).fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn entry(&self, Counted { module, variant }: Counted<'_>) -> Option<ModuleEntry> {
+        match variant {
+            Variant::Current => self.board.module(module),
+            Variant::Trial => self.board.module_on_trial(module),
+        }
+    }
+
+    fn count_call(&self, counted: Counted<'_>, begun: Instant) {
         let microseconds = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.count(Counter::GuestCalls, 1);
         self.count(Counter::GuestMicroseconds, microseconds);
-        if let Some(entry) = self.board.module(module) {
+        if let Some(entry) = self.entry(counted) {
             entry.counter(ModuleCounter::Calls).fetch_add(1, Ordering::Relaxed);
             entry.counter(ModuleCounter::Microseconds).fetch_add(microseconds, Ordering::Relaxed);
         }
     }
 
     /// Counts what went wrong; `tell` is for what operators should know.
-    fn note(&self, module: &str, error: &CallError, tell: impl FnOnce()) {
+    fn note(&self, counted: Counted<'_>, error: &CallError, tell: impl FnOnce()) {
         let (counter, of_module) = match error {
             CallError::Refused(_) => (Counter::GuestRefusals, ModuleCounter::Refusals),
             CallError::Deadline { .. } => (Counter::GuestTimeouts, ModuleCounter::Timeouts),
@@ -261,8 +313,11 @@ impl Modules {
             CallError::Busy { .. } => (Counter::GuestBusy, ModuleCounter::Busy),
         };
         self.count(counter, 1);
-        if let Some(entry) = self.board.module(module) {
+        if let Some(entry) = self.entry(counted) {
             entry.counter(of_module).fetch_add(1, Ordering::Relaxed);
+            if matches!(error, CallError::Refused(refusal) if refusal.code == RefusalCode::Internal) {
+                entry.counter(ModuleCounter::Failures).fetch_add(1, Ordering::Relaxed);
+            }
         }
         if matches!(error, CallError::Deadline { .. } | CallError::Trapped { .. }) {
             tell();
@@ -272,6 +327,28 @@ impl Modules {
     fn count(&self, counter: Counter, amount: u64) {
         self.cell.counter(counter).fetch_add(amount, Ordering::Relaxed);
     }
+}
+
+/// The services of a host, in the order of its generation.
+fn load_services(
+    host: &Host,
+    runtime: &Runtime,
+    (file, places): (&SealedFile, &[CodePlace]),
+    before: &[Loaded<ServiceSpec, HttpService>],
+    services: &Arc<dyn aegis_wasm::Services>,
+) -> Result<Vec<Loaded<ServiceSpec, HttpService>>, LoadError> {
+    let number = host.identity.generation;
+    let load = |spec: &ServiceSpec| {
+        let service = match before.iter().find(|known| known.spec == *spec) {
+            Some(known) => known.module.follow(number, Arc::clone(services)),
+            None => {
+                let place = (file, place_of(&spec.name, &spec.digest, places)?);
+                runtime.load_service(spec, place, Arc::clone(services))?.of_generation(number)
+            }
+        };
+        Ok(Loaded { spec: spec.clone(), module: Arc::new(service) })
+    };
+    host.services.iter().map(load).collect()
 }
 
 /// Where the code of a component lies in a generation.

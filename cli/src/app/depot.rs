@@ -99,7 +99,10 @@ impl Depot {
 
 /// Names of what modules refer to.
 pub(super) fn needed<'a>(modules: impl IntoIterator<Item = &'a Member>) -> BTreeSet<String> {
-    let deployed = modules.into_iter().filter_map(|module| module.deployed.as_ref());
+    let deployed = modules.into_iter().flat_map(|module| {
+        let tried = module.trial.as_ref().map(|tried| &tried.deployed);
+        module.deployed.iter().chain(tried)
+    });
     deployed.flat_map(|one| [Some(one.sha256.clone()), one.manifest_sha256.clone()]).flatten().collect()
 }
 

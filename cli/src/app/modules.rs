@@ -93,6 +93,7 @@ impl Modules {
                 modules.read_failed(app_dir, modules_dir, &shown(modules_dir), &error);
             }
         }
+        modules.add_trials(&mut reading);
         if modules.mistakes.is_empty() {
             if let Err(mistakes) = Catalog::build(modules.specs.clone()) {
                 modules.mistakes.extend(mistakes);
@@ -251,7 +252,7 @@ impl Modules {
 
     fn add(&mut self, name: &str, offer: Offer, deployed: Option<&Deployed>) {
         let (name, offers) = (name.to_owned(), offer.offers());
-        self.roster.push(Member { name, offers, deployed: deployed.cloned() });
+        self.roster.push(Member { name, offers, deployed: deployed.cloned(), trial: None });
         match offer {
             Offer::Model(spec, component) => {
                 self.specs.push(*spec);

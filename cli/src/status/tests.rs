@@ -28,6 +28,7 @@ fn status() -> Status {
         digest: "0123456789abcdef".repeat(4),
         notice: None,
         deployed: Vec::new(),
+        trials: Vec::new(),
         workers_wanted: 2,
         workers: vec![worker(0, "serving"), worker(10, "draining")],
         store: StoreStatus { pid: 4250, state: "ready".to_owned(), durable: 120_345, epoch: 1, restarts: 0 },

@@ -3,13 +3,20 @@
 use std::sync::atomic::Ordering;
 
 use aegis_ipc::{
-    board::{BEATS, BUCKETS, Board, Counter, Gauge, StoreWord, monotonic_ms},
+    board::{BEATS, BUCKETS, Board, Counter, Gauge, ModuleCounter, ModuleEntry, StoreWord, monotonic_ms},
+    deploy::Tried,
     handoff::Audience,
-    operator::{DeployedModule, Reply, Status},
+    operator::{DeployedModule, Reply, Status, TriedModule},
 };
 
 use super::{Driver, children::Child};
-use crate::fleet::{ChildId, Role, Traffic, Vital, Vitals};
+use crate::{
+    fleet::{Calls, ChildId, Role, Traffic, TrialReading, Vital, Vitals},
+    probe::Generation,
+};
+
+/// Calls of code that ended with a fault, and not because it said no.
+const FAULTS: [ModuleCounter; 3] = [ModuleCounter::Traps, ModuleCounter::Timeouts, ModuleCounter::Failures];
 
 const RESPONSES: [Counter; 5] = [
     Counter::Responses1xx,
@@ -67,6 +74,24 @@ impl Driver {
         self.children.iter().filter_map(traffic).collect()
     }
 
+    /// What versions that are tried in the generation in force have done so far, and those beside them.
+    pub(super) fn trial_readings(&self) -> Vec<TrialReading> {
+        let calls = |entry: Option<ModuleEntry>| {
+            let total = |counter| entry.map_or(0, |entry| entry.counter(counter).load(Ordering::Relaxed));
+            // A fault is counted after its call.
+            let faults = FAULTS.into_iter().map(total).sum();
+            Calls { calls: total(ModuleCounter::Calls), faults }
+        };
+        let reading = |(module, tried): (&str, &Tried)| TrialReading {
+            module: module.to_owned(),
+            digest: tried.deployed.sha256.clone(),
+            current: calls(self.board.module(&tried.current_counted_as)),
+            trial: calls(self.board.module_on_trial(&tried.counted_as)),
+        };
+        let held = self.generations.get(&self.fleet.in_force());
+        held.into_iter().flat_map(Generation::trials).map(reading).collect()
+    }
+
     /// The state of the host, as an answer.
     pub(super) fn status_reply(&self) -> Reply {
         Reply::Status(Box::new(self.status()))
@@ -86,6 +111,10 @@ impl Driver {
                 Some(DeployedModule { module: module.name.clone(), deployed })
             });
             status.deployed = deployed.collect();
+            let tried = held
+                .trials()
+                .map(|(module, tried)| TriedModule { module: module.to_owned(), tried: tried.clone() });
+            status.trials = tried.collect();
         }
         let durable = self.board.durable();
         status.store.durable = durable;

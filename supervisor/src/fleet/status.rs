@@ -24,8 +24,8 @@ impl Fleet {
         self.tally.truncate(DEATHS_MAX);
     }
 
-    /// What the fleet knows of the state of the host. The driver fills in `pid`, `version`, `listen`, `deployed` and
-    /// `loop_longest_us`;
+    /// What the fleet knows of the state of the host. The driver fills in `pid`, `version`, `listen`, `deployed`,
+    /// `trials` and `loop_longest_us`;
     /// of each worker `connections`, `in_flight`, `requests`, `resident_bytes` and `lag`; of the store `durable`.
     #[must_use]
     pub fn status(&self, now_ms: u64) -> Status {
@@ -39,6 +39,7 @@ impl Fleet {
             digest: self.digest().to_owned(),
             notice: self.hold.as_ref().map(|hold| hold.reason.clone()),
             deployed: Vec::new(),
+            trials: Vec::new(),
             workers_wanted: match self.phase {
                 Phase::New | Phase::Starting | Phase::Running => self.wanted,
                 Phase::Paused(_) | Phase::Stopping(_) | Phase::Over => 0,

@@ -14,7 +14,7 @@ use aegis_domain::{
 };
 use aegis_ipc::{
     board::{BEATS, Cell, Counter, Gauge, monotonic_ms},
-    deploy::{Deployed, Offers},
+    deploy::{Deployed, Offers, Tried},
 };
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -144,9 +144,13 @@ fn describe_module(host: &Host, model: &Model) -> Value {
         row.insert("instances".to_owned(), json!(host.engine.instances(model)));
     }
     let offers = Offers::Model(model.name().to_owned());
-    let deployed = host.members.iter().find(|member| member.offers == offers);
-    if let (Some(deployed), Value::Object(row)) = (deployed.and_then(|one| one.deployed.as_ref()), &mut row) {
-        row.insert("deployed".to_owned(), describe_deployed(deployed));
+    let member = host.members.iter().find(|member| member.offers == offers);
+    if let (Some(member), Value::Object(row)) = (member, &mut row) {
+        let parts = [
+            ("deployed", member.deployed.as_ref().map(describe_deployed)),
+            ("trial", member.trial.as_ref().map(describe_trial)),
+        ];
+        row.extend(parts.into_iter().filter_map(|(name, part)| Some((name.to_owned(), part?))));
     }
     row
 }
@@ -155,6 +159,16 @@ fn describe_module(host: &Host, model: &Model) -> Value {
 fn describe_deployed(deployed: &Deployed) -> Value {
     let since_ms = u64::try_from(deployed.since_s).unwrap_or(0) * 1000;
     json!({"source": deployed.source, "sha256": deployed.sha256, "since": format_timestamp(since_ms)})
+}
+
+/// Which version is tried beside the one that the row is about.
+fn describe_trial(tried: &Tried) -> Value {
+    let mut row = describe_deployed(&tried.deployed);
+    if let Value::Object(row) = &mut row {
+        row.insert("sharePercent".to_owned(), json!(tried.share_percent));
+        row.insert("version".to_owned(), json!(tried.version));
+    }
+    row
 }
 
 fn describe_commands(host: &Host, model: &Model) -> Value {

@@ -8,6 +8,7 @@ use std::{
 use aegis_domain::{
     Problem,
     event::{Event, EventKind},
+    trial::Lot,
 };
 use aegis_ipc::{
     board::{ModuleCounter, ModuleEntry},
@@ -202,6 +203,7 @@ impl Consumer {
                 attempt,
                 idempotency_key: None,
                 depth: 0,
+                lot: Lot::current(),
             };
             let Subscriber { module, .. } = &self.subscriber;
             let outcome = self.host.engine.tell(module, call, Entry::Event(happening.clone())).await;

@@ -18,17 +18,23 @@ impl Modules {
 
     /// Lets all code release what it holds, each module in its part of the time that is left.
     pub(crate) async fn drain(&self, deadline: Instant) {
-        let modules: Vec<_> = self.by_model.values().map(|loaded| Arc::clone(&loaded.module)).collect();
+        let modules: Vec<_> = self.all().map(|(_, module)| Arc::clone(module)).collect();
         self.end(&modules, deadline).await;
     }
 
     /// The code that does not go on in the next generation.
     pub(crate) fn replaced_by(&self, next: &Self) -> Vec<Arc<Module>> {
-        let goes_on = |model: &String, module: &Module| {
-            next.by_model.get(model).is_some_and(|other| other.module.shares_instances_with(module))
+        let goes_on = |model: &str, module: &Module| {
+            next.all().any(|(other, next)| other == model && next.shares_instances_with(module))
         };
-        let replaced = self.by_model.iter().filter(|(model, loaded)| !goes_on(model, &loaded.module));
-        replaced.map(|(_, loaded)| Arc::clone(&loaded.module)).collect()
+        let replaced = self.all().filter(|(model, module)| !goes_on(model, module));
+        replaced.map(|(_, module)| Arc::clone(module)).collect()
+    }
+
+    /// All code with its model, what is tried included.
+    fn all(&self) -> impl Iterator<Item = (&str, &Arc<Module>)> {
+        let all = self.by_model.iter().chain(&self.trials);
+        all.map(|(model, loaded)| (model.as_str(), &loaded.module))
     }
 
     /// Lets some of its code release what it holds.
@@ -41,14 +47,18 @@ impl Modules {
     }
 
     /// Lets instances go on whose code stays, under what is said about them now, and hands what other code remembers to its
-    /// next version, where both are made for that.
+    /// next version, where both are made for that. A version that is tried begins with nothing, beside one that goes on; when
+    /// it becomes the only one, it goes on with what it has come to remember.
     ///
     /// # Errors
     /// When code does not give or take what it remembers.
     pub(crate) async fn take_over(&self, before: &Self, deadline: Instant) -> Result<(), HandoverError> {
         for (model, loaded) in &self.by_model {
             let Some(old) = before.by_model.get(model) else { continue };
-            if old.module.shares_instances_with(&loaded.module) {
+            let runs = |(name, module): (&str, &Arc<Module>)| {
+                name == model && module.shares_instances_with(&loaded.module)
+            };
+            if before.all().any(runs) {
                 continue;
             }
             if old.spec.digest == loaded.spec.digest {

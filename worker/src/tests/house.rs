@@ -69,7 +69,7 @@ pub(crate) struct House {
 
 /// The module that the house consists of, as far as a generation tells.
 fn member() -> Member {
-    Member { name: "todo".to_owned(), offers: Offers::Model("TODO".to_owned()), deployed: None }
+    Member { name: "todo".to_owned(), offers: Offers::Model("TODO".to_owned()), deployed: None, trial: None }
 }
 
 impl House {

@@ -66,6 +66,7 @@ fn status_tells_who_lives_and_who_died() {
       "digest": "first",
       "notice": null,
       "deployed": [],
+      "trials": [],
       "workers_wanted": 2,
       "workers": [
         {
