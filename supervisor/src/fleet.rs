@@ -252,12 +252,6 @@ impl Fleet {
         actions
     }
 
-    /// Number of the generation in force; 0 before there is one.
-    #[must_use]
-    pub fn in_force(&self) -> u64 {
-        self.in_force
-    }
-
     fn take(&mut self, event: Event) {
         match event {
             Event::Start => self.start(),

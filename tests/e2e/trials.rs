@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_guests::{Body, Guest, answer, order, splice};
+use aegis_guests::{Body, Guest, answer, order, respond, splice};
 use aegis_harness::{
     App, Cluster, eventually, eventually_some,
     http::{self, Response},
@@ -275,6 +275,69 @@ fn a_version_that_faults_on_half_of_its_calls_is_taken_back_within_five_seconds(
         |variant: &str| format!("aegis_guest_module_traps_total{{module=\"note\",variant=\"{variant}\"}} ");
     assert!(metrics.contains(&format!("{}0\n", traps("current"))), "{metrics}");
     assert!(metrics.contains(&traps("trial")) && !metrics.contains(&format!("{}0\n", traps("trial"))));
+}
+
+#[test]
+fn one_that_faults_while_the_first_worker_tries_it_is_taken_back_without_waiting_for_the_judgement() {
+    let settings = QUICK.replace("50ms", "120s");
+    let cluster = Cluster::start(App::default().settings(&settings).component("note", one()), 2);
+    assert_eq!(cluster.client().post("notes", &json!({"id": "a"})).status, 201);
+    let broken = file(&cluster, "three.wasm", &half_broken());
+    let running = load(&cluster, |status| matches!(status, 200 | 500));
+    let output = cluster.aegis(&["deploy", "note", "--file", broken.to_str().unwrap(), "--share", "10"]);
+    let told = words(&output);
+    assert_eq!(output.status.code(), Some(4), "{told}");
+    assert!(told.contains("calls of the version on trial were faults"), "{told}");
+    running.stop().assert_clean();
+    assert_eq!((cluster.status().trials.len(), cluster.status().generation), (0, 1));
+}
+
+#[test]
+fn custom_routes_reads_and_what_is_loaded_are_of_the_version_that_is_told() {
+    let note = |version: &str| {
+        let spec = json!({"name": "note", "endpoint": "notes", "version": "1.0.0"});
+        let mut text = Body::default();
+        let stamp = text.text(version);
+        Guest::model(spec)
+            .info("note", version)
+            .hook("on-load", splice("stored_data", &format!("\"seen\":\"{version}\"")))
+            .route(
+                json!({ "method": "get", "path": "/{id}/label" }),
+                text.then(respond("(i32.const 200)", &[("content-type", "text/plain")], &stamp)),
+            )
+            .build()
+    };
+    let app = App::default()
+        .settings(QUICK)
+        .component("note", note("1.0.0"))
+        .component("part", stamping("part", "1.0.0", "one").build());
+    let cluster = Cluster::start(app, 2);
+    for endpoint in ["notes", "parts"] {
+        assert_eq!(cluster.client().post(endpoint, &json!({"id": "a"})).status, 201);
+    }
+    let try_out = |name: &str, bytes: &[u8]| {
+        let tried = file(&cluster, "next.wasm", bytes);
+        cluster.aegis_ok(&["deploy", name, "--file", tried.to_str().unwrap(), "--share", "50"]);
+    };
+    try_out("note", &note("2.0.0"));
+    try_out("part", &stamping("part", "2.0.0", "two").build());
+    let mut seen = BTreeSet::new();
+    for user in 0..20 {
+        let client = cluster.client().with("x-user", &format!("user-{user}"));
+        let (read, label) = (client.get("notes/a"), client.get("notes/a/label"));
+        let list = client.get("notes?id=a");
+        let version = read.json()["seen"].as_str().unwrap().to_owned();
+        assert_eq!((label.text(), list.json()[0]["seen"].as_str()), (version.clone(), Some(&*version)));
+        let told = if version == "2.0.0" { "trial" } else { "current" };
+        for response in [&read, &label, &list] {
+            assert_eq!(response.header("aegis-variant"), Some(told));
+        }
+        seen.insert(version);
+        let plainly_read = client.with("aegis-variant", "trial").get("parts/a");
+        assert_eq!((plainly_read.status, plainly_read.header("aegis-variant")), (200, Some("trial")));
+        assert_eq!(client.with("aegis-variant", "no").get("parts/a").status, 400);
+    }
+    assert_eq!(seen.len(), 2, "both versions are asked");
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn a_host_that_does_not_serve_its_app_folder_says_so_at_the_top() {
 fn what_others_would_notice_is_listed_with_the_way_to_do_it_all_the_same() {
     let reasons = vec!["modules.a: endpoint: found x, expected y".to_owned(), "second".to_owned()];
     insta::assert_snapshot!(ended(&job("deploy", Some(Verdict::Incompatible { reasons }))), @r"
-    deploy refused, nothing was touched: others would notice (--force does it all the same)
+    deploy refused, nothing was touched: others would notice (--force does it all the same, but tries nothing)
       modules.a: endpoint: found x, expected y
       second
     ");

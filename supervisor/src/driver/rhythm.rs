@@ -155,7 +155,7 @@ impl Driver {
     }
 
     fn look_at_trials(&mut self, now_ms: u64) {
-        let held = self.generations.get(&self.fleet.in_force());
+        let held = self.generations.get(&self.fleet.generation_of_trials());
         let are_there = held.is_some_and(|held| held.trials().next().is_some());
         if self.rhythm.trials_due(are_there, now_ms) {
             let readings = self.trial_readings();

@@ -74,7 +74,7 @@ impl Driver {
         self.children.iter().filter_map(traffic).collect()
     }
 
-    /// What versions that are tried in the generation in force have done so far, and those beside them.
+    /// What versions that are tried have done so far, and those beside them.
     pub(super) fn trial_readings(&self) -> Vec<TrialReading> {
         let calls = |entry: Option<ModuleEntry>| {
             let total = |counter| entry.map_or(0, |entry| entry.counter(counter).load(Ordering::Relaxed));
@@ -88,7 +88,7 @@ impl Driver {
             current: calls(self.board.module(&tried.current_counted_as)),
             trial: calls(self.board.module_on_trial(&tried.counted_as)),
         };
-        let held = self.generations.get(&self.fleet.in_force());
+        let held = self.generations.get(&self.fleet.generation_of_trials());
         held.into_iter().flat_map(Generation::trials).map(reading).collect()
     }
 

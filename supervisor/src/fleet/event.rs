@@ -216,8 +216,8 @@ pub enum Event {
     Vitals(Vec<Vital>),
     /// Answer to [`Action::ReadTraffic`](super::Action::ReadTraffic): one entry for each worker that has a cell.
     Traffic(Vec<Traffic>),
-    /// What the versions that are tried in the generation in force, and those beside them, have done so far. Reported now
-    /// and then while there are any, and once when there are none any more.
+    /// What the versions that are tried in [`Fleet::generation_of_trials`](super::Fleet::generation_of_trials), and those
+    /// beside them, have done so far. Reported now and then while there are any, and once when there are none any more.
     Trials(Vec<TrialReading>),
 
     /// Outcome of [`Action::Upgrade`](super::Action::Upgrade): this is the new image, and the state is restored. The

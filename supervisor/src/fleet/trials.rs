@@ -7,13 +7,14 @@
 
 use std::collections::VecDeque;
 
-use aegis_ipc::deploy::{Order, Supply, TrialStep};
+use aegis_ipc::deploy::{Order, Supply, Task, TrialStep};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Fleet, Phase,
     event::{Calls, TrialReading},
     requests::{Waiting, Wish},
+    rollout::{Rollout, Stage},
 };
 
 /// Calls of what is tried, below which nothing is said about it.
@@ -137,22 +138,43 @@ impl Calls {
 }
 
 impl Fleet {
-    /// What the trials of the generation in force have done so far.
+    /// The generation whose trials are looked at: one that is on its way as soon as a worker may serve it, the one in force
+    /// otherwise.
+    #[must_use]
+    pub fn generation_of_trials(&self) -> u64 {
+        let comes = |rollout: &&Rollout| matches!(rollout.stage, Stage::Canary(_) | Stage::Wave { .. });
+        self.rollout.as_ref().filter(comes).map_or(self.in_force, |rollout| rollout.to)
+    }
+
+    /// What the trials have done so far.
     pub(super) fn trials(&mut self, readings: Vec<TrialReading>) {
         let margin = self.policy.reload.error_rate_margin;
         let bad = self.trials.read(self.now_ms, readings, margin);
         for Bad { module, digest, reason } in bad {
-            if self.phase == Phase::Running && !self.is_deploying(&module) {
+            if self.phase != Phase::Running {
+                continue;
+            }
+            if self.generation_of_trials() != self.in_force && self.begins_trial(&module) {
+                self.roll_back(reason);
+            } else if !self.is_deploying(&module) {
                 self.take_trial_back(module, digest, reason);
             }
         }
     }
 
+    /// Whether the rollout that runs brings the version that is tried of a module.
+    fn begins_trial(&self, module: &str) -> bool {
+        let task = self.rollout.as_ref().map(|rollout| &rollout.task);
+        let Some(task @ Task::Deploy(order)) = task else { return false };
+        order.module == module && matches!(order.trial, Some(TrialStep::Share(_))) && !task.brings_no_code()
+    }
+
     /// Whether what becomes of a module is being decided already.
     fn is_deploying(&self, module: &str) -> bool {
-        let runs = self.rollout.as_ref().is_some_and(|rollout| {
-            matches!(&rollout.task, aegis_ipc::deploy::Task::Deploy(order) if order.module == module)
-        });
+        let runs = self
+            .rollout
+            .as_ref()
+            .is_some_and(|rollout| matches!(&rollout.task, Task::Deploy(order) if order.module == module));
         let waits = |waiting: &Waiting| {
             matches!(&waiting.wish, Wish::Deploy(Order { module: other, trial: Some(TrialStep::Abort { .. }), .. })
                 if other == module)

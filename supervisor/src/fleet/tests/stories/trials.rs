@@ -54,7 +54,7 @@ fn a_version_that_faults_is_taken_back_at_once_by_the_workers_that_run() {
     world.run(GONE_WITHIN_MS);
     let reason = "50.0 % of 10 calls of the version on trial were faults, of the one in force 0.0 % of 90";
     assert_eq!(last(&world), (3, Some(Verdict::RolledBack { reason: reason.to_owned() })));
-    assert_eq!(world.fleet.in_force(), 3);
+    assert_eq!(world.fleet.in_force, 3);
     let summary = world.fleet.summary(world.now_ms);
     assert!(summary.contains("last deploy rolled back"), "{summary}");
     let story = world.story();
@@ -70,13 +70,30 @@ fn a_version_that_faults_is_taken_back_at_once_by_the_workers_that_run() {
 }
 
 #[test]
+fn one_that_faults_while_the_first_worker_tries_it_does_not_come_into_force() {
+    let mut world = proven(2);
+    offer(&mut world, App::new("tried", 2));
+    let asker = world.ask(step(TrialStep::Share(10), source()));
+    world.run(500);
+    assert_eq!((world.fleet.in_force, world.fleet.generation_of_trials()), (1, 2));
+    read(&mut world, (0, 0), (0, 0));
+    read(&mut world, (90, 0), (10, 5));
+    world.run(GONE_WITHIN_MS);
+    let reason = "50.0 % of 10 calls of the version on trial were faults, of the one in force 0.0 % of 90";
+    assert_eq!(world.verdict(asker), Some(&Verdict::RolledBack { reason: reason.to_owned() }));
+    assert_eq!((world.fleet.in_force, world.fleet.generation_of_trials()), (1, 1));
+    world.report(Event::Trials(Vec::new()));
+    world.check_converged();
+}
+
+#[test]
 fn one_that_does_as_well_as_the_other_goes_on() {
     let mut world = trying();
     for round in 1..100 {
         read(&mut world, (round * 90, round * 30), (round * 10, round * 3));
         world.run(500);
     }
-    assert_eq!(world.fleet.in_force(), 2);
+    assert_eq!(world.fleet.in_force, 2);
     assert!(!world.story().contains("Instruct"));
 }
 
