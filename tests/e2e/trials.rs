@@ -234,6 +234,8 @@ fn a_trial_ends_on_request_and_a_rollback_brings_it_back() {
     let again = cluster.aegis_ok(&["deploy", "note", "--file", tried, "--share", "99"]);
     assert!(again.contains("nothing has changed"), "{again}");
     assert_eq!(told(&cluster, &[("aegis-variant", "trial")]).0, "two");
+    cluster.aegis_ok(&["upgrade"]);
+    assert_eq!(told(&cluster, &[("aegis-variant", "trial")]).0, "two", "an upgrade in place goes on with it");
     cluster.aegis_ok(&["deploy", "note", "--abort"]);
     for version in ["current", "trial"] {
         assert_eq!(told(&cluster, &[("aegis-variant", version)]), ("one".to_owned(), None));
