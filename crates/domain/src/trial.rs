@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn of_ten_thousand_keys_the_trial_gets_its_share() {
-        for share in [1, 5, 20, 50, 80, 99] {
+        for share in [1, 5, 10, 20, 50, 80, 99] {
             let trial = trial(share);
             let tried =
                 (0..10_000).filter(|n| trial.choose("ORDER", &n.to_string()) == Variant::Trial).count();
