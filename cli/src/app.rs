@@ -38,6 +38,7 @@ mod signable;
 mod source;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod workshop;
 
 use deployments::Deployments;
@@ -255,6 +256,12 @@ fn digest(config: &[u8], catalog: &[u8], modules: &[Member]) -> Result<String, I
     if !deployed.is_empty() {
         deployed.sort_by_key(|(name, _)| *name);
         hash.update(codec::encode(&deployed)?);
+    }
+    let mut tried: Vec<_> =
+        modules.iter().filter_map(|module| Some((&module.name, module.trial.as_ref()?))).collect();
+    if !tried.is_empty() {
+        tried.sort_by_key(|(name, _)| *name);
+        hash.update(codec::encode(&tried)?);
     }
     let mut signed: Vec<_> = modules.iter().filter_map(signature).collect();
     if !signed.is_empty() {

@@ -7,7 +7,7 @@ use std::{
 
 use aegis_config::Overrides;
 use aegis_ipc::{
-    deploy::{Order, Supply},
+    deploy::{Order, Supply, TrialStep},
     operator::ReloadMode,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -296,6 +296,17 @@ pub(crate) struct DeployArguments {
     /// Also when clients or documents would notice
     #[arg(long)]
     pub(crate) force: bool,
+    /// Try it beside the version in force, for so many of a hundred users or requests; without a source or file, change the
+    /// share of what is tried
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=99),
+        conflicts_with_all = ["promote", "abort", "reset", "force"])]
+    pub(crate) share: Option<u8>,
+    /// What is tried becomes the only version
+    #[arg(long, conflicts_with_all = ["abort", "source", "file", "reset", "force"])]
+    pub(crate) promote: bool,
+    /// What is tried goes
+    #[arg(long, conflicts_with_all = ["source", "file", "reset", "force"])]
+    pub(crate) abort: bool,
     /// Do not wait for the verdict
     #[arg(long)]
     pub(crate) no_wait: bool,
@@ -429,7 +440,14 @@ impl DeployArguments {
             (None, None) if self.reset => Supply::Reset,
             (None, None) => Supply::App,
         };
-        (Order { module: self.name, supply, sha256: self.sha256, force: self.force }, self.host)
+        let trial = match (self.share, self.promote, self.abort) {
+            (Some(share), _, _) => Some(TrialStep::Share(share)),
+            (None, true, _) => Some(TrialStep::Promote),
+            (None, false, true) => Some(TrialStep::Abort { reason: None }),
+            (None, false, false) => None,
+        };
+        let order = Order { module: self.name, supply, sha256: self.sha256, force: self.force, trial };
+        (order, self.host)
     }
 }
 

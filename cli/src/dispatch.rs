@@ -56,7 +56,8 @@ fn carry_out(arguments: Arguments) -> u8 {
             match (reload.resolve(), mode) {
                 ((None, host), mode) => (host, Request::Reload { wait: true, mode }),
                 ((Some(module), host), None) => {
-                    let order = Order { module, supply: Supply::App, sha256: None, force: false };
+                    let order =
+                        Order { module, supply: Supply::App, sha256: None, force: false, trial: None };
                     (host, Request::Deploy { order, wait: true })
                 }
                 ((Some(module), _), Some(_)) => {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use aegis_config::{Log, LogFormat};
-use aegis_domain::{catalog::Catalog, code::CommandPlace, spec::ModelSpec};
+use aegis_domain::{catalog::Catalog, code::CommandPlace, spec::ModelSpec, trial::Lot};
 use aegis_ipc::bundle::Bundle;
 use aegis_supervisor::{exit, with_causes};
 use aegis_wasm::{
@@ -165,6 +165,7 @@ fn a_call(number: u32, entry: &Entry) -> Call {
         attempt: 1,
         idempotency_key: None,
         depth: 0,
+        lot: Lot::default(),
     }
 }
 

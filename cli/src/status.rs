@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use aegis_ipc::operator::{Death, DeployedModule, Job, Status, Verdict, WorkerStatus};
+use aegis_ipc::operator::{Death, DeployedModule, Job, Status, TriedModule, Verdict, WorkerStatus};
 
 #[cfg(test)]
 mod tests;
@@ -48,6 +48,7 @@ pub(crate) fn render(status: &Status) -> String {
     for module in &status.failing {
         let _ = writeln!(text, "module {module} keeps failing, a worker does not call it");
     }
+    status.trials.iter().for_each(|tried| text.push_str(&trial(tried)));
     let rows: Vec<_> = status.workers.iter().map(row).collect();
     let _ = write!(text, "\n{}", table(&rows));
     for job in &status.jobs {
@@ -61,6 +62,22 @@ pub(crate) fn render(status: &Status) -> String {
         status.deaths.iter().take(DEATHS_SHOWN).for_each(|death| text.push_str(&tomb(death)));
     }
     text
+}
+
+/// A version that is tried, and what it is tried beside.
+fn trial(TriedModule { module, failing, tried }: &TriedModule) -> String {
+    let since = jiff::Timestamp::from_second(tried.deployed.since_s).map(|since| format!(" since {since}"));
+    let failing = if *failing { "; what is tried keeps failing, a worker does not call it" } else { "" };
+    format!(
+        "module {module}: {} % get version {} ({}) from {}{}, the others version {} ({}){failing}\n",
+        tried.share_percent,
+        tried.version,
+        short(&tried.deployed.sha256),
+        tried.deployed.source,
+        since.unwrap_or_default(),
+        tried.current_version,
+        short(&tried.current_sha256)
+    )
 }
 
 /// The outcome of a job in one sentence, or a list.
@@ -78,7 +95,7 @@ pub(crate) fn ended(job: &Job) -> String {
         }
         Some(Verdict::Incompatible { reasons }) => {
             let heading = format!(
-                "{kind} refused, nothing was touched: others would notice (--force does it all the same)"
+                "{kind} refused, nothing was touched: others would notice (--force does it all the same, but tries nothing)"
             );
             crate::output::listed(&heading, reasons)
         }

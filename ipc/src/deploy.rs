@@ -21,6 +21,26 @@ pub struct Order {
     /// Also when clients or documents of the version before would notice.
     #[serde(default)]
     pub force: bool,
+    /// Nothing when the version is to be the only one; otherwise what becomes of a trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<TrialStep>,
+}
+
+/// What is to become of a trial: a version that gets a share of the requests, beside the one in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "snake_case")]
+pub enum TrialStep {
+    /// With [`Supply::Source`] or [`Supply::File`]: that version is tried for so many of a hundred keys, 1 to 99. With
+    /// [`Supply::App`]: the one that is tried gets so many.
+    Share(u8),
+    /// The version that is tried becomes the only one.
+    Promote,
+    /// The trial ends.
+    Abort {
+        /// Why the host takes it back by itself; nothing when somebody asked.
+        #[serde(default)]
+        reason: Option<String>,
+    },
 }
 
 /// Where a module that is deployed is taken from.
@@ -50,6 +70,27 @@ pub enum Task {
     Restore(Kept),
 }
 
+impl Task {
+    /// Whether all code of what it makes is in force already, so that there is nothing to find out about it.
+    #[must_use]
+    pub fn brings_no_code(&self) -> bool {
+        match self {
+            Self::Deploy(Order { trial: Some(TrialStep::Abort { .. }), .. })
+            | Self::Deploy(Order { trial: Some(TrialStep::Share(_)), supply: Supply::App, .. }) => true,
+            Self::App | Self::Deploy(_) | Self::Restore(_) => false,
+        }
+    }
+
+    /// Why a trial is taken back by this, if the host does so by itself.
+    #[must_use]
+    pub fn takes_back(&self) -> Option<&str> {
+        match self {
+            Self::Deploy(Order { trial: Some(TrialStep::Abort { reason }), .. }) => reason.as_deref(),
+            Self::App | Self::Deploy(_) | Self::Restore(_) => None,
+        }
+    }
+}
+
 /// Which generation that is kept on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -73,6 +114,9 @@ pub struct Member {
     /// Set when its manifest is signed by keys that may do that.
     #[serde(default)]
     pub signed: Option<Signed>,
+    /// Set when another version is tried beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Tried>,
 }
 
 /// Who signed a module, and as which version.
@@ -85,6 +129,33 @@ pub struct Signed {
     /// Somebody wants it although it may be lower than one before, so that it is what versions are compared with from now on.
     #[serde(default)]
     pub lowers: bool,
+}
+
+impl Member {
+    /// Whether there is more to it than what the app folder says.
+    #[must_use]
+    pub fn is_deployed(&self) -> bool {
+        self.deployed.is_some() || self.trial.is_some()
+    }
+}
+
+/// A version that is tried, and what it is tried beside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// How many of a hundred keys it gets, 1 to 99.
+    pub share_percent: u8,
+    /// Semantic version that it gives itself.
+    pub version: String,
+    /// Name that it gives itself: what it is counted under.
+    pub counted_as: String,
+    /// What it consists of.
+    pub deployed: Deployed,
+    /// Semantic version of the one in force.
+    pub current_version: String,
+    /// SHA-256 of the component in force, hexadecimal.
+    pub current_sha256: String,
+    /// Name that the one in force gives itself.
+    pub current_counted_as: String,
 }
 
 /// What a module is.

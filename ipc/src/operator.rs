@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::deploy::{Deployed, Order};
+use crate::deploy::{Deployed, Order, Tried};
 
 /// Longest line either side accepts, bytes.
 pub const LINE_BYTES_MAX: usize = 256 * 1024;
@@ -207,6 +207,9 @@ pub struct Status {
     /// Modules that a worker does not call at the moment, because they keep failing; by the names that they give themselves.
     #[serde(default)]
     pub failing: Vec<String>,
+    /// Versions that are tried beside those in force.
+    #[serde(default)]
+    pub trials: Vec<TriedModule>,
     /// Workers wanted.
     pub workers_wanted: u32,
     /// Every worker process, draining ones included.
@@ -231,6 +234,19 @@ pub struct DeployedModule {
     /// What it is instead.
     #[serde(flatten)]
     pub deployed: Deployed,
+}
+
+/// A module of which another version is tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriedModule {
+    /// Its name.
+    pub module: String,
+    /// Whether a worker does not call what is tried at the moment, because it keeps failing.
+    #[serde(default)]
+    pub failing: bool,
+    /// What is tried, and beside what.
+    #[serde(flatten)]
+    pub tried: Tried,
 }
 
 /// One worker process.

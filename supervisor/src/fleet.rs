@@ -32,6 +32,7 @@
 //! * At most two workers at a time start because of crashes, at most eight by plan, beyond a rollout.
 //! * One rollout runs, at most one request waits, and behind it a bounded line of deployments. Requests of its kind join
 //!   the waiting one and share its verdict, a request of another kind supersedes it; deployments supersede nothing. Every asker gets exactly one verdict.
+//! * A version that is tried and clearly faults more often than the one beside it is taken back, as if somebody had asked.
 //! * The store is told about a generation before any worker of it starts.
 //! * It gives up on nothing while anything serves or could: exit happens on request, or when the very first start fails
 //!   for a reason that will not go away.
@@ -61,6 +62,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod trials;
 mod wave;
 mod worker;
 
@@ -70,7 +72,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     action::{Action, Level, Notice, Role, Spawn, Vitals},
-    event::{Asker, ChildId, Event, Exit, Look, Origin, Request, Scale, Traffic, Vital},
+    event::{Asker, Calls, ChildId, Event, Exit, Look, Origin, Request, Scale, Traffic, TrialReading, Vital},
     policy::Policy,
 };
 use self::{
@@ -86,6 +88,7 @@ use self::{
     status::Gone,
     stop::Stopping,
     store::Store,
+    trials::Trials,
     worker::Worker,
 };
 
@@ -148,6 +151,9 @@ pub struct Fleet {
     /// Why the generation in force is not that of the app folder.
     #[serde(default)]
     hold: Option<Hold>,
+    /// Versions that are tried in the generation in force.
+    #[serde(default)]
+    trials: Trials,
     scaling: Option<Scaling>,
     #[serde(skip)]
     actions: Vec<Action>,
@@ -210,6 +216,7 @@ impl Fleet {
             waiting: None,
             line: VecDeque::new(),
             hold: None,
+            trials: Trials::default(),
             scaling: None,
             actions: Vec::new(),
         }
@@ -223,7 +230,7 @@ impl Fleet {
         }
         self.now_ms = self.now_ms.max(now_ms);
         self.forgive_after_a_stop();
-        if !matches!(event, Event::Tick | Event::Vitals(_) | Event::Traffic(_)) {
+        if !matches!(event, Event::Tick | Event::Vitals(_) | Event::Traffic(_) | Event::Trials(_)) {
             self.revision += 1;
         }
         self.take(event);
@@ -285,6 +292,7 @@ impl Fleet {
             }
             Event::Vitals(vitals) => self.vitals(&vitals),
             Event::Traffic(traffic) => self.traffic(traffic),
+            Event::Trials(readings) => self.trials(readings),
             Event::Upgraded { image, has_code } => self.upgraded(image, has_code),
             Event::UpgradeFailed { reasons } => self.upgrade_failed(reasons),
             Event::UpgradeReturned { reason } => self.upgrade_returned(reason),

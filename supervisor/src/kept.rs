@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aegis_ipc::deploy::Member;
+use aegis_ipc::deploy::{Deployed, Member};
 use serde::{Deserialize, Serialize};
 
 use crate::SupervisorError;
@@ -113,10 +113,13 @@ pub(crate) fn keep_deployments(data_directory: &Path, deployed: &[Member]) -> Re
 }
 
 fn is_whole(module: &Member) -> bool {
-    let Some(deployed) = &module.deployed else { return false };
     let has_name = !module.name.is_empty() && !module.name.contains(['/', '\0']);
-    let beside = [&deployed.manifest_sha256, &deployed.signature_sha256];
-    has_name && is_digest(&deployed.sha256) && beside.into_iter().flatten().all(|digest| is_digest(digest))
+    let is_sound = |deployed: &Deployed| {
+        let beside = [&deployed.manifest_sha256, &deployed.signature_sha256];
+        is_digest(&deployed.sha256) && beside.into_iter().flatten().all(|digest| is_digest(digest))
+    };
+    let tried = module.trial.as_ref().map(|tried| &tried.deployed);
+    has_name && module.is_deployed() && module.deployed.iter().chain(tried).all(is_sound)
 }
 
 fn is_digest(text: &str) -> bool {
@@ -167,7 +170,7 @@ pub(crate) fn write(path: &Path, note: &impl Serialize) -> Result<(), Supervisor
 
 #[cfg(test)]
 mod tests {
-    use aegis_ipc::deploy::{Deployed, Form, Offers};
+    use aegis_ipc::deploy::{Form, Offers, Tried};
 
     use super::*;
 
@@ -185,6 +188,7 @@ mod tests {
             offers: Offers::Model(name.to_ascii_uppercase()),
             deployed: Some(deployed),
             signed: None,
+            trial: None,
         }
     }
 
@@ -198,6 +202,28 @@ mod tests {
         assert_eq!(deployments(data.path()).unwrap(), [module("customer"), module("order")]);
         keep_deployments(data.path(), &[]).unwrap();
         assert_eq!(deployments(data.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn what_is_tried_is_kept_whether_or_not_the_module_it_is_beside_was_deployed() {
+        let data = tempfile::tempdir().unwrap();
+        let (alone, mut both) = (module("order"), module("customer"));
+        let tried = Tried {
+            share_percent: 20,
+            version: "2.0.0".to_owned(),
+            counted_as: "order".to_owned(),
+            deployed: Deployed { signature_sha256: Some("ef".repeat(32)), ..alone.deployed.clone().unwrap() },
+            current_version: "1.0.0".to_owned(),
+            current_sha256: "cd".repeat(32),
+            current_counted_as: "order".to_owned(),
+        };
+        both.trial = Some(tried.clone());
+        let alone = Member { deployed: None, trial: Some(tried), ..alone };
+        keep_deployments(data.path(), &[both.clone(), alone.clone()]).unwrap();
+        assert_eq!(deployments(data.path()).unwrap(), [both, alone]);
+        let path = records_path(data.path());
+        fs::write(&path, fs::read_to_string(&path).unwrap().replace("efef", "EFEF")).unwrap();
+        assert!(deployments(data.path()).is_err(), "its digests are looked at as well");
     }
 
     #[test]

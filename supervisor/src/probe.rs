@@ -6,7 +6,11 @@
 use std::{os::fd::OwnedFd, path::PathBuf};
 
 use aegis_config::Config;
-use aegis_ipc::{bundle::Bundle, codec, deploy::Member};
+use aegis_ipc::{
+    bundle::Bundle,
+    codec,
+    deploy::{Member, Tried},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{listen::Binding, with_causes};
@@ -22,7 +26,7 @@ pub struct Generation {
     pub engine: String,
     /// Its configuration.
     pub config: Config,
-    /// Its modules that are not what the app folder says.
+    /// Its modules that are not what the app folder says, or that another version is tried beside.
     pub deployed: Vec<Member>,
     /// Its modules that are signed.
     pub signed: Vec<Member>,
@@ -74,11 +78,16 @@ impl Generation {
         let contradictions = identity.contradictions(&config);
         if contradictions.is_empty() {
             let signed = modules.iter().filter(|module| module.signed.is_some()).cloned().collect();
-            let deployed = modules.into_iter().filter(|module| module.deployed.is_some()).collect();
+            let deployed = modules.into_iter().filter(Member::is_deployed).collect();
             Ok(Self { bundle, digest, engine, config, deployed, signed, bindings: Vec::new() })
         } else {
             Err(contradictions)
         }
+    }
+
+    /// Versions that are tried in it, by module.
+    pub fn trials(&self) -> impl Iterator<Item = (&str, &Tried)> {
+        self.deployed.iter().filter_map(|module| Some((module.name.as_str(), module.trial.as_ref()?)))
     }
 
     /// The same generation, to be held under another number.

@@ -105,7 +105,7 @@ mod tests {
     fn member(name: &str, version: &str, lowers: bool) -> Member {
         let signed = Signed { keys: vec!["team".to_owned()], version: version.to_owned(), lowers };
         let (name, offers) = (name.to_owned(), Offers::Model(name.to_ascii_uppercase()));
-        Member { name, offers, deployed: None, signed: Some(signed) }
+        Member { name, offers, deployed: None, signed: Some(signed), trial: None }
     }
 
     fn shown(versions: &Versions) -> String {

@@ -43,6 +43,7 @@ mod succession;
 mod swap;
 mod systemd;
 mod tour;
+mod trials;
 mod trust;
 mod upgrade;
 mod validation;

@@ -259,3 +259,51 @@ fn what_is_deployed_is_looked_at_as_well_and_stays_what_it_is() {
     cluster.aegis_ok(&deploy);
     assert_eq!(by(&cluster), "two");
 }
+
+#[test]
+fn what_is_tried_is_looked_at_as_well_and_raises_nothing_until_it_is_promoted() {
+    let publisher = Publisher::start();
+    let [team, laboratory, stranger] = ["team", "laboratory", "stranger"].map(Author::new);
+    publisher.publish_folder("note", &team.signed("note", "1.0.0", &stamping("one")));
+    let key_of_laboratory = laboratory.trusted(&["note"], "");
+    let keys = team.trusted(&["note"], "") + &key_of_laboratory;
+    let mut cluster = Cluster::start(app(&publisher, &keys), 1);
+    let source = publisher.source("next");
+    let begin = ["deploy", "note", "--source", &source, "--share", "99"];
+    let two = stamping("two");
+    for (folder, code) in [
+        (team.unsigned("note", "2.0.0", &two), "AEGIS-M123"),
+        (stranger.signed("note", "2.0.0", &two), "AEGIS-M124"),
+        (team.signed("customer", "2.0.0", &two), "AEGIS-M125"),
+        (team.signed("note", "0.9.0", &two), "AEGIS-M127"),
+    ] {
+        publisher.publish_folder("next", &folder);
+        refused(&cluster, &begin, code);
+        assert_eq!((cluster.status().trials.len(), by(&cluster)), (0, "one".to_owned()), "{code}");
+    }
+    publisher.publish_folder("next", &laboratory.signed("note", "2.0.0", &two));
+    cluster.aegis_ok(&begin);
+    let tried =
+        |cluster: &Cluster| cluster.client().with("aegis-variant", "trial").post("notes", &json!({"x": 1}));
+    assert_eq!(tried(&cluster).json()["by"], "two");
+    // It is not in force, so what is below it is not shut out.
+    publisher.publish_folder("note", &team.signed("note", "1.1.0", &stamping("one")));
+    cluster.aegis_ok(&["reload"]);
+    drop(publisher);
+    cluster.stop_and_restart();
+    assert_eq!(tried(&cluster).json()["by"], "two", "its signatures are kept with it");
+    change_settings(&cluster, &key_of_laboratory, "");
+    let output = cluster.aegis(&["reload"]);
+    let told = words(&output);
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("modules.note: AEGIS-M124 "), "what is tried is verified again: {told}");
+    assert!(told.contains("`aegis deploy note --abort` ends the trial"), "{told}");
+    change_settings(&cluster, "[trust.keys.team]", &format!("{key_of_laboratory}[trust.keys.team]"));
+    cluster.aegis_ok(&["deploy", "note", "--promote"]);
+    assert_eq!(by(&cluster), "two");
+    let older = team.signed("note", "1.9.0", &stamping("one"));
+    let published = Publisher::start();
+    published.publish_folder("next", &older);
+    let source = published.source("next");
+    refused(&cluster, &["deploy", "note", "--source", &source], "AEGIS-M127");
+}

@@ -12,6 +12,7 @@ use aegis_domain::{
     Problem, ProblemCode,
     catalog::Model,
     route::{Base, Verb},
+    trial::Variant,
 };
 use aegis_ipc::board::Counter;
 use aegis_wasm::{Call, Origin, RouteRequest, RouteResponse};
@@ -27,6 +28,7 @@ use crate::{
     response::{Envelope, Extent, Outgoing},
     route::Candidate,
     serve::remove_hop_by_hop,
+    variant,
 };
 
 /// Most header fields of an answer.
@@ -48,7 +50,13 @@ pub(crate) async fn answer(
     let limits = &host.config.limits;
     let deadline = begun + limits.request_timeout;
     let _admitted = host.load.admit()?;
-    let payload_bytes_max = model.spec().code.as_ref().map_or(0, |code| code.limits.payload_bytes_max);
+    let lot = variant::lot(model, &parts.headers, envelope)
+        .inspect_err(|problem| host.count_refused(model, problem))?;
+    let code = match (envelope.variant.get(), &model.spec().trial) {
+        (Some(Variant::Trial), Some(trial)) => Some(&*trial.code),
+        _ => model.spec().code.as_ref(),
+    };
+    let payload_bytes_max = code.map_or(0, |code| code.limits.payload_bytes_max);
     let body = body.read(limits.body_bytes_max.min(payload_bytes_max), deadline).await?;
     host.cell.counter(Counter::BytesIn).fetch_add(body.len() as u64, Ordering::Relaxed);
     let place = candidate.route.spec().place;
@@ -61,6 +69,7 @@ pub(crate) async fn answer(
         attempt: 1,
         idempotency_key: None,
         depth: 0,
+        lot,
     };
     let name = format!("{method} {}", request.route);
     let answered = host.engine.route(model, place, call, request).await;
@@ -68,6 +77,8 @@ pub(crate) async fn answer(
     let response = checked(answered, &parts.method, envelope.extent).map_err(|found| {
         let detail = format!("the route {name} of model {} answered {found}", model.name());
         tracing::error!(target: "aegis::module", model = model.name(), "{detail}");
+        let variant = envelope.variant.get().copied().unwrap_or(Variant::Current);
+        host.engine.note_unusable(model, variant);
         Problem::new(ProblemCode::GuestFailed, detail)
     })?;
     Ok(envelope.sign(response))

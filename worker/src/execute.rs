@@ -35,6 +35,7 @@ use std::{
 use aegis_config::{Config, Limits};
 use aegis_domain::{
     Problem, ProblemCode, breaker::Stand, catalog::Model, code::CommandPlace, query::Bounds, table::Lookup,
+    trial::Variant,
 };
 use aegis_ipc::board::{Cell, Counter, ModelCounter};
 use aegis_wasm::{Call, CallError, Entry, RouteRequest, RouteResponse, ServiceBody, Visit};
@@ -161,8 +162,8 @@ impl Engine {
     }
 
     /// Whether the code of a model is called.
-    pub(crate) fn stand(&self, model: &Model) -> Option<Stand> {
-        self.modules().and_then(|modules| modules.stand(model))
+    pub(crate) fn stand(&self, model: &Model, variant: Variant) -> Option<Stand> {
+        self.modules().and_then(|modules| modules.stand(model, variant))
     }
 
     /// Lets all code release what it holds, once no request is left.
@@ -214,8 +215,16 @@ impl Engine {
         call: Call,
         request: RouteRequest,
     ) -> Result<RouteResponse, Problem> {
-        let (modules, module) = self.module(model)?;
-        modules.route((model, module), place, call, request).await
+        let variant = call.lot.draw(model.spec(), &call.request_id);
+        let (modules, module) = self.module_of(model, variant)?;
+        modules.route((model, module, variant), place, call, request).await
+    }
+
+    /// Code of a model answered what nobody can use.
+    pub(crate) fn note_unusable(&self, model: &Model, variant: Variant) {
+        if let Ok((modules, module)) = self.module_of(model, variant) {
+            modules.note_unusable(module.name(), variant);
+        }
     }
 
     /// The answer of a service ended too early because of this.

@@ -120,7 +120,7 @@ fn different(before: &ModelSpec, after: &ModelSpec) -> Option<&'static str> {
         return Some("its fields or their rules are others");
     }
     let bare = |spec: &ModelSpec| {
-        let mut spec = ModelSpec { description: None, code: None, ..spec.clone() };
+        let mut spec = ModelSpec { description: None, code: None, trial: None, ..spec.clone() };
         spec.fields.clear();
         spec.commands.clear();
         spec

@@ -59,6 +59,7 @@ mod service;
 mod signals;
 #[cfg(test)]
 mod tests;
+mod variant;
 
 use aegis_ipc::handoff::Handoff;
 

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Instant};
 
-use aegis_domain::catalog::Model;
+use aegis_domain::{
+    catalog::Model,
+    trial::{Lot, Variant},
+};
 use bytes::Bytes;
 
 /// One request to one model.
@@ -24,6 +27,16 @@ pub struct Request {
     pub request_id: String,
     /// How many calls of modules led to the request: 0 for a client's.
     pub depth: u32,
+    /// What decides which version of a model's code carries it out.
+    pub lot: Lot,
+}
+
+impl Request {
+    /// The version of the model's code that carries it out: one and the same from its beginning to its end.
+    #[must_use]
+    pub fn variant(&self) -> Variant {
+        self.lot.draw(self.model.spec(), &self.request_id)
+    }
 }
 
 /// What to do.

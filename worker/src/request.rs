@@ -9,7 +9,7 @@ mod tests;
 use std::{sync::Arc, time::Instant};
 
 use aegis_config::settings::Limits;
-use aegis_domain::{Problem, ProblemCode, catalog::Model, query::read_item};
+use aegis_domain::{Problem, ProblemCode, catalog::Model, query::read_item, trial::Lot};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts};
 use sha2::{Digest, Sha256};
@@ -161,6 +161,7 @@ pub(crate) async fn read(
         answer,
         request_id: String::new(),
         depth: 0,
+        lot: Lot::default(),
     };
     Ok((request, wish))
 }

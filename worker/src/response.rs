@@ -4,9 +4,9 @@ mod outgoing;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, cell::RefCell};
+use std::{borrow::Cow, cell::RefCell, sync::OnceLock};
 
-use aegis_domain::{FieldError, Problem, ProblemCode, Retry};
+use aegis_domain::{FieldError, Problem, ProblemCode, Retry, trial::Variant};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -140,6 +140,8 @@ pub(crate) struct Envelope<'h> {
     pub(crate) request_id: HeaderValue,
     pub(crate) extent: Extent,
     pub(crate) next: Next,
+    /// Which version of the model's code answers, while another one is tried beside it.
+    pub(crate) variant: OnceLock<Variant>,
 }
 
 impl Envelope<'_> {

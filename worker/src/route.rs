@@ -212,7 +212,8 @@ impl Routes {
 fn is_plain(model: &Model) -> bool {
     let has_one_segment =
         |route: &Route| route.pattern().base() == Base::Model && route.pattern().length() == 1;
-    !loads(model) && !model.routes().iter().any(has_one_segment)
+    let is_tried = model.spec().trial.is_some();
+    !is_tried && !loads(model) && !model.routes().iter().any(has_one_segment)
 }
 
 /// Undoes percent-encoding (RFC 3986 section 2.1), strictly.

@@ -8,7 +8,7 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, OnceLock, atomic::Ordering},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -34,6 +34,7 @@ use crate::{
     response::{About, Envelope, Extent, Next, Outgoing, Refusal},
     route::Place,
     serve,
+    variant::{self, AEGIS_VARIANT},
 };
 
 /// Time beyond its deadline after which a request is answered without waiting for its engine.
@@ -189,6 +190,9 @@ impl<'v> Visit<'v> {
             // RFC 5789 section 2.2: the client learns which patches it may send.
             response.headers_mut().insert(ACCEPT_PATCH, PATCH_TYPES);
         }
+        if let Some(variant) = envelope.variant.get() {
+            response.headers_mut().insert(AEGIS_VARIANT, HeaderValue::from_static(variant.as_str()));
+        }
         if envelope.next == Next::Closing {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -279,8 +283,10 @@ impl<'v> Visit<'v> {
         let deadline = begun + limits.request_timeout;
         let _admitted = host.load.admit()?;
         let prepared = async {
+            let lot = variant::lot(model, &parts.headers, envelope)?;
             request::accepts(&parts.headers, "application", "json")?;
-            request::read(target, parts, body, limits, deadline).await
+            let (request, wish) = request::read(target, parts, body, limits, deadline).await?;
+            Ok((operation::Request { lot, ..request }, wish))
         };
         let (mut request, wish) = prepared.await.inspect_err(|problem| host.count_refused(model, problem))?;
         self.count_body(&request.operation);
@@ -369,7 +375,7 @@ impl<'v> Visit<'v> {
     fn envelope(&self, given_id: Option<&HeaderValue>, extent: Extent) -> Envelope<'v> {
         let request_id =
             given_id.and_then(request::request_id).unwrap_or_else(|| self.host.identity.fresh_request_id());
-        Envelope { host: self.host, request_id, extent, next: self.next() }
+        Envelope { host: self.host, request_id, extent, next: self.next(), variant: OnceLock::new() }
     }
 
     fn next(&self) -> Next {

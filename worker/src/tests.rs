@@ -17,5 +17,6 @@ mod routes;
 mod services;
 mod shapes;
 mod streams;
+mod trials;
 pub(crate) mod upstream;
 mod webhook;

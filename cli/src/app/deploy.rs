@@ -1,6 +1,8 @@
 //! The generation in force with another version of one module. Everything else stays as it is in there: other modules are
 //! neither looked at nor compiled again, and the configuration is the one in force.
 
+mod trial;
+
 use std::{
     collections::BTreeSet,
     os::fd::OwnedFd,
@@ -19,7 +21,7 @@ use aegis_ipc::{
     IpcError,
     bundle::{Bundle, Code},
     codec,
-    deploy::{Deployed, Member, NAME_BYTES_MAX, Offers, Order, Supply},
+    deploy::{Deployed, Member, NAME_BYTES_MAX, Offers, Order, Supply, TrialStep},
 };
 use aegis_supervisor::{kept, last_good::LastGood, with_causes};
 
@@ -103,18 +105,21 @@ pub(crate) fn deploy(
     let data_dir = parts.config.data_dir.clone();
     let (keep, mut warnings) = (compilation.keep, Vec::new());
     let mut workshop = Workshop::new(compilation, Some(&data_dir));
-    let gate = &Gate::of(&parts.config.trust, Some(&data_dir), now_s);
-    let making = Making { order, config: &parts.config, before: before.as_ref(), keep, now_s, gate };
-    let version = making.version(&mut workshop, &mut warnings)?;
-    let breaks = parts.breaks(before.as_ref(), version.offer.as_ref());
-    if !order.force && !breaks.is_empty() {
-        let module = &order.module;
-        let told = breaks.into_iter().map(|message| format!("modules.{module}: {message}")).collect();
-        return Err(Refusal::Incompatible(told));
-    }
-    let Version { offer, deployed } = version;
-    let (deployed, material) = deployed.unzip();
-    parts.put(&order.module, known, offer, deployed);
+    let config = parts.config.clone();
+    let gate = &Gate::of(&config.trust, Some(&data_dir), now_s);
+    let making = Making { order, config: &config, before: before.as_ref(), keep, now_s, gate };
+    let material = match &order.trial {
+        Some(step @ (TrialStep::Share(_) | TrialStep::Abort { .. })) => {
+            making.try_out(step, &mut parts, &mut workshop, &mut warnings)?
+        }
+        None | Some(TrialStep::Promote) => {
+            let version = making.version(&mut workshop, &mut warnings)?;
+            parts.refuse_breaking(order, before.as_ref(), version.offer.as_ref())?;
+            let (deployed, material) = version.deployed.unzip();
+            parts.put(&order.module, known, version.offer, deployed);
+            material
+        }
+    };
     parts.check()?;
     let Output { code: made, warnings: about_code, .. } = workshop.finish();
     warnings.extend(about_code);
@@ -163,6 +168,10 @@ impl Making<'_> {
         let nothing = ModuleTerms::default();
         let name = &self.order.module;
         let terms = self.config.modules.get(name).unwrap_or(&nothing);
+        if self.order.trial.is_some() {
+            return self.promoted(terms, workshop, warnings);
+        }
+        self.refuse_while_tried()?;
         let times = Times::within(self.config.reload.probe_timeout);
         let mut sources = Sources::new(times, self.keep, Some(&self.config.data_dir));
         let version = match &self.order.supply {
@@ -177,6 +186,27 @@ impl Making<'_> {
                 self.of_app(terms, &mut sources, workshop, warnings)
             }
             Supply::Reset => self.of_app(terms, &mut sources, workshop, warnings),
+            Supply::Source(_) | Supply::File(_) => {
+                let found = self.material(terms, &mut sources, workshop)?;
+                let missing = || Refusal::from("found nothing to deploy".to_owned());
+                let (material, source, origin) = found.ok_or_else(missing)?;
+                self.of_material(material, (&source, origin), terms, workshop, warnings)
+            }
+        };
+        warnings.extend(sources.finish());
+        version
+    }
+
+    /// What is deployed in place of what the app says, if anything, and where it is from.
+    fn material(
+        &self,
+        terms: &ModuleTerms,
+        sources: &mut Sources,
+        workshop: &mut Workshop<'_>,
+    ) -> Result<Option<(Material, String, Origin)>, Refusal> {
+        let name = &self.order.module;
+        match &self.order.supply {
+            Supply::App | Supply::Reset => Ok(None),
             Supply::Source(address) => {
                 let mut source = ModuleSource::read(address, self.order.sha256.as_deref())
                     .map_err(|message| format!("source: {message}"))?;
@@ -185,17 +215,14 @@ impl Making<'_> {
                 let published =
                     Published { name, source: &source, terms, gate: self.gate, lower: self.lower() };
                 let material = sources.material(&published).map_err(Refusal::Mistakes)?;
-                self.of_material(material, (address, Origin::of(&source)), terms, workshop, warnings)
+                Ok(Some((material, address.clone(), Origin::of(&source))))
             }
             Supply::File(path) => {
                 let shown = path.display().to_string();
                 let material = Material::of_path(path, &shown).map_err(Refusal::Mistakes)?;
-                let source = format!("file {shown}");
-                self.of_material(material, (&source, Origin::Here), terms, workshop, warnings)
+                Ok(Some((material, format!("file {shown}"), Origin::Here)))
             }
-        };
-        warnings.extend(sources.finish());
-        version
+        }
     }
 
     /// What the app says about the module, now.
@@ -236,21 +263,13 @@ impl Making<'_> {
         workshop: &mut Workshop<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Version, Refusal> {
-        let sha256 = material.sha256();
-        self.check_digest(&sha256)?;
+        self.check_digest(&material.sha256())?;
         let name = &self.order.module;
         let origin = format!("modules.{name}");
         let passage = Passage { gate: self.gate, origin: whence, lower: self.lower() };
         let offer = material.prepare((&origin, name), terms, passage, workshop, warnings);
         let offer = offer.map_err(Refusal::Mistakes)?;
-        let mut deployed = Deployed {
-            source: source.to_owned(),
-            form: material.form,
-            sha256,
-            manifest_sha256: material.manifest_sha256(),
-            signature_sha256: material.signature_sha256(),
-            since_s: self.now_s,
-        };
+        let mut deployed = self.record(&material, source);
         if let Some(known) = self.before.and_then(|before| before.deployed.as_ref()) {
             let again = Deployed { since_s: known.since_s, ..deployed.clone() };
             if again == *known {
@@ -258,6 +277,18 @@ impl Making<'_> {
             }
         }
         Ok(Version { offer: Some(offer), deployed: Some((deployed, material)) })
+    }
+
+    /// What is said of something that is deployed now.
+    fn record(&self, material: &Material, source: &str) -> Deployed {
+        Deployed {
+            source: source.to_owned(),
+            form: material.form,
+            sha256: material.sha256(),
+            manifest_sha256: material.manifest_sha256(),
+            signature_sha256: material.signature_sha256(),
+            since_s: self.now_s,
+        }
     }
 
     /// Who forces a version wants that one, also below one that was in force.
@@ -306,6 +337,22 @@ impl Parts {
 
     fn model(&self, name: &str) -> Option<&ModelSpec> {
         self.models.iter().find(|model| model.name.as_str() == name)
+    }
+
+    /// Refuses what clients or documents would notice, unless they may.
+    fn refuse_breaking(
+        &self,
+        order: &Order,
+        before: Option<&Member>,
+        after: Option<&Offer>,
+    ) -> Result<(), Refusal> {
+        let breaks = self.breaks(before, after);
+        if order.force || breaks.is_empty() {
+            return Ok(());
+        }
+        let module = &order.module;
+        let told = breaks.into_iter().map(|message| format!("modules.{module}: {message}")).collect();
+        Err(Refusal::Incompatible(told))
     }
 
     /// What clients or documents would notice.
@@ -360,7 +407,7 @@ impl Parts {
         let Some(offer) = offer else { return };
         let (name, offers) = (name.to_owned(), offer.offers());
         let signed = offer.signed().cloned();
-        self.modules.insert(at, Member { name, offers, deployed, signed });
+        self.modules.insert(at, Member { name, offers, deployed, signed, trial: None });
         match offer {
             Offer::Model(spec, _) => self.models.insert(model_at, *spec),
             Offer::Service(service) => self.services.insert(service_at, service.spec),
@@ -376,7 +423,8 @@ impl Parts {
 
     /// Code of all components: what was made just now, and what is in the generation in force.
     fn code(&self, bundle: &Bundle, base: &OwnedFd, made: &[Code]) -> Result<Vec<Code>, Refusal> {
-        let of_models = self.models.iter().filter_map(|model| model.code.as_ref());
+        let tried = self.models.iter().filter_map(|model| Some(&*model.trial.as_ref()?.code));
+        let of_models = self.models.iter().filter_map(|model| model.code.as_ref()).chain(tried);
         let digests = of_models.map(|code| &code.digest).chain(self.services.iter().map(|one| &one.digest));
         let failed = |error| with_causes(&IpcError::os("reading the code in force", error));
         let file = std::fs::File::from(base.try_clone().map_err(failed)?);

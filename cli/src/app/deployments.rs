@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use aegis_config::ModuleSource;
-use aegis_ipc::deploy::{Deployed, Member};
+use aegis_ipc::deploy::{Deployed, Member, Tried};
 use aegis_supervisor::{kept, with_causes};
 
-use super::{depot::Depot, gate::Origin, material::Material};
+use super::{depot::Depot, gate::Origin, material::Material, trial::shown};
 
 /// What was deployed and is in force until it is taken back.
 #[derive(Debug, Default)]
@@ -28,6 +28,11 @@ impl Deployments {
     /// What was deployed as this module.
     pub(super) fn of_module(&self, name: &str) -> Option<&Deployed> {
         self.modules.iter().find(|module| module.name == name)?.deployed.as_ref()
+    }
+
+    /// Versions that are tried, by module, in the order of their names.
+    pub(super) fn trials(&self) -> impl Iterator<Item = (&str, &Tried)> {
+        self.modules.iter().filter_map(|module| Some((module.name.as_str(), module.trial.as_ref()?)))
     }
 
     /// Names of all of them, in order.
@@ -53,7 +58,14 @@ impl Deployments {
                 since.unwrap_or_default()
             ))
         };
-        self.modules.iter().filter_map(one).collect()
+        let trial = |(name, tried): (&str, &Tried)| {
+            format!(
+                "modules.{name}: {} % of the keys get {}, which is tried; `aegis deploy {name} --promote` or `--abort` ends that",
+                tried.share_percent,
+                shown(tried)
+            )
+        };
+        self.modules.iter().filter_map(one).chain(self.trials().map(trial)).collect()
     }
 }
 

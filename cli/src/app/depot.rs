@@ -101,7 +101,10 @@ impl Depot {
 
 /// Names of what modules refer to.
 pub(super) fn needed<'a>(modules: impl IntoIterator<Item = &'a Member>) -> BTreeSet<String> {
-    let deployed = modules.into_iter().filter_map(|module| module.deployed.as_ref());
+    let deployed = modules.into_iter().flat_map(|module| {
+        let tried = module.trial.as_ref().map(|tried| &tried.deployed);
+        module.deployed.iter().chain(tried)
+    });
     let names = deployed.flat_map(|one| {
         [Some(one.sha256.clone()), one.manifest_sha256.clone(), one.signature_sha256.clone()]
     });
@@ -110,7 +113,7 @@ pub(super) fn needed<'a>(modules: impl IntoIterator<Item = &'a Member>) -> BTree
 
 #[cfg(test)]
 mod tests {
-    use aegis_ipc::deploy::{Form, Offers};
+    use aegis_ipc::deploy::{Form, Offers, Tried};
 
     use super::*;
 
@@ -133,7 +136,20 @@ mod tests {
 
     fn member(material: &Material) -> Member {
         let (name, offers) = ("one".to_owned(), Offers::Model("ONE".to_owned()));
-        Member { name, offers, deployed: Some(record(material)), signed: None }
+        Member { name, offers, deployed: Some(record(material)), signed: None, trial: None }
+    }
+
+    fn trial_of(material: &Material) -> Member {
+        let tried = Tried {
+            share_percent: 20,
+            version: "2.0.0".to_owned(),
+            counted_as: "one".to_owned(),
+            deployed: record(material),
+            current_version: "1.0.0".to_owned(),
+            current_sha256: "ab".repeat(32),
+            current_counted_as: "one".to_owned(),
+        };
+        Member { deployed: None, trial: Some(tried), ..member(material) }
     }
 
     #[test]
@@ -146,6 +162,7 @@ mod tests {
         assert_eq!(depot.read(&record(&one)).unwrap(), one);
         let names = needed(&[member(&one)]);
         assert_eq!(names.len(), 3);
+        assert_eq!(needed(&[trial_of(&one)]), names, "what is tried is needed as well");
         depot.keep(&two, &names).unwrap();
         assert_eq!(depot.read(&record(&one)).unwrap(), one);
         depot.keep(&two, &BTreeSet::new()).unwrap();

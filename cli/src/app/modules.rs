@@ -96,6 +96,7 @@ impl Modules {
                 modules.read_failed(app_dir, modules_dir, &shown(modules_dir), &error);
             }
         }
+        modules.add_trials(&mut reading);
         if modules.mistakes.is_empty() {
             if let Err(mistakes) = Catalog::build(modules.specs.clone()) {
                 modules.mistakes.extend(mistakes);
@@ -257,7 +258,7 @@ impl Modules {
 
     fn add(&mut self, name: &str, offer: Offer, deployed: Option<&Deployed>) {
         let (name, offers, signed) = (name.to_owned(), offer.offers(), offer.signed().cloned());
-        self.roster.push(Member { name, offers, deployed: deployed.cloned(), signed });
+        self.roster.push(Member { name, offers, deployed: deployed.cloned(), signed, trial: None });
         match offer {
             Offer::Model(spec, component) => {
                 self.specs.push(*spec);

@@ -11,6 +11,7 @@ use crate::check;
 
 mod components;
 mod deploying;
+mod trials;
 
 fn load(folder: &Path, overrides: &Overrides) -> Result<App, Mistakes> {
     Compilation::quiet(Keep::InDataFolder, |compilation| {

@@ -1,4 +1,7 @@
-use aegis_ipc::operator::StoreStatus;
+use aegis_ipc::{
+    deploy::{Deployed, Form, Tried},
+    operator::StoreStatus,
+};
 
 use super::*;
 
@@ -29,6 +32,7 @@ fn status() -> Status {
         notice: None,
         deployed: Vec::new(),
         failing: Vec::new(),
+        trials: Vec::new(),
         workers_wanted: 2,
         workers: vec![worker(0, "serving"), worker(10, "draining")],
         store: StoreStatus { pid: 4250, state: "ready".to_owned(), durable: 120_345, epoch: 1, restarts: 0 },
@@ -118,9 +122,9 @@ fn every_verdict_is_a_sentence() {
 
 #[test]
 fn a_host_that_does_not_serve_its_app_folder_or_calls_no_code_says_so_at_the_top() {
-    let deployed = aegis_ipc::deploy::Deployed {
+    let deployed = Deployed {
         source: "https://modules.example.com/order/".to_owned(),
-        form: aegis_ipc::deploy::Form::Component,
+        form: Form::Component,
         sha256: "fedcba9876543210".repeat(4),
         manifest_sha256: None,
         signature_sha256: None,
@@ -147,10 +151,36 @@ fn a_host_that_does_not_serve_its_app_folder_or_calls_no_code_says_so_at_the_top
 }
 
 #[test]
+fn a_version_that_is_tried_is_shown_with_the_one_beside_it_and_whether_it_is_called() {
+    let deployed = Deployed {
+        source: "https://modules.example.com/order/".to_owned(),
+        form: Form::Component,
+        sha256: "fedcba9876543210".repeat(4),
+        manifest_sha256: None,
+        signature_sha256: None,
+        since_s: 1_700_000_000,
+    };
+    let tried = Tried {
+        share_percent: 20,
+        version: "2.0.0".to_owned(),
+        counted_as: "order".to_owned(),
+        deployed,
+        current_version: "1.0.0".to_owned(),
+        current_sha256: "0123456789abcdef".repeat(4),
+        current_counted_as: "order".to_owned(),
+    };
+    let tried = |failing| TriedModule { module: "order".to_owned(), failing, tried: tried.clone() };
+    insta::assert_snapshot!(trial(&tried(false)) + &trial(&tried(true)), @r"
+    module order: 20 % get version 2.0.0 (fedcba987654) from https://modules.example.com/order/ since 2023-11-14T22:13:20Z, the others version 1.0.0 (0123456789ab)
+    module order: 20 % get version 2.0.0 (fedcba987654) from https://modules.example.com/order/ since 2023-11-14T22:13:20Z, the others version 1.0.0 (0123456789ab); what is tried keeps failing, a worker does not call it
+    ");
+}
+
+#[test]
 fn what_others_would_notice_is_listed_with_the_way_to_do_it_all_the_same() {
     let reasons = vec!["modules.a: endpoint: found x, expected y".to_owned(), "second".to_owned()];
     insta::assert_snapshot!(ended(&job("deploy", Some(Verdict::Incompatible { reasons }))), @r"
-    deploy refused, nothing was touched: others would notice (--force does it all the same)
+    deploy refused, nothing was touched: others would notice (--force does it all the same, but tries nothing)
       modules.a: endpoint: found x, expected y
       second
     ");

@@ -12,7 +12,7 @@
 //! * [`spec`] is what a module says about its model; [`module`] reads it from TOML; [`code`] is what it says about code;
 //!   [`manifest`] what its author says about that code; [`route`] are the paths that the code answers itself.
 //! * [`catalog`] compiles all models of one generation: names, rules, patterns, schemas.
-//! * [`compatibility`] tells what breaks between two versions of a model.
+//! * [`compatibility`] tells what breaks between two versions of a model; [`trial`] which of two a request gets.
 //! * [`json`] reads what clients send: strict, bounded, numbers as they were written.
 //! * [`document`] evolves documents; [`event`] tells what became of them.
 //! * [`table`] keeps the documents of one model in memory; [`query`] answers lists from it; [`order`] is the order of values.
@@ -41,6 +41,7 @@ pub mod subscription;
 mod suggest;
 pub mod table;
 mod timestamp;
+pub mod trial;
 
 pub use problem::{FieldError, Problem, ProblemCode, Retry};
 pub use timestamp::format as format_timestamp;

@@ -130,6 +130,7 @@ fn read_model(mut table: toml::Table, mistakes: &mut Mistakes) -> Option<ModelSp
         cache_documents_max: mistakes.count(table.remove("cache-documents-max"), "cache-documents-max"),
         commands: IndexMap::new(),
         code: None,
+        trial: None,
     })
 }
 

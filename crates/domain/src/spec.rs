@@ -6,7 +6,10 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::code::{CodeSpec, CommandSpec};
+use crate::{
+    code::{CodeSpec, CommandSpec},
+    trial::Trial,
+};
 
 /// Name of a model: upper case, the registry key and the storage namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -71,6 +74,9 @@ pub struct ModelSpec {
     /// The code behind the model; none for a declarative one.
     #[serde(default)]
     pub code: Option<CodeSpec>,
+    /// Another version of the code that gets a share of the requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Trial>,
 }
 
 /// One declared field.

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aegis_domain::trial::Lot;
+
 use crate::{contract::types, failure::told};
 
 /// Why the code is called.
@@ -38,6 +40,8 @@ pub struct Call {
     pub idempotency_key: Option<String>,
     /// How many calls of modules, each made by the one before, led to this one: 0 for a client's request.
     pub depth: u32,
+    /// What decides which versions carry out what it asks of other models.
+    pub lot: Lot,
 }
 
 /// Time after a call's deadline at which it is given up although its code did not stop: it waits for the host.

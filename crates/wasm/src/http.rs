@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_domain::{code::Grants, service::ServiceSpec};
+use aegis_domain::{code::Grants, service::ServiceSpec, trial::Lot};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
@@ -202,7 +202,7 @@ impl Resident {
         head: oneshot::Sender<Head>,
     ) -> wasmtime::Result<()> {
         self.requests += 1;
-        state::begin(&mut self.store, budget, visit.request_id, 0);
+        state::begin(&mut self.store, budget, visit.request_id, 0, Lot::default());
         let mut http = self.store.data_mut().http();
         let request = http.new_incoming_request(Scheme::Http, request)?;
         let head = http.new_response_outparam(head)?;

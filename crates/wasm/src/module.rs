@@ -268,7 +268,7 @@ impl Resident {
     fn begin(&mut self, module: &Module, budget: Budget, call: Call) {
         self.calls += 1;
         state::belong(&mut self.store, &module.owner, &module.services);
-        state::begin(&mut self.store, budget, call.request_id, call.depth);
+        state::begin(&mut self.store, budget, call.request_id, call.depth, call.lot);
     }
 
     async fn run(

@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::Pin, time::Instant};
 
-use aegis_domain::code::Grants;
+use aegis_domain::{code::Grants, trial::Lot};
 
 use crate::{
     call::Refusal,
@@ -25,6 +25,8 @@ pub struct Asker<'a> {
     pub deadline: Instant,
     /// Depth of the call ([`crate::Call::depth`]).
     pub depth: u32,
+    /// What decides which versions carry out what is asked ([`crate::Call::lot`]).
+    pub lot: &'a Lot,
 }
 
 /// A document as a module sees it.

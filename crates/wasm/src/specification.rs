@@ -167,6 +167,7 @@ pub(crate) fn read(found: WitModelSpec, identity: Identity, terms: Terms) -> Res
             cache_documents_max: datasource.and_then(|(_, most)| most),
             commands,
             code: Some(code),
+            trial: None,
         },
         _ => return Err(mistakes),
     };

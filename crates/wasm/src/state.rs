@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Instant};
 
-use aegis_domain::code::{CodeLimits, Grants};
+use aegis_domain::{
+    code::{CodeLimits, Grants},
+    trial::Lot,
+};
 use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -63,6 +66,8 @@ pub(crate) struct State {
     pub(crate) request_id: String,
     /// Depth of the present call.
     pub(crate) depth: u32,
+    /// What decides for the present call which versions of other models carry out what it asks.
+    lot: Lot,
     pub(crate) limiter: MemoryLimiter,
     /// What the guest wrote to its standard output and error of late.
     pub(crate) output: GuestOutput,
@@ -98,6 +103,7 @@ impl State {
             budget,
             request_id: String::new(),
             depth: 0,
+            lot: Lot::default(),
             limiter,
             output,
             table,
@@ -116,6 +122,7 @@ impl State {
             request_id: &self.request_id,
             deadline: self.budget.until,
             depth: self.depth,
+            lot: &self.lot,
         }
     }
 
@@ -153,11 +160,12 @@ pub(crate) fn belong(store: &mut Store<State>, owner: &Arc<Owner>, services: &Ar
 }
 
 /// Another call begins in the instance of `store`.
-pub(crate) fn begin(store: &mut Store<State>, budget: Budget, request_id: String, depth: u32) {
+pub(crate) fn begin(store: &mut Store<State>, budget: Budget, request_id: String, depth: u32, lot: Lot) {
     let state = store.data_mut();
     state.budget = budget;
     state.request_id = request_id;
     state.depth = depth;
+    state.lot = lot;
     refill(store);
 }
 

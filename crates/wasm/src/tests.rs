@@ -22,7 +22,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_domain::code::{CodeLimits, CommandPlace, Grants};
+use aegis_domain::{
+    code::{CodeLimits, CommandPlace, Grants},
+    trial::Lot,
+};
 use aegis_guests::Guest;
 use rustix::fs::{MemfdFlags, SealFlags};
 use serde_json::json;
@@ -121,6 +124,7 @@ fn call() -> Call {
         attempt: 1,
         idempotency_key: None,
         depth: 0,
+        lot: Lot::default(),
     }
 }
 

@@ -11,7 +11,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Board, WORD_MODULES, name_words};
+use super::{Board, MODEL_NAME_BYTES_MAX, WORD_MODULES, name_words};
 
 /// Modules that are counted under their own name; further ones are not counted here.
 const MODULES: usize = 64;
@@ -26,6 +26,8 @@ pub const SERIES_BOUNDS: [f64; 22] = [
 ];
 
 const ENTRY_NAME: usize = 1;
+/// Behind the name, as part of it.
+const ENTRY_PART: usize = ENTRY_NAME + MODEL_NAME_BYTES_MAX / 8;
 const ENTRY_COUNTERS: usize = 16;
 const ENTRY_WORDS: usize = 32;
 const SERIES_HASH: usize = 1;
@@ -38,6 +40,10 @@ const WORD_SERIES: usize = MODULES * ENTRY_WORDS;
 pub(super) const WORDS: usize = WORD_SERIES + MODULES * SERIES * SERIES_WORDS;
 
 const _: () = assert!(SERIES_BUCKETS + SERIES_BOUNDS.len() < SERIES_WORDS);
+
+/// What of a module is counted: the version in force, or one that is on trial beside it.
+const IN_FORCE: u64 = 0;
+const ON_TRIAL: u64 = 1;
 
 /// A place is free, is being taken, is taken.
 const FREE: u64 = 0;
@@ -80,9 +86,13 @@ pub enum ModuleCounter {
     Denials,
     /// No total: until when a worker does not call its code, milliseconds of the monotonic clock.
     OpenUntil,
+    /// Calls that ended with a defect that the module tells of itself, or with an answer that nobody can use. Those of the
+    /// first kind are among the refusals as well.
+    Failures,
 }
 
-const _: () = assert!(ENTRY_COUNTERS + (ModuleCounter::OpenUntil as usize) < ENTRY_WORDS);
+const _: () = assert!(ENTRY_COUNTERS + (ModuleCounter::Failures as usize) < ENTRY_WORDS);
+const _: () = assert!(ENTRY_PART < ENTRY_COUNTERS);
 
 /// How the values of a series come together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,7 +121,18 @@ impl Board {
     /// Where a module is counted; the same in every process. `None` when there are too many.
     #[must_use]
     pub fn module(&self, name: &str) -> Option<ModuleEntry> {
-        let wanted = name_words(name);
+        self.entry(name, IN_FORCE)
+    }
+
+    /// Where the version of a module is counted that is on trial.
+    #[must_use]
+    pub fn module_on_trial(&self, name: &str) -> Option<ModuleEntry> {
+        self.entry(name, ON_TRIAL)
+    }
+
+    fn entry(&self, name: &str, part: u64) -> Option<ModuleEntry> {
+        let mut wanted = [part; 1 + ENTRY_PART - ENTRY_NAME];
+        wanted[..ENTRY_PART - ENTRY_NAME].copy_from_slice(&name_words(name));
         (0..MODULES).map(|index| ModuleEntry { board: *self, index }).find(|entry| {
             let words = entry.words();
             claim(words, |words| write(&words[ENTRY_NAME..], &wanted))
@@ -132,12 +153,18 @@ impl ModuleEntry {
     /// Its name; cut when it is longer than [`super::MODEL_NAME_BYTES_MAX`].
     #[must_use]
     pub fn name(&self) -> String {
-        let bytes: Vec<u8> = self.words()[ENTRY_NAME..ENTRY_COUNTERS]
+        let bytes: Vec<u8> = self.words()[ENTRY_NAME..ENTRY_PART]
             .iter()
             .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
             .take_while(|byte| *byte != 0)
             .collect();
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Whether it is the version on trial that is counted here.
+    #[must_use]
+    pub fn is_on_trial(&self) -> bool {
+        self.words()[ENTRY_PART].load(Ordering::Relaxed) == ON_TRIAL
     }
 
     /// A total of the host about it.
@@ -304,6 +331,26 @@ mod tests {
         series.sort_by_key(|(kind, ..)| *kind);
         let key = || b"placed".to_vec();
         assert_eq!(series, [(SeriesKind::Counter, key(), 3.0), (SeriesKind::Histogram, key(), 1.0)]);
+    }
+
+    #[test]
+    fn what_is_on_trial_is_counted_beside_what_is_in_force() {
+        let (board, memory) = Board::create().unwrap();
+        let other = Board::open(&memory).unwrap();
+        let long = "x".repeat(2 * MODEL_NAME_BYTES_MAX);
+        for name in ["order", &long] {
+            board
+                .module_on_trial(name)
+                .unwrap()
+                .counter(ModuleCounter::Calls)
+                .fetch_add(2, Ordering::Relaxed);
+            board.module(name).unwrap().counter(ModuleCounter::Calls).fetch_add(3, Ordering::Relaxed);
+            let calls = |entry: ModuleEntry| entry.counter(ModuleCounter::Calls).load(Ordering::Relaxed);
+            assert_eq!(calls(other.module_on_trial(name).unwrap()), 2);
+            assert_eq!(calls(other.module(name).unwrap()), 3);
+        }
+        let shown: Vec<_> = other.modules().map(|entry| (entry.name().len(), entry.is_on_trial())).collect();
+        assert_eq!(shown, [(5, true), (5, false), (64, true), (64, false)]);
     }
 
     #[test]

@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn workers_relay_no_request_about_files_of_the_machine_or_the_life_of_the_host() {
         let deploy = |supply| {
-            let order = Order { module: "order".to_owned(), supply, sha256: None, force: false };
+            let order = Order { module: "order".to_owned(), supply, sha256: None, force: false, trial: None };
             operator::Request::Deploy { order, wait: true }
         };
         for supply in [Supply::App, Supply::Source("https://a.example/".to_owned())] {

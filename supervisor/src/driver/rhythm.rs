@@ -22,6 +22,9 @@ const SUMMARY_MIN_MS: u64 = 250;
 /// Time between two looks at a status line that names times, milliseconds.
 const SUMMARY_MAX_MS: u64 = 30_000;
 
+/// Time between two looks at what versions do that are tried, milliseconds.
+const TRIALS_INTERVAL_MS: u64 = 500;
+
 /// When what is due.
 #[derive(Debug)]
 pub(super) struct Rhythm {
@@ -32,6 +35,8 @@ pub(super) struct Rhythm {
     summary_revision: u64,
     watchers_told_ms: u64,
     watchers_revision: u64,
+    /// Nothing while nothing is tried.
+    trials_due_ms: Option<u64>,
     /// Longest pass of the loop since the last sign of life, microseconds.
     longest_pass_us: u64,
 }
@@ -47,6 +52,7 @@ impl Rhythm {
             summary_revision: 0,
             watchers_told_ms: now_ms,
             watchers_revision: 0,
+            trials_due_ms: None,
             longest_pass_us: 0,
         }
     }
@@ -81,6 +87,20 @@ impl Rhythm {
         self.summary_told_ms + pause
     }
 
+    /// Whether versions that are tried should be looked at now: now and then while there are any, and once when there are
+    /// none any more.
+    fn trials_due(&mut self, are_there: bool, now_ms: u64) -> bool {
+        let is_due = match (self.trials_due_ms, are_there) {
+            (None, are_there) => are_there,
+            (Some(_), false) => true,
+            (Some(due_ms), true) => due_ms <= now_ms,
+        };
+        if is_due {
+            self.trials_due_ms = are_there.then_some(now_ms + TRIALS_INTERVAL_MS);
+        }
+        is_due
+    }
+
     /// Whether the loop was on time since the last sign of life. Asked once per sign.
     fn was_on_time(&mut self) -> bool {
         let longest_ms = std::mem::take(&mut self.longest_pass_us) / 1000;
@@ -109,6 +129,7 @@ impl Driver {
             self.upgrading.as_ref().and_then(super::Upgrading::deadline_ms),
             rhythm.watchdog_interval_ms.map(|_| rhythm.watchdog_due_ms),
             rhythm.patience_due_ms.filter(|_| busy),
+            rhythm.trials_due_ms,
             self.notifier.is_wanted().then(|| rhythm.summary_due_ms(self.fleet.revision())),
             self.notifier.retry_interval().map(|pause| now_ms + milliseconds(pause)),
             watchers,
@@ -126,10 +147,20 @@ impl Driver {
             let request = Request::Reload { origin: Origin::Automatic, mode: None };
             self.events.push_back(Event::Request { asker: None, request });
         }
+        self.look_at_trials(now_ms);
         self.keep_generations();
         self.retry_bind(now_ms);
         self.give_up_rehearsal(now_ms);
         self.tell_service_manager(now_ms);
+    }
+
+    fn look_at_trials(&mut self, now_ms: u64) {
+        let held = self.generations.get(&self.fleet.generation_of_trials());
+        let are_there = held.is_some_and(|held| held.trials().next().is_some());
+        if self.rhythm.trials_due(are_there, now_ms) {
+            let readings = self.trial_readings();
+            self.events.push_back(Event::Trials(readings));
+        }
     }
 
     fn tell_service_manager(&mut self, now_ms: u64) {

@@ -3,13 +3,24 @@
 use std::sync::atomic::Ordering;
 
 use aegis_ipc::{
-    board::{BEATS, BUCKETS, Board, Counter, Gauge, StoreWord, monotonic_ms},
+    board::{BEATS, BUCKETS, Board, Counter, Gauge, ModuleCounter, ModuleEntry, StoreWord, monotonic_ms},
+    deploy::Tried,
     handoff::Audience,
-    operator::{DeployedModule, Reply, Status},
+    operator::{DeployedModule, Reply, Status, TriedModule},
 };
 
 use super::{Driver, children::Child};
-use crate::fleet::{ChildId, Role, Traffic, Vital, Vitals};
+use crate::{
+    fleet::{Calls, ChildId, Role, Traffic, TrialReading, Vital, Vitals},
+    probe::Generation,
+};
+
+/// Calls of code that ended with a fault, and not because it said no. Those that were not made for the faults before are as
+/// bad for whoever asked, and they are all that is seen of code which is not called any more.
+const FAULTS: [ModuleCounter; 4] =
+    [ModuleCounter::Traps, ModuleCounter::Timeouts, ModuleCounter::Failures, ModuleCounter::Denials];
+/// Calls of code, whether or not they were made.
+const CALLS: [ModuleCounter; 2] = [ModuleCounter::Calls, ModuleCounter::Denials];
 
 const RESPONSES: [Counter; 5] = [
     Counter::Responses1xx,
@@ -67,6 +78,24 @@ impl Driver {
         self.children.iter().filter_map(traffic).collect()
     }
 
+    /// What versions that are tried have done so far, and those beside them.
+    pub(super) fn trial_readings(&self) -> Vec<TrialReading> {
+        let calls = |entry: Option<ModuleEntry>| {
+            let total = |counter| entry.map_or(0, |entry| entry.counter(counter).load(Ordering::Relaxed));
+            // A fault is counted after its call.
+            let faults = FAULTS.into_iter().map(total).sum();
+            Calls { calls: CALLS.into_iter().map(total).sum(), faults }
+        };
+        let reading = |(module, tried): (&str, &Tried)| TrialReading {
+            module: module.to_owned(),
+            digest: tried.deployed.sha256.clone(),
+            current: calls(self.board.module(&tried.current_counted_as)),
+            trial: calls(self.board.module_on_trial(&tried.counted_as)),
+        };
+        let held = self.generations.get(&self.fleet.generation_of_trials());
+        held.into_iter().flat_map(Generation::trials).map(reading).collect()
+    }
+
     /// The state of the host, as an answer.
     pub(super) fn status_reply(&self) -> Reply {
         Reply::Status(Box::new(self.status()))
@@ -78,6 +107,7 @@ impl Driver {
         status.pid = std::process::id();
         env!("CARGO_PKG_VERSION").clone_into(&mut status.version);
         status.loop_longest_us = self.longest_pass_us;
+        let now_ms = monotonic_ms();
         if let Some(held) = self.generations.get(&status.generation) {
             status.listen = self.listeners.urls(&held.bindings, Audience::Public);
             status.listen.extend(self.listeners.urls(&held.bindings, Audience::Admin));
@@ -86,9 +116,15 @@ impl Driver {
                 Some(DeployedModule { module: module.name.clone(), deployed })
             });
             status.deployed = deployed.collect();
+            let trial = |(module, tried): (&str, &Tried)| {
+                let entry = self.board.module_on_trial(&tried.counted_as);
+                let failing = entry.is_some_and(|entry| entry.is_open(now_ms));
+                TriedModule { module: module.to_owned(), failing, tried: tried.clone() }
+            };
+            status.trials = held.trials().map(trial).collect();
         }
-        let now_ms = monotonic_ms();
-        let failing = self.board.modules().filter(|entry| entry.is_open(now_ms));
+        let in_force = self.board.modules().filter(|entry| !entry.is_on_trial());
+        let failing = in_force.filter(|entry| entry.is_open(now_ms));
         status.failing = failing.map(|entry| entry.name()).collect();
         let durable = self.board.durable();
         status.store.durable = durable;

@@ -138,8 +138,9 @@ impl Fleet {
 
     /// The canary serves from now on: what it answers is compared with what it and the others had answered before.
     pub(super) fn begin_trial(&mut self, begin: impl FnOnce(&mut Self)) {
-        let Some(Rollout { job, to: generation, .. }) = self.rollout else { return };
-        let soak_ms = milliseconds(self.policy.reload.canary_time);
+        let Some(Rollout { job, to: generation, task, .. }) = &self.rollout else { return };
+        let (job, generation) = (*job, *generation);
+        let soak_ms = if task.brings_no_code() { 0 } else { milliseconds(self.policy.reload.canary_time) };
         let (until_ms, look_ms) = (self.now_ms + soak_ms, self.now_ms + LOOK_MS);
         let Some(canary) = self.canary_mut() else { return };
         canary.step = Step::Soaking { until_ms, look_ms, before: None };

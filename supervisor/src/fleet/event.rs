@@ -218,6 +218,9 @@ pub enum Event {
     Vitals(Vec<Vital>),
     /// Answer to [`Action::ReadTraffic`](super::Action::ReadTraffic): one entry for each worker that has a cell.
     Traffic(Vec<Traffic>),
+    /// What the versions that are tried in [`Fleet::generation_of_trials`](super::Fleet::generation_of_trials), and those
+    /// beside them, have done so far. Reported now and then while there are any, and once when there are none any more.
+    Trials(Vec<TrialReading>),
 
     /// Outcome of [`Action::Upgrade`](super::Action::Upgrade): this is the new image, and the state is restored. The
     /// driver knows the images by number and starts processes from the one that [`Spawn`](super::Spawn) names.
@@ -351,6 +354,29 @@ pub struct Traffic {
     pub errors: u64,
     /// Latency histogram, in the buckets of [`aegis_ipc::board::bucket_bound`].
     pub latency: Vec<u64>,
+}
+
+/// What a version that is tried and the one in force were called for: totals of the board, so that only differences
+/// between two readings mean anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrialReading {
+    /// Name of the module.
+    pub module: String,
+    /// SHA-256 of the component that is tried, hexadecimal.
+    pub digest: String,
+    /// Of the version in force.
+    pub current: Calls,
+    /// Of the one that is tried.
+    pub trial: Calls,
+}
+
+/// Calls of code, and those that were not made because it kept failing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Calls {
+    /// All of them.
+    pub calls: u64,
+    /// Those that ended with a fault, or were not made: no refusals.
+    pub faults: u64,
 }
 
 impl Exit {

@@ -61,7 +61,7 @@ impl Scaling {
 }
 
 impl Wish {
-    fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> Kind {
         match self {
             Self::Reload { .. } => Kind::Reload,
             Self::Restart(_) => Kind::Restart,

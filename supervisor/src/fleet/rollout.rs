@@ -17,7 +17,7 @@
 
 use aegis_config::ReloadMode;
 use aegis_ipc::{
-    deploy::{Kept, Task},
+    deploy::{Kept, Order, Task, TrialStep},
     operator::Verdict,
 };
 use serde::{Deserialize, Serialize};
@@ -105,6 +105,19 @@ impl Rollout {
     }
 }
 
+/// What a deployment begins with, for people.
+fn words_for(Order { module, trial, .. }: &Order) -> String {
+    match trial {
+        None => format!("preparing module {module}"),
+        Some(TrialStep::Share(share)) => format!("preparing a trial of module {module} with {share} %"),
+        Some(TrialStep::Promote) => format!("preparing what is tried of module {module} as the only version"),
+        Some(TrialStep::Abort { reason: None }) => format!("ending the trial of module {module}"),
+        Some(TrialStep::Abort { reason: Some(reason) }) => {
+            format!("taking back what is tried of module {module}: {reason}")
+        }
+    }
+}
+
 impl Fleet {
     /// Begins a rollout that was asked for.
     pub(super) fn begin(&mut self, job: u64, wish: Wish) {
@@ -150,7 +163,7 @@ impl Fleet {
         let to = self.new_generation();
         let words = match &task {
             Task::App => "validating the application".to_owned(),
-            Task::Deploy(order) => format!("preparing module {}", order.module),
+            Task::Deploy(order) => words_for(order),
             Task::Restore(_) => "taking up the generation before".to_owned(),
         };
         let rollout = Rollout::new(job, kind, self.in_force, to, Stage::Probing { failures: 0 });
@@ -267,6 +280,13 @@ impl Fleet {
         }
     }
 
+    /// Ends a rollout whose generation is in force.
+    pub(super) fn end_in_force(&mut self) {
+        let reason = self.rollout.as_ref().and_then(|rollout| rollout.task.takes_back());
+        let reason = reason.map(str::to_owned);
+        self.end_rollout(&reason.map_or(Verdict::Done, |reason| Verdict::RolledBack { reason }));
+    }
+
     pub(super) fn end_rollout(&mut self, verdict: &Verdict) {
         if let Some(rollout) = self.rollout.take() {
             self.finish(rollout.job, verdict);
@@ -280,7 +300,7 @@ impl Fleet {
         match self.rollout.as_ref().map(|rollout| &rollout.stage) {
             None => {}
             // In force already, only not complete yet.
-            Some(Stage::Settling { .. } | Stage::StoreRestart { .. }) => self.end_rollout(&Verdict::Done),
+            Some(Stage::Settling { .. } | Stage::StoreRestart { .. }) => self.end_in_force(),
             Some(Stage::RollingBack { reason, .. }) => {
                 let reason = reason.clone();
                 self.take_back();

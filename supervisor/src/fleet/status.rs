@@ -25,7 +25,7 @@ impl Fleet {
     }
 
     /// What the fleet knows of the state of the host. The driver fills in `pid`, `version`, `listen`, `deployed`,
-    /// `failing` and `loop_longest_us`;
+    /// `failing`, `trials` and `loop_longest_us`;
     /// of each worker `connections`, `in_flight`, `requests`, `resident_bytes` and `lag`; of the store `durable`.
     #[must_use]
     pub fn status(&self, now_ms: u64) -> Status {
@@ -40,6 +40,7 @@ impl Fleet {
             notice: self.hold.as_ref().map(|hold| hold.reason.clone()),
             deployed: Vec::new(),
             failing: Vec::new(),
+            trials: Vec::new(),
             workers_wanted: match self.phase {
                 Phase::New | Phase::Starting | Phase::Running => self.wanted,
                 Phase::Paused(_) | Phase::Stopping(_) | Phase::Over => 0,

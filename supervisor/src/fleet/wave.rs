@@ -121,7 +121,7 @@ impl Fleet {
                 self.degraded = Some(reason.clone());
                 self.end_rollout(&Verdict::Rejected { reasons: vec![reason] });
             }
-            _ => self.end_rollout(&Verdict::Done),
+            _ => self.end_in_force(),
         }
     }
 

@@ -4,15 +4,16 @@
 //! {"module": "order", "source": "https://modules.example.com/order/", "sha256": "…", "force": false}
 //! ```
 //!
-//! Without `source` it is taken from where the app says.
+//! Without `source` it is taken from where the app says. `share`, `promote` or `abort` make it a step of a trial (see
+//! `docs/deploy.md`).
 
 use std::{sync::atomic::Ordering, time::Instant};
 
 use aegis_config::ModuleSource;
-use aegis_domain::{FieldError, Problem, ProblemCode, json};
+use aegis_domain::{FieldError, Problem, ProblemCode, json, trial::check_share};
 use aegis_ipc::{
     board::Counter,
-    deploy::{Member, NAME_BYTES_MAX, Order, Supply},
+    deploy::{Member, NAME_BYTES_MAX, Order, Supply, TrialStep},
     operator,
 };
 use http::{Response, request::Parts};
@@ -25,6 +26,8 @@ use crate::{
     response::{Envelope, Outgoing},
 };
 
+/// What an order may say.
+const FIELDS: [&str; 7] = ["module", "source", "sha256", "force", "share", "promote", "abort"];
 /// Characters of a SHA-256 in hexadecimal.
 const DIGEST_CHARACTERS: usize = 64;
 /// Characters of something found that are repeated.
@@ -73,8 +76,8 @@ fn read(body: &Value) -> Result<Order, Problem> {
         wrong("", Some(body), "an object with the module to deploy");
     }
     for (name, value) in fields {
-        if !["module", "source", "sha256", "force"].contains(&name.as_str()) {
-            wrong(name, Some(value), "one of module, source, sha256, force");
+        if !FIELDS.contains(&name.as_str()) {
+            wrong(name, Some(value), &format!("one of {}", FIELDS.join(", ")));
         }
     }
     let module = fields.get("module").and_then(Value::as_str).filter(|name| is_name(name));
@@ -89,6 +92,7 @@ fn read(body: &Value) -> Result<Order, Problem> {
     if force.is_none() {
         wrong("force", fields.get("force"), "true or false");
     }
+    let trial = trial_step(fields, &mut wrong);
     let mut supply = Supply::App;
     if let Some(value) = fields.get("source") {
         // A digest that is wrong has been told already.
@@ -102,13 +106,48 @@ fn read(body: &Value) -> Result<Order, Problem> {
     match (module, errors.is_empty()) {
         (Some(module), true) => {
             let (module, force) = (module.to_owned(), force.unwrap_or_default());
-            Ok(Order { module, supply, sha256, force })
+            Ok(Order { module, supply, sha256, force, trial })
         }
         _ => {
             let detail = "this is no order to deploy a module; the errors say why";
             Err(Problem::new(ProblemCode::Invalid, detail).with_errors(errors))
         }
     }
+}
+
+/// What is to become of a trial, if anything; an order is one step.
+fn trial_step(
+    fields: &Map<String, Value>,
+    wrong: &mut impl FnMut(&str, Option<&Value>, &str),
+) -> Option<TrialStep> {
+    let mut steps = Vec::new();
+    if let Some(value) = fields.get("share") {
+        match value.as_u64().and_then(|share| check_share(share).ok()) {
+            Some(share) => steps.push(("share", TrialStep::Share(share))),
+            None => wrong("share", Some(value), "a whole number of percent, 1 to 99"),
+        }
+    }
+    for (name, step) in [("promote", TrialStep::Promote), ("abort", TrialStep::Abort { reason: None })] {
+        match fields.get(name).map(Value::as_bool) {
+            Some(Some(true)) => {
+                steps.push((name, step));
+                if let Some(source) = fields.get("source") {
+                    wrong("source", Some(source), &format!("none with {name}"));
+                }
+            }
+            Some(None) => wrong(name, fields.get(name), "true or false"),
+            None | Some(Some(false)) => {}
+        }
+    }
+    for (name, _) in steps.iter().skip(1) {
+        wrong(name, fields.get(*name), "one of share, promote and abort only");
+    }
+    if let Some((name, _)) = steps.first()
+        && fields.get("force") == Some(&Value::Bool(true))
+    {
+        wrong("force", fields.get("force"), &format!("none with {name}"));
+    }
+    steps.into_iter().next().map(|(_, step)| step)
 }
 
 fn shown(value: &Value) -> String {

@@ -13,10 +13,11 @@ use aegis_domain::{
     format_timestamp,
     route::{Base, Route},
     service::ServiceSpec,
+    trial::Variant,
 };
 use aegis_ipc::{
     board::{BEATS, Cell, Counter, Gauge, monotonic_ms},
-    deploy::{Deployed, Offers},
+    deploy::{Deployed, Offers, Tried},
 };
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -147,9 +148,10 @@ fn describe_module(host: &Host, model: &Model) -> Value {
         row.insert("hooks".to_owned(), json!(code.hooks));
         row.insert("limits".to_owned(), json!(code.limits));
         row.insert("instances".to_owned(), json!(host.engine.instances(model)));
-        row.insert("breaker".to_owned(), json!(host.engine.stand(model).map(describe_stand)));
+        row.insert("breaker".to_owned(), describe_breaker(host, model, Variant::Current));
     }
     note_origin(host, &Offers::Model(model.name().to_owned()), &mut row);
+    note_trial(host, model, &mut row);
     row
 }
 
@@ -180,6 +182,20 @@ fn note_origin(host: &Host, offers: &Offers, row: &mut Value) {
     }
 }
 
+/// What is tried beside the code of a model.
+fn note_trial(host: &Host, model: &Model, row: &mut Value) {
+    let offers = Offers::Model(model.name().to_owned());
+    let member = host.members.iter().find(|member| member.offers == offers);
+    let tried = member.and_then(|member| member.trial.as_ref());
+    if let (Some(tried), Value::Object(row)) = (tried, row) {
+        row.insert("trial".to_owned(), describe_trial(host, model, tried));
+    }
+}
+
+fn describe_breaker(host: &Host, model: &Model, variant: Variant) -> Value {
+    json!(host.engine.stand(model, variant).map(describe_stand))
+}
+
 fn describe_stand(stand: Stand) -> &'static str {
     match stand {
         Stand::Closed => "closed",
@@ -192,6 +208,17 @@ fn describe_stand(stand: Stand) -> &'static str {
 fn describe_deployed(deployed: &Deployed) -> Value {
     let since_ms = u64::try_from(deployed.since_s).unwrap_or(0) * 1000;
     json!({"source": deployed.source, "sha256": deployed.sha256, "since": format_timestamp(since_ms)})
+}
+
+/// Which version is tried beside the one that the row is about.
+fn describe_trial(host: &Host, model: &Model, tried: &Tried) -> Value {
+    let mut row = describe_deployed(&tried.deployed);
+    if let Value::Object(row) = &mut row {
+        row.insert("sharePercent".to_owned(), json!(tried.share_percent));
+        row.insert("version".to_owned(), json!(tried.version));
+        row.insert("breaker".to_owned(), describe_breaker(host, model, Variant::Trial));
+    }
+    row
 }
 
 fn describe_commands(host: &Host, model: &Model) -> Value {

@@ -8,6 +8,7 @@ use std::{
 use aegis_domain::{
     Problem,
     event::{Event, EventKind},
+    trial::Lot,
 };
 use aegis_ipc::{
     board::{ModuleCounter, ModuleEntry},
@@ -207,6 +208,7 @@ impl Consumer {
                 attempt,
                 idempotency_key: None,
                 depth: 0,
+                lot: Lot::current(),
             };
             let told = self.host.engine.tell(&self.subscriber, call, Entry::Event(happening.clone())).await;
             let outcome = match told {

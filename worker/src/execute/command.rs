@@ -82,14 +82,15 @@ impl Engine {
         let arguments =
             if given { json::parse(order.arguments)? } else { Value::Object(serde_json::Map::new()) };
         command.check_arguments(&arguments)?;
-        let (modules, module) = self.module(&request.model)?;
+        let (modules, module) = self.module(request)?;
         let entry = Entry::Command {
             name: order.name.to_owned(),
             target: Some(hooks::entity(&request.model, id, version)?),
             arguments: arguments.to_string(),
         };
         let answer = modules.call(module, command.spec().place, request, entry).await?.unwrap_or_default();
-        hooks::parse(&answer, order.name, module.name())?;
+        hooks::parse(&answer, order.name, module.name())
+            .inspect_err(|_| modules.note_unusable(module.name(), request.variant()))?;
         Ok(answer)
     }
 }

@@ -18,6 +18,7 @@ use aegis_domain::{
     code::{CommandPlace, HookSet},
     document::{self, Draft, Evolved, Form, Stamp},
     json,
+    trial::Variant,
 };
 use aegis_wasm::{Entity, Entry, Module};
 use bytes::Bytes;
@@ -37,15 +38,25 @@ struct Code<'a> {
 }
 
 impl Engine {
-    fn code<'a>(&'a self, model: &Model) -> Result<Option<Code<'a>>, Problem> {
-        let Some(spec) = &model.spec().code else { return Ok(None) };
-        let (modules, module) = self.module(model)?;
+    fn code<'a>(&'a self, request: &Request) -> Result<Option<Code<'a>>, Problem> {
+        // What is tried has the same hooks.
+        let Some(spec) = &request.model.spec().code else { return Ok(None) };
+        let (modules, module) = self.module(request)?;
         Ok(Some(Code { modules, module, hooks: spec.hooks }))
     }
 
-    /// The module of a model that has code.
-    pub(super) fn module<'a>(&'a self, model: &Model) -> Result<(&'a Modules, &'a Arc<Module>), Problem> {
-        let found = self.modules().and_then(|modules| Some((modules, modules.of(model)?)));
+    /// The module that carries a request out to a model that has code.
+    pub(super) fn module<'a>(&'a self, request: &Request) -> Result<(&'a Modules, &'a Arc<Module>), Problem> {
+        self.module_of(&request.model, request.variant())
+    }
+
+    /// One of the modules of a model that has code.
+    pub(super) fn module_of<'a>(
+        &'a self,
+        model: &Model,
+        variant: Variant,
+    ) -> Result<(&'a Modules, &'a Arc<Module>), Problem> {
+        let found = self.modules().and_then(|modules| Some((modules, modules.of_variant(model, variant)?)));
         found.ok_or_else(|| {
             Problem::new(ProblemCode::Internal, format!("the code of {} is not loaded", model.name()))
         })
@@ -59,7 +70,7 @@ impl Engine {
         stamp: &Stamp,
     ) -> Result<Draft, Problem> {
         let model = &*request.model;
-        let code = self.code(model)?;
+        let code = self.code(request)?;
         let input = match &code {
             Some(code) if code.hooks.create && input.is_object() => {
                 code.ask(request, Entry::Create { input: input.to_string() }).await?
@@ -85,7 +96,7 @@ impl Engine {
         let (id, version) = current;
         let (before, now_ms) = (&version.body, super::now_ms());
         let input = json::parse(input)?;
-        let code = self.code(model)?;
+        let code = self.code(request)?;
         let evolved = match &code {
             Some(code) if code.hooks.update => {
                 let changes = Value::Object(document::wanted(model, before, form, input)?).to_string();
@@ -110,7 +121,7 @@ impl Engine {
         before: &Bytes,
         evolved: &Evolved,
     ) -> Result<(), Problem> {
-        match (self.code(&request.model)?, evolved) {
+        match (self.code(request)?, evolved) {
             (Some(code), Evolved::Changed(draft)) => code.approve(request, Some(before), &draft.body).await,
             (None, _) | (_, Evolved::Unchanged) => Ok(()),
         }
@@ -123,7 +134,7 @@ impl Engine {
         id: &str,
         version: &Version,
     ) -> Result<(), Problem> {
-        match self.code(&request.model)? {
+        match self.code(request)? {
             Some(code) if code.hooks.delete => {
                 let current = entity(&request.model, id, version)?;
                 code.call(request, Entry::Delete { current }).await.map(|_| ())
@@ -148,6 +159,7 @@ impl Code<'_> {
         let name = entry.name();
         let answer = self.call(request, entry).await?.unwrap_or_default();
         parse(&answer, name, self.module.name())
+            .inspect_err(|_| self.modules.note_unusable(self.module.name(), request.variant()))
     }
 
     async fn call(&self, request: &Request, entry: Entry) -> Result<Option<String>, Problem> {

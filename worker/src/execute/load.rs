@@ -14,6 +14,7 @@ use aegis_domain::{
     code::CommandPlace,
     document,
     query::{Page, Showing},
+    trial::Variant,
 };
 use aegis_wasm::Entry;
 use bytes::Bytes;
@@ -44,8 +45,8 @@ struct Entries {
     bytes: usize,
 }
 
-/// Model and id of a document.
-type Place = (Arc<str>, Arc<str>);
+/// Model and id of a document, and the version of the code that was asked.
+type Place = (Arc<str>, Arc<str>, Variant);
 
 struct Shapes {
     stored: Bytes,
@@ -112,23 +113,25 @@ impl Engine {
         stored: Bytes,
     ) -> Result<Bytes, Problem> {
         let model = &*request.model;
-        let place: Place = (model.name().into(), id.into());
+        let place: Place = (model.name().into(), id.into(), request.variant());
         if let Some(loaded) = self.inner.loaded.get(&place, &stored) {
             return Ok(loaded);
         }
         let version = Version { revision, sequence: 0, body: stored.clone() };
         let entry = Entry::Load { stored: hooks::entity(model, id, &version)? };
-        let (modules, module) = self.module(model)?;
+        let (modules, module) = self.module(request)?;
         let name = entry.name();
         let answer = match modules.call(module, CommandPlace::Io, request, entry).await {
             Err(problem) if may_do_without(modules, request, &problem) => return Ok(stored),
             answer => answer?,
         };
-        let after = hooks::parse(&answer.unwrap_or_default(), name, module.name())?;
-        let loaded = document::reshape(model, &stored, after).map_err(|problem| {
-            let detail = format!("{name} of module {} answered: {}", module.name(), problem.detail);
-            Problem::new(ProblemCode::GuestFailed, detail)
-        })?;
+        let loaded = hooks::parse(&answer.unwrap_or_default(), name, module.name()).and_then(|after| {
+            document::reshape(model, &stored, after).map_err(|problem| {
+                let detail = format!("{name} of module {} answered: {}", module.name(), problem.detail);
+                Problem::new(ProblemCode::GuestFailed, detail)
+            })
+        });
+        let loaded = loaded.inspect_err(|_| modules.note_unusable(module.name(), request.variant()))?;
         self.inner.loaded.keep(place, Shapes::new(&stored, &loaded));
         Ok(loaded)
     }
@@ -140,7 +143,7 @@ fn may_do_without(modules: &Modules, request: &Request, problem: &Problem) -> bo
     problem.code == ProblemCode::ModuleUnavailable
         && request.depth == 0
         && matches!(request.operation, Operation::Read { .. } | Operation::List { .. })
-        && modules.may_skip(&request.model)
+        && modules.may_skip(&request.model, request.variant())
 }
 
 impl Loaded {
@@ -177,7 +180,7 @@ mod tests {
     use super::*;
 
     fn place(id: &str) -> Place {
-        ("TODO".into(), id.into())
+        ("TODO".into(), id.into(), Variant::Current)
     }
 
     fn shapes(bytes: usize) -> Shapes {

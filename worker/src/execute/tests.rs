@@ -67,6 +67,7 @@ impl Scene {
             answer: Answer::Representation,
             request_id: String::new(),
             depth: 0,
+            lot: Default::default(),
         }
     }
 
@@ -260,6 +261,7 @@ async fn writes_without_a_revision_all_succeed_and_none_is_lost() {
         answer: Answer::Representation,
         request_id: String::new(),
         depth: 0,
+        lot: Default::default(),
     };
     engines[0].execute(request(Operation::Create { body: text(r#"{"id":"a","text":"x"}"#) })).await.unwrap();
     let mut tasks = Vec::new();
@@ -507,6 +509,7 @@ async fn a_list_never_shows_half_a_batch() {
         answer: Answer::Representation,
         request_id: String::new(),
         depth: 0,
+        lot: Default::default(),
     };
     let create = request(Operation::Create { body: text(r#"[{"text":"a"},{"text":"b"},{"text":"c"}]"#) });
     let writer = engine.clone();

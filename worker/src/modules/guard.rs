@@ -6,22 +6,28 @@
 //! ```
 //!
 //! [`Breaker`] decides; there is one for each module in each worker, which stays with the instances when another generation
-//! takes the code along. What counts against code is what it does by itself: a trap, a limit, its own deadline. Refusals, a
+//! takes the code along. A version that is tried has its own, so that neither it nor the one beside it is refused for what
+//! the other does. What counts against code is what it does by itself: a trap, a limit, its own deadline. Refusals, a
 //! deadline that the caller has set, and waiting for a store that is away do not.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use aegis_config::Config;
 use aegis_domain::{
     Problem, ProblemCode,
     breaker::{Breaker, Change, Outcome, Stand, Turn},
     code::{CodeLimits, CommandPlace, OnFailure},
+    trial::Variant,
 };
 use aegis_ipc::board::{Board, ModuleCounter, ModuleEntry, monotonic_ms};
 use aegis_wasm::CallError;
 use parking_lot::Mutex;
 
-use crate::data::Data;
+use super::Counted;
+use crate::{data::Data, host::Host};
 
 /// Code is not called any more: in the log.
 const OPENED: &str = "AEGIS-M200";
@@ -31,12 +37,15 @@ const CLOSED: &str = "AEGIS-M201";
 /// Stands before the code of one module.
 pub(crate) struct Guard {
     module: String,
+    variant: Variant,
     limits: CodeLimits,
     /// Time in which a generation is on trial.
     trial_ms: u64,
+    board: Board,
     entry: Option<ModuleEntry>,
     data: Data,
-    state: Mutex<GuardState>,
+    /// Of the code, whatever it is called for.
+    state: Arc<Mutex<GuardState>>,
 }
 
 #[derive(Default)]
@@ -62,20 +71,38 @@ pub(super) struct Pass<'a> {
 }
 
 impl Guard {
-    pub(super) fn new(
-        module: &str,
-        limits: CodeLimits,
-        board: Board,
-        (data, config): (Data, &Config),
-    ) -> Self {
+    /// For code that has not been called.
+    pub(super) fn of_host(host: &Host, counted: Counted<'_>, limits: CodeLimits) -> Arc<Self> {
+        Arc::new(Self::new(counted, limits, host.board, (host.engine.data().clone(), &host.config)))
+    }
+
+    fn new(counted: Counted<'_>, limits: CodeLimits, board: Board, (data, config): (Data, &Config)) -> Self {
         Self {
-            module: module.to_owned(),
+            module: counted.module.to_owned(),
+            variant: counted.variant,
             limits,
             trial_ms: u64::try_from(config.reload.canary_time.as_millis()).unwrap_or(u64::MAX),
-            entry: board.module(module),
+            board,
+            entry: counted.entry(board),
             data,
-            state: Mutex::default(),
+            state: Arc::default(),
         }
+    }
+
+    /// That of the same instances, which go on as this variant: what they have done is known.
+    pub(super) fn of_variant(self: &Arc<Self>, variant: Variant) -> Arc<Self> {
+        if variant == self.variant {
+            return Arc::clone(self);
+        }
+        let entry = Counted { module: &self.module, variant }.entry(self.board);
+        Arc::new(Self {
+            module: self.module.clone(),
+            variant,
+            entry,
+            data: self.data.clone(),
+            state: Arc::clone(&self.state),
+            ..**self
+        })
     }
 
     /// May this request call the code?
@@ -149,7 +176,7 @@ impl Guard {
             }
             state.breaker.end(turn, outcome, now_ms)
         };
-        let module = self.module.as_str();
+        let (module, variant) = (self.module.as_str(), self.variant.as_str());
         match change {
             None => {}
             Some(Change::Opened { faults, calls, pause_ms }) => {
@@ -159,12 +186,12 @@ impl Guard {
                 }
                 tracing::error!(
                     target: "aegis::module",
-                    code = OPENED, module, faults, calls, pause_ms,
+                    code = OPENED, module, variant, faults, calls, pause_ms,
                     "the code keeps failing and is not called for a while"
                 );
             }
             Some(Change::Closed) => {
-                tracing::warn!(target: "aegis::module", code = CLOSED, module, "the code is called again");
+                tracing::warn!(target: "aegis::module", code = CLOSED, module, variant, "the code is called again");
             }
         }
     }
@@ -230,7 +257,7 @@ mod tests {
         let (board, _memory) = Board::create().unwrap();
         let (config, catalog) = (config(), catalog(&["name = \"todo\"\n"]));
         let data = Data::new(&config, &catalog, board, 0, 1, 1);
-        Guard::new("todo", CodeLimits::default(), board, (data, &config))
+        Guard::new(Counted::in_force("todo"), CodeLimits::default(), board, (data, &config))
     }
 
     /// The pass of a trial, once its time has come.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use aegis_domain::{breaker::Stand, catalog::Model};
+use aegis_domain::{breaker::Stand, catalog::Model, trial::Variant};
 use aegis_wasm::{CallError, Module};
 
 use super::Modules;
@@ -14,7 +14,7 @@ impl Modules {
         (model, module): (&Model, &Arc<Module>),
         deadline: Instant,
     ) -> Option<String> {
-        if let Some(Stand::Open { left_ms }) = self.stand(model) {
+        if let Some(Stand::Open { left_ms }) = self.stand(model, Variant::Current) {
             return Some(format!(
                 "it keeps failing and is not called, for {} s or less",
                 left_ms.div_ceil(1000)
@@ -29,17 +29,23 @@ impl Modules {
 
     /// Lets all code release what it holds, each module in its part of the time that is left.
     pub(crate) async fn drain(&self, deadline: Instant) {
-        let modules: Vec<_> = self.by_model.values().map(|loaded| Arc::clone(&loaded.module)).collect();
+        let modules: Vec<_> = self.all().map(|(_, module)| Arc::clone(module)).collect();
         self.end(&modules, deadline).await;
     }
 
     /// The code that does not go on in the next generation.
     pub(crate) fn replaced_by(&self, next: &Self) -> Vec<Arc<Module>> {
-        let goes_on = |model: &String, module: &Module| {
-            next.by_model.get(model).is_some_and(|other| other.module.shares_instances_with(module))
+        let goes_on = |model: &str, module: &Module| {
+            next.all().any(|(other, next)| other == model && next.shares_instances_with(module))
         };
-        let replaced = self.by_model.iter().filter(|(model, loaded)| !goes_on(model, &loaded.module));
-        replaced.map(|(_, loaded)| Arc::clone(&loaded.module)).collect()
+        let replaced = self.all().filter(|(model, module)| !goes_on(model, module));
+        replaced.map(|(_, module)| Arc::clone(module)).collect()
+    }
+
+    /// All code with its model, what is tried included.
+    fn all(&self) -> impl Iterator<Item = (&str, &Arc<Module>)> {
+        let all = self.by_model.iter().chain(&self.trials);
+        all.map(|(model, loaded)| (model.as_str(), &loaded.module))
     }
 
     /// Lets some of its code release what it holds.
@@ -52,7 +58,8 @@ impl Modules {
     }
 
     /// Hands what code remembers to its next version, where both are made for that, and lets instances go on whose code
-    /// stays, under what is said about them now.
+    /// stays, under what is said about them now. A version that is tried begins with nothing, beside one that goes on; when
+    /// it becomes the only one, it goes on with what it has come to remember.
     ///
     /// # Errors
     /// When code does not give or take what it remembers. Then no instance has gone over: the generation before has all that
@@ -60,7 +67,8 @@ impl Modules {
     pub(crate) async fn take_over(&self, before: &Self, deadline: Instant) -> Result<(), HandoverError> {
         let both = self.by_model.iter().filter_map(|(model, loaded)| {
             let old = before.by_model.get(model)?;
-            let goes_on = old.module.shares_instances_with(&loaded.module);
+            let mut of_model = before.all().filter(|(other, _)| *other == model.as_str());
+            let goes_on = of_model.any(|(_, module)| module.shares_instances_with(&loaded.module));
             (!goes_on).then_some((model, old, loaded))
         });
         let (stays, others): (Vec<_>, Vec<_>) =

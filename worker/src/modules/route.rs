@@ -2,30 +2,31 @@
 
 use std::{sync::Arc, time::Instant};
 
-use aegis_domain::{Problem, catalog::Model, code::CommandPlace};
+use aegis_domain::{Problem, catalog::Model, code::CommandPlace, trial::Variant};
 use aegis_wasm::{Call, Module, RouteRequest, RouteResponse};
 
-use super::{Modules, fault};
+use super::{Counted, Modules, fault};
 
 impl Modules {
     /// Asks a custom route.
     pub(crate) async fn route(
         &self,
-        (model, module): (&Model, &Arc<Module>),
+        (model, module, variant): (&Model, &Arc<Module>, Variant),
         place: CommandPlace,
         call: Call,
         request: RouteRequest,
     ) -> Result<RouteResponse, Problem> {
-        let guard = self.guard(model)?;
+        let guard = self.guard(model, variant)?;
         let pass = guard.enter(&call.request_id, call.depth);
         let pass = pass.map_err(|shut| shut.problem(module.name()))?;
         let (begun, id, route) = (Instant::now(), call.request_id.clone(), request.route.clone());
         let outcome = self.runtime.route(module, place, call, request).await;
+        let counted = Counted { module: module.name(), variant };
         pass.end(guard.outcome(&outcome, place));
-        self.count_call(module.name(), begun);
+        self.count_call(counted, begun);
         outcome.map_err(|error| {
             let (model, request) = (model.name(), id.as_str());
-            self.note(module.name(), &error, || {
+            self.note(counted, &error, || {
                 tracing::error!(target: "aegis::module", model, route, request, "{error}; its instance is gone");
             });
             fault::problem(error)

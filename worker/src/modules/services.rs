@@ -193,6 +193,7 @@ fn request(asker: Asker<'_>, model: &Arc<Model>, operation: Operation) -> Reques
         answer: Answer::Representation,
         request_id: asker.request_id.to_owned(),
         depth: asker.depth + 1,
+        lot: asker.lot.clone(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use aegis_domain::{code::Grants, outgoing::HostGrant};
+use aegis_domain::{code::Grants, outgoing::HostGrant, trial::Lot};
 use aegis_ipc::board::Board;
 use aegis_wasm::{Credential, SecretText};
 use bytes::Bytes;
@@ -42,6 +42,7 @@ struct Worker {
     outgoing: Outgoing,
     resolver: Arc<Shifting>,
     grants: Grants,
+    lot: Lot,
     cell: Cell,
 }
 
@@ -61,12 +62,20 @@ impl Worker {
         let cell = Board::create().unwrap().0.cell(0);
         let http = grants.iter().map(|grant| HostGrant::parse(grant).unwrap()).collect();
         let outgoing = Outgoing::with(Arc::<Shifting>::clone(&resolver), connector, cell);
-        Self { outgoing, resolver, grants: Grants { http, ..Grants::default() }, cell }
+        Self { outgoing, resolver, grants: Grants { http, ..Grants::default() }, lot: Lot::default(), cell }
     }
 
     fn asker<'a>(&'a self, module: &'a str) -> Asker<'a> {
         let deadline = Instant::now() + PATIENCE;
-        Asker { module, model: "M", grants: &self.grants, request_id: "r1", deadline, depth: 0 }
+        Asker {
+            module,
+            model: "M",
+            grants: &self.grants,
+            request_id: "r1",
+            deadline,
+            depth: 0,
+            lot: &self.lot,
+        }
     }
 
     async fn send(&self, dispatch: Dispatch) -> Result<Reply, OutgoingError> {

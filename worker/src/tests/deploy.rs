@@ -14,7 +14,7 @@ fn posted(query: &str, body: &str) -> String {
 }
 
 fn an_order(supply: Supply) -> Order {
-    Order { module: "todo".to_owned(), supply, sha256: None, force: false }
+    Order { module: "todo".to_owned(), supply, sha256: None, force: false, trial: None }
 }
 
 #[tokio::test]
@@ -71,6 +71,15 @@ async fn a_malformed_order_is_refused_with_all_its_mistakes_at_once() {
     assert_eq!((refused.status, refused.json()["code"].as_str()), (422, Some("invalid")));
     let told: Vec<_> = refused.json()["errors"].as_array().unwrap().iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(told.join("\n"));
+    let steps =
+        json!({"module": "todo", "source": "https://a.example/", "share": 0, "promote": true, "abort": 1});
+    let refused = operator.ask(&posted("", &steps.to_string())).await;
+    let told: Vec<_> = refused.json()["errors"].as_array().unwrap().iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    {"path":"/share","message":"found 0, expected a whole number of percent, 1 to 99"}
+    {"path":"/source","message":"found \"https://a.example/\", expected none with promote"}
+    {"path":"/abort","message":"found 1, expected true or false"}
+    "#);
     for (body, status) in [("[]", 422), ("{}", 422), ("{\"module\":\"../x\"}", 422), ("{", 400)] {
         assert_eq!(operator.ask(&posted("", body)).await.status, status, "{body}");
     }

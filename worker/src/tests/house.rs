@@ -10,6 +10,7 @@ use std::{
 use aegis_config::Config;
 use aegis_domain::{
     catalog::Catalog, code::CodeLimits, outgoing::HostGrant, service::ServiceSpec, spec::ModelSpec,
+    trial::Trial,
 };
 use aegis_ipc::{
     board::{Board, Gauge},
@@ -69,7 +70,8 @@ pub(crate) struct House {
 
 /// The module that the house consists of, as far as a generation tells.
 fn member() -> Member {
-    Member { name: "todo".to_owned(), offers: Offers::Model("TODO".to_owned()), deployed: None, signed: None }
+    let offers = Offers::Model("TODO".to_owned());
+    Member { name: "todo".to_owned(), offers, deployed: None, signed: None, trial: None }
 }
 
 impl House {
@@ -91,6 +93,15 @@ impl House {
         let (specs, code) =
             std::thread::scope(|scope| scope.spawn(|| compiled(components, terms)).join().unwrap());
         Self::serving(Arc::new(Catalog::build(specs).unwrap()), Vec::new(), code, change).await
+    }
+
+    /// A house with one model, and another version of its code that half of the users get.
+    pub(crate) async fn of_trial((current, tried): (&[u8], &[u8]), terms: &Terms) -> Self {
+        let (mut specs, code) =
+            std::thread::scope(|scope| scope.spawn(|| compiled(&[current, tried], terms)).join().unwrap());
+        let code_of_trial = specs.pop().unwrap().code.unwrap();
+        specs[0].trial = Some(Trial { share_percent: 50, code: Box::new(code_of_trial) });
+        Self::serving(Arc::new(Catalog::build(specs).unwrap()), Vec::new(), code, |_| ()).await
     }
 
     /// A house with one service, at `/hello`.

@@ -1,7 +1,7 @@
 //! Models with code: hooks, commands, and what becomes of code that misbehaves.
 
 use aegis_domain::code::{Access, CodeLimits, Grants};
-use aegis_guests::{Guest, refuse, spin, trap};
+use aegis_guests::{Guest, answer, refuse, spin, trap};
 use aegis_ipc::board::Counter;
 use aegis_wasm::Terms;
 use serde_json::{Value, json};
@@ -329,4 +329,23 @@ async fn code_that_does_not_release_what_it_holds_delays_no_worker_for_long() {
     house.host.engine.drain_modules(begun + most).await;
     assert!(begun.elapsed() < super::house::PATIENCE);
     assert_eq!(house.host.engine.instances(&model), 0);
+}
+
+#[tokio::test]
+async fn defects_that_code_tells_of_and_answers_that_nobody_can_use_are_failures_and_a_no_is_none() {
+    let guest = Guest::model(json!({"name": "todo", "endpoint": "todos", "version": "1.0.0"}))
+        .command("broken", refuse("internal", "it is broken"))
+        .command("denied", refuse("denied", "nobody may"))
+        .command("prose", answer("no JSON"));
+    let house = House::of_components(&[&guest.build()], &terms(json!({})), |_| ()).await;
+    assert_eq!(create(&house, "{\"id\":\"a\"}").await.status, 201);
+    for (command, status) in [("broken", 500), ("denied", 403), ("prose", 500)] {
+        let answer = house.ask(&format!("POST {TODOS}/a/{command}\n\n{{}}")).await;
+        assert_eq!(answer.status, status, "{command}: {}", answer.body);
+    }
+    let metrics = house.operator().await.ask("GET /metrics").await.body;
+    for (total, count) in [("calls", 3), ("failures", 2), ("refusals", 2), ("traps", 0)] {
+        let line = format!("aegis_guest_module_{total}_total{{module=\"todo\"}} {count}");
+        assert!(metrics.lines().any(|found| found == line), "{line} in\n{metrics}");
+    }
 }

@@ -4,6 +4,7 @@ use crate::{
     document::HOST_FIELDS,
     json::shorten,
     spec::{FieldKind, ModelName, ModelSpec},
+    trial::check_share,
 };
 
 /// Declared fields of one model.
@@ -69,6 +70,14 @@ pub(super) fn check(spec: &ModelSpec, report: &mut dyn FnMut(&str, String)) {
                     super::kind_name(kind)
                 ),
             ),
+        }
+    }
+    if let Some(trial) = &spec.trial {
+        if spec.code.is_none() {
+            report("trial", "found one of a model without code, expected none".to_owned());
+        }
+        if let Err(message) = check_share(trial.share_percent.into()) {
+            report("trial.share-percent", message);
         }
     }
     if spec.cache_documents_max == Some(0) {

@@ -2,6 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Instant};
 
+use aegis_domain::trial::Lot;
 use http::{HeaderName, Request, Response, header};
 use http_body_util::BodyExt;
 use wasmtime_wasi_http::{
@@ -89,6 +90,7 @@ impl WasiHttpHooks for Hooks {
         let broken = |error: Error| OutgoingError::Broken(format!("the request was broken off: {error}"));
         let request = request.map(|body| body.map_err(broken).boxed_unsync());
         Box::new(async move {
+            let lot = Lot::default(); // it asks no model
             let asker = Asker {
                 module: &owner.module,
                 model: &owner.model,
@@ -96,6 +98,7 @@ impl WasiHttpHooks for Hooks {
                 request_id: &call.request_id,
                 deadline: call.deadline,
                 depth: call.depth,
+                lot: &lot,
             };
             let response = services.stream(asker, request, waits).await?;
             let response = response.map(|body| body.map_err(Error::from).boxed_unsync());

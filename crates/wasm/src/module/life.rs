@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aegis_domain::trial::Lot;
 use wasmtime::Engine;
 
 use super::{Module, Resident};
@@ -273,5 +274,6 @@ fn lifecycle(deadline: Instant) -> Call {
         attempt: 1,
         idempotency_key: None,
         depth: 0,
+        lot: Lot::current(),
     }
 }

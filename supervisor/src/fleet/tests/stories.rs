@@ -8,6 +8,7 @@ mod polls;
 mod reloads;
 mod starts;
 mod swaps;
+mod trials;
 mod troubles;
 
 use std::collections::VecDeque;
@@ -99,7 +100,7 @@ pub(crate) fn proven(workers: u32) -> World<Script> {
 
 /// One module from where the app says.
 pub(crate) fn an_order(module: &str) -> Order {
-    Order { module: module.to_owned(), supply: Supply::App, sha256: None, force: false }
+    Order { module: module.to_owned(), supply: Supply::App, sha256: None, force: false, trial: None }
 }
 
 /// The next reload finds this.

@@ -1,6 +1,9 @@
 //! What is counted per module, and what modules measure about themselves.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
 use aegis_ipc::board::{Board, ModuleCounter, ModuleEntry, SERIES_BOUNDS, Series, SeriesKind, monotonic_ms};
 
@@ -17,6 +20,11 @@ const COUNTERS: &[(&str, ModuleCounter, &str)] = &[
     ),
     ("aegis_guest_module_traps_total", ModuleCounter::Traps, "Calls of a module that met a defect."),
     ("aegis_guest_module_timeouts_total", ModuleCounter::Timeouts, "Calls of a module that took too long."),
+    (
+        "aegis_guest_module_failures_total",
+        ModuleCounter::Failures,
+        "Calls of a module that ended with a defect which it tells of, or with an answer that nobody can use.",
+    ),
     ("aegis_guest_module_busy_total", ModuleCounter::Busy, "Calls of a module that found no room in time."),
     (
         "aegis_guest_module_microseconds_total",
@@ -72,15 +80,16 @@ pub(super) fn render(out: &mut String, board: &Board) {
     if modules.is_empty() {
         return;
     }
-    modules.sort_by(|(one, _), (other, _)| one.cmp(other));
-    for (name, counter, help) in COUNTERS.iter().chain(EVENTS) {
-        head(out, name, "counter", help);
-        for (module, entry) in &modules {
-            let labels = format!("{{module=\"{}\"}}", label(module));
-            sample(out, name, &labels, load(entry.counter(*counter)));
-        }
-    }
-    open(out, &modules);
+    modules.sort_by(|(one, entry), (other, another)| {
+        (one, entry.is_on_trial()).cmp(&(other, another.is_on_trial()))
+    });
+    let tried: BTreeSet<String> =
+        modules.iter().filter(|(_, entry)| entry.is_on_trial()).map(|(module, _)| module.clone()).collect();
+    totals(out, COUNTERS, &modules, &tried);
+    open(out, &modules, &tried);
+    // What is tried is told of no events, and measures under the name of its module.
+    modules.retain(|(_, entry)| !entry.is_on_trial());
+    totals(out, EVENTS, &modules, &BTreeSet::new());
     lag(out, board, &modules);
     let mut families: BTreeMap<(String, SeriesKind), Vec<Measured>> = BTreeMap::new();
     for (module, entry) in &modules {
@@ -99,14 +108,38 @@ pub(super) fn render(out: &mut String, board: &Board) {
 }
 
 /// Whether a worker does not call it.
-fn open(out: &mut String, modules: &[(String, ModuleEntry)]) {
+fn open(out: &mut String, modules: &[(String, ModuleEntry)], tried: &BTreeSet<String>) {
     const NAME: &str = "aegis_guest_module_open";
     head(out, NAME, "gauge", "1 while a worker does not call a module, because it kept failing.");
     let now_ms = monotonic_ms();
     for (module, entry) in modules {
-        let labels = format!("{{module=\"{}\"}}", label(module));
-        sample(out, NAME, &labels, u64::from(entry.is_open(now_ms)));
+        sample(out, NAME, &labels(module, entry, tried), u64::from(entry.is_open(now_ms)));
     }
+}
+
+/// Totals of the host.
+fn totals(
+    out: &mut String,
+    table: &[(&str, ModuleCounter, &str)],
+    modules: &[(String, ModuleEntry)],
+    tried: &BTreeSet<String>,
+) {
+    for (name, counter, help) in table {
+        head(out, name, "counter", help);
+        for (module, entry) in modules {
+            sample(out, name, &labels(module, entry, tried), load(entry.counter(*counter)));
+        }
+    }
+}
+
+/// Where a version is tried, or was, it is told which one a sample is of.
+fn labels(module: &str, entry: &ModuleEntry, tried: &BTreeSet<String>) -> String {
+    let variant = match (entry.is_on_trial(), tried.contains(module)) {
+        (true, _) => ",variant=\"trial\"",
+        (false, true) => ",variant=\"current\"",
+        (false, false) => "",
+    };
+    format!("{{module=\"{}\"{variant}}}", label(module))
 }
 
 /// How far behind the log the delivery of events is.
@@ -172,6 +205,7 @@ mod tests {
             entry.series(SeriesKind::Counter, b"placed").unwrap().take(1.5);
             entry.series(SeriesKind::Counter, b"placed\0how\0\"by\\hand\"\n\0zone\0").unwrap().take(2.0);
         }
+        board.module_on_trial("order").unwrap().counter(ModuleCounter::Calls).store(2, Ordering::Relaxed);
         let size = board.module("order").unwrap().series(SeriesKind::Histogram, b"size").unwrap();
         for value in [0.002, 3.0, 3.0, 1e9] {
             size.take(value);

@@ -32,7 +32,7 @@ fn a_deployment_is_exchanged_in_the_workers_that_run_after_an_instructed_helper(
         lines(&world.story(), &["Instruct", "spawn", "dopt", "preparing module", "Write", "Pin", "Done"]);
     insta::assert_snapshot!(story, @r#"
     to 1: generation 2: preparing module customer
-    Instruct { child: ChildId(4), task: Deploy(Order { module: "customer", supply: App, sha256: None, force: false }) }
+    Instruct { child: ChildId(4), task: Deploy(Order { module: "customer", supply: App, sha256: None, force: false, trial: None }) }
     spawn #4 Compile gen 2 image 1
     #3 (slot 0 gen 1) adopts gen 2
     21014 #3 adopted gen 2

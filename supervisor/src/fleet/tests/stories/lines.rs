@@ -67,6 +67,7 @@ fn status_tells_who_lives_and_who_died() {
       "notice": null,
       "deployed": [],
       "failing": [],
+      "trials": [],
       "workers_wanted": 2,
       "workers": [
         {
