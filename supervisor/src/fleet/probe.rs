@@ -228,10 +228,11 @@ impl Fleet {
         if helper.looks {
             return self.look_failed(&helper, reason);
         }
-        let used_up = exit.and_then(used_up).filter(|_| helper.state == State::Working);
-        let told = match (&helper.working_on, used_up) {
-            (Some(on), Some(limit)) => Some(format!(
-                "{on}: {BEYOND_LIMITS}: found that it takes more {limit} than the compile helper may have (which {reason}), expected less"
+        // Whatever it was taken for meanwhile, because its socket is closed: it is never ended like this by us.
+        let told = match (&helper.working_on, exit, exit.and_then(used_up)) {
+            (Some(on), Some(exit), Some(limit)) => Some(format!(
+                "{on}: {BEYOND_LIMITS}: found that it takes more {limit} than the compile helper may have (which {}), expected less",
+                exit.describe()
             )),
             _ => None,
         };
