@@ -268,7 +268,7 @@ pub(crate) struct ReloadArguments {
     /// The app folder of the host, when a module is named
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
-    /// How it comes into force, this time; `reload.mode` of the configuration unless said
+    /// How it comes into force, this time; `reload.mode` of the configuration, or `swap` for a module, unless said
     #[arg(long, value_name = "MODE")]
     pub(crate) mode: Option<ReloadManner>,
     /// The host's socket for commands, instead of looking it up
@@ -296,6 +296,9 @@ pub(crate) struct DeployArguments {
     /// Also when clients or documents would notice
     #[arg(long)]
     pub(crate) force: bool,
+    /// How it comes into force; `swap` unless said
+    #[arg(long, value_name = "MODE")]
+    pub(crate) mode: Option<ReloadManner>,
     /// Do not wait for the verdict
     #[arg(long)]
     pub(crate) no_wait: bool,
@@ -429,7 +432,8 @@ impl DeployArguments {
             (None, None) if self.reset => Supply::Reset,
             (None, None) => Supply::App,
         };
-        (Order { module: self.name, supply, sha256: self.sha256, force: self.force }, self.host)
+        let mode = self.mode.map(ReloadManner::asked);
+        (Order { module: self.name, supply, sha256: self.sha256, force: self.force, mode }, self.host)
     }
 }
 

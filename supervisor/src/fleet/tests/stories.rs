@@ -99,7 +99,7 @@ pub(crate) fn proven(workers: u32) -> World<Script> {
 
 /// One module from where the app says.
 pub(crate) fn an_order(module: &str) -> Order {
-    Order { module: module.to_owned(), supply: Supply::App, sha256: None, force: false }
+    Order { module: module.to_owned(), supply: Supply::App, sha256: None, force: false, mode: None }
 }
 
 /// The next reload finds this.
