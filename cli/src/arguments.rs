@@ -268,7 +268,7 @@ pub(crate) struct ReloadArguments {
     /// The app folder of the host, when a module is named
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
-    /// How it comes into force, this time; `reload.mode` of the configuration unless said
+    /// How it comes into force, this time; `reload.mode` of the configuration, or `swap` for a module, unless said
     #[arg(long, value_name = "MODE")]
     pub(crate) mode: Option<ReloadManner>,
     /// The host's socket for commands, instead of looking it up
@@ -307,6 +307,9 @@ pub(crate) struct DeployArguments {
     /// What is tried goes
     #[arg(long, conflicts_with_all = ["source", "file", "reset", "force"])]
     pub(crate) abort: bool,
+    /// How it comes into force; `swap` unless said
+    #[arg(long, value_name = "MODE")]
+    pub(crate) mode: Option<ReloadManner>,
     /// Do not wait for the verdict
     #[arg(long)]
     pub(crate) no_wait: bool,
@@ -446,7 +449,8 @@ impl DeployArguments {
             (None, false, true) => Some(TrialStep::Abort { reason: None }),
             (None, false, false) => None,
         };
-        let order = Order { module: self.name, supply, sha256: self.sha256, force: self.force, trial };
+        let mode = self.mode.map(ReloadManner::asked);
+        let order = Order { module: self.name, supply, sha256: self.sha256, force: self.force, mode, trial };
         (order, self.host)
     }
 }

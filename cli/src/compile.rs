@@ -75,7 +75,9 @@ fn make(arguments: &AppArguments, environment: &Environment) -> Result<u8, IpcEr
     let held = held.transpose()?;
     match (&handoff.task, &held) {
         (Task::App, _) => {}
-        (Task::Deploy(order), Some(base)) => return put_in(order, base, &control),
+        (Task::Deploy(order), Some(base)) => {
+            return put_in(order, base, handoff.digest_in_force.as_deref(), &control);
+        }
         (Task::Deploy(_), None) => {
             let reasons = vec!["there is no generation in force to deploy into".to_owned()];
             return refuse(reasons, &control);
@@ -104,10 +106,12 @@ fn make(arguments: &AppArguments, environment: &Environment) -> Result<u8, IpcEr
                     tracing::warn!("{warning}");
                 }
             }
+            let is_new = handoff.digest_in_force.as_ref() != Some(&bundle.digest);
             let bundle = bundle.seal_with(code)?;
             // Who starts, or follows an upgrade, has nothing that would serve instead.
             if handoff.generation > FIRST_GENERATION
                 && held.is_none()
+                && is_new
                 && let Some(lack) = room::lack(&bundle, &config.data_dir)
             {
                 return refuse(vec![lack], &control);
@@ -129,7 +133,12 @@ fn refuse(reasons: Vec<String>, control: &ControlSocket) -> Result<u8, IpcError>
 }
 
 /// Puts another version of one module into the generation in force.
-fn put_in(order: &Order, base: &OwnedFd, control: &ControlSocket) -> Result<u8, IpcError> {
+fn put_in(
+    order: &Order,
+    base: &OwnedFd,
+    digest_in_force: Option<&str>,
+    control: &ControlSocket,
+) -> Result<u8, IpcError> {
     let now_s = jiff::Timestamp::now().as_second();
     let mut begins = begins(control);
     let compilation = Compilation { keep: Keep::InDataFolder, begins: &mut begins };
@@ -139,8 +148,9 @@ fn put_in(order: &Order, base: &OwnedFd, control: &ControlSocket) -> Result<u8, 
             for warning in &warnings {
                 tracing::warn!("{warning}");
             }
+            let is_new = digest_in_force != Some(bundle.digest.as_str());
             let bundle = bundle.seal_with(code)?;
-            if let Some(lack) = room::lack(&bundle, &config.data_dir) {
+            if is_new && let Some(lack) = room::lack(&bundle, &config.data_dir) {
                 return refuse(vec![lack], control);
             }
             deliver(control, &ToSupervisor::Compiled, &[bundle.as_fd()])?;

@@ -53,18 +53,12 @@ fn carry_out(arguments: Arguments) -> u8 {
         Command::Status { host, watch: false } => (host.into(), Request::Status),
         Command::Reload(reload) => {
             let mode = reload.mode.map(ReloadManner::asked);
-            match (reload.resolve(), mode) {
-                ((None, host), mode) => (host, Request::Reload { wait: true, mode }),
-                ((Some(module), host), None) => {
+            match reload.resolve() {
+                (None, host) => (host, Request::Reload { wait: true, mode }),
+                (Some(module), host) => {
                     let order =
-                        Order { module, supply: Supply::App, sha256: None, force: false, trial: None };
+                        Order { module, supply: Supply::App, sha256: None, force: false, mode, trial: None };
                     (host, Request::Deploy { order, wait: true })
-                }
-                ((Some(module), _), Some(_)) => {
-                    output::complain(&format!(
-                        "found --mode beside the module {module}, expected it without one: a module alone is exchanged where it can be"
-                    ));
-                    return exit::USAGE;
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Whether there is room on disk for a generation before anything is touched for it.
+//! Whether there is room on disk for a generation before anything is touched for it. The one in force needs none.
 //!
 //! A generation that comes into force is kept in the data folder, and the one before it as well. Where that does not fit,
 //! a host that starts anew would come up on something older than what it served, or on nothing.

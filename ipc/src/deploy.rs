@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::operator::ReloadMode;
+
 /// Longest name of a module, bytes.
 pub const NAME_BYTES_MAX: usize = 255;
 
@@ -21,6 +23,9 @@ pub struct Order {
     /// Also when clients or documents of the version before would notice.
     #[serde(default)]
     pub force: bool,
+    /// How it comes into force, this time; running workers exchange it, if that is possible, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<ReloadMode>,
     /// Nothing when the version is to be the only one; otherwise what becomes of a trial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial: Option<TrialStep>,

@@ -45,6 +45,9 @@ pub struct Handoff {
     /// Compile helper: what it is to make.
     #[serde(default)]
     pub task: Task,
+    /// Compile helper: digest of the generation in force. When that is what it makes, there is nothing to be done.
+    #[serde(default)]
+    pub digest_in_force: Option<String>,
 }
 
 /// One inherited listening socket.

@@ -70,6 +70,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::requests::reload_mode;
 pub use self::{
     action::{Action, Level, Notice, Role, Spawn, Vitals},
     event::{Asker, Calls, ChildId, Event, Exit, Look, Origin, Request, Scale, Traffic, TrialReading, Vital},

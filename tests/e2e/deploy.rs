@@ -126,6 +126,32 @@ fn one_module_is_deployed_under_load_and_all_others_stay_whatever_became_of_thei
 }
 
 #[test]
+fn a_deployment_comes_into_force_the_way_that_is_asked_for() {
+    let cluster = Cluster::start(two_models(), 2);
+    let before = pids(&cluster);
+    let two = file(&cluster, "two.wasm", &stamping("customer", "two"));
+    cluster.aegis_ok(&["deploy", "customer", "--file", two.to_str().unwrap(), "--mode", "rolling"]);
+    assert_eq!(by(&cluster, "customer"), "two");
+    let after: Vec<u32> = cluster.await_workers(2).iter().map(|worker| worker.pid).collect();
+    assert!(after.iter().all(|pid| !before.contains(pid)), "new workers serve it: {before:?}, {after:?}");
+    for (mode, stays) in [("swap", true), ("rolling", false)] {
+        let before = pids(&cluster);
+        app::write_component(cluster.folder(), "order", &stamping("order", mode));
+        let done = post(&cluster, &format!("?wait=true&mode={mode}"), &json!({"module": "order"}));
+        // The worker that waits for the verdict may have to leave before there is one.
+        assert!([200, 202].contains(&done.status), "{}", done.text());
+        eventually("the new version to answer", WAIT, || by(&cluster, "order") == mode);
+        eventually("no job to run", WAIT, || cluster.status().jobs.is_empty());
+        assert_eq!(before == pids(&cluster), stays, "mode {mode}");
+    }
+    app::write_component(cluster.folder(), "order", &stamping("order", "three"));
+    let before = pids(&cluster);
+    cluster.aegis_ok(&["reload", "order", "--mode", "rolling", "--dir", cluster.folder().to_str().unwrap()]);
+    assert_eq!(by(&cluster, "order"), "three");
+    assert!(pids(&cluster).iter().all(|pid| !before.contains(pid)));
+}
+
+#[test]
 fn a_bad_version_is_refused_with_every_reason_and_nothing_is_touched() {
     let cluster = Cluster::start(two_models(), 2);
     let (before, served) = (digests(&cluster), pids(&cluster));

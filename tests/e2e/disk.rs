@@ -150,6 +150,24 @@ fn a_reload_and_a_deployment_on_a_full_disk_are_refused_and_the_old_version_serv
 }
 
 #[test]
+fn a_reload_and_a_deployment_that_change_nothing_need_no_room() {
+    let cluster = start();
+    let before: Vec<u32> = cluster.serving().iter().map(|worker| worker.pid).collect();
+    cluster.disk().leave(0);
+    for arguments in [&["reload"][..], &["deploy", "note"]] {
+        let told = cluster.aegis_ok(arguments);
+        assert!(told.contains("nothing has changed"), "{told}");
+    }
+    let after: Vec<u32> = cluster.serving().iter().map(|worker| worker.pid).collect();
+    assert_eq!(before, after, "no worker was touched");
+    let generation = cluster.status().generation;
+    app::write_component(cluster.folder(), "note", &stamping("two"));
+    let refused = cluster.aegis(&["reload"]);
+    assert_eq!(refused.status.code(), Some(3), "{}", words(&refused));
+    assert_eq!(cluster.status().generation, generation, "what is new needs room");
+}
+
+#[test]
 fn caches_and_records_that_cannot_be_written_are_told_and_served_without() {
     let mut cluster = start();
     let reload = |cluster: &Cluster, name: &str| {

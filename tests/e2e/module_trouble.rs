@@ -6,14 +6,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_guests::{Guest, splice, trap};
+use aegis_guests::{Guest, mazes, splice, trap, with_core_module};
 use aegis_harness::{App, Cluster, app, cluster::signal_process, eventually, eventually_some};
 use nix::sys::signal::Signal;
+use rustix::process::{Resource, Rlimit};
 use serde_json::json;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Places of a labyrinth that takes seconds to compile.
 const LABYRINTH: usize = 1_000;
+/// Labyrinths of nearly as many bytes as a component may have, and the places of each.
+const MAZES: usize = 30;
+const MAZE_PLACES: usize = 1_400;
+/// Memory that a helper may write to in which it begins to compile and does not get far, bytes: its allocator reserves 1 GiB
+/// at once, which counts, whether or not the limit was there before.
+const LITTLE_MEMORY_BYTES: u64 = 1_300_000_000;
 
 /// A model whose create hook adds `"by":name` in front.
 fn stamping(name: &str) -> Vec<u8> {
@@ -146,6 +153,40 @@ fn workers_killed_in_the_middle_of_a_reload_do_not_stop_it() {
     assert!(workers.iter().all(|worker| worker.generation > old[0].generation), "{workers:?}");
 }
 
+/// Reloads with a helper that is held to another limit than usual. What the command says of it, which is a refusal.
+fn reload_within(cluster: &Cluster, resource: Resource, most: u64) -> String {
+    let refused = thread::scope(|scope| {
+        let reload = scope.spawn(|| cluster.aegis(&["reload"]));
+        let helper = helper(cluster);
+        signal_process(helper, Signal::SIGSTOP);
+        let pid = rustix::process::Pid::from_raw(helper as i32);
+        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        rustix::process::prlimit(pid, resource, limit).unwrap();
+        signal_process(helper, Signal::SIGCONT);
+        reload.join().unwrap()
+    });
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(3), "{told}");
+    told
+}
+
+/// Nothing became of a reload, and the next one is as good as any.
+fn assert_unharmed(cluster: &Cluster, before: &[u32]) {
+    assert_eq!(by(cluster), "one");
+    let after: Vec<u32> = cluster.serving().iter().map(|worker| worker.pid).collect();
+    assert_eq!(before, after, "no worker was touched");
+    app::write_component(cluster.folder(), "note", &stamping("two"));
+    cluster.aegis_ok(&["reload"]);
+    assert_eq!(by(cluster), "two");
+}
+
+/// A model with nearly as many bytes as a component may have, all of them hard to compile.
+fn endless() -> Vec<u8> {
+    let bytes = with_core_module(stamping("endless"), &mazes(MAZES, MAZE_PLACES));
+    assert!(bytes.len() > 50_000_000, "{}", bytes.len());
+    bytes
+}
+
 #[test]
 fn a_compile_helper_that_runs_into_its_limit_is_the_components_fault_and_costs_one_reload() {
     let cluster = Cluster::start(App::default().component("note", stamping("one")), 2);
@@ -153,25 +194,34 @@ fn a_compile_helper_that_runs_into_its_limit_is_the_components_fault_and_costs_o
     let spec = json!({"name": "note", "endpoint": "notes", "version": "1.0.0"});
     let slow = Guest::model(spec).item(&aegis_guests::maze(LABYRINTH)).build();
     app::write_component(cluster.folder(), "note", &slow);
-    let refused = thread::scope(|scope| {
-        let reload = scope.spawn(|| cluster.aegis(&["reload"]));
-        let helper = helper(&cluster);
-        signal_process(helper, Signal::SIGSTOP);
-        let pid = rustix::process::Pid::from_raw(helper as i32);
-        let second = rustix::process::Rlimit { current: Some(1), maximum: Some(1) };
-        rustix::process::prlimit(pid, rustix::process::Resource::Cpu, second).unwrap();
-        signal_process(helper, Signal::SIGCONT);
-        reload.join().unwrap()
-    });
+    let told = reload_within(&cluster, Resource::Cpu, 1);
+    assert!(told.contains("while it compiled modules/note/"), "{told}");
+    assert_unharmed(&cluster, &before);
+}
+
+#[test]
+fn a_component_that_takes_more_memory_than_the_helper_may_have_is_refused_with_a_number_of_its_own() {
+    let cluster = Cluster::start(App::default().component("note", stamping("one")), 2);
+    let before: Vec<u32> = cluster.serving().iter().map(|worker| worker.pid).collect();
+    app::write_component(cluster.folder(), "note", &endless());
+    let told = reload_within(&cluster, Resource::Data, LITTLE_MEMORY_BYTES);
+    let expected = "modules/note/module.wasm: AEGIS-M172 compiling the component: found that it takes more memory than \
+                    the compile helper may have";
+    assert!(told.contains(expected), "{told}");
+    assert_unharmed(&cluster, &before);
+}
+
+#[test]
+fn a_component_that_nobody_can_compile_in_time_is_refused() {
+    let settings = "[reload]\nprobe-timeout = \"5s\"\n";
+    let cluster = Cluster::start(App::default().component("note", stamping("one")).settings(settings), 2);
+    let before: Vec<u32> = cluster.serving().iter().map(|worker| worker.pid).collect();
+    app::write_component(cluster.folder(), "note", &endless());
+    let refused = cluster.aegis(&["reload"]);
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(3), "{told}");
-    assert!(told.contains("while it compiled modules/note/"), "{told}");
-    assert_eq!(by(&cluster), "one");
-    let after: Vec<u32> = cluster.serving().iter().map(|worker| worker.pid).collect();
-    assert_eq!(before, after, "no worker was touched");
-    app::write_component(cluster.folder(), "note", &stamping("two"));
-    cluster.aegis_ok(&["reload"]);
-    assert_eq!(by(&cluster), "two");
+    assert!(told.contains("(did not end in time) while it compiled modules/note/"), "{told}");
+    assert_unharmed(&cluster, &before);
 }
 
 #[test]

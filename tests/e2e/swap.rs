@@ -262,11 +262,32 @@ fn a_version_that_does_not_take_the_state_of_the_one_before_is_rejected_unless_s
     assert_eq!((next(), pids(&cluster)), (json!(3), before.clone()), "the old version goes on and remembers");
     let path = cluster.folder().join("counter.wasm");
     std::fs::write(&path, heir("1.0.0")).unwrap();
-    let deployed = cluster.aegis(&["deploy", "counter", "--file", path.to_str().unwrap()]);
-    let told = words(&deployed);
-    assert!(deployed.status.code() == Some(3) && told.contains(reason), "{told}");
-    assert_eq!((next(), pids(&cluster)), (json!(4), before.clone()));
+    let deploy = ["deploy", "counter", "--file", path.to_str().unwrap()];
+    for deploy in [&deploy[..], &[&deploy[..], &["--mode", "swap"]].concat()] {
+        let deployed = cluster.aegis(deploy);
+        let told = words(&deployed);
+        assert!(deployed.status.code() == Some(3) && told.contains(reason), "{told}");
+        assert!(told.contains("deploy it with `--mode rolling`"), "{told}");
+        assert_eq!(pids(&cluster), before);
+    }
+    assert_eq!(next(), 4);
     let told = cluster.aegis_ok(&["reload", "--mode", "rolling"]);
+    let after = cluster.await_workers(1);
+    assert_ne!(before, [after[0].pid], "{told}");
+    assert_eq!(next(), 1);
+}
+
+#[test]
+fn a_deployment_may_lose_state_when_that_is_asked_for() {
+    let heir = |version: &str| aegis_guests::heir(version).build();
+    let cluster = Cluster::start(App::default().settings(SWAP).component("counter", heir("0.9.0")), 1);
+    assert_eq!(cluster.client().post("counters", &json!({"id": "a"})).status, 201);
+    let next = || cluster.client().get("counters/a?command=next").json();
+    assert_eq!((next(), next()), (json!(1), json!(2)));
+    let before = pids(&cluster);
+    app::write_component(cluster.folder(), "counter", &heir("1.0.0"));
+    assert_eq!(cluster.aegis(&["deploy", "counter"]).status.code(), Some(3));
+    let told = cluster.aegis_ok(&["deploy", "counter", "--mode", "rolling"]);
     let after = cluster.await_workers(1);
     assert_ne!(before, [after[0].pid], "{told}");
     assert_eq!(next(), 1);

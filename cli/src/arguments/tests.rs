@@ -293,6 +293,8 @@ fn a_deployment_names_one_place_at_most() {
     assert_eq!(order(&["deploy", "a", "--source", "x"]).supply, Supply::Source("x".to_owned()));
     let Supply::File(path) = order(&["deploy", "a", "--file", "x.wasm"]).supply else { panic!("no file") };
     assert!(path.is_absolute() && path.ends_with("x.wasm"), "{path:?}");
+    assert_eq!(order(&["deploy", "a"]).mode, None);
+    assert_eq!(order(&["deploy", "a", "--mode", "rolling"]).mode, Some(ReloadMode::Rolling));
     let digest = "AB".repeat(32);
     assert_eq!(order(&["deploy", "a", "--sha256", &digest]).sha256, Some(digest.to_lowercase()));
     for words in [&["--source", "x", "--file", "y"][..], &["--file", "y", "--reset"], &["--sha256", "x"], &[]]

@@ -64,7 +64,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// The stable number.
+    /// The stable number. 172 is given by the supervisor to what no compile helper survives.
     #[must_use]
     pub fn number(self) -> u16 {
         match self {

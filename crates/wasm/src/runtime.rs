@@ -45,9 +45,24 @@ impl Runtime {
     /// When this machine cannot run one.
     pub fn new(cpu_threads: usize, queue_max: usize) -> Result<Self, EngineError> {
         let engine = engine::runner()?;
+        let ticker = Ticker::start(&engine).map_err(|error| EngineError { reason: error.to_string() })?;
+        Self::with(engine, ticker, cpu_threads, queue_max)
+    }
+
+    /// A runtime whose engine ticks only when whoever tests code says so.
+    #[cfg(test)]
+    pub(crate) fn ticking_by_hand(cpu_threads: usize, queue_max: usize) -> Result<Self, EngineError> {
+        Self::with(engine::runner()?, Ticker::by_hand(), cpu_threads, queue_max)
+    }
+
+    fn with(
+        engine: Engine,
+        ticker: Ticker,
+        cpu_threads: usize,
+        queue_max: usize,
+    ) -> Result<Self, EngineError> {
         let mut linker = Linker::new(&engine);
         imports::link(&mut linker).map_err(|error| EngineError { reason: format!("{error:#}") })?;
-        let ticker = Ticker::start(&engine).map_err(|error| EngineError { reason: error.to_string() })?;
         let failed = |reason| EngineError { reason };
         let cpu = CpuPool::new("cpu", cpu_threads, queue_max, cpu::NICE_DECLARED).map_err(failed)?;
         let overtime = CpuPool::new("overtime", OVERTIME_MAX, 0, cpu::NICE_OVERTIME).map_err(failed)?;

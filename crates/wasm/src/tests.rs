@@ -90,9 +90,13 @@ impl Worker {
     }
 
     fn made(bytes: &[u8], limits: CodeLimits, services: Arc<dyn Services>) -> Self {
+        Self::in_runtime(Runtime::new(1, 1).unwrap(), bytes, limits, services)
+    }
+
+    fn in_runtime(runtime: Runtime, bytes: &[u8], limits: CodeLimits, services: Arc<dyn Services>) -> Self {
         let prepared = prepare(bytes, limits).unwrap_or_else(|error| panic!("{error}"));
         let (file, place) = seal(&prepared.code);
-        let runtime = Arc::new(Runtime::new(1, 1).unwrap());
+        let runtime = Arc::new(runtime);
         let name = prepared.spec.name.to_string();
         let module = runtime.load(&name, &prepared.spec.code.unwrap(), (&file, place), services).unwrap();
         let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

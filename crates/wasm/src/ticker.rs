@@ -60,6 +60,12 @@ impl Ticker {
         Ok(Self { shared, thread })
     }
 
+    /// One that does not count: whoever tests code has the engine tick.
+    #[cfg(test)]
+    pub(crate) fn by_hand() -> Self {
+        Self { shared: Arc::default(), thread: thread::current() }
+    }
+
     /// Code begins to run.
     pub(crate) fn running(&self) -> Running {
         if self.shared.running.fetch_add(1, Ordering::AcqRel) == 0 {

@@ -74,6 +74,7 @@ impl Process {
             store_path: socket.clone(),
             kept: None,
             task: aegis_ipc::deploy::Task::App,
+            digest_in_force: None,
         };
         let thread = std::thread::spawn(move || crate::run(handoff));
         Self { control, board, socket, thread }
@@ -227,6 +228,7 @@ fn a_store_that_got_a_broken_handoff_says_what_is_missing() {
         store_path: "/nowhere".into(),
         kept: None,
         task: aegis_ipc::deploy::Task::App,
+        digest_in_force: None,
     };
     let error = crate::control::run(&handoff).unwrap_err();
     assert_eq!(error.to_string(), "the handoff of the store names no bundle");

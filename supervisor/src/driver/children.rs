@@ -166,6 +166,7 @@ impl Driver {
             store_path: self.store.path.clone(),
             kept: None,
             task: Task::App,
+            digest_in_force: None,
         };
         match role {
             Role::Store { epoch } => {
@@ -182,7 +183,10 @@ impl Driver {
                     keep.extend(self.listeners.descriptors(&held.bindings));
                 }
             }
-            Role::Compile | Role::Look => {}
+            Role::Compile => {
+                handoff.digest_in_force = self.in_force().map(|in_force| in_force.digest.clone());
+            }
+            Role::Look => {}
         }
         handoff
     }

@@ -1,6 +1,5 @@
 //! What people and programs ask for: by signal, over the operator's socket, or through a worker over HTTP.
 
-use aegis_config::ReloadMode;
 use aegis_ipc::{
     board::monotonic_ms,
     control::ToChild,
@@ -10,7 +9,7 @@ use aegis_ipc::{
 
 use super::{Driver, Interest, Ready, Source};
 use crate::{
-    fleet::{Asker, ChildId, Event, Origin, Request, Scale},
+    fleet::{Asker, ChildId, Event, Origin, Request, Scale, reload_mode},
     relay::{ASKERS_MAX, Patience, Who},
     signals::Wish,
     with_causes,
@@ -208,13 +207,6 @@ impl Driver {
     }
 }
 
-fn reload_mode(mode: operator::ReloadMode) -> ReloadMode {
-    match mode {
-        operator::ReloadMode::Rolling => ReloadMode::Rolling,
-        operator::ReloadMode::Swap => ReloadMode::Swap,
-    }
-}
-
 /// Whether a worker may ask for it. Workers face the network: whoever takes one over must not be able to end the host or
 /// to have it run another program.
 fn may_be_relayed(request: &operator::Request) -> bool {
@@ -244,7 +236,14 @@ mod tests {
     #[test]
     fn workers_relay_no_request_about_files_of_the_machine_or_the_life_of_the_host() {
         let deploy = |supply| {
-            let order = Order { module: "order".to_owned(), supply, sha256: None, force: false, trial: None };
+            let order = Order {
+                module: "order".to_owned(),
+                supply,
+                sha256: None,
+                force: false,
+                mode: None,
+                trial: None,
+            };
             operator::Request::Deploy { order, wait: true }
         };
         for supply in [Supply::App, Supply::Source("https://a.example/".to_owned())] {

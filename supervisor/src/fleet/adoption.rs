@@ -30,6 +30,8 @@ use super::{
 
 /// How it is done all the same.
 const WITHOUT_STATE: &str = "to go on without it: `aegis reload --mode rolling`";
+/// How a deployment is.
+const DEPLOYED_WITHOUT_STATE: &str = "to go on without it: deploy it with `--mode rolling`";
 
 /// Whether a worker can take another generation over.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,7 +200,9 @@ impl Fleet {
 
     fn end_for_state(&mut self, reason: &str) {
         self.turn += 1;
-        let reason = format!("{reason}; {WITHOUT_STATE}");
+        let is_deployment = self.rollout.as_ref().is_some_and(|rollout| rollout.kind == Kind::Deploy);
+        let advice = if is_deployment { DEPLOYED_WITHOUT_STATE } else { WITHOUT_STATE };
+        let reason = format!("{reason}; {advice}");
         match self.canary_child() {
             // Nobody has taken anything over yet.
             Some(_) => self.reject(vec![reason]),

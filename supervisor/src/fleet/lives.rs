@@ -40,7 +40,7 @@ impl Fleet {
                 self.trouble(child, &worker, Cause::Fault, &reason);
             }
         } else if self.helpers.contains_key(&child) {
-            self.helper_gone(child, &reason);
+            self.helper_gone(child, &reason, None);
         } else {
             self.store_gone(child, &reason, None);
         }
@@ -111,7 +111,7 @@ impl Fleet {
         if self.workers.contains_key(&child) {
             self.worker_exited(child, exit);
         } else if self.helpers.contains_key(&child) {
-            self.helper_gone(child, &exit.describe());
+            self.helper_gone(child, &exit.describe(), Some(exit));
         } else {
             self.store_gone(child, &exit.describe(), Some(exit));
         }

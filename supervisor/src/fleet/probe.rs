@@ -4,12 +4,13 @@ use aegis_ipc::{
     deploy::{Kept, Task},
     operator::Verdict,
 };
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Fleet, Phase,
     action::{Action, Level, Role, Spawn},
-    event::{ChildId, Origin},
+    event::{ChildId, Exit, Origin},
     generation::Generation,
     jobs::Kind,
     lives::{EXIT_CONFIGURATION, EXIT_GRACE_MS, KILL_AGAIN_MS},
@@ -24,6 +25,10 @@ const FIRST_PROBES_MAX: u32 = 3;
 const EXIT_SYSTEM: u8 = 71;
 /// Exit status for something that may work another time (sysexits.h).
 const EXIT_TRANSIENT: u8 = 75;
+
+/// What is said of a component that no helper survives. The number is one of those that helpers give to what they refuse
+/// (`aegis_wasm::Code`); here nobody is left to give it.
+const BEYOND_LIMITS: &str = "AEGIS-M172 compiling the component";
 
 /// A helper: it makes a generation, or asks the sources.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +55,17 @@ pub(super) enum State {
     Doomed(String),
     /// It has answered, or its answer is not needed any more.
     Finished,
+}
+
+/// What a helper that ended like this had used up: what it is refused beyond its limits, it cannot go on without.
+fn used_up(exit: Exit) -> Option<&'static str> {
+    let Exit::Signal(signal) = exit else { return None };
+    match Signal::try_from(signal) {
+        // How this program ends when it is given no memory, or has come to the end of its stack. A panic exits.
+        Ok(Signal::SIGABRT) => Some("memory"),
+        Ok(Signal::SIGXCPU) => Some("computing time"),
+        _ => None,
+    }
 }
 
 impl Fleet {
@@ -200,8 +216,9 @@ impl Fleet {
         }
     }
 
-    /// A helper is gone. If it has not answered, the application is not to blame for sure, but cannot be taken either.
-    pub(super) fn helper_gone(&mut self, child: ChildId, reason: &str) {
+    /// A helper is gone. If it has not answered, the application is not to blame for sure, but cannot be taken either. A
+    /// component that it could not compile within its limits is to blame.
+    pub(super) fn helper_gone(&mut self, child: ChildId, reason: &str, exit: Option<Exit>) {
         let Some(helper) = self.helpers.remove(&child) else { return };
         let reason = match &helper.state {
             State::Finished => return,
@@ -211,30 +228,38 @@ impl Fleet {
         if helper.looks {
             return self.look_failed(&helper, reason);
         }
-        let reason = match helper.working_on {
+        // Whatever it was taken for meanwhile, because its socket is closed: it is never ended like this by us.
+        let told = match (&helper.working_on, exit, exit.and_then(used_up)) {
+            (Some(on), Some(exit), Some(limit)) => Some(format!(
+                "{on}: {BEYOND_LIMITS}: found that it takes more {limit} than the compile helper may have (which {}), expected less",
+                exit.describe()
+            )),
+            _ => None,
+        };
+        let reason = match &helper.working_on {
             Some(on) => format!("{reason} while it compiled {on}"),
             None => reason,
         };
-        self.tally("compile".to_owned(), helper.pid, helper.generation, reason.clone());
+        let told = told.unwrap_or_else(|| format!("the compile helper gave no answer: {reason}"));
+        self.tally("compile".to_owned(), helper.pid, helper.generation, reason);
         if !self.is_probing(helper.generation) {
             return;
         }
-        let reason = format!("the compile helper gave no answer: {reason}");
         let Some(rollout) = &mut self.rollout else { return };
         let Stage::Probing { failures } = &mut rollout.stage else { return };
         *failures += 1;
         let is_last = *failures >= FIRST_PROBES_MAX;
         if rollout.kind != Kind::Start {
-            return self.reject(vec![reason]);
+            return self.reject(vec![told]);
         }
         if is_last {
             // What was good last time is better than nothing.
             rollout.stage = Stage::Loading;
             self.actions.push(Action::LoadLastGood { generation: helper.generation });
-            self.log(Level::Error, format!("{reason}; trying the last good generation"));
+            self.log(Level::Error, format!("{told}; trying the last good generation"));
         } else {
             self.spawn_helper(helper.generation);
-            self.log(Level::Warn, format!("{reason}; trying again"));
+            self.log(Level::Warn, format!("{told}; trying again"));
         }
     }
 

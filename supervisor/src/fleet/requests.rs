@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use aegis_config::ReloadMode;
-use aegis_ipc::{deploy::Order, operator::Verdict};
+use aegis_ipc::{
+    deploy::Order,
+    operator::{self, Verdict},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -36,6 +39,14 @@ pub(super) enum Wish {
 pub(super) enum Scope {
     All,
     Slots(BTreeSet<u32>),
+}
+
+/// How a generation comes into force, in the words of the configuration.
+pub(crate) fn reload_mode(mode: operator::ReloadMode) -> ReloadMode {
+    match mode {
+        operator::ReloadMode::Rolling => ReloadMode::Rolling,
+        operator::ReloadMode::Swap => ReloadMode::Swap,
+    }
 }
 
 /// The rollout that waits for the running one to end.

@@ -30,7 +30,7 @@ use super::{
     event::{ChildId, Origin},
     jobs::Kind,
     policy::milliseconds,
-    requests::{Scope, Wish},
+    requests::{Scope, Wish, reload_mode},
     worker::{Purpose, Replace, State, Worker},
 };
 
@@ -131,7 +131,8 @@ impl Fleet {
             }
             Wish::Deploy(order) => {
                 // One module is exchanged where it can be, whatever the configuration says of reloads.
-                let how = (Kind::Deploy, Origin::Operator, Some(ReloadMode::Swap));
+                let mode = order.mode.map_or(ReloadMode::Swap, reload_mode);
+                let how = (Kind::Deploy, Origin::Operator, Some(mode));
                 self.begin_making(job, how, Task::Deploy(order));
             }
             Wish::Rollback => {

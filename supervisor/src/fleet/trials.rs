@@ -186,7 +186,8 @@ impl Fleet {
     /// trials.
     fn take_trial_back(&mut self, module: String, digest: String, reason: String) {
         let trial = Some(TrialStep::Abort { reason: Some(reason) });
-        let order = Order { module, supply: Supply::App, sha256: Some(digest), force: false, trial };
+        let order =
+            Order { module, supply: Supply::App, sha256: Some(digest), force: false, mode: None, trial };
         let wish = Wish::Deploy(order);
         let job = self.jobs.open(wish.kind(), self.in_force);
         self.line.push_front(Waiting { job, wish });

@@ -9,6 +9,19 @@ use crate::{
     guest::Guest,
 };
 
+// Instructions, and what stands for a block without result (core specification, 5.4).
+const BLOCK: u8 = 0x02;
+const LOOP: u8 = 0x03;
+const END: u8 = 0x0b;
+const BR_IF: u8 = 0x0d;
+const BR_TABLE: u8 = 0x0e;
+const LOCAL_GET: u8 = 0x20;
+const LOCAL_SET: u8 = 0x21;
+const I32_CONST: u8 = 0x41;
+const I32_MUL: u8 = 0x6c;
+const NO_RESULT: u8 = 0x40;
+/// Bytes of one page of linear memory.
+const PAGE_BYTES: usize = 65_536;
 /// Handles that are asked for.
 const HANDLES: u32 = 10_000_000;
 /// Resources of the host that an instance can have many of, as far as these guests need to know them.
@@ -81,6 +94,88 @@ pub fn labyrinth(places: usize) -> Guest {
 pub fn many_locals(count: usize) -> Guest {
     let item = format!("(func $roomy (local {}))", "i64 ".repeat(count));
     Guest::model(json!({ "name": "roomy", "endpoint": "roomies", "version": "1.0.0" })).item(&item)
+}
+
+/// A component with another core module in it, which nobody ever instantiates: all the same, it has to be compiled.
+#[must_use]
+pub fn with_core_module(mut component: Vec<u8>, core_module: &[u8]) -> Vec<u8> {
+    component.push(1);
+    component.extend(leb(core_module.len()));
+    component.extend(core_module);
+    component
+}
+
+/// A core module of so many functions, each a [`maze`] of so many places, in binary: as text it would be several times as
+/// large as a component may be.
+#[must_use]
+pub fn mazes(functions: usize, places: usize) -> Vec<u8> {
+    let body = maze_body(places);
+    let types = [1, 0x60, 1, 0x7f, 1, 0x7f]; // one: from i32 to i32
+    let mut declared = leb(functions);
+    declared.resize(declared.len() + functions, 0);
+    let mut code = leb(functions);
+    for _ in 0..functions {
+        code.extend(leb(body.len()));
+        code.extend(&body);
+    }
+    core_module_of(&[(1, &types), (3, &declared), (10, &code)])
+}
+
+/// A core module with so many bytes of data, none of them zero, all of them for its memory.
+#[must_use]
+pub fn bytes_of_data(length: usize) -> Vec<u8> {
+    let pages = leb(length.div_ceil(PAGE_BYTES));
+    let memory = [&[1, 0], pages.as_slice()].concat();
+    let mut data = vec![1, 0, I32_CONST, 0, END];
+    data.extend(leb(length));
+    let pattern: Vec<u8> = (1..=251).collect();
+    data.extend(pattern.repeat(length.div_ceil(pattern.len())));
+    data.truncate(5 + leb(length).len() + length);
+    core_module_of(&[(5, &memory), (11, &data)])
+}
+
+fn core_module_of(sections: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut module = b"\0asm\x01\0\0\0".to_vec();
+    for (id, content) in sections {
+        module.push(*id);
+        module.extend(leb(content.len()));
+        module.extend(*content);
+    }
+    module
+}
+
+fn maze_body(places: usize) -> Vec<u8> {
+    const NO_LOCALS: u8 = 0;
+    const WHERE: u8 = 0; // its only parameter
+    let mut body = vec![NO_LOCALS];
+    for place in 0..places {
+        body.extend([if place % 2 == 0 { BLOCK } else { LOOP }, NO_RESULT]);
+    }
+    for place in 0..places {
+        body.extend([LOCAL_GET, WHERE, I32_CONST, 3, I32_MUL, LOCAL_SET, WHERE]);
+        body.extend([LOCAL_GET, WHERE, BR_IF, 0, LOCAL_GET, WHERE, BR_TABLE]);
+        // The last label is where it leads otherwise, and is not counted.
+        let labels = places - place;
+        body.extend(leb(labels - 1));
+        (0..labels).for_each(|label| body.extend(leb(label)));
+        body.push(END);
+    }
+    body.extend([LOCAL_GET, WHERE, END]);
+    body
+}
+
+/// LEB128.
+fn leb(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let low = (number & 0x7f) as u8;
+        number >>= 7;
+        if number == 0 {
+            bytes.push(low);
+            return bytes;
+        }
+        bytes.push(low | 0x80);
+    }
 }
 
 /// A component that says that a gigabyte of data follows, and ends.

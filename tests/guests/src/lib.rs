@@ -27,7 +27,9 @@ pub use body::{
     Body, agree, answer, burn, create, echo, fibonacci, find, grow, grow_politely, grow_rudely, log, merge,
     recurse, refuse, setting, spin, splice, trap,
 };
-pub use bombs::{a_gigabyte_declared, hoarder, labyrinth, many_locals, maze};
+pub use bombs::{
+    a_gigabyte_declared, bytes_of_data, hoarder, labyrinth, many_locals, maze, mazes, with_core_module,
+};
 pub use documents::{
     MERGE, ask_many, give_back, merge_into, put, put_for_ever, refuse_where_true, when_document_holds,
 };

@@ -6,7 +6,7 @@ use wasmparser::{Validator, WasmFeatures};
 use wit_parser::{Int, Type, TypeDefKind, TypeId};
 
 use crate::{
-    asking,
+    asking, bombs,
     contract::{Changes, Contract},
     fixtures,
     hostile::{self, Hostile},
@@ -53,6 +53,13 @@ fn what_is_to_be_refused_is_valid_wasm_that_a_host_has_to_look_into() {
         let one = refused.iter().find(|one| one.name == name).unwrap();
         validate(name, &one.bytes);
     }
+}
+
+#[test]
+fn what_is_hard_to_compile_is_valid() {
+    let plain = fixtures::plain().build();
+    validate("mazes", &bombs::with_core_module(plain.clone(), &bombs::mazes(3, 200)));
+    validate("data", &bombs::with_core_module(plain, &bombs::bytes_of_data(100_000)));
 }
 
 #[test]

@@ -4,8 +4,8 @@
 //! {"module": "order", "source": "https://modules.example.com/order/", "sha256": "…", "force": false}
 //! ```
 //!
-//! Without `source` it is taken from where the app says. `share`, `promote` or `abort` make it a step of a trial (see
-//! `docs/deploy.md`).
+//! `?mode=` is as with `POST {api_root}/reload`. Without `source` it is taken from where the app says. `share`, `promote`
+//! or `abort` make it a step of a trial (see `docs/deploy.md`).
 
 use std::{sync::atomic::Ordering, time::Instant};
 
@@ -33,14 +33,14 @@ const DIGEST_CHARACTERS: usize = 64;
 /// Characters of something found that are repeated.
 const FOUND_CHARACTERS_MAX: usize = 100;
 
-/// Deploys what the body names; with `wait=true` the answer is the verdict. The caller has checked that an operator asks.
+/// Deploys what the body names; with `wait=true` the answer is the verdict, with `mode` it goes that way this time. The caller has checked that an operator asks.
 pub(crate) async fn answer(
     host: &Host,
     (parts, body): (&Parts, &mut RequestBody),
     envelope: &Envelope<'_>,
     begun: Instant,
 ) -> Result<Response<Outgoing>, Problem> {
-    let order = {
+    let mut order = {
         let limits = &host.config.limits;
         let _admitted = host.load.admit()?;
         request::media_type(&parts.headers, false)?;
@@ -51,7 +51,8 @@ pub(crate) async fn answer(
     if order.supply == Supply::App && host.members.iter().all(|member| member.name != order.module) {
         return Err(unknown(&order.module, &host.members));
     }
-    let Wishes { wait, .. } = Wishes::read(parts.uri.query().unwrap_or_default())?;
+    let Wishes { wait, mode } = Wishes::read(parts.uri.query().unwrap_or_default())?;
+    order.mode = mode;
     jobs::begin(host, wait, (jobs::DEPLOY, operator::Request::Deploy { order, wait }), envelope).await
 }
 
@@ -106,7 +107,7 @@ fn read(body: &Value) -> Result<Order, Problem> {
     match (module, errors.is_empty()) {
         (Some(module), true) => {
             let (module, force) = (module.to_owned(), force.unwrap_or_default());
-            Ok(Order { module, supply, sha256, force, trial })
+            Ok(Order { module, supply, sha256, force, mode: None, trial })
         }
         _ => {
             let detail = "this is no order to deploy a module; the errors say why";

@@ -34,19 +34,15 @@ const LEAVE_MARGIN_MS: u64 = 1_000;
 pub(super) struct Wishes {
     /// To be answered with the verdict.
     pub(super) wait: bool,
-    /// How a reload is to come into force.
-    mode: Option<ReloadMode>,
+    /// How a new generation is to come into force.
+    pub(super) mode: Option<ReloadMode>,
 }
 
 impl Wishes {
-    /// Reads a query in which there may be `wait`.
+    /// Reads a query in which there may be `wait` and `mode`.
     pub(super) fn read(query: &str) -> Result<Self, Problem> {
-        Self::read_known(query, &["wait"])
-    }
-
-    fn read_known(query: &str, known: &[&'static str]) -> Result<Self, Problem> {
         let mut wishes = Self::default();
-        for (name, value) in request::pairs(query, known)? {
+        for (name, value) in request::pairs(query, &["wait", "mode"])? {
             match (name, value.as_str()) {
                 ("wait", "true" | "1" | "") => wishes.wait = true,
                 ("wait", "false" | "0") => wishes.wait = false,
@@ -70,7 +66,7 @@ pub(super) async fn reload(
     query: &str,
     envelope: &Envelope<'_>,
 ) -> Result<Response<Outgoing>, Problem> {
-    let Wishes { wait, mode } = Wishes::read_known(query, &["wait", "mode"])?;
+    let Wishes { wait, mode } = Wishes::read(query)?;
     begin(host, wait, (RELOAD, operator::Request::Reload { wait, mode }), envelope).await
 }
 

@@ -3,7 +3,7 @@
 use aegis_ipc::{
     control::ToChild,
     deploy::{Order, Supply},
-    operator::{Job, Reply, Request, Verdict},
+    operator::{Job, ReloadMode, Reply, Request, Verdict},
 };
 use serde_json::json;
 
@@ -14,7 +14,7 @@ fn posted(query: &str, body: &str) -> String {
 }
 
 fn an_order(supply: Supply) -> Order {
-    Order { module: "todo".to_owned(), supply, sha256: None, force: false, trial: None }
+    Order { module: "todo".to_owned(), supply, sha256: None, force: false, mode: None, trial: None }
 }
 
 #[tokio::test]
@@ -28,6 +28,23 @@ async fn a_module_is_deployed_and_the_job_can_be_asked_for() {
     let accepted = operator.answer(Extent::Whole).await.unwrap();
     assert_eq!((accepted.status, accepted.header("location")), (202, Some("/aegis/api/jobs/5")));
     assert_eq!(accepted.json()["kind"], "deploy");
+}
+
+#[tokio::test]
+async fn an_order_may_say_how_it_comes_into_force() {
+    let house = House::new().await;
+    let mut operator = house.operator().await;
+    for (query, expected) in [("?mode=rolling", ReloadMode::Rolling), ("?mode=swap", ReloadMode::Swap)] {
+        operator.send(&posted(query, "{\"module\":\"todo\"}")).await;
+        let (request, ask) = house.asked().await;
+        let order = Order { mode: Some(expected), ..an_order(Supply::App) };
+        assert_eq!(ask, Request::Deploy { order, wait: false });
+        house.tell(&ToChild::Answer { request, reply: Reply::Accepted { job: 5 } });
+        assert_eq!(operator.answer(Extent::Whole).await.unwrap().status, 202);
+    }
+    let refused = operator.ask(&posted("?mode=maybe", "{\"module\":\"todo\"}")).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (400, Some("bad-parameter")));
+    assert_eq!(refused.json()["detail"], "parameter mode: found \"maybe\", expected rolling or swap");
 }
 
 #[tokio::test]

@@ -89,6 +89,7 @@ impl Process {
             store_path: store.path().clone(),
             kept: None,
             task: aegis_ipc::deploy::Task::App,
+            digest_in_force: None,
         };
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "tests::process::a_worker_process", "--nocapture"])

@@ -27,7 +27,7 @@ fn two_components() -> (Folder, OwnedFd) {
 }
 
 fn order(module: &str, supply: Supply) -> Order {
-    Order { module: module.to_owned(), supply, sha256: None, force: false, trial: None }
+    Order { module: module.to_owned(), supply, sha256: None, force: false, mode: None, trial: None }
 }
 
 /// Deploys, and tells which components were worked on.

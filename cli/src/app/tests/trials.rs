@@ -38,7 +38,7 @@ impl Sealed {
     }
 
     fn step(&self, trial: Option<TrialStep>, supply: Supply) -> Result<Self, String> {
-        let order = Order { module: "a".to_owned(), supply, sha256: None, force: false, trial };
+        let order = Order { module: "a".to_owned(), supply, sha256: None, force: false, mode: None, trial };
         let made = Compilation::quiet(Keep::InDataFolder, |compilation| {
             deploy(&order, &self.base, compilation, NOW_S)
         });

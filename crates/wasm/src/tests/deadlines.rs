@@ -1,24 +1,34 @@
 //! Code that does not end ends at its own deadline, wherever it is called.
+//!
+//! Time is counted in ticks here, and the code itself has the clock tick: how busy the machine is makes no difference.
 
 use std::{
     future::Future,
-    sync::Arc,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use aegis_domain::code::{CodeLimits, CommandPlace};
-use aegis_guests::{Guest, spin};
+use aegis_guests::{Body, Guest};
 use bytes::Bytes;
 use serde_json::json;
+use wasmtime::Engine;
 
 use super::{NOTHING, PATIENCE, Worker, answer, call, command, entity, prepare, seal};
-use crate::{CallError, Drained, Entry, Handover, Happening, Module, RouteRequest, Succession};
+use crate::{
+    CallError, Drained, Entity, Entry, Handover, Happening, Measurement, Module, Page, RouteRequest, Runtime,
+    Search, Served, Services, Succession, Write, services::Asker,
+};
 
 /// Time of one call in these tests.
-const CALL_MS: u32 = 100;
+const CALL_MS: u32 = 50;
 const CALL: Duration = Duration::from_millis(CALL_MS as u64);
-/// How much later it may be seen, on a busy machine. A tick is a millisecond.
-const SLACK: Duration = Duration::from_secs(2);
+/// Ticks after its deadline at which code that runs looks at it. Where ticks come by themselves it may be one more: one that
+/// comes while the code lets others run is not seen.
+const LATE_TICKS_MAX: u32 = 1;
 
 fn limits() -> CodeLimits {
     CodeLimits { call_ms_max: CALL_MS, cpu_call_ms_max: CALL_MS, ..CodeLimits::default() }
@@ -28,26 +38,107 @@ fn soon() -> Instant {
     Instant::now() + PATIENCE
 }
 
-/// A worker with a module that remembers, and spins in this function.
-fn spinning(interface: &str, function: &str) -> Worker {
-    Worker::limited(&aegis_guests::heir("1.0.0").function(interface, function, spin()), limits())
+/// What has an engine tick: code that measures something.
+#[derive(Default)]
+struct Clock {
+    engine: OnceLock<Engine>,
+    /// The first tick. The time of the call is running by then.
+    first: OnceLock<Instant>,
+    ticks: AtomicU32,
+    /// Those after the deadline.
+    late: AtomicU32,
 }
 
-/// What comes of it, at the deadline and not much later.
-fn on_time<T>(worker: &Worker, what: &str, deed: impl Future<Output = T>) -> T {
-    let begun = Instant::now();
-    let outcome = worker.tokio.block_on(deed);
-    let took = begun.elapsed();
-    assert!(took >= CALL - Duration::from_millis(10) && took < CALL + SLACK, "{what}: {took:?}");
-    outcome
+impl Services for Clock {
+    fn find<'a>(&'a self, asker: Asker<'a>, model: &'a str, id: &'a str) -> Served<'a, Option<Entity>> {
+        NOTHING.find(asker, model, id)
+    }
+
+    fn search<'a>(&'a self, asker: Asker<'a>, model: &'a str, search: Search) -> Served<'a, Page> {
+        NOTHING.search(asker, model, search)
+    }
+
+    fn write<'a>(&'a self, asker: Asker<'a>, model: &'a str, write: Write) -> Served<'a, Entity> {
+        NOTHING.write(asker, model, write)
+    }
+
+    fn write_batch<'a>(
+        &'a self,
+        asker: Asker<'a>,
+        model: &'a str,
+        writes: Vec<Write>,
+    ) -> Served<'a, Vec<Entity>> {
+        NOTHING.write_batch(asker, model, writes)
+    }
+
+    fn aggregate<'a>(&'a self, asker: Asker<'a>, model: &'a str, pipeline: &'a str) -> Served<'a, String> {
+        NOTHING.aggregate(asker, model, pipeline)
+    }
+
+    fn measure(&self, _: &str, _: Measurement<'_>) {
+        let now = Instant::now();
+        self.ticks.fetch_add(1, Ordering::Relaxed);
+        if now >= *self.first.get_or_init(|| now) + CALL {
+            self.late.fetch_add(1, Ordering::Relaxed);
+        }
+        self.engine.get().expect("code runs in an engine").increment_epoch();
+    }
+}
+
+/// Never ends, and has the clock tick each time round.
+fn ticking() -> Body {
+    let mut body = Body::default();
+    let name = body.text("ticks");
+    let tick = format!("(call $metrics_add {name} (f64.const 1) (i32.const 0) (i32.const 0))");
+    body.then(format!("(loop $again {tick} (br $again)) unreachable")).calling("metrics", "add")
+}
+
+/// A worker whose engine ticks only when its code says so.
+struct Timed {
+    worker: Worker,
+    clock: Arc<Clock>,
+}
+
+impl std::ops::Deref for Timed {
+    type Target = Worker;
+
+    fn deref(&self) -> &Worker {
+        &self.worker
+    }
+}
+
+impl Timed {
+    fn of(guest: &Guest) -> Self {
+        let clock = Arc::new(Clock::default());
+        let runtime = Runtime::ticking_by_hand(1, 1).unwrap();
+        clock.engine.set(runtime.engine().clone()).expect("a new clock");
+        let services = Arc::<Clock>::clone(&clock);
+        Self { worker: Worker::in_runtime(runtime, &guest.build(), limits(), services), clock }
+    }
+
+    /// A module that remembers, and does not end in this function.
+    fn spinning(interface: &str, function: &str) -> Self {
+        Self::of(&aegis_guests::heir("1.0.0").function(interface, function, ticking()))
+    }
+
+    fn begin(&self) {
+        assert_eq!(self.command("next", "{}"), answer("1"));
+    }
+
+    /// What comes of it: not before the deadline, and at the next tick after it.
+    fn on_time<T, Deed: Future<Output = T>>(&self, what: &str, deed: impl FnOnce() -> Deed) -> T {
+        let begun = Instant::now();
+        let outcome = self.tokio.block_on(deed());
+        assert!(begun.elapsed() >= CALL, "{what}: {:?}", begun.elapsed());
+        let ticks = |count: &AtomicU32| count.load(Ordering::Relaxed);
+        let (all, late) = (ticks(&self.clock.ticks), ticks(&self.clock.late));
+        assert!(all > 1 && late <= LATE_TICKS_MAX, "{what}: {late} of {all} ticks after its deadline");
+        outcome
+    }
 }
 
 fn is_late<T: std::fmt::Debug>(what: &str, outcome: &Result<T, CallError>) {
     assert!(matches!(outcome, Err(CallError::Deadline { .. })), "{what}: {outcome:?}");
-}
-
-fn begin(worker: &Worker) {
-    assert_eq!(worker.command("next", "{}"), answer("1"));
 }
 
 #[test]
@@ -74,13 +165,13 @@ fn every_hook_command_route_and_event_handler() {
         ("lifecycle", "init", command("next", "{}")),
     ];
     for (interface, function, entry) in entries {
-        let worker = spinning(interface, function);
-        is_late(function, &on_time(&worker, function, worker.enter(call(), entry)));
+        let worker = Timed::spinning(interface, function);
+        is_late(function, &worker.on_time(function, || worker.enter(call(), entry)));
         assert_eq!(worker.module.instances(), 0, "{function}");
     }
     let route = json!({ "method": "get", "path": "/spin" });
     let guest = Guest::model(json!({ "name": "label", "endpoint": "labels", "version": "1.0.0" }));
-    let worker = Worker::limited(&guest.route(route, spin()), limits());
+    let worker = Timed::of(&guest.route(route, ticking()));
     let request = RouteRequest {
         method: aegis_domain::route::Verb::Get,
         route: "/spin".to_owned(),
@@ -90,56 +181,57 @@ fn every_hook_command_route_and_event_handler() {
         headers: Vec::new(),
         body: Bytes::new(),
     };
-    let asked = worker.runtime.route(&worker.module, CommandPlace::Io, call(), request);
-    is_late("a route", &on_time(&worker, "a route", asked));
+    let asked = || worker.runtime.route(&worker.module, CommandPlace::Io, call(), request);
+    is_late("a route", &worker.on_time("a route", asked));
 }
 
 #[test]
 fn what_an_instance_hands_over_and_takes() {
-    let worker = spinning("handover", "save");
-    begin(&worker);
-    let saved = on_time(&worker, "save", worker.runtime.save(&worker.module, soon()));
+    let worker = Timed::spinning("handover", "save");
+    worker.begin();
+    let saved = worker.on_time("save", || worker.runtime.save(&worker.module, soon()));
     is_late("save", &saved);
     assert_eq!(worker.command("next", "{}"), answer("1"), "its instance is gone");
 
-    let worker = spinning("handover", "restore");
+    let worker = Timed::spinning("handover", "restore");
     let handover = Handover { from_version: "1.0.0".to_owned(), state: vec![0; 8] };
-    let restored = on_time(&worker, "restore", worker.runtime.restore(&worker.module, &handover, soon()));
+    let restored = worker.on_time("restore", || worker.runtime.restore(&worker.module, &handover, soon()));
     is_late("restore", &restored);
     assert_eq!(worker.module.instances(), 0);
 }
 
 #[test]
 fn what_an_instance_is_asked_and_told() {
-    let worker = spinning("lifecycle", "health");
-    begin(&worker);
-    is_late("health", &on_time(&worker, "health", worker.runtime.health(&worker.module, soon())));
+    let worker = Timed::spinning("lifecycle", "health");
+    worker.begin();
+    is_late("health", &worker.on_time("health", || worker.runtime.health(&worker.module, soon())));
 
-    let worker = spinning("lifecycle", "reconfigure");
-    begin(&worker);
+    let worker = Timed::spinning("lifecycle", "reconfigure");
+    worker.begin();
     let next = with_other_settings(&worker, &worker.module);
-    let told = on_time(&worker, "reconfigure", worker.runtime.succeed(&next, &worker.module, soon()));
+    let told = worker.on_time("reconfigure", || worker.runtime.succeed(&next, &worker.module, soon()));
     assert_eq!(told, Succession { kept: 0, replaced: 1 });
 }
 
 #[test]
 fn the_end_of_an_instance() {
-    let worker = spinning("lifecycle", "drain");
-    begin(&worker);
-    let drained = on_time(&worker, "drain", worker.runtime.drain(&worker.module, Instant::now() + CALL));
+    let worker = Timed::spinning("lifecycle", "drain");
+    worker.begin();
+    let drained = worker.on_time("drain", || worker.runtime.drain(&worker.module, Instant::now() + CALL));
     assert_eq!(drained, Drained { ended: 0, cut_off: 1 });
     assert_eq!(worker.module.instances(), 0);
 }
 
 /// The same code in the same worker, under other settings.
-fn with_other_settings(worker: &Worker, module: &Arc<Module>) -> Arc<Module> {
-    let guest = aegis_guests::heir("1.0.0").function("lifecycle", "reconfigure", spin());
+fn with_other_settings(worker: &Timed, module: &Arc<Module>) -> Arc<Module> {
+    let guest = aegis_guests::heir("1.0.0").function("lifecycle", "reconfigure", ticking());
     let prepared = prepare(&guest.build(), limits()).unwrap_or_else(|error| panic!("{error}"));
     let (file, place) = seal(&prepared.code);
     let mut code = prepared.spec.code.unwrap();
     code.settings = json!({ "other": true });
     let name = prepared.spec.name.to_string();
-    let next = worker.runtime.load(&name, &code, (&file, place), Arc::new(NOTHING)).unwrap();
+    let services = Arc::<Clock>::clone(&worker.clock);
+    let next = worker.runtime.load(&name, &code, (&file, place), services).unwrap();
     assert_eq!(next.name(), module.name());
     Arc::new(next)
 }

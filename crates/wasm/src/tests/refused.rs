@@ -109,3 +109,22 @@ fn a_labyrinth_is_compiled_or_refused_in_time() {
 fn as_many_local_variables_as_a_function_may_have_are_compiled() {
     assert_eq!(diagnostics(&aegis_guests::many_locals(50_000).build()), []);
 }
+
+#[test]
+fn a_component_with_nearly_as_many_bytes_as_it_may_have_is_compiled() {
+    let data = aegis_guests::bytes_of_data(60_000_000);
+    let bytes = aegis_guests::with_core_module(aegis_guests::plain().build(), &data);
+    let prepared = prepare(&bytes, CodeLimits::default()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(prepared.spec.name.as_str(), "PLAIN");
+    assert!(prepared.code.len() > 60_000_000, "its data are in the code: {}", prepared.code.len());
+}
+
+#[test]
+fn a_component_with_more_bytes_than_it_may_have_is_not_looked_into() {
+    let mut bytes = aegis_guests::plain().build();
+    bytes.resize(crate::COMPONENT_BYTES_MAX + 1, 0);
+    assert_eq!(
+        told(&bytes),
+        "  AEGIS-M110 reading the component: found 67108865 bytes, expected at most 67108864\n"
+    );
+}

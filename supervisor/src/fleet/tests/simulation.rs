@@ -133,7 +133,7 @@ impl Fate for Dice {
     fn probe(&mut self) -> Probe {
         match (self.luck, self.below(10)) {
             (Luck::Bad, 0) => Probe::Invalid,
-            (Luck::Bad, 1) => Probe::Dies,
+            (Luck::Bad, 1) => Probe::Dies(self.exit()),
             (Luck::Bad, 2) => Probe::Hangs,
             _ => self.app().found(),
         }

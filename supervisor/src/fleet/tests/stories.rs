@@ -100,7 +100,14 @@ pub(crate) fn proven(workers: u32) -> World<Script> {
 
 /// One module from where the app says.
 pub(crate) fn an_order(module: &str) -> Order {
-    Order { module: module.to_owned(), supply: Supply::App, sha256: None, force: false, trial: None }
+    Order {
+        module: module.to_owned(),
+        supply: Supply::App,
+        sha256: None,
+        force: false,
+        mode: None,
+        trial: None,
+    }
 }
 
 /// The next reload finds this.

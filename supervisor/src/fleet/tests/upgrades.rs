@@ -3,7 +3,7 @@
 use aegis_ipc::operator::{StopMode, Verdict};
 
 use super::{
-    super::{Event, Request},
+    super::{Event, Exit, Request},
     stories::{proven, serving},
     world::{Manner, NewImage, Probe},
 };
@@ -103,7 +103,7 @@ fn code_is_compiled_anew_by_the_new_image_before_its_workers_start() {
 fn an_app_that_the_new_image_cannot_compile_leaves_the_workers_as_they_are() {
     let mut world = proven(1);
     world.has_code = true;
-    world.fate.probes.push_back(Probe::Dies);
+    world.fate.probes.push_back(Probe::Dies(Exit::Signal(11)));
     let asker = world.ask(Request::Upgrade { path: None });
     world.run(1_000);
     insta::assert_snapshot!(world.story(), @r#"
@@ -126,6 +126,25 @@ fn an_app_that_the_new_image_cannot_compile_leaves_the_workers_as_they_are() {
     "#);
     assert!(matches!(world.verdict(asker), Some(Verdict::Rejected { .. })));
     world.check_converged();
+}
+
+#[test]
+fn a_component_that_takes_more_than_a_helper_may_have_is_to_blame() {
+    for (signal, told) in [
+        (6, "takes more memory than the compile helper may have (which crashed by SIGABRT)"),
+        (24, "takes more computing time than the compile helper may have (which crashed by SIGXCPU)"),
+    ] {
+        let mut world = proven(1);
+        world.has_code = true;
+        world.fate.probes.push_back(Probe::Dies(Exit::Signal(signal)));
+        let asker = world.ask(Request::Upgrade { path: None });
+        world.run(1_000);
+        let reason = format!(
+            "modules/order/order.wasm: AEGIS-M172 compiling the component: found that it {told}, expected less"
+        );
+        assert_eq!(world.verdict(asker), Some(&Verdict::Rejected { reasons: vec![reason] }));
+        world.check_converged();
+    }
 }
 
 #[test]

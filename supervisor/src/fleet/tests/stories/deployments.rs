@@ -1,13 +1,16 @@
 //! One module instead of all, and the way back.
 
-use aegis_ipc::operator::Verdict;
+use aegis_ipc::{
+    deploy::Order,
+    operator::{ReloadMode, Verdict},
+};
 
 use super::{an_order, host, offer, proven};
 use crate::fleet::{
     Action, Event, Origin, Request, Role,
     hold::Cause,
     requests::LINE_MAX,
-    tests::world::{App, Fate, Manner, Probe, World},
+    tests::world::{Adopts, App, Fate, Manner, Probe, World},
 };
 
 /// The helper that works.
@@ -32,7 +35,7 @@ fn a_deployment_is_exchanged_in_the_workers_that_run_after_an_instructed_helper(
         lines(&world.story(), &["Instruct", "spawn", "dopt", "preparing module", "Write", "Pin", "Done"]);
     insta::assert_snapshot!(story, @r#"
     to 1: generation 2: preparing module customer
-    Instruct { child: ChildId(4), task: Deploy(Order { module: "customer", supply: App, sha256: None, force: false, trial: None }) }
+    Instruct { child: ChildId(4), task: Deploy(Order { module: "customer", supply: App, sha256: None, force: false, mode: None, trial: None }) }
     spawn #4 Compile gen 2 image 1
     #3 (slot 0 gen 1) adopts gen 2
     21014 #3 adopted gen 2
@@ -41,6 +44,36 @@ fn a_deployment_is_exchanged_in_the_workers_that_run_after_an_instructed_helper(
     to 1: Done
     "#);
     assert_eq!(world.verdict(asker), Some(&Verdict::Done));
+    world.check_converged();
+}
+
+#[test]
+fn a_deployment_goes_by_new_workers_when_that_is_asked_for() {
+    let mut world = proven(1);
+    offer(&mut world, App::new("second", 1));
+    let order = Order { mode: Some(ReloadMode::Rolling), ..an_order("customer") };
+    let asker = world.ask(Request::Deploy(order));
+    world.run(10_000);
+    assert_eq!(world.verdict(asker), Some(&Verdict::Done));
+    let story = lines(&world.story(), &["spawn", "dopt"]);
+    insta::assert_snapshot!(story, @r#"
+    spawn #4 Compile gen 2 image 1
+    spawn #5 Worker { slot: 0 } gen 2 image 1
+    "#);
+    world.check_converged();
+}
+
+#[test]
+fn a_deployment_that_would_lose_state_is_rejected_and_says_how_it_goes_on_without() {
+    let mut world = proven(2);
+    world.fate.adopts.push_back(Adopts::LosesState);
+    offer(&mut world, App::new("second", 2));
+    let asker = world.ask(Request::Deploy(an_order("customer")));
+    world.run(10_000);
+    let Some(Verdict::Rejected { reasons }) = world.verdict(asker) else {
+        panic!("found {:?}", world.verdict(asker));
+    };
+    assert!(reasons[0].ends_with("; to go on without it: deploy it with `--mode rolling`"), "{reasons:?}");
     world.check_converged();
 }
 

@@ -212,7 +212,7 @@ impl<F: Fate> World<F> {
                 Event::Compiled { child, digest, policy }
             }
             Probe::Invalid => Event::Invalid { child, reasons: vec!["listen: found \"x\"".to_owned()] },
-            Probe::Dies => return self.after(delay_ms, Due::Die(child, Exit::Signal(11))),
+            Probe::Dies(exit) => return self.after(delay_ms, Due::Die(child, exit)),
             Probe::Hangs => return,
         };
         self.after(delay_ms, Due::Report(answer));

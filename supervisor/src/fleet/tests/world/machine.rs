@@ -37,7 +37,7 @@ pub(crate) enum Manner {
 pub(crate) enum Probe {
     Valid(Box<App>),
     Invalid,
-    Dies,
+    Dies(Exit),
     Hangs,
 }
 
