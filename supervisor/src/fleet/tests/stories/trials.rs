@@ -7,7 +7,7 @@ use aegis_ipc::{
 
 use super::{Script, an_order, offer, proven};
 use crate::fleet::{
-    Calls, Event, Request, TrialReading,
+    Calls, Event, Exit, Request, TrialReading,
     tests::world::{Adopts, App, Probe, World},
 };
 
@@ -120,7 +120,7 @@ fn it_is_taken_back_before_others_deploy_and_once() {
 #[test]
 fn what_cannot_be_taken_back_is_tried_again_a_while_later() {
     let mut world = trying();
-    world.fate.probes.push_back(Probe::Dies);
+    world.fate.probes.push_back(Probe::Dies(Exit::Signal(9)));
     read(&mut world, (90, 0), (10, 5));
     world.run(GONE_WITHIN_MS);
     assert!(matches!(last(&world), (_, Some(Verdict::Rejected { .. }))), "{:?}", last(&world));
