@@ -27,7 +27,7 @@ pub(crate) use self::{
     outbox::{FeedFrame, Outbox},
     registry::Registry,
 };
-use crate::{error::chain, shared::Shared};
+use crate::{error::chain, shared::Shared, slice};
 
 /// How a message is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,6 +220,7 @@ pub(crate) fn serve(socket: UnixStream, shared: &Arc<Shared>) {
     let spawn = |name: String, work: fn(&Arc<Link>, &Arc<Shared>)| {
         let (link, shared) = (Arc::clone(&link), Arc::clone(shared));
         std::thread::Builder::new().name(name).spawn(move || {
+            slice::ask_for_short();
             work(&link, &shared);
             link.close();
             shared.registry.remove(&link);

@@ -1,10 +1,9 @@
 //! Short turns on the processor, for threads that others wait for.
 //!
-//! The writer works a fraction of a millisecond at a time, and every client waits for it. When all processors are busy
-//! the kernel lets who runs go on for its whole turn, some 3 ms, before it lets the writer run: measured on 2 processors
-//! under 64 clients, the writer waited for a processor 1.7 times as long as it ran. A thread that asks for short turns
-//! is let in at once instead, and gets no more time for it than any other (EEVDF, Linux 6.12; see `sched_setattr(2)`).
-//! Earlier kernels take the wish and do nothing.
+//! The writer, and who brings it the writes, work a fraction of a millisecond at a time, and every client waits for them.
+//! When all processors are busy the kernel lets who runs go on for the rest of its turn, which is milliseconds, before it
+//! lets them in. A thread that asks for short turns is let in at once instead, and gets no more time for it than any other
+//! (EEVDF, Linux 6.12; see `sched_setattr(2)`). Earlier kernels take the wish and do nothing.
 
 use std::{io, mem, time::Duration};
 
