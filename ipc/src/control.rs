@@ -89,12 +89,15 @@ pub enum ToSupervisor {
         /// Why.
         reason: String,
     },
-    /// Worker: the drain makes progress.
+    /// Worker: the drain makes progress. Said as soon as it accepts no more, and once a second.
     Draining {
         /// Connections still open.
         connections: u64,
         /// Requests still being answered.
         in_flight: u64,
+        /// Whether it accepts no more: whoever connects from now on comes to another worker.
+        #[serde(default)]
+        closed: bool,
     },
     /// Worker: a client asked over HTTP for something that is the supervisor's to do.
     Ask {
@@ -301,6 +304,29 @@ mod tests {
         drop(supervisor);
         assert!(matches!(child.receive::<ToChild>().unwrap(), Received::Closed));
         assert!(!child.send(&ToSupervisor::Bye, &[]).unwrap());
+    }
+
+    /// What workers said of a drain when they did not say yet whether they accept.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum OfTheVersionBefore {
+        Draining { connections: u64, in_flight: u64 },
+    }
+
+    #[test]
+    fn the_version_before_and_this_one_understand_what_the_other_says_of_a_drain() {
+        let (supervisor, child) = ControlSocket::pair().unwrap();
+        let old = OfTheVersionBefore::Draining { connections: 3, in_flight: 1 };
+        let new = |closed| ToSupervisor::Draining { connections: 3, in_flight: 1, closed };
+        assert!(child.send(&old, &[]).unwrap());
+        let Received::Message(heard, _) = supervisor.receive::<ToSupervisor>().unwrap() else {
+            panic!("no message")
+        };
+        assert_eq!(heard, new(false), "who does not say so is not known to have stopped");
+        assert!(child.send(&new(true), &[]).unwrap());
+        let Received::Message(heard, _) = supervisor.receive::<OfTheVersionBefore>().unwrap() else {
+            panic!("no message")
+        };
+        assert_eq!(heard, old);
     }
 
     #[test]

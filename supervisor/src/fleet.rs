@@ -32,6 +32,8 @@
 //! * At most two workers at a time start because of crashes, at most eight by plan, beyond a rollout.
 //! * One rollout runs, at most one request waits, and behind it a bounded line of deployments. Requests of its kind join
 //!   the waiting one and share its verdict, a request of another kind supersedes it; deployments supersede nothing. Every asker gets exactly one verdict.
+//! * Nobody is told that a change is done while a worker of before may still take a connection, as far as that worker says
+//!   so in time (`closing`).
 //! * A version that is tried and clearly faults more often than the one beside it is taken back, as if somebody had asked.
 //! * The store is told about a generation before any worker of it starts.
 //! * It gives up on nothing while anything serves or could: exit happens on request, or when the very first start fails
@@ -42,6 +44,7 @@ mod adoption;
 mod backoff;
 mod canary;
 mod chance;
+mod closing;
 pub mod event;
 mod fallback;
 mod generation;
@@ -262,8 +265,11 @@ impl Fleet {
             Event::Hello { child, protocol, pid, generation } => self.hello(child, protocol, pid, generation),
             Event::Ready { child } => self.ready(child),
             Event::Failed { child, code, reason } => self.doom(child, reason, Some(code)),
-            Event::Draining { child, .. } => self.draining_by_itself(child),
-            Event::Bye { child } => self.doom(child, "left by its own will".to_owned(), None),
+            Event::Draining { child, closed, .. } => self.draining(child, closed),
+            Event::Bye { child } => {
+                self.closed(child);
+                self.doom(child, "left by its own will".to_owned(), None);
+            }
             Event::Unreachable { child, reason } => self.doom(child, reason, None),
             Event::Exited { child, exit } => self.exited(child, exit),
             Event::Adopted { child, generation, prepare_us, switch_us } => {

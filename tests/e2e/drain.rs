@@ -1,13 +1,73 @@
 //! What a worker that leaves still has to finish, it finishes.
 
-use std::{collections::BTreeMap, net::TcpStream, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
-use aegis_harness::{App, Cluster, Connection, app, client::MODELS, eventually, http};
-use nix::sys::socket::{setsockopt, sockopt};
+use aegis_harness::{
+    App, Cluster, Connection, app, client::MODELS, cluster::signal_process, eventually, eventually_some, http,
+};
+use aegis_ipc::operator::{Reply, Request, Verdict};
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        socket::{setsockopt, sockopt},
+    },
+    unistd::Pid,
+};
 use serde_json::json;
 
 const QUICK: &str = "[reload]\ncanary-time = \"50ms\"\ncanary-requests-min = 1000000";
 const WAIT: Duration = Duration::from_secs(20);
+/// How long a worker that says nothing is waited for.
+const CLOSING: Duration = Duration::from_secs(2);
+/// A stopped worker is not taken for one that hangs.
+const FORBEARING: &str = "[hang]\nsuspect-after = \"1m\"\nkill-after = \"2m\"";
+
+/// A worker that is stopped: it does not hear that it is to leave before it goes on.
+struct Stopped(u32);
+
+impl Stopped {
+    fn new(cluster: &Cluster) -> Self {
+        let pid = cluster.await_workers(1)[0].pid;
+        signal_process(pid, Signal::SIGSTOP);
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.0 as i32), Signal::SIGCONT); // unless it is gone
+    }
+}
+
+/// Reloads until this generation is in force: the job, whether it had ended when that was first seen, and a time at which
+/// the old worker had not been told to drain yet.
+fn bring_into_force(cluster: &Cluster, generation: u64) -> (u64, bool, Instant) {
+    app::write_module(cluster.folder(), "todo", &app::revised_todo(generation as u32));
+    let Ok(Reply::Accepted { job }) = cluster.ask(&Request::Reload { wait: false, mode: None }) else {
+        panic!("the reload is not accepted")
+    };
+    let mut before = Instant::now();
+    eventually_some("the new generation to be in force", WAIT, || {
+        let asked = Instant::now();
+        let status = cluster.status();
+        if status.generation == generation {
+            return Some((job, status.jobs.is_empty(), before));
+        }
+        before = asked;
+        None
+    })
+}
+
+fn await_done(cluster: &Cluster, job: u64) {
+    eventually("the reload to be done", WAIT, || {
+        let last = cluster.status().last_job;
+        last.is_some_and(|last| last.job == job && last.verdict == Some(Verdict::Done))
+    });
+}
 
 fn reload(cluster: &Cluster) {
     app::write_module(cluster.folder(), "todo", &format!("{}\nextra = \"text\"\n", app::TODO));
@@ -77,4 +137,30 @@ fn fifty_requests_in_flight_finish_on_the_workers_that_began_them() {
     assert_eq!(finished, begun);
     let after = cluster.await_workers(2);
     assert!(after.iter().all(|worker| worker.generation == 2), "{after:?}");
+}
+
+#[test]
+fn a_reload_is_not_done_before_the_old_worker_accepts_no_more() {
+    let cluster = Cluster::start(App::todo().settings(QUICK).settings(FORBEARING), 1);
+    let stopped = Stopped::new(&cluster);
+    let (job, has_ended, before) = bring_into_force(&cluster, 2);
+    assert!(
+        !has_ended || before.elapsed() >= CLOSING,
+        "done although the old worker was stopped and may accept once more"
+    );
+    drop(stopped);
+    await_done(&cluster, job);
+    let answered = cluster.client().get("todo");
+    assert!(answered.worker().ends_with(".2"), "{}", answered.worker());
+}
+
+#[test]
+fn an_old_worker_that_does_not_say_that_it_accepts_no_more_is_not_waited_for_without_end() {
+    let cluster = Cluster::start(App::todo().settings(QUICK).settings(FORBEARING), 1);
+    let _stopped = Stopped::new(&cluster);
+    let (job, _, before) = bring_into_force(&cluster, 2);
+    await_done(&cluster, job);
+    assert!(before.elapsed() >= CLOSING, "{:?}", before.elapsed());
+    let leaving: Vec<_> = cluster.status().workers.into_iter().map(|worker| worker.state).collect();
+    assert!(leaving.contains(&"draining".to_owned()), "the old worker is there still: {leaving:?}");
 }

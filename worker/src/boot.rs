@@ -30,7 +30,7 @@ use crate::{
     deliveries,
     drain::Verdict,
     generation::{Offer, OfferError},
-    host::{Founding, Host, Identity},
+    host::{Founding, Host, Identity, Premises},
     metronome,
     modules::{LoadError, Modules},
     present::Present,
@@ -307,7 +307,7 @@ async fn serve(
         (host.config.drain.clone(), host.config.workers.orphan_grace)
     };
     let premises = present.premises();
-    let mut orphaned = false;
+    let (mut orphaned, mut said_closed) = (false, false);
     let mut beats = 0_u32;
     let mut drain_watch = interval(DRAIN_WATCH); // armed only while it is asked
     loop {
@@ -335,12 +335,15 @@ async fn serve(
                 if !draining {
                     crew.check()?;
                 } else {
-                    let (connections, in_flight) = (premises.seats.open(), premises.load.in_flight());
-                    let _ = premises.supervisor.tell(&ToSupervisor::Draining { connections, in_flight });
+                    report_drain(premises, doorbell);
                 }
             }
         }
         let Some(begun) = premises.leaving.drain() else { continue };
+        if !said_closed && doorbell.has_stopped() {
+            // Somebody waits to be told that nobody is answered by this worker who was not connected already.
+            said_closed = report_drain(premises, doorbell);
+        }
         match begun.verdict(premises.seats.open(), !doorbell.has_stopped(), premises.clock.advance()) {
             Verdict::Stay => {}
             Verdict::Empty => return Ok(()),
@@ -351,6 +354,13 @@ async fn serve(
             }
         }
     }
+}
+
+/// Tells how far the drain is. `false`: the supervisor did not take it.
+fn report_drain(premises: &Premises, doorbell: &Doorbell) -> bool {
+    let (connections, in_flight) = (premises.seats.open(), premises.load.in_flight());
+    let closed = doorbell.has_stopped();
+    premises.supervisor.tell(&ToSupervisor::Draining { connections, in_flight, closed }).unwrap_or(false)
 }
 
 /// Tasks and threads without which there is no point in going on.

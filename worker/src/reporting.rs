@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   Hello ─▶   … everything is put in place, the self-test answers …   Ready ─▶
-//!   ◀─ Serve   ◀─ Poke   ◀─ ReopenLogs   ◀─ Drain   Draining ─▶ (once a second)   Bye ─▶
+//!   ◀─ Serve   ◀─ Poke   ◀─ ReopenLogs
+//!   ◀─ Drain   Draining ─▶ (when nothing is accepted any more, and once a second)   Bye ─▶
 //!   ◀─ Adopt   Adopted ─▶ or NotAdopted ─▶   (see `adoption`)
 //!   Ask{n} ─▶ … ◀─ Answer{n} …            (for requests over HTTP that are the supervisor's to answer)
 //! ```

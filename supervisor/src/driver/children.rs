@@ -247,8 +247,8 @@ impl Driver {
                 Event::Ready { child }
             }
             ToSupervisor::Failed { code, reason } => Event::Failed { child, code, reason },
-            ToSupervisor::Draining { connections, in_flight } => {
-                Event::Draining { child, connections, in_flight }
+            ToSupervisor::Draining { connections, in_flight, closed } => {
+                Event::Draining { child, connections, in_flight, closed }
             }
             ToSupervisor::Ask { request, ask } => return self.relay(child, request, ask),
             ToSupervisor::Prepared { generation } => Event::Prepared { child, generation },

@@ -76,6 +76,8 @@ pub enum Event {
         connections: u64,
         /// Requests still being answered.
         in_flight: u64,
+        /// Whether it accepts no more. A worker of the version before never says so.
+        closed: bool,
     },
     /// It leaves by its own will, with nothing left to do.
     Bye {

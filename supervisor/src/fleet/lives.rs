@@ -99,7 +99,14 @@ impl Fleet {
     }
 
     /// A worker drains. When we did not ask for it, somebody signalled it: it is replaced as if it were gone.
-    pub(super) fn draining_by_itself(&mut self, child: ChildId) {
+    pub(super) fn draining(&mut self, child: ChildId, closed: bool) {
+        self.draining_by_itself(child);
+        if closed {
+            self.closed(child);
+        }
+    }
+
+    fn draining_by_itself(&mut self, child: ChildId) {
         let Some(worker) = self.workers.get(&child).filter(|worker| worker.is_incumbent()).cloned() else {
             return;
         };
@@ -208,10 +215,13 @@ impl Fleet {
     }
 
     fn note_drain(&mut self, child: ChildId, why: Leave, deadline_ms: Option<u64>) {
-        let Some(worker) = self.workers.get_mut(&child) else { return };
-        self.departures += u32::from(matches!(worker.state, State::Serving | State::Suspect));
         let kill_at_ms = deadline_ms.map(|deadline_ms| self.now_ms + deadline_ms + DRAIN_GRACE_MS);
-        worker.state = State::Draining { kill_at_ms, why };
+        let Some(worker) = self.workers.get(&child) else { return };
+        self.departures += u32::from(matches!(worker.state, State::Serving | State::Suspect));
+        let accepts_until_ms = self.closing_until_ms(&worker.state);
+        if let Some(worker) = self.workers.get_mut(&child) {
+            worker.state = State::Draining { kill_at_ms, why, accepts_until_ms };
+        }
     }
 
     /// Makes all acceptors look at their queue once more when one of them left: it may have been woken for a connection

@@ -15,6 +15,7 @@ use super::{
     event::{Asker, Origin, Request, Scale},
     jobs::Kind,
     policy::{WORKERS_MAX, milliseconds},
+    worker::{Leave, State, Worker},
 };
 
 /// Deployments that wait in line behind the rollout that runs and the one that waits.
@@ -251,9 +252,14 @@ impl Fleet {
         let Some(Scaling { before, deadline_ms, .. }) = self.scaling else { return };
         // During a rollout a slot may serve a generation that is not the one in force, but it serves.
         let (serving, wanted) = (self.served_slots(), self.wanted);
+        let is_late = deadline_ms <= self.now_ms;
         if self.slots.len() == wanted as usize && serving == self.slots.len() {
-            self.end_scaling(&Verdict::Done);
-        } else if deadline_ms <= self.now_ms && self.rollout.is_none() {
+            let is_spare =
+                |worker: &Worker| matches!(worker.state, State::Draining { why: Leave::ScaledDown, .. });
+            if is_late || !self.may_accept(is_spare) {
+                self.end_scaling(&Verdict::Done);
+            }
+        } else if is_late && self.rollout.is_none() {
             // A rollout may yet bring the missing ones.
             self.wanted = before.min(wanted);
             self.turn += 1;

@@ -13,7 +13,8 @@
 //!
 //! Up to `Preparing` nothing that serves is touched, so the verdict on failure is `Rejected`. From `Canary` on workers of
 //! the new generation exist, and failure means to go back by the same steps. `Settling` comes after the commit: the new
-//! generation is in force whatever happens, and only workers that its configuration adds are waited for.
+//! generation is in force whatever happens, and all that is waited for is workers that its configuration adds, and
+//! that the old ones accept no more (see `closing`).
 
 use aegis_config::ReloadMode;
 use aegis_ipc::{
@@ -373,7 +374,7 @@ impl Fleet {
             Stage::Canary(_) => self.advance_canary(),
             Stage::Wave { .. } => self.advance_wave(is_due),
             Stage::RollingBack { reason, .. } => {
-                if is_due || self.is_complete() {
+                if is_due || self.is_handed_over() {
                     let reason = reason.clone();
                     self.take_back();
                     self.end_rollout(&Verdict::RolledBack { reason });

@@ -32,6 +32,7 @@ impl Fleet {
         let mut at: Vec<u64> =
             self.workers.values().filter_map(|worker| self.worker_deadline(worker)).collect();
         at.extend(self.workers.values().filter_map(|worker| worker.adoption.deadline_ms()));
+        at.extend(self.workers.values().filter_map(Worker::accepts_until_ms));
         at.extend(self.helpers.values().map(|helper| helper.kill_at_ms));
         at.extend(self.store_deadline());
         at.extend(self.rollout.iter().filter_map(|rollout| rollout.stage.deadline_ms()));
@@ -121,8 +122,10 @@ impl Fleet {
             if let Some(doom) = &mut worker.doom {
                 doom.kill_at_ms = doom.kill_at_ms.max(grace_ms);
             }
-            if let State::Draining { kill_at_ms: Some(kill_at_ms), .. } = &mut worker.state {
-                *kill_at_ms = (*kill_at_ms).max(grace_ms);
+            if let State::Draining { kill_at_ms, accepts_until_ms, .. } = &mut worker.state {
+                for at_ms in [kill_at_ms, accepts_until_ms].into_iter().flatten() {
+                    *at_ms = (*at_ms).max(grace_ms);
+                }
             }
         }
         for helper in self.helpers.values_mut() {

@@ -32,7 +32,9 @@ impl Fleet {
             .values()
             .any(|worker| worker.is_incumbent() && worker.replace == Some(Replace::Restart));
         if kind == Kind::Restart && !marked {
-            self.end_rollout(&Verdict::Done);
+            if is_due || !self.may_accept(|worker| worker.replace == Some(Replace::Restart)) {
+                self.end_rollout(&Verdict::Done);
+            }
         } else if kind != Kind::Restart && is_complete && is_prepared {
             self.commit();
         } else if is_due {
@@ -98,7 +100,7 @@ impl Fleet {
     }
 
     pub(super) fn advance_settling(&mut self, is_due: bool) {
-        if !is_due && !self.is_complete() {
+        if !is_due && !self.is_handed_over() {
             return;
         }
         let Some(Rollout { job, kind, .. }) = self.rollout else { return };

@@ -70,6 +70,9 @@ pub(super) enum State {
         kill_at_ms: Option<u64>,
         /// Why it drains.
         why: Leave,
+        /// Until when it may take connections, as it has not said that it does not.
+        #[serde(default)]
+        accepts_until_ms: Option<u64>,
     },
     /// Sent SIGKILL.
     Killed {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use aegis_ipc::{
-    board::{Board, Gauge},
+    board::{Board, Counter, Gauge},
     bundle::{BUNDLE_FORMAT, Bundle},
     codec,
     control::{ControlSocket, Received, ToChild, ToSupervisor},
@@ -128,6 +128,21 @@ impl Process {
         panic!("the worker reports nothing")
     }
 
+    /// Waits until the worker says that it accepts no more.
+    async fn closed(&self) {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            match self.supervisor.as_ref().unwrap().receive().unwrap() {
+                Received::Message(ToSupervisor::Draining { closed: true, .. }, _) => return,
+                Received::Message(ToSupervisor::Draining { .. }, _) => {}
+                Received::Message(report, _) => panic!("{report:?} before it says that it accepts no more"),
+                Received::Empty => tokio::time::sleep(Duration::from_millis(1)).await,
+                Received::Closed => panic!("the worker hung up"),
+            }
+        }
+        panic!("the worker does not say that it accepts no more")
+    }
+
     fn tell(&self, message: &ToChild, descriptor: Option<&OwnedFd>) {
         let descriptors: Vec<_> = descriptor.iter().map(|descriptor| descriptor.as_fd()).collect();
         assert!(self.supervisor.as_ref().unwrap().send(message, &descriptors).unwrap());
@@ -191,6 +206,22 @@ async fn a_worker_reports_serves_and_leaves_when_told() {
     }
     assert_eq!(process.report().await, ToSupervisor::Bye);
     assert_eq!(process.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_worker_that_drains_says_when_it_accepts_no_more_and_then_takes_nobody() {
+    let mut process = Process::started(2).await;
+    let mut early = Client::connect(process.public).await;
+    assert_eq!(early.ask("GET /livez").await.status, 200);
+    process.tell(&ToChild::Drain { deadline_ms: Some(20_000) }, None);
+    process.closed().await;
+    // Nobody else accepts here: it would be taken if this worker still did.
+    let _late = Client::connect(process.public).await;
+    assert_eq!(early.ask("GET /livez").await.header("connection"), Some("close"));
+    assert_eq!(process.report().await, ToSupervisor::Bye);
+    assert_eq!(process.ended().await.code(), Some(0));
+    let accepted = process.board.cell(4).counter(Counter::Connections).load(Ordering::Relaxed);
+    assert_eq!(accepted, 1, "only who connected before");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use aegis_ipc::operator::Verdict;
 use super::{
     super::{
         Action, Asker, ChildId, Phase, Role, Spawn,
+        closing::CLOSING_MS,
         lives::DRAIN_GRACE_MS,
         requests::LINE_MAX,
         slots::{FILLS_MAX, REFILLS_MAX},
@@ -29,6 +30,8 @@ pub(crate) struct Checks {
     /// Generations in the order in which they were committed, the one that has to be in force last. A rollout that fails
     /// leaves the last one where it is; a crash loop goes back by one, or to what was loaded.
     committed: Vec<u64>,
+    /// When that was last.
+    committed_ms: u64,
     loaded: Option<u64>,
 }
 
@@ -47,6 +50,7 @@ impl Default for Checks {
             images_made: 1,
             excused_until_ms: 0,
             committed: Vec::new(),
+            committed_ms: 0,
             loaded: None,
         }
     }
@@ -113,7 +117,10 @@ impl<F: Fate> World<F> {
                     self.checks.commit(spawn.generation); // a host starts with what it finds
                 }
             }
-            Action::WriteLastGood { generation } => self.checks.commit(*generation),
+            Action::WriteLastGood { generation } => {
+                self.checks.commit(*generation);
+                self.checks.committed_ms = self.now_ms;
+            }
             Action::LoadLastGood { generation } => self.checks.loaded = Some(*generation),
             Action::CloseListeners { generation } => self.checks.fall_back(*generation),
             Action::Serve { child } => {
@@ -170,6 +177,24 @@ impl<F: Fate> World<F> {
         answers.verdict = Some(verdict.clone());
         let known = self.fleet.job(job).expect("the job can be asked for");
         assert_eq!(known.verdict.as_ref(), Some(verdict));
+        let is_change = !["scale", "restart", "drain", "stop"].contains(&known.kind.as_str());
+        if is_change && *verdict == Verdict::Done && self.fleet.phase == Phase::Running {
+            self.check_closed();
+        }
+    }
+
+    /// Judges when a change is told done: nobody who connects is answered by what was before. Who says nothing is not
+    /// waited for without end, nor is anybody once the time of the whole change is up.
+    fn check_closed(&self) {
+        if self.now_ms >= self.checks.committed_ms + self.fleet.patience_ms() {
+            return;
+        }
+        for (child, process) in self.processes.iter().filter(|(_, process)| process.is_worker()) {
+            let is_before = process.spawn.generation != self.fleet.in_force && !process.is_killed;
+            let may_accept =
+                process.is_open && process.is_leaving && self.now_ms < process.left_ms + CLOSING_MS;
+            assert!(!(is_before && may_accept), "{child:?} may accept though all is done{}", self.lately());
+        }
     }
 
     /// Judges who is told to take a generation over: a worker that serves, while no other one does, of a generation that

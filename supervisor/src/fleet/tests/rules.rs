@@ -257,7 +257,8 @@ fn scale_during_the_soak_keeps_the_canary() {
     assert_eq!(world.serving().len(), 5);
     let scale = world.scale(1);
     assert_eq!(world.serving().len(), 2, "one slot with its worker and the canary");
-    assert_eq!(world.verdict(scale), Some(&Verdict::Done));
+    world.run(1);
+    assert_eq!(world.verdict(scale), Some(&Verdict::Done), "the others accept no more");
     world.run(10_000);
     assert_eq!(world.verdict(reload), Some(&Verdict::Done));
     assert_eq!(world.serving().len(), 4, "as the new configuration says");

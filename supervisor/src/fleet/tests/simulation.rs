@@ -11,7 +11,9 @@ use super::{
     super::{Event, Exit, Look, Origin, Phase, Request, Role, Scale},
     checks::SURGE,
     stories::an_order,
-    world::{Adopts, App, Bind, Fate, Manner, NewImage, Parting, Probe, StoreSays, World, nothing_new},
+    world::{
+        Adopts, App, Bind, Closing, Fate, Manner, NewImage, Parting, Probe, StoreSays, World, nothing_new,
+    },
 };
 
 /// Simulated time in which a host without faults must have recovered from whatever was: a hung start, a wave that is
@@ -112,6 +114,14 @@ impl Fate for Dice {
             (Luck::Bad, 0) => Parting::Never,
             (_, 1..4) => Parting::After(self.below(8_000)),
             _ => Parting::After(self.below(50)),
+        }
+    }
+
+    fn closing(&mut self) -> Closing {
+        match (self.luck, self.below(8)) {
+            (Luck::Bad, 0) => Closing::Unsaid,
+            (Luck::Bad, 1) => Closing::After(self.below(5_000)),
+            _ => Closing::After(self.below(20)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The main stories of a host's life, told as what happened and what was done about it.
 
 mod changes;
+mod closings;
 mod deployments;
 mod ends;
 mod lines;
@@ -15,7 +16,7 @@ use std::collections::VecDeque;
 
 use aegis_ipc::deploy::{Order, Supply};
 
-use super::world::{Adopts, App, Fate, Manner, NewImage, Parting, Probe, World, nothing_new};
+use super::world::{Adopts, App, Closing, Fate, Manner, NewImage, Parting, Probe, World, nothing_new};
 use crate::fleet::{Look, Role};
 
 /// Everything goes as it should, in round numbers, except for what was said before.
@@ -29,6 +30,8 @@ pub(crate) struct Script {
     pub(crate) stores: VecDeque<Manner>,
     /// How the next processes leave.
     pub(crate) partings: VecDeque<Parting>,
+    /// When the next processes that leave say that they accept no more.
+    pub(crate) closings: VecDeque<Closing>,
     /// What the next looks at the sources find; nothing new when there is nothing.
     pub(crate) looks: VecDeque<Option<Look>>,
     pub(crate) images: VecDeque<NewImage>,
@@ -48,6 +51,10 @@ impl Fate for Script {
 
     fn parting(&mut self) -> Parting {
         self.partings.pop_front().unwrap_or(Parting::After(50))
+    }
+
+    fn closing(&mut self) -> Closing {
+        self.closings.pop_front().unwrap_or(Closing::After(1))
     }
 
     fn dying(&mut self) -> u64 {

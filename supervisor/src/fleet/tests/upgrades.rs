@@ -42,14 +42,15 @@ fn upgrade_that_works() {
             Activate { child: ChildId(2), generation: 2 }
             CloseListeners { generation: 2 }
             to 1: generation 2 is in force
+    23052 #4 accepts no more
             to 1: starting the store from the new executable
             keep #2 (Store { epoch: 1 })
             terminate #2 (Store { epoch: 1 })
     23091 #3 exited with 0
     23101 #4 exited with 0
-    23101 #2 exited with 0
+    23102 #2 exited with 0
             spawn #7 Store { epoch: 2 } gen 2 image 2
-    23111 #7 (Store { epoch: 2 }) is ready
+    23112 #7 (Store { epoch: 2 }) is ready
             to 1: Done
             Notify(Ready)
     "#);

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use aegis_ipc::operator::{StopMode, Verdict};
 
 pub(crate) use machine::{
-    Adopts, App, Bind, Fate, Manner, NewImage, Parting, Probe, Process, StoreSays, nothing_new, policy,
+    Adopts, App, Bind, Closing, Fate, Manner, NewImage, Parting, Probe, Process, StoreSays, nothing_new,
+    policy,
 };
 
 use super::checks::Checks;
@@ -173,7 +174,7 @@ impl<F: Fate> World<F> {
     pub(crate) fn signal_to_drain(&mut self, child: ChildId) {
         if self.processes.get(&child).is_some_and(|process| !process.is_leaving && !process.is_ending) {
             self.leave(child, Some(5_000));
-            self.report(Event::Draining { child, connections: 1, in_flight: 0 });
+            self.report(Event::Draining { child, connections: 1, in_flight: 0, closed: false });
         }
     }
 
@@ -288,10 +289,16 @@ impl<F: Fate> World<F> {
                 }
                 true
             }
-            Event::NotAdopted { child, .. }
-            | Event::Draining { child, .. }
-            | Event::Bye { child }
-            | Event::Refused { child, .. } => says(child),
+            Event::Draining { child, closed, .. } => {
+                let Some(process) = self.processes.get_mut(child).filter(|process| !process.is_hung) else {
+                    return false;
+                };
+                process.is_open &= !closed;
+                true
+            }
+            Event::NotAdopted { child, .. } | Event::Bye { child } | Event::Refused { child, .. } => {
+                says(child)
+            }
             Event::Prepared { child, generation } => {
                 if let Some(process) = self.processes.get_mut(child) {
                     process.knows.insert(*generation);

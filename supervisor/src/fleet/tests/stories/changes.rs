@@ -32,6 +32,7 @@ fn scaling_up_and_down() {
             drain #6 (slot 3 gen 1) in Some(5000)
             drain #5 (slot 2 gen 1) in Some(5000)
             drain #4 (slot 1 gen 1) in Some(5000)
+    22001 #4 accepts no more
             to 2: Done
     22050 #6 exited with 0
     22050 #5 exited with 0
@@ -58,6 +59,7 @@ fn restart_of_all_replaces_one_by_one() {
     21020 #6 (slot 1 gen 1) is ready
             serve #6 (slot 1 gen 1)
             drain #4 (slot 1 gen 1) in Some(5000)
+    21021 #4 accepts no more
             to 1: Done
             Notify(Ready)
     21060 #3 exited with 0
@@ -180,6 +182,7 @@ fn drain_all_and_resume() {
             Activate { child: ChildId(2), generation: 2 }
             CloseListeners { generation: 2 }
             to 2: generation 2 is in force
+    24027 #6 accepts no more
             to 2: Done
             Notify(Ready)
     24066 #5 exited with 0

@@ -57,13 +57,13 @@ fn what_was_published_comes_into_force_by_itself() {
     world.run(70_000);
     assert_eq!(world.fleet.digest(), "third");
     insta::assert_snapshot!(world.story().lines().take(8).collect::<Vec<_>>().join("\n"), @r#"
-    79537 …
+    79538 …
             spawn #6 Look gen 2 image 1
-    79542 Looked { child: ChildId(6), look: Look { asked: 1, changed: ["order"], away: [], absent: 0 } }
+    79543 Looked { child: ChildId(6), look: Look { asked: 1, changed: ["order"], away: [], absent: 0 } }
             Notify(Reloading)
             spawn #7 Compile gen 3 image 1
-    79543 #6 exited with 0
-    79547 compiled third
+    79544 #6 exited with 0
+    79548 compiled third
             BindListeners { generation: 3 }
     "#);
     world.check_converged();

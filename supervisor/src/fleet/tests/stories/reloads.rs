@@ -51,6 +51,7 @@ fn reload_that_works() {
             Activate { child: ChildId(2), generation: 2 }
             CloseListeners { generation: 2 }
             to 1: generation 2 is in force
+    23037 #5 accepts no more
             to 1: Done
             Notify(Ready)
     23066 #3 exited with 0
@@ -263,6 +264,7 @@ fn reload_whose_canary_answers_with_errors() {
     23016 …
             to 1: back to generation 1: the canary answered 10.0 % of 2000 requests with 5xx, the others 0.0 % of 4000
             drain #6 (slot 0 gen 2) in Some(5000)
+    23017 #6 accepts no more
             Discard { child: ChildId(2), generation: 2 }
             CloseListeners { generation: 1 }
             Error: reload (job 2): rolled back: the canary answered 10.0 % of 2000 requests with 5xx, the others 0.0 % of 4000
@@ -323,6 +325,7 @@ fn crash_in_the_wave_rolls_back_old_ones_first() {
     23041 #11 (slot 0 gen 1) is ready
             serve #11 (slot 0 gen 1)
             drain #7 (slot 0 gen 2) in Some(5000)
+    23042 #7 accepts no more
             Discard { child: ChildId(2), generation: 2 }
             CloseListeners { generation: 1 }
             Error: reload (job 2): rolled back: worker 1 of generation 2 crashed by SIGSEGV

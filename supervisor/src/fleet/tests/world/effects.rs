@@ -7,7 +7,7 @@ use aegis_ipc::{
     board::{BUCKETS, bucket_of},
 };
 
-use super::{Adopts, Bind, Due, Fate, Manner, Parting, Probe, Process, StoreSays, World};
+use super::{Adopts, Bind, Closing, Due, Fate, Manner, Parting, Probe, Process, StoreSays, World};
 use crate::fleet::{Action, ChildId, Event, Exit, Role, Spawn, Traffic, Vital};
 
 impl<F: Fate> World<F> {
@@ -16,7 +16,7 @@ impl<F: Fate> World<F> {
             Action::Spawn(spawn) => self.spawn(spawn, events),
             Action::Serve { child } => {
                 if let Some(process) = self.processes.get_mut(&child) {
-                    process.is_serving = true;
+                    (process.is_serving, process.is_open) = (true, true);
                 }
             }
             Action::Adopt { child, generation } => self.adopt(child, generation),
@@ -225,13 +225,22 @@ impl<F: Fate> World<F> {
         let Some(process) = self.processes.get_mut(&child) else { return };
         process.is_serving = false;
         process.leave_by_ms = deadline_ms.map(|deadline_ms| now_ms + deadline_ms);
-        if std::mem::replace(&mut process.is_leaving, true) || process.is_hung {
+        if std::mem::replace(&mut process.is_leaving, true) {
             return;
         }
+        process.left_ms = now_ms;
+        if process.is_hung {
+            return;
+        }
+        let is_open = process.is_open;
         if let Parting::After(delay_ms) = parting {
             process.is_ending = true;
             let delay_ms = deadline_ms.map_or(delay_ms, |deadline_ms| delay_ms.min(deadline_ms));
             self.after(delay_ms, Due::Die(child, Exit::Code(0)));
+        }
+        if is_open && let Closing::After(delay_ms) = self.fate.closing() {
+            let closed = Event::Draining { child, connections: 1, in_flight: 0, closed: true };
+            self.after(delay_ms, Due::Report(closed));
         }
     }
 

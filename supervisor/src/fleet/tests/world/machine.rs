@@ -87,6 +87,15 @@ pub(crate) enum Parting {
     Never,
 }
 
+/// When a worker that is told to leave says that it accepts no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// After this long, unless it is gone by then.
+    After(u64),
+    /// Not at all, as workers of the version before.
+    Unsaid,
+}
+
 /// What a worker does that is told to take a generation over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Adopts {
@@ -108,10 +117,14 @@ pub(crate) struct Process {
     pub(crate) spawn: Spawn,
     pub(crate) ready_ms: Option<u64>,
     pub(crate) is_serving: bool,
+    /// Whether a client that connects may come to it: from when it is told to serve until it says that it stopped.
+    pub(crate) is_open: bool,
     pub(crate) is_hung: bool,
     pub(crate) hung_ms: u64,
     pub(crate) leave_by_ms: Option<u64>,
     pub(crate) is_leaving: bool,
+    /// When it was told to leave first.
+    pub(crate) left_ms: u64,
     pub(crate) is_killed: bool,
     pub(crate) is_ending: bool,
     pub(crate) is_mute: bool,
@@ -127,6 +140,10 @@ pub(crate) trait Fate {
     fn manner(&mut self, role: Role) -> Option<Manner>;
     /// How a process leaves.
     fn parting(&mut self) -> Parting;
+    /// When a process that leaves says that it accepts no more.
+    fn closing(&mut self) -> Closing {
+        Closing::After(1)
+    }
     /// How long a process takes to die of SIGKILL.
     fn dying(&mut self) -> u64;
     /// What a worker does that is told to take a generation over.
@@ -213,10 +230,12 @@ impl Process {
             spawn,
             ready_ms: None,
             is_serving: false,
+            is_open: false,
             is_hung: false,
             hung_ms: 0,
             leave_by_ms: None,
             is_leaving: false,
+            left_ms: 0,
             is_killed: false,
             is_ending: false,
             is_mute: false,

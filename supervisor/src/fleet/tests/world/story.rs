@@ -5,6 +5,14 @@ use std::fmt::Write as _;
 use super::{EPOCH_MS, Fate, World};
 use crate::fleet::{Action, ChildId, Event, Level, Role};
 
+/// An event, as it is told.
+pub(super) enum Told {
+    /// In any case.
+    Always(String),
+    /// Only if something was done about it.
+    WithActions(String),
+}
+
 impl<F: Fate> World<F> {
     /// The last lines of the story.
     pub(crate) fn lately(&self) -> String {
@@ -17,28 +25,31 @@ impl<F: Fate> World<F> {
         std::mem::take(&mut self.story)
     }
 
-    pub(super) fn tell_event(&mut self, event: &Event) -> Option<String> {
+    pub(super) fn tell_event(&mut self, event: &Event) -> Told {
         let text = match event {
             Event::Tick
             | Event::Vitals(_)
             | Event::Traffic(_)
             | Event::Spawned { .. }
-            | Event::Hello { .. } => None,
-            Event::Ready { child } => Some(format!("{} is ready", self.name(*child))),
-            Event::Adopted { child, generation, .. } => {
-                Some(format!("#{} adopted gen {generation}", child.0))
+            | Event::Hello { .. } => return Told::WithActions(self.line("…")),
+            Event::Draining { child, closed: true, .. } => {
+                return Told::WithActions(self.line(&format!("#{} accepts no more", child.0)));
             }
-            Event::Exited { child, exit } => Some(format!("#{} {}", child.0, exit.describe())),
-            Event::Compiled { digest, .. } => Some(format!("compiled {digest}")),
-            Event::Request { asker, request } => {
-                Some(format!("{request:?} by {:?}", asker.map(|asker| asker.0)))
-            }
-            other => Some(format!("{other:?}")),
+            Event::Ready { child } => format!("{} is ready", self.name(*child)),
+            Event::Adopted { child, generation, .. } => format!("#{} adopted gen {generation}", child.0),
+            Event::Exited { child, exit } => format!("#{} {}", child.0, exit.describe()),
+            Event::Compiled { digest, .. } => format!("compiled {digest}"),
+            Event::Request { asker, request } => format!("{request:?} by {:?}", asker.map(|asker| asker.0)),
+            other => format!("{other:?}"),
         };
-        text.map(|text| format!("{:>6} {text}\n", self.now_ms - EPOCH_MS))
+        Told::Always(self.line(&text))
     }
 
-    pub(super) fn tell_actions(&mut self, told: Option<String>, actions: &[Action]) {
+    fn line(&self, text: &str) -> String {
+        format!("{:>6} {text}\n", self.now_ms - EPOCH_MS)
+    }
+
+    pub(super) fn tell_actions(&mut self, told: Told, actions: &[Action]) {
         let mut lines = String::new();
         for action in actions {
             let line = match action {
@@ -68,11 +79,8 @@ impl<F: Fate> World<F> {
             let _ = writeln!(lines, "         {line}");
         }
         match told {
-            Some(told) => self.story.push_str(&told),
-            None if lines.is_empty() => {}
-            None => {
-                let _ = writeln!(self.story, "{:>6} …", self.now_ms - EPOCH_MS);
-            }
+            Told::WithActions(_) if lines.is_empty() => {}
+            Told::Always(told) | Told::WithActions(told) => self.story.push_str(&told),
         }
         self.story.push_str(&lines);
     }
