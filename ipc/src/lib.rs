@@ -20,6 +20,7 @@
 //! * [`deploy`]: one module instead of all, and which modules a generation consists of.
 //! * [`handoff`]: which descriptors a child inherits, under which numbers.
 //! * [`residence`]: how a process stays small.
+//! * [`slice`]: how a thread that others wait for is let in at once.
 //!
 //! Promises: messages are MessagePack maps with named fields, unknown fields are ignored and new fields have a
 //! default, so version N understands N−1 during an upgrade; the brief form is used only between two sides that have
@@ -39,6 +40,7 @@ pub mod handoff;
 pub mod operator;
 pub mod residence;
 pub mod sealed;
+pub mod slice;
 
 pub use error::IpcError;
 

@@ -20,6 +20,7 @@ use aegis_ipc::{
     bundle::Bundle,
     control::{ControlSocket, Received, ToChild, ToSupervisor},
     handoff::{Handoff, adopt},
+    slice,
 };
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 use nix::{
@@ -37,7 +38,6 @@ use crate::{
     notice::{self, Notice, Notices, Notifier},
     recover::{self, Recovery},
     shared::{Intake, Shared},
-    slice,
     writer::{COMMANDS_MAX, Command, Inbox, Memory, Writer, bytes_max, probe},
 };
 

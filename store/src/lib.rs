@@ -33,7 +33,6 @@ mod notice;
 mod recover;
 mod requests;
 mod shared;
-mod slice;
 mod storage;
 #[cfg(test)]
 mod testing;

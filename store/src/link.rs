@@ -18,7 +18,7 @@ use std::{
     time::Instant,
 };
 
-use aegis_ipc::{data::FromStore, frame};
+use aegis_ipc::{data::FromStore, frame, slice};
 use bytes::{Buf, Bytes};
 use nix::sys::socket::{self, MsgFlags};
 use parking_lot::{Condvar, Mutex};
@@ -27,7 +27,7 @@ pub(crate) use self::{
     outbox::{FeedFrame, Outbox},
     registry::Registry,
 };
-use crate::{error::chain, shared::Shared, slice};
+use crate::{error::chain, shared::Shared};
 
 /// How a message is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -213,7 +213,7 @@ fn unsafe_code_stays_in_its_files() {
         "ipc/src/board.rs",
         "ipc/src/handoff.rs",
         "ipc/src/residence.rs",
-        "store/src/slice.rs",
+        "ipc/src/slice.rs",
         "crates/wasm/src/mapping.rs",
         "crates/wasm/src/cache.rs",
     ];

@@ -43,6 +43,7 @@ use std::{
 use aegis_ipc::{
     board::{Board, Counter, Gauge, monotonic_ms},
     handoff::{Audience, ListenerAddress},
+    slice,
 };
 use nix::{
     errno::Errno,
@@ -184,7 +185,10 @@ impl Acceptor {
     /// # Errors
     /// When the thread cannot be made.
     pub(crate) fn start(self) -> io::Result<thread::JoinHandle<()>> {
-        thread::Builder::new().name("acceptor".to_owned()).spawn(move || self.run())
+        thread::Builder::new().name("acceptor".to_owned()).spawn(move || {
+            slice::ask_for_short();
+            self.run()
+        })
     }
 
     fn run(mut self) {

@@ -1,9 +1,9 @@
 //! Short turns on the processor, for threads that others wait for.
 //!
-//! The writer, and who brings it the writes, work a fraction of a millisecond at a time, and every client waits for them.
-//! When all processors are busy the kernel lets who runs go on for the rest of its turn, which is milliseconds, before it
-//! lets them in. A thread that asks for short turns is let in at once instead, and gets no more time for it than any other
-//! (EEVDF, Linux 6.12; see `sched_setattr(2)`). Earlier kernels take the wish and do nothing.
+//! The store's writer, who brings it the writes, and a worker's acceptor work a fraction of a millisecond at a time, and
+//! every client waits for them. When all processors are busy the kernel lets who runs go on for the rest of its turn, which
+//! is milliseconds, before it lets them in. A thread that asks for short turns is let in at once instead, and gets no more
+//! time for it than any other (EEVDF, Linux 6.12; see `sched_setattr(2)`). Earlier kernels take the wish and do nothing.
 
 use std::{io, mem, time::Duration};
 
@@ -12,11 +12,9 @@ use nix::libc;
 /// Shortest turn that the kernel knows.
 const SLICE: Duration = Duration::from_micros(100);
 
-/// Asks for short turns for the calling thread. That the kernel refuses is no reason to stop.
-pub(crate) fn ask_for_short() {
-    if let Err(error) = set(SLICE) {
-        tracing::debug!(%error, "this thread gets turns of the usual length");
-    }
+/// Asks for short turns for the calling thread. It is a wish: nothing else changes where the kernel refuses it.
+pub fn ask_for_short() {
+    let _ = set(SLICE);
 }
 
 #[expect(unsafe_code, reason = "neither the standard library nor a crate that is here has these two calls")]
