@@ -1,4 +1,5 @@
-//! The storage engine alone: what its own group commit reaches with the rows that the host writes per document.
+//! The storage engine alone, as it comes: what its own group commit reaches with the rows that the host writes per
+//! document, synced with `fsync` into a journal in which no room was made before.
 
 use std::time::{Duration, Instant};
 

@@ -245,15 +245,24 @@ fn what_a_version_remembers_goes_to_the_next_one_over_twenty_swaps() {
     assert_eq!(next(), 2 * HANDOVERS + 1);
 }
 
-#[test]
-fn a_version_that_does_not_take_the_state_of_the_one_before_is_rejected_unless_state_may_be_lost() {
+/// One worker whose code has counted to two, and in the app a version that does not take the state of it.
+fn with_an_heir_that_refuses() -> Cluster {
     let heir = |version: &str| aegis_guests::heir(version).build();
     let cluster = Cluster::start(App::default().settings(SWAP).component("counter", heir("0.9.0")), 1);
     assert_eq!(cluster.client().post("counters", &json!({"id": "a"})).status, 201);
-    let next = || cluster.client().get("counters/a?command=next").json();
-    assert_eq!((next(), next()), (json!(1), json!(2)));
-    let before = pids(&cluster);
+    assert_eq!((next(&cluster), next(&cluster)), (json!(1), json!(2)));
     app::write_component(cluster.folder(), "counter", &heir("1.0.0"));
+    cluster
+}
+
+fn next(cluster: &Cluster) -> Value {
+    cluster.client().get("counters/a?command=next").json()
+}
+
+#[test]
+fn a_version_that_does_not_take_the_state_of_the_one_before_is_rejected_unless_state_may_be_lost() {
+    let cluster = with_an_heir_that_refuses();
+    let (next, before) = (|| next(&cluster), pids(&cluster));
     let rejected = cluster.aegis(&["reload"]);
     let told = words(&rejected);
     assert_eq!(rejected.status.code(), Some(3), "{told}");
@@ -261,7 +270,7 @@ fn a_version_that_does_not_take_the_state_of_the_one_before_is_rejected_unless_s
     assert!(told.contains(reason) && told.contains("`aegis reload --mode rolling`"), "{told}");
     assert_eq!((next(), pids(&cluster)), (json!(3), before.clone()), "the old version goes on and remembers");
     let path = cluster.folder().join("counter.wasm");
-    std::fs::write(&path, heir("1.0.0")).unwrap();
+    std::fs::write(&path, aegis_guests::heir("1.0.0").build()).unwrap();
     let deploy = ["deploy", "counter", "--file", path.to_str().unwrap()];
     for deploy in [&deploy[..], &[&deploy[..], &["--mode", "swap"]].concat()] {
         let deployed = cluster.aegis(deploy);
@@ -279,13 +288,8 @@ fn a_version_that_does_not_take_the_state_of_the_one_before_is_rejected_unless_s
 
 #[test]
 fn a_deployment_may_lose_state_when_that_is_asked_for() {
-    let heir = |version: &str| aegis_guests::heir(version).build();
-    let cluster = Cluster::start(App::default().settings(SWAP).component("counter", heir("0.9.0")), 1);
-    assert_eq!(cluster.client().post("counters", &json!({"id": "a"})).status, 201);
-    let next = || cluster.client().get("counters/a?command=next").json();
-    assert_eq!((next(), next()), (json!(1), json!(2)));
-    let before = pids(&cluster);
-    app::write_component(cluster.folder(), "counter", &heir("1.0.0"));
+    let cluster = with_an_heir_that_refuses();
+    let (next, before) = (|| next(&cluster), pids(&cluster));
     assert_eq!(cluster.aegis(&["deploy", "counter"]).status.code(), Some(3));
     let told = cluster.aegis_ok(&["deploy", "counter", "--mode", "rolling"]);
     let after = cluster.await_workers(1);

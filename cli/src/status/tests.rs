@@ -120,19 +120,22 @@ fn every_verdict_is_a_sentence() {
     ");
 }
 
-#[test]
-fn a_host_that_does_not_serve_its_app_folder_or_calls_no_code_says_so_at_the_top() {
-    let deployed = Deployed {
+fn deployed() -> Deployed {
+    Deployed {
         source: "https://modules.example.com/order/".to_owned(),
         form: Form::Component,
         sha256: "fedcba9876543210".repeat(4),
         manifest_sha256: None,
         signature_sha256: None,
         since_s: 1_700_000_000,
-    };
+    }
+}
+
+#[test]
+fn a_host_that_does_not_serve_its_app_folder_or_calls_no_code_says_so_at_the_top() {
     let status = Status {
         notice: Some("rolled back on request; it stays until `aegis reload`".to_owned()),
-        deployed: vec![DeployedModule { module: "order".to_owned(), deployed }],
+        deployed: vec![DeployedModule { module: "order".to_owned(), deployed: deployed() }],
         failing: vec!["order".to_owned()],
         workers: Vec::new(),
         ..status()
@@ -152,19 +155,11 @@ fn a_host_that_does_not_serve_its_app_folder_or_calls_no_code_says_so_at_the_top
 
 #[test]
 fn a_version_that_is_tried_is_shown_with_the_one_beside_it_and_whether_it_is_called() {
-    let deployed = Deployed {
-        source: "https://modules.example.com/order/".to_owned(),
-        form: Form::Component,
-        sha256: "fedcba9876543210".repeat(4),
-        manifest_sha256: None,
-        signature_sha256: None,
-        since_s: 1_700_000_000,
-    };
     let tried = Tried {
         share_percent: 20,
         version: "2.0.0".to_owned(),
         counted_as: "order".to_owned(),
-        deployed,
+        deployed: deployed(),
         current_version: "1.0.0".to_owned(),
         current_sha256: "0123456789abcdef".repeat(4),
         current_counted_as: "order".to_owned(),

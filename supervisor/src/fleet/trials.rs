@@ -1,9 +1,10 @@
 //! Is a version that is tried as good as the one in force beside it? One that clearly is not is taken back by the host
 //! itself.
 //!
-//! What counts are faults: calls that trap, take too long, or end with a defect of which the code tells itself, and those that
-//! are not made because of such ones. When code says no to its clients, that is its business. Totals are looked at over all the time that the trial runs, so that little
-//! traffic is enough, and over the last seconds, so that a long good time does not hide what is bad now.
+//! What counts are faults: calls that trap, take too long, or end with a defect of which the code tells itself, and
+//! those that are not made because of such ones. When code says no to its clients, that is its business. Totals are
+//! looked at over all the time that the trial runs, so that little traffic is enough, and over the last seconds, so that
+//! a long good time does not hide what is bad now.
 
 use std::collections::VecDeque;
 

@@ -33,7 +33,8 @@ const DIGEST_CHARACTERS: usize = 64;
 /// Characters of something found that are repeated.
 const FOUND_CHARACTERS_MAX: usize = 100;
 
-/// Deploys what the body names; with `wait=true` the answer is the verdict, with `mode` it goes that way this time. The caller has checked that an operator asks.
+/// Deploys what the body names; with `wait=true` the answer is the verdict, with `mode` it goes that way this time. The
+/// caller has checked that an operator asks.
 pub(crate) async fn answer(
     host: &Host,
     (parts, body): (&Parts, &mut RequestBody),
