@@ -193,11 +193,14 @@ impl Driver {
         let now_ms = monotonic_ms();
         let ready = self.poller.wait(now_ms, self.deadline_ms(now_ms));
         let began = Instant::now();
+        let was_woken = !ready.is_empty();
         for ready in ready {
             self.take(ready);
         }
         self.take_unread_requests();
-        self.take_timers(monotonic_ms());
+        let now_ms = monotonic_ms();
+        self.rhythm.stirred(was_woken, self.fleet.revision(), now_ms);
+        self.take_timers(now_ms);
         self.note_pass(began);
         None
     }

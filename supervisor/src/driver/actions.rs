@@ -5,14 +5,13 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use aegis_ipc::{board::monotonic_ms, control::ToChild, handoff::Audience, operator::Reply, residence};
+use aegis_ipc::{board::monotonic_ms, control::ToChild, handoff::Audience, operator::Reply};
 use rustix::process::Signal;
 
 use super::{Announcement, Driver, Stage};
 use crate::{
     fleet::{Action, ChildId, Event, Level, Notice},
     relay::Patience,
-    with_causes,
 };
 
 impl Driver {
@@ -171,11 +170,6 @@ impl Driver {
             }
         }
         self.rhythm.stage_changed(self.stage, now_ms);
-        if self.stage == Stage::Serving
-            && let Err(error) = residence::let_go_of_code()
-        {
-            tracing::debug!("the supervisor stays larger than it need be: {}", with_causes(&error));
-        }
     }
 
     /// Tells standard output once where clients connect.

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use aegis_ipc::residence;
+
 use super::{Driver, Stage};
 use crate::{
     fleet::{Event, Origin, Request},
@@ -21,7 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SUMMARY_MIN_MS: u64 = 250;
 /// Time between two looks at a status line that names times, milliseconds.
 const SUMMARY_MAX_MS: u64 = 30_000;
-
+/// Time without anything happening after which code is let go of that was needed for what happened before, milliseconds.
+const REST_MS: u64 = 500;
 /// Time between two looks at what versions do that are tried, milliseconds.
 const TRIALS_INTERVAL_MS: u64 = 500;
 
@@ -37,6 +40,9 @@ pub(super) struct Rhythm {
     watchers_revision: u64,
     /// Nothing while nothing is tried.
     trials_due_ms: Option<u64>,
+    /// Nothing while nothing has happened since the last rest.
+    rest_due_ms: Option<u64>,
+    rest_revision: u64,
     /// Longest pass of the loop since the last sign of life, microseconds.
     longest_pass_us: u64,
 }
@@ -53,12 +59,27 @@ impl Rhythm {
             watchers_told_ms: now_ms,
             watchers_revision: 0,
             trials_due_ms: None,
+            rest_due_ms: Some(now_ms + REST_MS),
+            rest_revision: 0,
             longest_pass_us: 0,
         }
     }
 
     pub(super) fn note_pass(&mut self, elapsed_us: u64) {
         self.longest_pass_us = self.longest_pass_us.max(elapsed_us);
+    }
+
+    /// A pass is over: somebody woke the loop, or the state has another revision, or it was only a look at the clock.
+    pub(super) fn stirred(&mut self, was_woken: bool, revision: u64, now_ms: u64) {
+        let was_changed = std::mem::replace(&mut self.rest_revision, revision) != revision;
+        if was_woken || was_changed {
+            self.rest_due_ms = Some(now_ms + REST_MS);
+        }
+    }
+
+    /// Whether nothing has happened for a while, told once.
+    fn rests(&mut self, now_ms: u64) -> bool {
+        self.rest_due_ms.take_if(|due_ms| *due_ms <= now_ms).is_some()
     }
 
     pub(super) fn stage_changed(&mut self, stage: Stage, now_ms: u64) {
@@ -130,6 +151,7 @@ impl Driver {
             rhythm.watchdog_interval_ms.map(|_| rhythm.watchdog_due_ms),
             rhythm.patience_due_ms.filter(|_| busy),
             rhythm.trials_due_ms,
+            rhythm.rest_due_ms,
             self.notifier.is_wanted().then(|| rhythm.summary_due_ms(self.fleet.revision())),
             self.notifier.retry_interval().map(|pause| now_ms + milliseconds(pause)),
             watchers,
@@ -152,6 +174,11 @@ impl Driver {
         self.retry_bind(now_ms);
         self.give_up_rehearsal(now_ms);
         self.tell_service_manager(now_ms);
+        if self.rhythm.rests(now_ms)
+            && let Err(error) = residence::let_go_of_code()
+        {
+            tracing::debug!("the supervisor stays larger than it need be: {}", crate::with_causes(&error));
+        }
     }
 
     fn look_at_trials(&mut self, now_ms: u64) {
@@ -204,5 +231,23 @@ impl Driver {
         let serving = status.workers.iter().filter(|worker| worker.state == "serving").count();
         let wanted = status.workers_wanted as usize; // 0 while they are drained on request
         serving >= wanted.div_ceil(2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rest_begins_when_nothing_happened_for_a_while_and_is_told_once() {
+        let mut rhythm = Rhythm::new(&Notifier::new(None, None), 1_000);
+        rhythm.stirred(true, 0, 1_000 + REST_MS - 1);
+        assert!(!rhythm.rests(1_000 + REST_MS), "something happened meanwhile");
+        assert!(rhythm.rests(1_000 + 2 * REST_MS));
+        rhythm.stirred(false, 0, 5 * REST_MS);
+        assert!(!rhythm.rests(10 * REST_MS), "it was only the clock");
+        rhythm.stirred(false, 1, 20 * REST_MS);
+        assert!(!rhythm.rests(20 * REST_MS));
+        assert!(rhythm.rests(21 * REST_MS));
     }
 }
