@@ -16,6 +16,7 @@ mod rows;
 mod serving;
 mod subject;
 mod swap;
+mod writes;
 mod wrk;
 
 use std::{env, process::ExitCode, time::Duration};
