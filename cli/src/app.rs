@@ -153,14 +153,14 @@ pub(crate) fn load_component(path: &Path) -> Result<Read, Mistakes> {
     let (bytes, kind) = read_component(path, &shown)?;
     let length = bytes.len() as u64;
     if kind == Kind::HttpService {
-        let digest = Compilation::quiet(Keep::WhereThereIsSome, |compilation| {
+        let prepared = Compilation::quiet(Keep::WhereThereIsSome, |compilation| {
             Workshop::new(compilation, None).prepare_service(&shown, &bytes)
         });
         let located =
             |mistakes: Vec<String>| mistakes.iter().map(|mistake| format!("{shown}: {mistake}")).collect();
-        let digest = digest.map_err(|mistakes| refuse(located(mistakes)))?;
-        let (name, route) = (String::new(), String::new());
-        let spec = ServiceSpec { name, route, digest, limits: service::usual_limits(), http: Vec::new() };
+        let (digest, wasi) = prepared.map_err(|mistakes| refuse(located(mistakes)))?;
+        let (name, route, limits) = (String::new(), String::new(), service::usual_limits());
+        let spec = ServiceSpec { name, route, digest, limits, http: Vec::new(), wasi };
         let (needs, chosen, signed) = (Vec::new(), None, None);
         return Ok(Read::Service(Service { spec, bytes: length, needs, chosen, signed }));
     }

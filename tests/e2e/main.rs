@@ -34,6 +34,7 @@ mod reload;
 mod rollback;
 mod scale;
 mod services;
+mod services_in_rust;
 mod shared_code;
 mod shop;
 mod shutdown;

@@ -12,6 +12,8 @@ use std::{
 use aegis_harness::{App, Cluster, Start, eventually};
 use serde_json::json;
 
+use crate::services_in_rust;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A loopback API. The end of the path says what it does; it tells what it was asked, and when a connection is over.
@@ -152,6 +154,30 @@ fn a_service_over_wasi_http_fetches_within_its_grants() {
     assert_eq!((fetched.status, fetched.text()), (200, "{\"paid\":true}".to_owned()));
     assert!(api.head().starts_with("GET / HTTP/1.1"));
     assert_eq!(client.send("GET", "/relay?127.0.0.1:1", b"").status, 502);
+}
+
+#[test]
+#[ignore = "scripts/guests builds the module first"]
+fn a_service_of_wasi_3_in_rust_fetches_within_its_grants_as_well() {
+    let api = Api::start();
+    let granted = format!("[modules.hello]\ngrants = {{ http = [\"{}\"] }}\n", api.address);
+    let app = App::todo().component("hello", services_in_rust::component()).settings(&granted);
+    let cluster = Cluster::start(app, 1);
+    let client = cluster.client();
+    let fetched = client.send("GET", &format!("/hello/ask?{}", api.address), b"");
+    assert_eq!((fetched.status, fetched.text()), (200, "{\"paid\":true}".to_owned()));
+    assert!(api.head().starts_with("GET / HTTP/1.1"));
+    for other in ["127.0.0.1:1", "localhost:1", "169.254.169.254"] {
+        let denied = client.send("GET", &format!("/hello/ask?{other}"), b"");
+        assert_eq!(
+            (denied.status, denied.text()),
+            (502, "ErrorCode::HttpRequestDenied".to_owned()),
+            "{other}"
+        );
+    }
+    eventually("the denials are counted", Duration::from_secs(5), || {
+        cluster.admin_get("/metrics").contains("\naegis_outgoing_denied_total 3\n")
+    });
 }
 
 #[test]

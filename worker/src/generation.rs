@@ -141,7 +141,7 @@ fn listed(names: &[String]) -> String {
 mod tests {
     use aegis_domain::{
         code::{CodeLimits, CodeSpec, CommandEffect, CommandPlace, CommandSpec, HookSet},
-        service::usual_limits,
+        service::{Wasi, usual_limits},
         spec::{Datasource, FieldKind, IfMatch},
     };
 
@@ -173,7 +173,8 @@ mod tests {
 
     fn service(route: &str, digest: &str) -> ServiceSpec {
         let (name, limits) = ("hello".to_owned(), usual_limits());
-        ServiceSpec { name, route: route.to_owned(), digest: digest.to_owned(), limits, http: Vec::new() }
+        let (route, digest) = (route.to_owned(), digest.to_owned());
+        ServiceSpec { name, route, digest, limits, http: Vec::new(), wasi: Wasi::V02 }
     }
 
     fn offer(change: impl FnOnce(&mut Config, &mut Vec<ModelSpec>, &mut Vec<ServiceSpec>)) -> Offer {

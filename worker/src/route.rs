@@ -250,6 +250,7 @@ mod tests {
             digest: String::new(),
             limits: aegis_domain::service::usual_limits(),
             http: Vec::new(),
+            wasi: aegis_domain::service::Wasi::V02,
         });
         Routes::new(api_root, Arc::new(Catalog::build(vec![spec]).unwrap()), &services)
     }

@@ -242,10 +242,11 @@ impl Package<'_> {
             }
         }
         let route = manifest.route.unwrap_or_else(|| format!("/{name}"));
-        let digest = workshop.prepare_service(origin, bytes).map_err(|mistakes| {
+        let (digest, wasi) = workshop.prepare_service(origin, bytes).map_err(|mistakes| {
             mistakes.iter().map(|mistake| format!("{origin}: {mistake}")).collect::<Vec<_>>()
         })?;
-        let spec = ServiceSpec { name: name.to_owned(), route, digest, limits, http: hosts(name, terms)? };
+        let (name, http) = (name.to_owned(), hosts(name, terms)?);
+        let spec = ServiceSpec { name, route, digest, limits, http, wasi };
         let (bytes, needs) = (bytes.len() as u64, manifest.needs);
         Ok(Read::Service(Service { spec, bytes, needs, chosen: None, signed: None }))
     }

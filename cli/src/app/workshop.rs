@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use aegis_domain::spec::ModelSpec;
+use aegis_domain::{service::Wasi, spec::ModelSpec};
 use aegis_ipc::bundle::{BUNDLE_BYTES_MAX, Code, FRONT_BYTES_MAX};
 use aegis_wasm::{CodeCache, Compiler, PrepareError, Terms};
 
@@ -102,13 +102,17 @@ impl<'a> Workshop<'a> {
         Ok(prepared.spec)
     }
 
-    /// Makes code of a component that is a service. Answers its digest.
-    pub(super) fn prepare_service(&mut self, origin: &str, bytes: &[u8]) -> Result<String, Vec<String>> {
+    /// Makes code of a component that is a service. Answers its digest, and what it is written for.
+    pub(super) fn prepare_service(
+        &mut self,
+        origin: &str,
+        bytes: &[u8],
+    ) -> Result<(String, Wasi), Vec<String>> {
         self.begin(origin)?;
         let tools = self.tools()?;
         let prepared = tools.compiler.prepare_service(bytes, tools.cache.as_ref()).map_err(told)?;
         self.keep(prepared.digest.clone(), prepared.code)?;
-        Ok(prepared.digest)
+        Ok((prepared.digest, prepared.wasi))
     }
 
     fn keep(&mut self, digest: String, bytes: Vec<u8>) -> Result<(), Vec<String>> {

@@ -29,6 +29,27 @@ pub struct ServiceSpec {
     /// Hosts that it may send requests to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub http: Vec<HostGrant>,
+    /// What it is written for.
+    #[serde(default, skip_serializing_if = "Wasi::is_usual")]
+    pub wasi: Wasi,
+}
+
+/// The WASI that a service answers HTTP with. It decides for which engine its code is made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Wasi {
+    /// `wasi:http/incoming-handler@0.2`: an instance does one thing at a time.
+    #[default]
+    #[serde(rename = "0.2")]
+    V02,
+    /// `wasi:http/handler@0.3`: an instance does several things at a time.
+    #[serde(rename = "0.3")]
+    V03,
+}
+
+impl Wasi {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What a service may use when nobody says otherwise.
@@ -123,6 +144,7 @@ mod tests {
             digest: String::new(),
             limits: usual_limits(),
             http: Vec::new(),
+            wasi: Wasi::V02,
         };
         routes.iter().enumerate().map(one).collect()
     }
@@ -157,5 +179,17 @@ mod tests {
         let wrong = ["/livez", "/metrics/x", "/aegis", "/aegis/api/x", "/aegis/reload", "/a/b", "/a", "/%"];
         insta::assert_snapshot!(route_mistakes(&services(&wrong), "/aegis/api").join("\n"));
         assert_eq!(route_mistakes(&services(&["/models", "/hello"]), "").len(), 1);
+    }
+
+    #[test]
+    fn a_service_of_which_nothing_is_said_is_of_wasi_0_2_and_is_written_as_before() {
+        let mut service = services(&["/a"]).remove(0);
+        let older = serde_json::to_value(&service).unwrap();
+        assert_eq!(older.get("wasi"), None);
+        assert_eq!(serde_json::from_value::<ServiceSpec>(older).unwrap(), service);
+        service.wasi = Wasi::V03;
+        let newer = serde_json::to_value(&service).unwrap();
+        assert_eq!(newer["wasi"], "0.3");
+        assert_eq!(serde_json::from_value::<ServiceSpec>(newer).unwrap(), service);
     }
 }

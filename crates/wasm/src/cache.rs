@@ -73,7 +73,7 @@ mod tests {
     use std::{fs, path::PathBuf};
 
     use super::*;
-    use crate::engine;
+    use crate::engine::{self, Profile};
 
     /// The smallest component there is.
     const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
@@ -85,7 +85,7 @@ mod tests {
 
     impl Place {
         fn new() -> Self {
-            Self { folder: tempfile::tempdir().unwrap(), engine: engine::compiler().unwrap() }
+            Self { folder: tempfile::tempdir().unwrap(), engine: engine::compiler(Profile::Classic).unwrap() }
         }
 
         fn code_folder(&self) -> PathBuf {
@@ -116,19 +116,31 @@ mod tests {
         assert!(cache.component(&place.engine, "bb").is_none());
     }
 
-    #[test]
-    fn what_another_engine_made_is_not_found() {
-        let place = Place::new();
+    /// Nothing that the engine of `place` made comes to `other`.
+    fn keeps_apart(place: &Place, other: &Engine) {
         let cache = place.cache();
         cache.keep(&place.engine, "aa", &place.code());
-        let mut settings = wasmtime::Config::new();
-        settings.epoch_interruption(false);
-        let other = Engine::new(&settings).unwrap();
-        assert!(cache.component(&other, "aa").is_none());
+        assert!(cache.component(other, "aa").is_none());
         // Even under the right name it is refused, by the engine itself.
         let file = place.files().remove(0);
-        fs::rename(&file, place.code_folder().join(name_of(&other, "aa"))).unwrap();
-        assert!(cache.component(&other, "aa").is_none());
+        fs::rename(&file, place.code_folder().join(name_of(other, "aa"))).unwrap();
+        assert!(cache.component(other, "aa").is_none());
         assert_eq!(place.files(), [] as [PathBuf; 0]);
+    }
+
+    #[test]
+    fn what_another_engine_made_is_not_found() {
+        let mut settings = wasmtime::Config::new();
+        settings.epoch_interruption(false);
+        keeps_apart(&Place::new(), &Engine::new(&settings).unwrap());
+    }
+
+    #[test]
+    fn code_of_one_kind_is_never_found_for_the_other() {
+        let mut place = Place::new();
+        let concurrent = engine::compiler(Profile::Concurrent).unwrap();
+        keeps_apart(&place, &concurrent);
+        let classic = std::mem::replace(&mut place.engine, concurrent);
+        keeps_apart(&place, &classic);
     }
 }

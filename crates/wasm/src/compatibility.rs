@@ -5,18 +5,19 @@ use std::hash::{Hash, Hasher};
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 
-use crate::engine::{self, EngineError};
+use crate::engine::{self, EngineError, Profile};
 
 /// Bytes of a tag before it is written in hexadecimal.
 const TAG_BYTES: usize = 16;
 
 /// The tag of code that this image compiles on this machine. Code with another tag was compiled by another version of
-/// the engine, with other settings or for another processor, and is compiled anew.
+/// the engine, with other settings or for another processor, and is compiled anew. It is that of code for one call at a
+/// time, and speaks for the other kind as well, whose settings follow.
 ///
 /// # Errors
 /// When this machine cannot run the engine.
 pub fn compatibility() -> Result<String, EngineError> {
-    Ok(tag(&engine::compiler()?))
+    Ok(tag(&engine::compiler(Profile::Classic)?))
 }
 
 pub(crate) fn tag(engine: &Engine) -> String {
@@ -56,5 +57,11 @@ mod tests {
         settings.epoch_interruption(false);
         let other = tag(&Engine::new(&settings).unwrap());
         assert_ne!(other, compatibility().unwrap());
+    }
+
+    #[test]
+    fn code_for_several_things_at_a_time_has_another_tag() {
+        let concurrent = tag(&engine::compiler(Profile::Concurrent).unwrap());
+        assert_ne!(concurrent, compatibility().unwrap());
     }
 }

@@ -5,28 +5,26 @@
 //! bytes ─▶ digest ─▶ inspect ─▶ compile ─▶ link ─▶ describe in a throw-away instance ─▶ specification
 //! ```
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::OnceCell, sync::Arc, time::Duration};
 
 use aegis_domain::{
     code::{CodeLimits, Grants},
+    service::Wasi,
     spec::ModelSpec,
 };
 use sha2::{Digest, Sha256};
-use wasmtime::{
-    Engine,
-    component::{Component, Linker},
-};
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime::{Engine, component::Component};
 
 use crate::{
     cache::CodeCache,
     call::Budget,
     contract::{WitModelSpec, base, describing},
     diagnostic::{Code, Diagnostic},
-    engine::{self, EngineError},
+    engine::{self, EngineError, Profile},
     failure::told,
-    imports, inspect,
+    http, inspect,
     output::LogBudget,
+    platform::Platform,
     services::NoServices,
     specification,
     state::{Owner, State},
@@ -59,6 +57,8 @@ pub struct PreparedService {
     pub digest: String,
     /// Code for workers of this image. It is trusted because we made it.
     pub code: Vec<u8>,
+    /// What it is written for.
+    pub wasi: Wasi,
 }
 
 /// What the operator says about a module.
@@ -85,8 +85,9 @@ pub enum PrepareError {
 
 /// Compiles components, one after the other.
 pub struct Compiler {
-    engine: Engine,
-    linker: Linker<State>,
+    classic: Platform,
+    /// For components of WASI 0.3. It is made when the first one comes.
+    concurrent: OnceCell<Platform>,
     ticker: Ticker,
     runtime: tokio::runtime::Runtime,
 }
@@ -98,13 +99,23 @@ impl Compiler {
     /// When this machine cannot run one.
     pub fn new() -> Result<Self, EngineError> {
         let failed = |reason: String| EngineError { reason };
-        let engine = engine::compiler()?;
-        let mut linker = Linker::new(&engine);
-        imports::link(&mut linker).map_err(|error| failed(format!("{error:#}")))?;
+        let classic = Platform::new(engine::compiler(Profile::Classic)?, Profile::Classic)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|error| failed(error.to_string()))?;
-        let ticker = Ticker::start(&engine).map_err(|error| failed(error.to_string()))?;
-        Ok(Self { engine, linker, ticker, runtime })
+        let ticker = Ticker::start(&classic.engine).map_err(|error| failed(error.to_string()))?;
+        Ok(Self { classic, concurrent: OnceCell::new(), ticker, runtime })
+    }
+
+    /// What code of this kind is made for.
+    fn platform(&self, profile: Profile) -> Result<&Platform, EngineError> {
+        match (profile, self.concurrent.get()) {
+            (Profile::Classic, _) => Ok(&self.classic),
+            (Profile::Concurrent, Some(there)) => Ok(there),
+            (Profile::Concurrent, None) => {
+                let made = Platform::new(engine::compiler(profile)?, profile)?;
+                Ok(self.concurrent.get_or_init(|| made))
+            }
+        }
     }
 
     /// Prepares a component.
@@ -129,10 +140,11 @@ impl Compiler {
         let refused = |diagnostic| PrepareError::Refused(vec![diagnostic]);
         let failed = |code, error: &wasmtime::Error| refused(Diagnostic::new(code, told(error)));
         let digest = format!("{:x}", Sha256::digest(bytes));
+        let Platform { engine, linker } = &self.classic;
         let (component, code) =
-            self.compile(bytes, &digest, cache).map_err(|error| failed(Code::CompileFailed, &error))?;
+            compile(engine, bytes, &digest, cache).map_err(|error| failed(Code::CompileFailed, &error))?;
         let (info, described) = self.describe(&component, &terms).map_err(refused)?;
-        let exports = specification::Exports::of(&self.engine, &component, &self.linker)
+        let exports = specification::Exports::of(engine, &component, linker)
             .map_err(|error| failed(Code::LinkFailed, &error))?;
         let identity = specification::Identity { info, digest, exports };
         let spec = specification::read(described, identity, terms).map_err(|mistakes| {
@@ -151,33 +163,18 @@ impl Compiler {
         bytes: &[u8],
         cache: Option<&CodeCache>,
     ) -> Result<PreparedService, PrepareError> {
-        inspect::inspect(bytes).map_err(PrepareError::Refused)?;
+        let inspection = inspect::inspect(bytes).map_err(PrepareError::Refused)?;
         let failed =
             |code, error: &wasmtime::Error| PrepareError::Refused(vec![Diagnostic::new(code, told(error))]);
+        // One that serves nothing is told so when it is linked.
+        let wasi = inspection.serves().unwrap_or_default();
+        let Platform { engine, linker } = self.platform(wasi.into())?;
         let digest = format!("{:x}", Sha256::digest(bytes));
         let (component, code) =
-            self.compile(bytes, &digest, cache).map_err(|error| failed(Code::CompileFailed, &error))?;
-        let linked = self.linker.instantiate_pre(&component).and_then(ProxyPre::new);
+            compile(engine, bytes, &digest, cache).map_err(|error| failed(Code::CompileFailed, &error))?;
+        let linked = linker.instantiate_pre(&component).and_then(|linked| http::handler(linked, wasi));
         linked.map_err(|error| failed(Code::LinkFailed, &error))?;
-        Ok(PreparedService { digest, code })
-    }
-
-    /// Compiles a component, or takes the code that was compiled before.
-    fn compile(
-        &self,
-        bytes: &[u8],
-        digest: &str,
-        cache: Option<&CodeCache>,
-    ) -> wasmtime::Result<(Component, Vec<u8>)> {
-        if let Some(found) = cache.and_then(|cache| cache.component(&self.engine, digest)) {
-            return Ok(found);
-        }
-        let component = Component::from_binary(&self.engine, bytes)?;
-        let code = component.serialize()?;
-        if let Some(cache) = cache {
-            cache.keep(&self.engine, digest, &code);
-        }
-        Ok((component, code))
+        Ok(PreparedService { digest, code, wasi })
     }
 
     /// Asks the component who it is, in an instance that is thrown away.
@@ -190,8 +187,11 @@ impl Compiler {
             let tail = if output.is_empty() { String::new() } else { format!("; it wrote: {output}") };
             Diagnostic::new(code, format!("{}{tail}", told(error)))
         };
-        let linked =
-            self.linker.instantiate_pre(component).map_err(|error| failed(Code::LinkFailed, &error, ""))?;
+        let linked = self
+            .classic
+            .linker
+            .instantiate_pre(component)
+            .map_err(|error| failed(Code::LinkFailed, &error, ""))?;
         let link = |error: wasmtime::Error| failed(Code::LinkFailed, &error, "");
         let identity = base::BaseIndices::new(&linked).map_err(link)?;
         let describing = describing::DescribingIndices::new(&linked).map_err(link)?;
@@ -211,7 +211,7 @@ impl Compiler {
         };
         let state = State::new(Arc::new(owner), Arc::new(LOADING), Budget::new(DESCRIBE_TIME));
         let output = state.output.clone();
-        let mut store = state.into_store(&self.engine);
+        let mut store = state.into_store(&self.classic.engine);
         let _running = self.ticker.running();
         let described = self.runtime.block_on(async {
             let instance = linked.instantiate_async(&mut store).await?;
@@ -227,4 +227,22 @@ impl Compiler {
             false => failed(Code::DescribeFailed, &error, &output.take()),
         })
     }
+}
+
+/// Compiles a component, or takes the code that was compiled before.
+fn compile(
+    engine: &Engine,
+    bytes: &[u8],
+    digest: &str,
+    cache: Option<&CodeCache>,
+) -> wasmtime::Result<(Component, Vec<u8>)> {
+    if let Some(found) = cache.and_then(|cache| cache.component(engine, digest)) {
+        return Ok(found);
+    }
+    let component = Component::from_binary(engine, bytes)?;
+    let code = component.serialize()?;
+    if let Some(cache) = cache {
+        cache.keep(engine, digest, &code);
+    }
+    Ok((component, code))
 }

@@ -3,9 +3,14 @@
 //! The compile helper and the workers use the same settings for everything that decides what code looks like, so that
 //! the code that the one makes fits the others. What is different is where memory comes from: a worker takes it from a
 //! pool that is reserved once, so that a fresh instance costs microseconds.
+//!
+//! There are two engines, because one that can do several things at a time in an instance, as components of WASI 0.3
+//! want it, costs every call of every other component twice what it costs otherwise. The second is made when the first
+//! such component comes. Neither runs code of the other.
 
 use std::sync::Arc;
 
+use aegis_domain::service::Wasi;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use crate::mapping::PageProtection;
@@ -39,6 +44,27 @@ const INSTANCE_BYTES_MAX: usize = 8 * 1024 * 1024;
 const KEEP_RESIDENT_BYTES: usize = 64 * 1024;
 /// Slots that keep their pages although nobody uses them.
 const WARM_SLOTS_MAX: u32 = 32;
+/// Stacks per component instance that does several things at a time, on average: components inside of it that wait
+/// for each other have one each.
+const STACKS_EACH: u32 = 2;
+
+/// For what code is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// One call at a time in an instance.
+    Classic,
+    /// Calls, streams and futures side by side in an instance.
+    Concurrent,
+}
+
+impl From<Wasi> for Profile {
+    fn from(wasi: Wasi) -> Self {
+        match wasi {
+            Wasi::V02 => Self::Classic,
+            Wasi::V03 => Self::Concurrent,
+        }
+    }
+}
 
 /// Why there is no engine.
 #[derive(Debug, thiserror::Error)]
@@ -54,12 +80,13 @@ impl EngineError {
     }
 }
 
-/// What decides how code looks.
-fn settings() -> Config {
+/// What decides how code looks. The profiles differ in one thing and nothing else, so that an image whose code for one
+/// of them fits another image's has the same for the other: see [`crate::compatibility()`].
+fn settings(profile: Profile) -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
-        .concurrency_support(false)
+        .concurrency_support(profile == Profile::Concurrent)
         .epoch_interruption(true)
         .cranelift_opt_level(OptLevel::Speed)
         .generate_address_map(true)
@@ -73,47 +100,53 @@ fn settings() -> Config {
 ///
 /// # Errors
 /// When this machine cannot run one.
-pub(crate) fn compiler() -> Result<Engine, EngineError> {
+pub(crate) fn compiler(profile: Profile) -> Result<Engine, EngineError> {
     let mut pool = bounds();
     pool.total_component_instances(1)
         .total_core_instances(CORE_INSTANCES_MAX)
         .total_memories(MEMORIES_MAX)
         .total_tables(TABLES_MAX)
         .total_stacks(1);
-    let mut config = settings();
+    let mut config = settings(profile);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    Engine::new(&config).or_else(|_| Engine::new(&settings())).map_err(|error| EngineError::new(&error))
+    Engine::new(&config)
+        .or_else(|_| Engine::new(&settings(profile)))
+        .map_err(|error| EngineError::new(&error))
 }
 
 /// The engine of a worker.
 ///
 /// # Errors
 /// When this machine cannot run one.
-pub(crate) fn runner() -> Result<Engine, EngineError> {
-    let engine = pooled().or_else(|error| {
+pub(crate) fn runner(profile: Profile) -> Result<Engine, EngineError> {
+    let engine = pooled(profile).or_else(|error| {
         tracing::warn!(
             target: "aegis::wasm",
             "memory for instances cannot be reserved ahead, so each takes longer to make: {error:#}"
         );
-        Engine::new(&mapped(settings()))
+        Engine::new(&mapped(settings(profile)))
     });
     engine.map_err(|error| EngineError::new(&error))
 }
 
 /// Fails where address space is short (a container's limit, a small processor).
-fn pooled() -> wasmtime::Result<Engine> {
+fn pooled(profile: Profile) -> wasmtime::Result<Engine> {
+    let stacks_each = match profile {
+        Profile::Classic => 1,
+        Profile::Concurrent => STACKS_EACH,
+    };
     let mut pool = bounds();
     pool.total_component_instances(INSTANCES_MAX)
         .total_core_instances(INSTANCES_MAX * CORE_INSTANCES_EACH)
         .total_memories(INSTANCES_MAX * MEMORIES_EACH)
         .total_tables(INSTANCES_MAX * TABLES_EACH)
-        .total_stacks(INSTANCES_MAX)
+        .total_stacks(INSTANCES_MAX * stacks_each)
         .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
         .table_keep_resident(KEEP_RESIDENT_BYTES)
         .max_unused_warm_slots(WARM_SLOTS_MAX)
         // At once: memory that waits to be cleared would keep the code of its component mapped.
         .decommit_batch_size(1);
-    let mut config = mapped(settings());
+    let mut config = mapped(settings(profile));
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config)
 }

@@ -1,16 +1,17 @@
-//! Services: components that answer HTTP requests themselves, as `wasi:http` 0.2 has it.
+//! Services: components that answer HTTP requests themselves, as `wasi:http` 0.2 or 0.3 has it.
 //!
 //! ```text
 //!   request ─▶ Runtime::serve ─▶ an instance in a task of its own ─▶ head
 //!                                        │ body, piece by piece ─▶ ServiceBody ─▶ its end, once the code has ended well
 //! ```
 //!
-//! A request has an instance to itself. Nobody sees it again, unless the service is meant to answer several requests with
+//! A request has an instance to itself, also where an instance could do several things at a time. Nobody sees it again, unless the service is meant to answer several requests with
 //! one instance: then one that ended well waits for the next. Its code runs where its request is, in slices of one
 //! epoch, and never on the CPU pool: it waits for its client, and a thread of the pool must not. The code ends when its
 //! time is up or when nobody waits for its answer any longer.
 
 mod body;
+mod concurrent;
 mod hooks;
 
 use std::{
@@ -18,7 +19,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_domain::{code::Grants, service::ServiceSpec, trial::Lot};
+use aegis_domain::{
+    code::Grants,
+    service::{ServiceSpec, Wasi},
+    trial::Lot,
+};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
@@ -27,14 +32,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use wasmtime::{Engine, Store, component::InstancePre};
 use wasmtime_wasi_http::{
-    Error as HttpError, WasiHttpView,
-    p2::{
-        bindings::{
-            Proxy, ProxyPre,
-            http::types::{ErrorCode, Scheme},
-        },
-        body::HyperOutgoingBody,
-    },
+    Error as HttpError, WasiBody, WasiHttpView,
+    handler::{Proxy, ProxyPre},
+    p2::{self, bindings::http::types::Scheme},
+    p3,
 };
 
 use self::body::Task;
@@ -42,6 +43,7 @@ pub use self::body::{ServiceBody, UploadError};
 pub(crate) use self::hooks::Http;
 use crate::{
     call::{Budget, CallError, HARD_DEADLINE_SLACK, Refusal, RefusalCode},
+    engine::Profile,
     mapping::MappingError,
     output::LogBudget,
     runtime::Runtime,
@@ -54,15 +56,26 @@ const ENTRY: &str = "the handler";
 /// Authority of a request that names none, as HTTP/1.0 allows.
 const NOBODY: HeaderValue = HeaderValue::from_static("localhost");
 
-/// What the code answers with, as the host gets it.
-type Head = Result<Response<HyperOutgoingBody>, ErrorCode>;
+/// What the code answers with, as the host gets it: an answer, or the name of an error code.
+type Head = Result<Response<WasiBody>, String>;
+
+/// What answers HTTP in a component, before there is an instance.
+///
+/// # Errors
+/// When it is not there, or of another signature.
+pub(crate) fn handler(linked: InstancePre<State>, wasi: Wasi) -> wasmtime::Result<ProxyPre<State>> {
+    Ok(match wasi {
+        Wasi::V02 => ProxyPre::P2(p2::bindings::ProxyPre::new(linked)?),
+        Wasi::V03 => ProxyPre::P3(p3::bindings::ServicePre::new(linked)?),
+    })
+}
 
 /// A service that can be asked.
 pub struct HttpService {
     owner: Arc<Owner>,
     services: Arc<dyn Services>,
     engine: Engine,
-    linked: ProxyPre<State>,
+    linked: Arc<ProxyPre<State>>,
     places: Arc<Semaphore>,
     /// Instances that ended well and may be asked again, the last one on top. No more than there are places.
     waiting: Arc<Mutex<Vec<Resident>>>,
@@ -86,7 +99,7 @@ pub struct Visit {
 
 impl HttpService {
     pub(crate) fn new(
-        runtime: &Runtime,
+        engine: &Engine,
         spec: &ServiceSpec,
         linked: InstancePre<State>,
         services: Arc<dyn Services>,
@@ -105,8 +118,8 @@ impl HttpService {
         Ok(Self {
             owner: Arc::new(owner),
             services,
-            engine: runtime.engine().clone(),
-            linked: ProxyPre::new(linked).map_err(failed)?,
+            engine: engine.clone(),
+            linked: Arc::new(handler(linked, spec.wasi).map_err(failed)?),
             places: Arc::new(Semaphore::new(spec.limits.instances_max.max(1) as usize)),
             waiting: Arc::default(),
         })
@@ -129,7 +142,7 @@ impl HttpService {
             owner: Arc::new(self.owner.of_generation(number)),
             services,
             engine: self.engine.clone(),
-            linked: self.linked.clone(),
+            linked: Arc::clone(&self.linked),
             places: Arc::clone(&self.places),
             waiting: Arc::clone(&self.waiting),
         }
@@ -139,6 +152,14 @@ impl HttpService {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.owner.module
+    }
+
+    /// For what its code is made.
+    pub(crate) fn profile(&self) -> Profile {
+        match *self.linked {
+            ProxyPre::P2(_) => Profile::Classic,
+            ProxyPre::P3(_) => Profile::Concurrent,
+        }
     }
 
     /// Runs the code for one request, until it ends or its time is up.
@@ -203,10 +224,19 @@ impl Resident {
     ) -> wasmtime::Result<()> {
         self.requests += 1;
         state::begin(&mut self.store, budget, visit.request_id, 0, Lot::default());
+        let proxy = match &self.proxy {
+            Proxy::P2(proxy) => proxy,
+            Proxy::P3(service) => {
+                return concurrent::answer(&mut self.store, service, request, head).await;
+            }
+        };
         let mut http = self.store.data_mut().http();
         let request = http.new_incoming_request(Scheme::Http, request)?;
-        let head = http.new_response_outparam(head)?;
-        self.proxy.wasi_http_incoming_handler().call_handle(&mut self.store, request, head).await
+        let head = http.new_response_outparam_from_callback(move |answer| {
+            // Nobody may wait for it any longer.
+            let _ = head.send(answer.map_err(|code| format!("{code:?}")));
+        })?;
+        proxy.wasi_http_incoming_handler().call_handle(&mut self.store, request, head).await
     }
 }
 
@@ -237,7 +267,7 @@ impl Runtime {
             request.headers_mut().insert(header::HOST, NOBODY);
         }
         let (sender, head) = oneshot::channel();
-        let running = self.ticker().running();
+        let running = self.running(service);
         let carried = Arc::clone(service).enter(
             visit,
             budget,
@@ -254,9 +284,7 @@ impl Runtime {
                 Err(HttpService::refused(format!("service {module} answered {}", response.status())))
             }
             Ok(Ok(response)) => Ok(response.map(|body| ServiceBody::new(body, task))),
-            Ok(Err(code)) => {
-                Err(HttpService::refused(format!("service {module} answered the error {code:?}")))
-            }
+            Ok(Err(code)) => Err(HttpService::refused(format!("service {module} answered the error {code}"))),
             Err(_) => {
                 task.await?;
                 let reason = "it ended without an answer".to_owned();

@@ -14,16 +14,22 @@ use wasmtime::component::{HasSelf, Linker};
 
 use crate::{
     contract::{base::Base, types},
+    engine::Profile,
     state::State,
 };
 
 #[expect(unreachable_pub, reason = "the generated bindings name it in public")]
 pub use secrets::Secret;
 
-/// Everything that a component may import.
-pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+/// Everything that a component may import. One of WASI 0.3 may import 0.2 as well: what its language's runtime wants is
+/// often of the older one.
+pub(crate) fn link(linker: &mut Linker<State>, profile: Profile) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    if profile == Profile::Concurrent {
+        wasmtime_wasi::p3::add_to_linker(linker)?;
+        wasmtime_wasi_http::p3::add_to_linker(linker)?;
+    }
     Base::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
 }
 

@@ -1,6 +1,6 @@
 //! A look at the bytes of a component before any of them is compiled.
 
-use aegis_domain::manifest::Kind;
+use aegis_domain::{manifest::Kind, service::Wasi};
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload};
 
 use crate::{
@@ -55,9 +55,13 @@ const WASI: [&str; 7] = [
 ];
 /// The WASI version that the host provides, up to patches.
 const WASI_VERSION: &str = "0.2.";
+/// The one that it provides as well to components that answer HTTP with it, up to patches.
+const WASI_VERSION_CONCURRENT: &str = "0.3.";
 
-/// Export that makes a component a service, up to patches.
-const INCOMING_HANDLER: &str = "wasi:http/incoming-handler@0.2.";
+/// Export that makes a component a service of WASI 0.2, up to its version.
+const INCOMING_HANDLER: &str = "wasi:http/incoming-handler@";
+/// Export that makes a component a service of WASI 0.3, up to its version.
+const HANDLER: &str = "wasi:http/handler@";
 
 /// What a component says of itself without running.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -76,21 +80,49 @@ pub fn kind_of(bytes: &[u8]) -> Result<Kind, Vec<Diagnostic>> {
 
 impl Inspection {
     pub(crate) fn kind(&self) -> Kind {
-        let exports = |prefix: &str| self.exports.iter().any(|name| name.starts_with(prefix));
-        if exports(INCOMING_HANDLER) && !exports(&format!("{CONTRACT}identity@")) {
-            Kind::HttpService
-        } else {
-            Kind::Model
-        }
+        if self.serves().is_some() { Kind::HttpService } else { Kind::Model }
     }
+
+    /// The WASI that it answers HTTP with, if it is a service; the newer one if it speaks both.
+    pub(crate) fn serves(&self) -> Option<Wasi> {
+        let served = self.handlers().filter_map(|(_, wasi)| wasi);
+        served.reduce(|one, other| if one == Wasi::V03 { one } else { other })
+    }
+
+    /// What it exports to answer HTTP with, if it is no module of the contract; with the WASI that it is of, if that is one
+    /// that this host serves.
+    fn handlers(&self) -> impl Iterator<Item = (&str, Option<Wasi>)> {
+        let is_module = self.exports.iter().any(|name| name.starts_with(&format!("{CONTRACT}identity@")));
+        self.exports.iter().filter(move |_| !is_module).filter_map(|name| {
+            let older = name.strip_prefix(INCOMING_HANDLER);
+            let older = older.map(|version| version.starts_with(WASI_VERSION).then_some(Wasi::V02));
+            let newer = name.strip_prefix(HANDLER);
+            let newer = newer.map(|version| is_concurrent_wasi(version).then_some(Wasi::V03));
+            Some((name.as_str(), older.or(newer)?))
+        })
+    }
+}
+
+/// Whether this is WASI 0.3 as it was released: the candidates before it are each something else.
+fn is_concurrent_wasi(version: &str) -> bool {
+    let patch = version.strip_prefix(WASI_VERSION_CONCURRENT);
+    patch.is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Looks at a component. All that speaks against it at once.
 pub(crate) fn inspect(bytes: &[u8]) -> Result<Inspection, Vec<Diagnostic>> {
     recognize(bytes).map_err(|diagnostic| vec![diagnostic])?;
     let inspection = read(bytes).map_err(|diagnostic| vec![diagnostic])?;
+    let serves = inspection.serves();
+    // All else that is wrong with a service of another version follows from that.
+    if let (None, Some((name, _))) = (serves, inspection.handlers().next()) {
+        let message = format!(
+            "it exports {name}, this host serves {INCOMING_HANDLER}{WASI_VERSION}x and {HANDLER}{WASI_VERSION_CONCURRENT}x as it was released"
+        );
+        return Err(vec![Diagnostic::new(Code::OtherVersion, message)]);
+    }
     let mut wrong: Vec<Diagnostic> =
-        inspection.imports.iter().filter_map(|name| check_import(name)).collect();
+        inspection.imports.iter().filter_map(|name| check_import(name, serves)).collect();
     if inspection.kind() == Kind::Model {
         wrong.extend(check_exports(&inspection.exports));
     }
@@ -179,8 +211,8 @@ fn read(bytes: &[u8]) -> Result<Inspection, Diagnostic> {
     Ok(inspection)
 }
 
-/// Why this import cannot be satisfied.
-fn check_import(name: &str) -> Option<Diagnostic> {
+/// Why this import of a component that answers HTTP with this WASI, or does not, cannot be satisfied.
+fn check_import(name: &str, serves: Option<Wasi>) -> Option<Diagnostic> {
     if let Some(rest) = name.strip_prefix(CONTRACT) {
         let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
         if version.split('.').next() != Some(CONTRACT_MAJOR) {
@@ -194,8 +226,19 @@ fn check_import(name: &str) -> Option<Diagnostic> {
     }
     if WASI.iter().any(|package| name.starts_with(package)) {
         let version = name.split_once('@').map_or("", |(_, version)| version);
-        let message = || format!("it needs {name}, this host offers WASI {WASI_VERSION}x");
-        return (!version.starts_with(WASI_VERSION)).then(|| Diagnostic::new(Code::OtherVersion, message()));
+        let is_concurrent = serves == Some(Wasi::V03);
+        if version.starts_with(WASI_VERSION) || (is_concurrent && is_concurrent_wasi(version)) {
+            return None;
+        }
+        let also = match (is_concurrent, version.starts_with(WASI_VERSION_CONCURRENT)) {
+            (true, _) => format!(" and {WASI_VERSION_CONCURRENT}x as it was released"),
+            (false, true) => format!(
+                ", and {WASI_VERSION_CONCURRENT}x to what exports {HANDLER}{WASI_VERSION_CONCURRENT}x"
+            ),
+            (false, false) => String::new(),
+        };
+        let message = format!("it needs {name}, this host offers WASI {WASI_VERSION}x{also}");
+        return Some(Diagnostic::new(Code::OtherVersion, message));
     }
     let message = format!("it needs {name}, this host offers {CONTRACT}… and {}", WASI.join(", "));
     Some(Diagnostic::new(Code::UnknownImport, message))

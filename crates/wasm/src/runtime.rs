@@ -1,35 +1,54 @@
 //! What all modules of a worker share: the engine, what can be imported, and the threads for long computations.
 
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::{Arc, OnceLock},
+    task::Poll,
+    time::Duration,
+};
 
 use aegis_domain::{
     code::{CodeSpec, CommandPlace},
     service::ServiceSpec,
 };
-use wasmtime::{Engine, component::Linker};
+use wasmtime::Engine;
 
 use crate::{
     call::{Budget, Call, CallError},
     cpu::{self, CpuPool, Work},
-    engine::{self, EngineError},
+    engine::{self, EngineError, Profile},
     entry::{Answer, Entry},
     http::HttpService,
-    imports, mapping,
+    mapping,
     mapping::{MappingError, SealedFile},
     module::{CodePlace, Module},
+    platform::Platform,
     route::{RouteRequest, RouteResponse},
     services::Services,
-    state::State,
-    ticker::Ticker,
+    ticker::{Running, Ticker},
 };
 
 /// Runs modules in a worker.
 pub struct Runtime {
-    engine: Engine,
-    linker: Linker<State>,
-    ticker: Ticker,
+    classic: Ticking,
+    /// For components of WASI 0.3. It is made when the first one comes.
+    concurrent: OnceLock<Ticking>,
     cpu: CpuPool,
     overtime: CpuPool,
+}
+
+/// A platform whose code runs under deadlines.
+struct Ticking {
+    platform: Platform,
+    ticker: Ticker,
+}
+
+impl Ticking {
+    fn start(profile: Profile) -> Result<Self, EngineError> {
+        let engine = engine::runner(profile)?;
+        let ticker = Ticker::start(&engine).map_err(|error| EngineError { reason: error.to_string() })?;
+        Ok(Self { platform: Platform::new(engine, profile)?, ticker })
+    }
 }
 
 /// Calls that may work overtime at once. Further ones go on where they are, in slices.
@@ -44,37 +63,57 @@ impl Runtime {
     /// # Errors
     /// When this machine cannot run one.
     pub fn new(cpu_threads: usize, queue_max: usize) -> Result<Self, EngineError> {
-        let engine = engine::runner()?;
-        let ticker = Ticker::start(&engine).map_err(|error| EngineError { reason: error.to_string() })?;
-        Self::with(engine, ticker, cpu_threads, queue_max)
+        Self::with(Ticking::start(Profile::Classic)?, cpu_threads, queue_max)
     }
 
     /// A runtime whose engine ticks only when whoever tests code says so.
     #[cfg(test)]
     pub(crate) fn ticking_by_hand(cpu_threads: usize, queue_max: usize) -> Result<Self, EngineError> {
-        Self::with(engine::runner()?, Ticker::by_hand(), cpu_threads, queue_max)
+        let platform = Platform::new(engine::runner(Profile::Classic)?, Profile::Classic)?;
+        Self::with(Ticking { platform, ticker: Ticker::by_hand() }, cpu_threads, queue_max)
     }
 
-    fn with(
-        engine: Engine,
-        ticker: Ticker,
-        cpu_threads: usize,
-        queue_max: usize,
-    ) -> Result<Self, EngineError> {
-        let mut linker = Linker::new(&engine);
-        imports::link(&mut linker).map_err(|error| EngineError { reason: format!("{error:#}") })?;
+    fn with(classic: Ticking, cpu_threads: usize, queue_max: usize) -> Result<Self, EngineError> {
         let failed = |reason| EngineError { reason };
         let cpu = CpuPool::new("cpu", cpu_threads, queue_max, cpu::NICE_DECLARED).map_err(failed)?;
         let overtime = CpuPool::new("overtime", OVERTIME_MAX, 0, cpu::NICE_OVERTIME).map_err(failed)?;
-        Ok(Self { engine, linker, ticker, cpu, overtime })
+        Ok(Self { classic, concurrent: OnceLock::new(), cpu, overtime })
     }
 
+    /// The engine of models and of services of WASI 0.2.
     pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
+        &self.classic.platform.engine
     }
 
+    /// What counts the epochs of that engine.
     pub(crate) fn ticker(&self) -> &Ticker {
-        &self.ticker
+        &self.classic.ticker
+    }
+
+    /// What code of this kind runs on.
+    fn ticking(&self, profile: Profile) -> Result<&Ticking, EngineError> {
+        match (profile, self.concurrent.get()) {
+            (Profile::Classic, _) => Ok(&self.classic),
+            (Profile::Concurrent, Some(there)) => Ok(there),
+            (Profile::Concurrent, None) => {
+                let made = Ticking::start(profile)?;
+                // Whoever comes second drops what it made.
+                Ok(self.concurrent.get_or_init(|| made))
+            }
+        }
+    }
+
+    /// Whether components of WASI 0.3 have come.
+    #[cfg(test)]
+    pub(crate) fn has_both_engines(&self) -> bool {
+        self.concurrent.get().is_some()
+    }
+
+    /// Code of a service begins to run.
+    pub(crate) fn running(&self, service: &HttpService) -> Running {
+        // It was loaded, so what it runs on is there.
+        let concurrent = self.concurrent.get().filter(|_| service.profile() == Profile::Concurrent);
+        concurrent.unwrap_or(&self.classic).ticker.running()
     }
 
     /// Threads for CPU-bound calls.
@@ -98,8 +137,9 @@ impl Runtime {
             module: code.module.clone(),
             reason: format!("{error:#}"),
         };
-        let component = mapping::component(&self.engine, &code.module, file, place.offset, place.length)?;
-        let linked = self.linker.instantiate_pre(&component).map_err(failed)?;
+        let Platform { engine, linker } = &self.classic.platform;
+        let component = mapping::component(engine, &code.module, file, place.offset, place.length)?;
+        let linked = linker.instantiate_pre(&component).map_err(failed)?;
         Module::new(self, model, code, linked, services)
     }
 
@@ -113,11 +153,12 @@ impl Runtime {
         (file, place): (&SealedFile, CodePlace),
         services: Arc<dyn Services>,
     ) -> Result<HttpService, MappingError> {
-        let failed =
-            |error: wasmtime::Error| MappingError { module: spec.name.clone(), reason: format!("{error:#}") };
-        let component = mapping::component(&self.engine, &spec.name, file, place.offset, place.length)?;
-        let linked = self.linker.instantiate_pre(&component).map_err(failed)?;
-        HttpService::new(self, spec, linked, services)
+        let failed = |reason: String| MappingError { module: spec.name.clone(), reason };
+        let ticking = self.ticking(spec.wasi.into()).map_err(|error| failed(error.to_string()))?;
+        let Platform { engine, linker } = &ticking.platform;
+        let component = mapping::component(engine, &spec.name, file, place.offset, place.length)?;
+        let linked = linker.instantiate_pre(&component).map_err(|error| failed(format!("{error:#}")))?;
+        HttpService::new(engine, spec, linked, services)
     }
 
     /// Calls code and waits for its answer: JSON, or nothing for entries that only agree. A call that is CPU-bound by
@@ -172,7 +213,7 @@ impl Runtime {
         let _cancels = signals.cancel_on_drop();
         let entered = entry.name();
         // The work holds it, not this future: code that nobody waits for any longer still has to learn that.
-        let running = self.ticker.running();
+        let running = self.ticker().running();
         let carried = Arc::clone(module).enter(call, entry, budget);
         let mut work: Work<Called> = Box::pin(async move {
             let _running = running;

@@ -13,6 +13,7 @@ mod python;
 mod refused;
 mod roundtrip;
 mod routes;
+mod rust;
 mod services;
 mod visits;
 

@@ -130,6 +130,7 @@ impl House {
             digest: digest.clone(),
             limits,
             http,
+            wasi: prepared.wasi,
         };
         let code = vec![Code { digest, bytes: prepared.code }];
         Self::serving(catalog(&[MODULE]), vec![service], code, change).await

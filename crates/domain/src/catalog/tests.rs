@@ -70,6 +70,7 @@ fn specifications_travel_as_json() {
         digest: "d".to_owned(),
         limits: crate::service::usual_limits(),
         http: Vec::new(),
+        wasi: crate::service::Wasi::V03,
     };
     let both = encode_with(&specs, std::slice::from_ref(&hello));
     assert_eq!((decode(&both).as_ref(), decode_services(&both)), (Ok(&specs), Ok(vec![hello])));

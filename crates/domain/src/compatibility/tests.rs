@@ -115,6 +115,7 @@ fn a_service_keeps_its_route() {
         digest: String::new(),
         limits: crate::service::usual_limits(),
         http: Vec::new(),
+        wasi: crate::service::Wasi::V02,
     };
     assert_eq!(breaking_service(&one("/hello"), &one("/hello")), [] as [&str; 0]);
     let told = breaking_service(&one("/hello"), &one("/hi")).join("\n");

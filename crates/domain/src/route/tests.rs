@@ -130,6 +130,7 @@ fn nobody_answers_at_the_root_where_the_host_a_service_or_another_model_does() {
         digest: String::new(),
         limits: usual_limits(),
         http: Vec::new(),
+        wasi: crate::service::Wasi::V02,
     };
     let one = [
         (Verb::Get, "//aegis/api/models/customers/{id}"),

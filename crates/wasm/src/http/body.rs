@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
-use wasmtime_wasi_http::{Error as HttpError, p2::body::HyperOutgoingBody};
+use wasmtime_wasi_http::{Error as HttpError, WasiBody};
 
 use super::HttpService;
 use crate::call::CallError;
@@ -77,14 +77,14 @@ impl Drop for Task {
 /// The body of a service's answer. It ends well only if the code does.
 #[derive(Debug)]
 pub struct ServiceBody {
-    body: HyperOutgoingBody,
+    body: WasiBody,
     has_ended: bool,
     /// Nothing when it is over.
     task: Option<Task>,
 }
 
 impl ServiceBody {
-    pub(super) fn new(body: HyperOutgoingBody, task: Task) -> Self {
+    pub(super) fn new(body: WasiBody, task: Task) -> Self {
         Self { body, has_ended: false, task: Some(task) }
     }
 }

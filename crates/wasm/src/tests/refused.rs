@@ -4,7 +4,7 @@ use aegis_domain::code::CodeLimits;
 use std::{fmt::Write, time::Instant};
 
 use super::{Worker, prepare};
-use crate::{Code, Diagnostic, PrepareError};
+use crate::{Code, Compiler, Diagnostic, PrepareError};
 
 /// Time in which any component has to be refused: its description may spin for half a second.
 const REFUSAL_TIME: std::time::Duration = std::time::Duration::from_secs(5);
@@ -67,6 +67,36 @@ fn every_hostile_component_is_refused_with_its_reason_in_time() {
         assert!(begun.elapsed() < REFUSAL_TIME, "{}: {:?}", hostile.name, begun.elapsed());
     }
     insta::assert_snapshot!(all);
+}
+
+/// A component that imports and exports these instances, which are empty.
+fn hollow(imports: &[&str], exports: &[&str]) -> Vec<u8> {
+    let imports = imports.iter().map(|name| format!("(import \"{name}\" (instance))"));
+    let exports = exports.iter().map(|name| format!("(export \"{name}\" (instance $nothing))"));
+    let parts: String = imports.chain(["(instance $nothing)".to_owned()]).chain(exports).collect();
+    wat::parse_str(format!("(component {parts})")).unwrap()
+}
+
+#[test]
+fn services_are_of_a_released_version_and_import_what_goes_with_it() {
+    let (older, newer) = ("wasi:http/incoming-handler@0.2.0", "wasi:http/handler@0.3.0");
+    let candidate = "wasi:http/handler@0.3.0-rc-2026-03-15";
+    let components = [
+        ("a candidate", hollow(&["wasi:http/types@0.3.0-rc-2026-03-15"], &[candidate])),
+        ("a version to come", hollow(&[], &["wasi:http/handler@0.4.0"])),
+        ("a candidate beside 0.2", hollow(&[], &[candidate, older])),
+        ("another shape of 0.3", hollow(&["wasi:cli/stderr@0.3.9", "wasi:io/error@0.2.6"], &[newer])),
+        ("both", hollow(&["wasi:cli/stderr@0.3.0"], &[older, newer])),
+        ("0.2 with 0.3", hollow(&["wasi:cli/stderr@0.3.0"], &[older])),
+        ("0.3 with a candidate", hollow(&["wasi:cli/stderr@0.3.0-rc-2026-03-15"], &[newer])),
+        ("0.3 with more", hollow(&["wasi:keyvalue/store@0.2.0", "spin:http/types@3.0.0"], &[newer])),
+    ];
+    let compiler = Compiler::new().unwrap();
+    let told = components.iter().fold(String::new(), |told, (name, bytes)| {
+        let refused = compiler.prepare_service(bytes, None).map(|_| ()).unwrap_err().to_string();
+        format!("{told}{name}\n  {}\n", refused.replace("; ", "\n  "))
+    });
+    insta::assert_snapshot!(told);
 }
 
 #[test]

@@ -15,27 +15,31 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{HttpService, ServiceBody, UploadError, Visit, kind_of};
 
-/// A worker with the test service.
-struct Visited {
-    runtime: Arc<Runtime>,
-    service: Arc<HttpService>,
-    tokio: tokio::runtime::Runtime,
+/// A worker with one service.
+pub(super) struct Visited {
+    pub(super) runtime: Arc<Runtime>,
+    pub(super) service: Arc<HttpService>,
+    pub(super) tokio: tokio::runtime::Runtime,
 }
 
 impl Visited {
     fn new(limits: CodeLimits) -> Self {
-        let prepared =
-            Compiler::new().unwrap().prepare_service(&aegis_guests::service("hello"), None).unwrap();
+        Self::of(&aegis_guests::service("hello"), limits)
+    }
+
+    pub(super) fn of(component: &[u8], limits: CodeLimits) -> Self {
+        let prepared = Compiler::new().unwrap().prepare_service(component, None).unwrap();
         let (file, place) = seal(&prepared.code);
         let runtime = Arc::new(Runtime::new(1, 1).unwrap());
         let (name, route) = ("hello".to_owned(), "/hello".to_owned());
-        let spec = ServiceSpec { name, route, digest: prepared.digest, limits, http: Vec::new() };
+        let (digest, wasi) = (prepared.digest, prepared.wasi);
+        let spec = ServiceSpec { name, route, digest, limits, http: Vec::new(), wasi };
         let service = runtime.load_service(&spec, (&file, place), Arc::new(NOTHING)).unwrap();
         let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         Self { runtime, service: Arc::new(service), tokio: tokio.unwrap() }
     }
 
-    async fn ask<B>(&self, path: &str, body: B) -> Result<Response<ServiceBody>, CallError>
+    pub(super) async fn ask<B>(&self, path: &str, body: B) -> Result<Response<ServiceBody>, CallError>
     where
         B: Body<Data = Bytes, Error = UploadError> + Send + 'static,
     {
@@ -44,7 +48,7 @@ impl Visited {
         self.runtime.serve(&self.service, visit, request).await
     }
 
-    fn get(&self, path: &str) -> Result<(StatusCode, Result<Bytes, CallError>), CallError> {
+    pub(super) fn get(&self, path: &str) -> Result<(StatusCode, Result<Bytes, CallError>), CallError> {
         self.tokio.block_on(async {
             let response = self.ask(path, nothing()).await?;
             let status = response.status();
@@ -54,7 +58,7 @@ impl Visited {
 }
 
 /// A body that comes as it is sent.
-struct Pieces(mpsc::Receiver<Bytes>);
+pub(super) struct Pieces(pub(super) mpsc::Receiver<Bytes>);
 
 impl Body for Pieces {
     type Data = Bytes;
@@ -68,7 +72,7 @@ impl Body for Pieces {
     }
 }
 
-fn nothing() -> impl Body<Data = Bytes, Error = UploadError> + Send + 'static {
+pub(super) fn nothing() -> impl Body<Data = Bytes, Error = UploadError> + Send + 'static {
     Full::default().map_err(|never: std::convert::Infallible| match never {})
 }
 
@@ -173,7 +177,7 @@ fn code_that_nobody_waits_for_ends_and_makes_room() {
     });
 }
 
-fn trapped_service<T: std::fmt::Debug>(result: Result<T, CallError>) -> String {
+pub(super) fn trapped_service<T: std::fmt::Debug>(result: Result<T, CallError>) -> String {
     match result {
         Err(CallError::Trapped { reason, .. }) => reason,
         other => panic!("found {other:?}, expected that it failed"),
