@@ -18,8 +18,51 @@ use crate::{
 };
 
 const PATH: &str = "/hello/there";
+/// The service of WASI 0.3.
+const NEWER: &str = "tests/guests/hello/components/rust.wasm";
 /// Requests of one instance where instances are used again: what `wasmtime serve` takes for components that it reuses.
 const REUSED: u64 = 128;
+
+/// What is measured.
+struct Contest {
+    /// In words.
+    how: &'static str,
+    component: Vec<u8>,
+    /// What `wasmtime serve` has to be told to run it.
+    options: &'static [&'static str],
+    /// Requests of one instance.
+    reuse: u64,
+    /// The least ratio.
+    least: f64,
+}
+
+impl Contest {
+    /// All that can be: the component of WASI 0.3 is there when `scripts/guests rust` has built it.
+    fn all() -> Vec<Self> {
+        let older = || aegis_guests::service("hello");
+        let mut contests = vec![
+            Self { how: "a fresh instance each", component: older(), options: &[], reuse: 1, least: 1.0 },
+            Self { how: "instances used again", component: older(), options: &[], reuse: REUSED, least: 0.9 },
+        ];
+        match fs::read(NEWER) {
+            Ok(component) => contests.extend(
+                [
+                    ("of WASI 0.3, a fresh instance each", 1, 1.0),
+                    ("of WASI 0.3, instances used again", REUSED, 0.9),
+                ]
+                .map(|(how, reuse, least)| Self {
+                    how,
+                    component: component.clone(),
+                    options: &["-Scli"],
+                    reuse,
+                    least,
+                }),
+            ),
+            Err(error) => told(&format!("without a service of WASI 0.3: {NEWER}: {error}")),
+        }
+        contests
+    }
+}
 
 /// A running `wasmtime serve`.
 struct Wasmtime {
@@ -29,12 +72,13 @@ struct Wasmtime {
 
 impl Wasmtime {
     /// Starts it, or says why not.
-    fn start(component: &Path, reuse: u64) -> Result<Self, String> {
+    fn start(component: &Path, contest: &Contest) -> Result<Self, String> {
         let program = std::env::var_os("WASMTIME_BIN").unwrap_or_else(|| "wasmtime".into());
         let address = free_address();
         let child = Command::new(program)
             .args(["serve", "--addr", &address.to_string()])
-            .args(["--max-instance-reuse-count", &reuse.to_string()])
+            .args(["--max-instance-reuse-count", &contest.reuse.to_string()])
+            .args(contest.options)
             .arg(component)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -65,12 +109,13 @@ fn free_address() -> SocketAddr {
     listener.local_addr().expect("a bound address")
 }
 
-/// Measures a small component that answers with the path it was asked for.
+/// Measures small components that answer with the path they were asked for.
 pub(crate) fn all(options: &Options) -> Vec<Row> {
-    [("a fresh instance each", 1, 1.0), ("instances used again", REUSED, 0.9)]
-        .into_iter()
-        .filter_map(|(how, reuse, least)| {
-            serve(options, how, reuse, least)
+    let contests = Contest::all();
+    contests
+        .iter()
+        .filter_map(|contest| {
+            serve(options, contest)
                 .inspect_err(|reason| told(&format!("without wasmtime serve: {reason}")))
                 .ok()
         })
@@ -85,14 +130,15 @@ fn answered(address: SocketAddr) -> (u16, Vec<(String, String)>, Vec<u8>) {
     (response.status, headers.collect(), response.body)
 }
 
-fn serve(options: &Options, how: &str, reuse: u64, least: f64) -> Result<Row, String> {
-    let bytes = aegis_guests::service("hello");
+fn serve(options: &Options, contest: &Contest) -> Result<Row, String> {
+    let Contest { how, component: bytes, reuse, least, .. } = contest;
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let component = folder.path().join("hello.wasm");
-    fs::write(&component, &bytes).map_err(|error| error.to_string())?;
+    fs::write(&component, bytes).map_err(|error| error.to_string())?;
     let limits = format!("[modules.hello.limits]\ninvocations = {reuse}");
-    let cluster = Start::app(App::todo().component("hello", bytes).settings(&limits)).workers(2).start();
-    let peer = Wasmtime::start(&component, reuse)?;
+    let cluster =
+        Start::app(App::todo().component("hello", bytes.clone()).settings(&limits)).workers(2).start();
+    let peer = Wasmtime::start(&component, contest)?;
     assert_eq!(answered(cluster.address), answered(peer.address), "both answer the same");
     let (mut ours, mut beside, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=options.rounds {
@@ -110,6 +156,6 @@ fn serve(options: &Options, how: &str, reuse: u64, least: f64) -> Result<Row, St
         rate(median(beside)),
         format!("{ratio:.2}"),
         &format!("≥ {least:.1}"),
-        ratio >= least,
+        ratio >= *least,
     ))
 }

@@ -292,7 +292,7 @@ pub(crate) fn describe(model: &ModelSpec, component: &Component) -> String {
 
 /// What a person reads about a component that is a service.
 fn describe_service(service: &Service) -> String {
-    let mut text = "component  a service over wasi:http\n".to_owned();
+    let mut text = format!("component  a service over wasi:http {}\n", service.spec.wasi);
     let digest = service.spec.digest.get(..DIGEST_SHOWN_CHARACTERS).unwrap_or(&service.spec.digest);
     // Writing to a String cannot fail.
     let _ = writeln!(text, "file       {}, SHA-256 {digest}…", rounded(service.bytes));

@@ -127,6 +127,20 @@ fn a_service_is_replaced_under_load_without_a_failed_request_and_survives_a_rest
     assert_eq!(cluster.client().send("GET", "/hello", b"").text(), "hello-0.3-six/hello");
 }
 
+#[test]
+#[ignore = "scripts/guests builds the module first"]
+fn an_instance_answers_several_requests_if_its_manifest_says_so() {
+    let cluster = Cluster::start(hello(), 1);
+    let nth = || cluster.client().send("GET", "/hello/nth", b"").text();
+    assert_eq!([nth(), nth()], ["1", "1"]);
+    let manifest =
+        r#"{ "schema": "aegis.module/1", "kind": "http-service", "instances": { "max-invocations": 3 } }"#;
+    fs::write(cluster.folder().join("modules/hello/aegis.module.json"), manifest).unwrap();
+    cluster.aegis_ok(&["reload"]);
+    // Each of them ends before its answer does.
+    assert_eq!([nth(), nth(), nth(), nth()], ["1", "2", "3", "1"]);
+}
+
 /// A running `wasmtime serve`.
 struct Peer {
     address: SocketAddr,

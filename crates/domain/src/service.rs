@@ -1,5 +1,7 @@
 //! A service: a Wasm component that answers HTTP requests itself, under a route of its own.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{code::CodeLimits, outgoing::HostGrant};
@@ -44,6 +46,15 @@ pub enum Wasi {
     /// `wasi:http/handler@0.3`: an instance does several things at a time.
     #[serde(rename = "0.3")]
     V03,
+}
+
+impl fmt::Display for Wasi {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::V02 => "0.2",
+            Self::V03 => "0.3",
+        })
+    }
 }
 
 impl Wasi {

@@ -5,10 +5,10 @@
 //!                                        │ body, piece by piece ─▶ ServiceBody ─▶ its end, once the code has ended well
 //! ```
 //!
-//! A request has an instance to itself, also where an instance could do several things at a time. Nobody sees it again, unless the service is meant to answer several requests with
-//! one instance: then one that ended well waits for the next. Its code runs where its request is, in slices of one
-//! epoch, and never on the CPU pool: it waits for its client, and a thread of the pool must not. The code ends when its
-//! time is up or when nobody waits for its answer any longer.
+//! A request has an instance to itself, also where an instance could do several things at a time. Nobody sees it again,
+//! unless the service is meant to answer several requests with one instance: then one that ended well waits for the next.
+//! Its code runs where its request is, in slices of one epoch, and never on the CPU pool: it waits for its client, and a
+//! thread of the pool must not. The code ends when its time is up or when nobody waits for its answer any longer.
 
 mod body;
 mod concurrent;

@@ -116,7 +116,7 @@ fn code_that_fails_costs_its_instance_and_tells_why() {
 fn code_ends_at_its_deadline_whatever_it_does() {
     let visited = visited(quick());
     let allowed = Duration::from_millis(SHORT_MS.into());
-    for path in ["/spin", "/wait"] {
+    for path in ["/spin", "/turn", "/wait"] {
         let begun = Instant::now();
         is_late(&visited.get(path));
         let took = begun.elapsed();
@@ -141,20 +141,22 @@ fn code_ends_at_its_deadline_whatever_it_does() {
 fn code_that_spins_keeps_nobody_else_waiting() {
     let visited = visited(CodeLimits { call_ms_max: 3_000, ..usual_limits() });
     let one_thread = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    one_thread.block_on(async {
-        let spinning = async { visited.ask("/spin", nothing()).await };
-        let answered = async {
-            for _ in 0..10 {
-                let response = visited.ask("/hello", nothing()).await.unwrap();
-                response.into_body().collect().await.unwrap();
+    for path in ["/spin", "/turn"] {
+        one_thread.block_on(async {
+            let spinning = async { visited.ask(path, nothing()).await };
+            let answered = async {
+                for _ in 0..10 {
+                    let response = visited.ask("/hello", nothing()).await.unwrap();
+                    response.into_body().collect().await.unwrap();
+                }
+            };
+            tokio::select! {
+                biased;
+                spun = spinning => panic!("{path} ended first: {spun:?}"),
+                () = answered => {}
             }
-        };
-        tokio::select! {
-            biased;
-            spun = spinning => panic!("it ended first: {spun:?}"),
-            () = answered => {}
-        }
-    });
+        });
+    }
 }
 
 #[test]
@@ -181,13 +183,15 @@ fn ten_thousand_requests_leave_nothing_behind_in_one_instance() {
 
 #[test]
 #[ignore = "scripts/guests builds the module first"]
-fn memory_is_limited_and_other_hosts_are_denied() {
+fn memory_and_handles_are_limited_and_other_hosts_are_denied() {
     let limits = CodeLimits { memory_bytes_max: 16 << 20, calls_per_instance_max: 100, ..usual_limits() };
     let visited = visited(limits);
     let (_, pieces) = visited.get("/hoard").unwrap();
     let pieces: u32 = std::str::from_utf8(&pieces.unwrap()).unwrap().parse().unwrap();
     assert!((8..16).contains(&pieces), "{pieces} MiB");
     assert_eq!(visited.get("/nth").unwrap().1.unwrap(), "1", "and what has taken so much is not used again");
+    let reason = trapped_service(visited.get("/open"));
+    assert!(reason.contains("handle limit exceeded"), "{reason}");
     let (status, body) = visited.get("/ask?127.0.0.1:1").unwrap();
     assert_eq!((status, body.unwrap()), (StatusCode::BAD_GATEWAY, "ErrorCode::HttpRequestDenied".into()));
 }

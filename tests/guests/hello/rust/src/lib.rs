@@ -3,9 +3,9 @@
 //! It says its name and the path with its query, which it was asked for. A path that ends in one of these words gets
 //! something else: `echo` the request's headers, body and trailers, as they come, with status 201; `through` the body
 //! without a look at it; `pour` 8 MiB; `whole` the number of bytes of the body, once all are there; `nth` the number of
-//! requests that the instance has had; `ask` the answer of the host that the query names; `spin` nothing, ever; `wait` the
-//! same, at rest; `trap` a failure; `late` a failure after the head; `linger` an answer and then no end; `refuse` an error;
-//! `hoard` as much memory as there is.
+//! requests that the instance has had; `ask` the answer of the host that the query names; `spin` nothing, ever; `turn` the
+//! same, letting others run at each turn; `wait` the same, at rest; `trap` a failure; `late` a failure after the head;
+//! `linger` an answer and then no end; `refuse` an error; `hoard` as much memory as there is; `open` streams without end.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -16,7 +16,7 @@ use wasip3::{
         client,
         types::{ErrorCode, Fields, Request, Response, Scheme, Trailers},
     },
-    wit_bindgen::{FutureReader, FutureWriter, StreamReader, StreamResult, StreamWriter, spawn_local},
+    wit_bindgen::{FutureReader, FutureWriter, StreamReader, StreamResult, StreamWriter, spawn_local, yield_async},
     wit_future, wit_stream,
 };
 
@@ -53,6 +53,9 @@ impl Guest for Hello {
             "spin" => loop {
                 std::hint::spin_loop();
             },
+            "turn" => loop {
+                yield_async().await;
+            },
             "wait" => {
                 monotonic_clock::wait_for(LONG).await;
                 Err(ErrorCode::HttpResponseTimeout)
@@ -65,6 +68,12 @@ impl Guest for Hello {
             "linger" => Ok(linger()),
             "refuse" => Err(ErrorCode::ConfigurationError),
             "hoard" => Ok(text(hoard().to_string())),
+            "open" => {
+                let mut open = Vec::new();
+                loop {
+                    open.push(wit_stream::new::<u8>());
+                }
+            }
             _ => Ok(text(format!("{NAME}{target}"))),
         }
     }
