@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use aegis_harness::{App, Cluster, app, cluster::signal_process, eventually, eventually_some};
+use aegis_harness::{App, Cluster, app, cluster::signal_process, eventually};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
