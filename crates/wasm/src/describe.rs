@@ -27,14 +27,14 @@ use crate::{
     failure::told,
     imports, inspect,
     output::LogBudget,
-    services::NoServices,
+    services::{NoServices, Services},
     specification,
     state::{Owner, State},
     ticker::Ticker,
 };
 
 /// Time a component has to say who it is.
-const DESCRIBE_TIME: Duration = Duration::from_millis(500);
+pub(crate) const DESCRIBE_TIME: Duration = Duration::from_millis(500);
 /// Memory it has for that, bytes: interpreters need most of it to begin.
 const DESCRIBE_MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Longest specification, bytes.
@@ -89,6 +89,8 @@ pub struct Compiler {
     linker: Linker<State>,
     ticker: Ticker,
     runtime: tokio::runtime::Runtime,
+    /// What a component can ask for while it says who it is.
+    services: Arc<dyn Services>,
 }
 
 impl Compiler {
@@ -97,14 +99,29 @@ impl Compiler {
     /// # Errors
     /// When this machine cannot run one.
     pub fn new() -> Result<Self, EngineError> {
-        let failed = |reason: String| EngineError { reason };
         let engine = engine::compiler()?;
+        let ticker = Ticker::start(&engine).map_err(|error| EngineError { reason: error.to_string() })?;
+        Self::with(engine, ticker, Arc::new(LOADING))
+    }
+
+    /// One whose engine ticks only when whoever tests components says so.
+    #[cfg(test)]
+    pub(crate) fn ticking_by_hand(services: Arc<dyn Services>) -> Result<Self, EngineError> {
+        Self::with(engine::compiler()?, Ticker::by_hand(), services)
+    }
+
+    fn with(engine: Engine, ticker: Ticker, services: Arc<dyn Services>) -> Result<Self, EngineError> {
+        let failed = |reason: String| EngineError { reason };
         let mut linker = Linker::new(&engine);
         imports::link(&mut linker).map_err(|error| failed(format!("{error:#}")))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|error| failed(error.to_string()))?;
-        let ticker = Ticker::start(&engine).map_err(|error| failed(error.to_string()))?;
-        Ok(Self { engine, linker, ticker, runtime })
+        Ok(Self { engine, linker, ticker, runtime, services })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// Prepares a component.
@@ -209,7 +226,7 @@ impl Compiler {
             grants: Grants::default(),
             log_budget: LogBudget::default(),
         };
-        let state = State::new(Arc::new(owner), Arc::new(LOADING), Budget::new(DESCRIBE_TIME));
+        let state = State::new(Arc::new(owner), Arc::clone(&self.services), Budget::new(DESCRIBE_TIME));
         let output = state.output.clone();
         let mut store = state.into_store(&self.engine);
         let _running = self.ticker.running();
