@@ -21,6 +21,11 @@ const MAZE_PLACES: usize = 1_400;
 /// Memory that a helper may write to in which it begins to compile and does not get far, bytes: its allocator reserves 1 GiB
 /// at once, which counts, whether or not the limit was there before.
 const LITTLE_MEMORY_BYTES: u64 = 1_300_000_000;
+/// Addresses that a helper may have, in which it begins to compile and does not get far, bytes: its allocator then reserves
+/// none at once, and the compiler is the first to be given no more.
+const LITTLE_ADDRESS_SPACE_BYTES: u64 = 300_000_000;
+/// A busy machine compiles slowly.
+const UNHURRIED: &str = "[reload]\nprobe-timeout = \"10m\"\n";
 
 /// A model whose create hook adds `"by":name` in front.
 fn stamping(name: &str) -> Vec<u8> {
@@ -189,7 +194,8 @@ fn endless() -> Vec<u8> {
 
 #[test]
 fn a_compile_helper_that_runs_into_its_limit_is_the_components_fault_and_costs_one_reload() {
-    let cluster = Cluster::start(App::default().component("note", stamping("one")), 2);
+    let app = App::default().component("note", stamping("one")).settings(UNHURRIED);
+    let cluster = Cluster::start(app, 2);
     let before: Vec<u32> = cluster.serving().iter().map(|worker| worker.pid).collect();
     let spec = json!({"name": "note", "endpoint": "notes", "version": "1.0.0"});
     let slow = Guest::model(spec).item(&aegis_guests::maze(LABYRINTH)).build();
@@ -199,16 +205,27 @@ fn a_compile_helper_that_runs_into_its_limit_is_the_components_fault_and_costs_o
     assert_unharmed(&cluster, &before);
 }
 
-#[test]
-fn a_component_that_takes_more_memory_than_the_helper_may_have_is_refused_with_a_number_of_its_own() {
-    let cluster = Cluster::start(App::default().component("note", stamping("one")), 2);
+/// A component that takes more of a resource than the helper may have is refused with a number of its own.
+fn assert_refused_beyond(resource: Resource, most: u64) {
+    let app = App::default().component("note", stamping("one")).settings(UNHURRIED);
+    let cluster = Cluster::start(app, 2);
     let before: Vec<u32> = cluster.serving().iter().map(|worker| worker.pid).collect();
     app::write_component(cluster.folder(), "note", &endless());
-    let told = reload_within(&cluster, Resource::Data, LITTLE_MEMORY_BYTES);
+    let told = reload_within(&cluster, resource, most);
     let expected = "modules/note/module.wasm: AEGIS-M172 compiling the component: found that it takes more memory than \
                     the compile helper may have";
     assert!(told.contains(expected), "{told}");
     assert_unharmed(&cluster, &before);
+}
+
+#[test]
+fn a_component_that_takes_more_memory_than_the_helper_may_have_is_refused_with_a_number_of_its_own() {
+    assert_refused_beyond(Resource::Data, LITTLE_MEMORY_BYTES);
+}
+
+#[test]
+fn a_component_that_takes_more_addresses_than_the_helper_may_have_is_refused_with_that_number_too() {
+    assert_refused_beyond(Resource::As, LITTLE_ADDRESS_SPACE_BYTES);
 }
 
 #[test]
