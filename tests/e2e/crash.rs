@@ -35,7 +35,7 @@ fn a_killed_worker_costs_at_most_what_it_had_in_flight_and_is_replaced_at_once()
         signal_process(victim, Signal::SIGKILL);
         at_risk += open;
         let killed = Instant::now();
-        eventually("four workers again", Duration::from_secs(10), || {
+        eventually("four workers again", Duration::from_secs(30), || {
             let serving = cluster.serving();
             serving.len() == 4 && serving.iter().all(|worker| worker.pid != victim)
         });

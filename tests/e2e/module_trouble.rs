@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use rustix::process::{Resource, Rlimit};
 use serde_json::json;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Places of a labyrinth that takes seconds to compile.
 const LABYRINTH: usize = 1_000;
 /// Labyrinths of nearly as many bytes as a component may have, and the places of each.

@@ -12,7 +12,7 @@ use std::{
 use aegis_harness::{App, Cluster, Start, eventually};
 use serde_json::json;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A loopback API. The end of the path says what it does; it tells what it was asked, and when a connection is over.
 struct Api {
