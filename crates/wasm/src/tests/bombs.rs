@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use aegis_domain::code::CodeLimits;
-use aegis_guests::Guest;
 use rustix::time::ClockId;
 
 use super::{Worker, answer, call, command, trapped, worked};
@@ -11,13 +10,9 @@ use super::{Worker, answer, call, command, trapped, worked};
 /// How much a thread may do for a bomb that goes off on it before another call on it has ended.
 const UNNOTICED: Duration = Duration::from_millis(500);
 
-fn worker(guest: &Guest) -> Worker {
-    Worker::limited(guest, CodeLimits { call_ms_max: 10_000, ..CodeLimits::default() })
-}
-
 #[test]
 fn handles_are_few_whoever_they_belong_to() {
-    let worker = worker(&aegis_guests::hoarder());
+    let worker = Worker::out_of_time(&aegis_guests::hoarder());
     for (name, told) in [("timers", "table has no free keys"), ("things", "handle limit exceeded")] {
         let before = worked(ClockId::ProcessCPUTime);
         let reason = trapped(worker.command(name, "{}"));
