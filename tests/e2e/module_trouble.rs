@@ -7,7 +7,9 @@ use std::{
 };
 
 use aegis_guests::{Guest, mazes, splice, trap, with_core_module};
-use aegis_harness::{App, Cluster, app, cluster::signal_process, eventually, eventually_some};
+use aegis_harness::{
+    App, Cluster, app, client::MODELS, cluster::signal_process, eventually, eventually_some, http,
+};
 use nix::sys::signal::Signal;
 use rustix::process::{Resource, Rlimit};
 use serde_json::json;
@@ -79,23 +81,24 @@ fn a_compile_helper_that_is_killed_costs_one_reload_and_nothing_else() {
 
 #[test]
 fn a_call_in_flight_at_a_reload_finishes_on_the_code_it_began_on() {
-    let settings = "[modules.todo.limits]\ncpu-deadline = \"60s\"\n[limits]\nrequest_timeout = \"60s\"";
+    let settings = "[modules.todo.limits]\ncpu-deadline = \"200s\"\n[limits]\nrequest_timeout = \"200s\"\n\
+                    [drain]\ntimeout = \"200s\"";
     let cluster =
         Cluster::start(App::default().component("todo", aegis_guests::todo().build()).settings(settings), 2);
     assert_eq!(cluster.client().post("todos", &json!({"id": "a", "title": "x"})).status, 201);
-    let long = thread::scope(|scope| {
-        let long =
-            scope.spawn(|| cluster.client().post("todos/a/burn", &json!({"steps": 1_000_000_000_u64})));
-        eventually("the command runs", PATIENCE, || {
-            cluster.status().workers.iter().any(|worker| worker.in_flight > 0)
-        });
-        let next = aegis_guests::todo().hook("on-create", splice("input", "\"second\":true"));
-        app::write_component(cluster.folder(), "todo", &next.build());
-        cluster.aegis_ok(&["reload"]);
-        long.join().unwrap()
+    let mut connection = cluster.client().connect().unwrap();
+    let headers = [("content-type", "application/json"), ("connection", "close")];
+    let (path, address) = (format!("{MODELS}/todos/a/burn"), cluster.address.to_string());
+    connection.send(&http::encode("POST", &path, &address, &headers, b"{\"steps\":1000000000}")).unwrap();
+    eventually("the command runs", PATIENCE, || {
+        cluster.status().workers.iter().any(|worker| worker.in_flight > 0)
     });
+    let next = aegis_guests::todo().hook("on-create", splice("input", "\"second\":true"));
+    app::write_component(cluster.folder(), "todo", &next.build());
+    cluster.aegis_ok(&["reload"]);
+    let long = connection.receive_after(Duration::from_secs(200)).unwrap();
     assert_eq!(long.status, 200, "{}", long.text());
-    assert!(long.header("aegis-worker").is_some_and(|worker| worker.ends_with(".1")), "{long:?}");
+    assert!(long.worker().ends_with(".1"), "{long:?}");
     let created = cluster.client().post("todos", &json!({"title": "y"}));
     assert_eq!(created.json()["second"], true);
 }
