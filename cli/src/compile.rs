@@ -53,6 +53,8 @@ const DATA_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 const ADDRESS_SPACE_BYTES_MAX: u64 = 128 * 1024 * 1024 * 1024;
 /// Computing time for one component, over all threads, seconds.
 const COMPONENT_SECONDS_MAX: u64 = 300;
+/// What parts of the compiler say when they panic because they are given no memory.
+const OUT_OF_MEMORY: &str = "out-of-memory";
 
 /// Makes a generation.
 pub(crate) fn compile(arguments: &AppArguments, environment: &Environment) -> u8 {
@@ -63,6 +65,7 @@ fn make(arguments: &AppArguments, environment: &Environment) -> Result<u8, IpcEr
     roles::name_process("compile");
     roles::become_helper()?;
     limit_memory()?;
+    end_without_memory();
     let handoff = Handoff::from_environment()?;
     let control = ControlSocket::from_descriptor(handoff::adopt(handoff.control, "control socket")?);
     let hello = ToSupervisor::Hello {
@@ -235,6 +238,18 @@ fn limit_memory() -> Result<(), IpcError> {
             .map_err(|error| IpcError::os("limiting the memory of the helper", error))?;
     }
     Ok(())
+}
+
+/// Has a panic for want of memory end this process as any other want of memory does, at once and with the signal by which the
+/// supervisor knows it.
+fn end_without_memory() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        if panic.payload_as_str().is_some_and(|words| words.contains(OUT_OF_MEMORY)) {
+            std::process::abort();
+        }
+    }));
 }
 
 /// Counts computing time anew: beyond it, the kernel ends this process.

@@ -35,7 +35,7 @@ fn a_killed_worker_costs_at_most_what_it_had_in_flight_and_is_replaced_at_once()
         signal_process(victim, Signal::SIGKILL);
         at_risk += open;
         let killed = Instant::now();
-        eventually("four workers again", Duration::from_secs(10), || {
+        eventually("four workers again", Duration::from_secs(30), || {
             let serving = cluster.serving();
             serving.len() == 4 && serving.iter().all(|worker| worker.pid != victim)
         });
@@ -54,7 +54,9 @@ fn a_killed_worker_costs_at_most_what_it_had_in_flight_and_is_replaced_at_once()
 
 #[test]
 fn reads_go_on_and_writes_wait_while_the_store_is_dead() {
-    let cluster = Cluster::start(App::todo(), 2);
+    // A disk that others keep busy may hold the next store up for longer than writes usually wait.
+    let patient = "[limits]\nwrite-timeout = \"60s\"\nrequest-timeout = \"60s\"";
+    let cluster = Cluster::start(App::todo().settings(patient), 2);
     let id = cluster.client().create("todo", &json!({"text": "a"}));
     let reads = Plan::get(cluster.address, 8, &format!("/aegis/api/models/todo/{id}")).spawn();
     let address = cluster.address.to_string();
@@ -85,8 +87,8 @@ fn reads_go_on_and_writes_wait_while_the_store_is_dead() {
 
 #[test]
 fn reads_go_on_while_the_store_is_down() {
-    // The second death in a row is answered after this time: long enough to see many reads meanwhile.
-    let cluster = Cluster::start(App::todo().settings("[restart]\ndelay-min = \"3s\""), 2);
+    // The second death in a row is answered after this time: long enough to see many reads meanwhile on any machine.
+    let cluster = Cluster::start(App::todo().settings("[restart]\ndelay-min = \"30s\""), 2);
     let id = cluster.client().create("todo", &json!({"text": "a"}));
     let reads = Plan::get(cluster.address, 8, &format!("/aegis/api/models/todo/{id}")).spawn();
     for _ in 0..2 {
@@ -116,14 +118,16 @@ fn a_stopped_worker_is_replaced_before_it_is_killed() {
     let cluster = Cluster::start(app, 2);
     let victim = cluster.await_workers(2)[0].pid;
     signal_process(victim, Signal::SIGSTOP);
-    let mut most = 0;
+    let mut came_first = false;
     eventually("the hung worker to be replaced", Duration::from_secs(20), || {
-        let status = cluster.status();
-        most = most.max(status.workers.len());
-        let serving = status.workers.iter().filter(|worker| worker.state == "serving").count();
-        serving == 2 && status.workers.iter().all(|worker| worker.pid != victim)
+        let workers = cluster.status().workers;
+        let others =
+            workers.iter().filter(|worker| worker.pid != victim && worker.state == "serving").count();
+        let is_there = workers.iter().any(|worker| worker.pid == victim);
+        came_first |= is_there && others == 2;
+        !is_there && others == 2
     });
-    assert_eq!(most, 3, "the replacement came first");
+    assert!(came_first, "the replacement came first");
     assert!(cluster.status().deaths[0].reason.contains("hung"), "{:?}", cluster.status().deaths);
 }
 

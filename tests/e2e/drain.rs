@@ -20,7 +20,7 @@ use nix::{
 use serde_json::json;
 
 const QUICK: &str = "[reload]\ncanary-time = \"50ms\"\ncanary-requests-min = 1000000";
-const WAIT: Duration = Duration::from_secs(20);
+const WAIT: Duration = Duration::from_secs(30);
 /// How long a worker that says nothing is waited for.
 const CLOSING: Duration = Duration::from_secs(2);
 /// A stopped worker is not taken for one that hangs.

@@ -180,7 +180,7 @@ fn a_full_worker_refuses_at_once_instead_of_queueing() {
         connection.send(head.as_bytes()).unwrap();
     }
     // Another request before that would take the place of one of them.
-    aegis_harness::eventually("both are in flight", Duration::from_secs(10), || {
+    aegis_harness::eventually("both are in flight", Duration::from_secs(30), || {
         cluster.status().workers.iter().any(|worker| worker.in_flight == 2)
     });
     let refused = client.get("todo");

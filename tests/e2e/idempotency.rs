@@ -62,7 +62,7 @@ fn a_key_expires() {
     let cluster = Cluster::start(app, 1);
     let client = cluster.client().with("idempotency-key", "k");
     let first = client.create("todo", &json!({"text": "a"}));
-    aegis_harness::eventually("the key to expire", std::time::Duration::from_secs(10), || {
+    aegis_harness::eventually("the key to expire", std::time::Duration::from_secs(30), || {
         client.create("todo", &json!({"text": "a"})) != first
     });
 }

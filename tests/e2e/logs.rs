@@ -11,7 +11,7 @@ use aegis_harness::{App, Cluster, eventually, http, load::Plan};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-const WAIT: Duration = Duration::from_secs(20);
+const WAIT: Duration = Duration::from_secs(30);
 /// Requests answered between one rotation and the next.
 const REQUESTS_BETWEEN: u64 = 500;
 

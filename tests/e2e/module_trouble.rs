@@ -7,12 +7,14 @@ use std::{
 };
 
 use aegis_guests::{Guest, mazes, splice, trap, with_core_module};
-use aegis_harness::{App, Cluster, app, cluster::signal_process, eventually, eventually_some};
+use aegis_harness::{
+    App, Cluster, app, client::MODELS, cluster::signal_process, eventually, eventually_some, http,
+};
 use nix::sys::signal::Signal;
 use rustix::process::{Resource, Rlimit};
 use serde_json::json;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Places of a labyrinth that takes seconds to compile.
 const LABYRINTH: usize = 1_000;
 /// Labyrinths of nearly as many bytes as a component may have, and the places of each.
@@ -21,6 +23,11 @@ const MAZE_PLACES: usize = 1_400;
 /// Memory that a helper may write to in which it begins to compile and does not get far, bytes: its allocator reserves 1 GiB
 /// at once, which counts, whether or not the limit was there before.
 const LITTLE_MEMORY_BYTES: u64 = 1_300_000_000;
+/// Addresses that a helper may have, in which it begins to compile and does not get far, bytes: its allocator then reserves
+/// none at once, and the compiler is the first to be given no more.
+const LITTLE_ADDRESS_SPACE_BYTES: u64 = 300_000_000;
+/// A busy machine compiles slowly.
+const UNHURRIED: &str = "[reload]\nprobe-timeout = \"10m\"\n";
 
 /// A model whose create hook adds `"by":name` in front.
 fn stamping(name: &str) -> Vec<u8> {
@@ -74,23 +81,24 @@ fn a_compile_helper_that_is_killed_costs_one_reload_and_nothing_else() {
 
 #[test]
 fn a_call_in_flight_at_a_reload_finishes_on_the_code_it_began_on() {
-    let settings = "[modules.todo.limits]\ncpu-deadline = \"60s\"\n[limits]\nrequest_timeout = \"60s\"";
+    let settings = "[modules.todo.limits]\ncpu-deadline = \"200s\"\n[limits]\nrequest_timeout = \"200s\"\n\
+                    [drain]\ntimeout = \"200s\"";
     let cluster =
         Cluster::start(App::default().component("todo", aegis_guests::todo().build()).settings(settings), 2);
     assert_eq!(cluster.client().post("todos", &json!({"id": "a", "title": "x"})).status, 201);
-    let long = thread::scope(|scope| {
-        let long =
-            scope.spawn(|| cluster.client().post("todos/a/burn", &json!({"steps": 1_000_000_000_u64})));
-        eventually("the command runs", PATIENCE, || {
-            cluster.status().workers.iter().any(|worker| worker.in_flight > 0)
-        });
-        let next = aegis_guests::todo().hook("on-create", splice("input", "\"second\":true"));
-        app::write_component(cluster.folder(), "todo", &next.build());
-        cluster.aegis_ok(&["reload"]);
-        long.join().unwrap()
+    let mut connection = cluster.client().connect().unwrap();
+    let headers = [("content-type", "application/json"), ("connection", "close")];
+    let (path, address) = (format!("{MODELS}/todos/a/burn"), cluster.address.to_string());
+    connection.send(&http::encode("POST", &path, &address, &headers, b"{\"steps\":1000000000}")).unwrap();
+    eventually("the command runs", PATIENCE, || {
+        cluster.status().workers.iter().any(|worker| worker.in_flight > 0)
     });
+    let next = aegis_guests::todo().hook("on-create", splice("input", "\"second\":true"));
+    app::write_component(cluster.folder(), "todo", &next.build());
+    cluster.aegis_ok(&["reload"]);
+    let long = connection.receive_after(Duration::from_secs(200)).unwrap();
     assert_eq!(long.status, 200, "{}", long.text());
-    assert!(long.header("aegis-worker").is_some_and(|worker| worker.ends_with(".1")), "{long:?}");
+    assert!(long.worker().ends_with(".1"), "{long:?}");
     let created = cluster.client().post("todos", &json!({"title": "y"}));
     assert_eq!(created.json()["second"], true);
 }
@@ -189,7 +197,8 @@ fn endless() -> Vec<u8> {
 
 #[test]
 fn a_compile_helper_that_runs_into_its_limit_is_the_components_fault_and_costs_one_reload() {
-    let cluster = Cluster::start(App::default().component("note", stamping("one")), 2);
+    let app = App::default().component("note", stamping("one")).settings(UNHURRIED);
+    let cluster = Cluster::start(app, 2);
     let before: Vec<u32> = cluster.serving().iter().map(|worker| worker.pid).collect();
     let spec = json!({"name": "note", "endpoint": "notes", "version": "1.0.0"});
     let slow = Guest::model(spec).item(&aegis_guests::maze(LABYRINTH)).build();
@@ -199,16 +208,27 @@ fn a_compile_helper_that_runs_into_its_limit_is_the_components_fault_and_costs_o
     assert_unharmed(&cluster, &before);
 }
 
-#[test]
-fn a_component_that_takes_more_memory_than_the_helper_may_have_is_refused_with_a_number_of_its_own() {
-    let cluster = Cluster::start(App::default().component("note", stamping("one")), 2);
+/// A component that takes more of a resource than the helper may have is refused with a number of its own.
+fn assert_refused_beyond(resource: Resource, most: u64) {
+    let app = App::default().component("note", stamping("one")).settings(UNHURRIED);
+    let cluster = Cluster::start(app, 2);
     let before: Vec<u32> = cluster.serving().iter().map(|worker| worker.pid).collect();
     app::write_component(cluster.folder(), "note", &endless());
-    let told = reload_within(&cluster, Resource::Data, LITTLE_MEMORY_BYTES);
+    let told = reload_within(&cluster, resource, most);
     let expected = "modules/note/module.wasm: AEGIS-M172 compiling the component: found that it takes more memory than \
                     the compile helper may have";
     assert!(told.contains(expected), "{told}");
     assert_unharmed(&cluster, &before);
+}
+
+#[test]
+fn a_component_that_takes_more_memory_than_the_helper_may_have_is_refused_with_a_number_of_its_own() {
+    assert_refused_beyond(Resource::Data, LITTLE_MEMORY_BYTES);
+}
+
+#[test]
+fn a_component_that_takes_more_addresses_than_the_helper_may_have_is_refused_with_that_number_too() {
+    assert_refused_beyond(Resource::As, LITTLE_ADDRESS_SPACE_BYTES);
 }
 
 #[test]

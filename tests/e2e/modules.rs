@@ -106,7 +106,7 @@ fn a_trapping_hook_is_an_error_of_one_request_and_no_worker_dies() {
         );
         assert_eq!(cluster.client().post("notes", &json!({"x": 1})).status, 201);
     }
-    eventually("the traps are counted", Duration::from_secs(5), || {
+    eventually("the traps are counted", Duration::from_secs(30), || {
         cluster.admin_get("/metrics").contains("\naegis_guest_traps_total 4\n")
     });
     assert_eq!(pids(), before);

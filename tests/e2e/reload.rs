@@ -19,7 +19,7 @@ fn load(cluster: &Cluster, reuse: Reuse) -> (String, Running) {
     let id = cluster.client().create("todo", &json!({"text": "read me"}));
     let path = format!("/aegis/api/models/todo/{id}");
     let running = Plan::get(cluster.address, 16, &path).reuse(reuse).spawn();
-    aegis_harness::eventually("the load to run", Duration::from_secs(10), || running.completed() > 100);
+    aegis_harness::eventually("the load to run", Duration::from_secs(30), || running.completed() > 100);
     (path, running)
 }
 
@@ -57,7 +57,7 @@ fn hup_reloads_and_a_storm_of_them_is_joined() {
     for n in 1..=10 {
         app::write_module(cluster.folder(), "todo", &app::revised_todo(n));
         cluster.signal(Signal::SIGHUP);
-        aegis_harness::eventually("the reload to begin", Duration::from_secs(10), || {
+        aegis_harness::eventually("the reload to begin", Duration::from_secs(30), || {
             let status = cluster.status();
             !status.jobs.is_empty() || status.generation > 1
         });
@@ -177,7 +177,7 @@ fn requests_in_flight_finish_on_the_worker_that_began_them() {
     let head = "POST /aegis/api/models/todo HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 12\r\n\r\n";
     connection.send(head.as_bytes()).unwrap();
     let holds = |cluster: &Cluster| cluster.status().workers.iter().any(|worker| worker.in_flight > 0);
-    aegis_harness::eventually("the request to be in flight", Duration::from_secs(10), || holds(&cluster));
+    aegis_harness::eventually("the request to be in flight", Duration::from_secs(30), || holds(&cluster));
     app::write_module(cluster.folder(), "todo", &app::revised_todo(1));
     cluster.aegis_ok(&["reload"]);
     connection.send(b"{\"text\":\"a\"}").unwrap();

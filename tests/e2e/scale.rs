@@ -6,7 +6,7 @@ use aegis_harness::{App, Cluster, Start, eventually, load::Plan};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-const WAIT: Duration = Duration::from_secs(30);
+const WAIT: Duration = Duration::from_secs(60);
 /// Most workers that a host has.
 const WORKERS_MAX: usize = 112;
 

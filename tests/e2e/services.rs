@@ -67,7 +67,7 @@ fn a_service_is_replaced_under_load_without_a_failed_request_and_survives_a_rest
         app::write_component(cluster.folder(), "hello", &aegis_guests::service(name));
         cluster.aegis_ok(&["reload"]);
         // A worker that is told to leave may still take a connection that comes at the same moment.
-        eventually("the new code answers", Duration::from_secs(5), || {
+        eventually("the new code answers", Duration::from_secs(30), || {
             cluster.client().send("GET", "/hello", b"").text() == format!("{name}/hello")
         });
     }

@@ -55,7 +55,7 @@ fn pages_of_code_are_counted_once_over_all_workers() {
         // Each worker runs the code of each module, on whichever connection comes to it.
         let prefix = format!("{}.", worker.slot);
         for number in 0..MODULES {
-            eventually("the worker has run the code", Duration::from_secs(10), || {
+            eventually("the worker has run the code", Duration::from_secs(30), || {
                 let answer = cluster.client().post(&format!("m{number}"), &json!({}));
                 assert_eq!(answer.status, 201);
                 answer.header("aegis-worker").is_some_and(|name| name.starts_with(&prefix))

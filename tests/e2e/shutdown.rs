@@ -13,11 +13,11 @@ fn term_finishes_what_is_in_flight_and_refuses_the_rest() {
     let mut cluster = Cluster::start(App::todo(), 2);
     let mut held = cluster.client().connect().unwrap();
     held.send(HEAD.as_bytes()).unwrap();
-    aegis_harness::eventually("the request to be in flight", Duration::from_secs(10), || {
+    aegis_harness::eventually("the request to be in flight", Duration::from_secs(30), || {
         cluster.status().workers.iter().any(|worker| worker.in_flight > 0)
     });
     cluster.signal(Signal::SIGTERM);
-    aegis_harness::eventually("new connections to be refused", Duration::from_secs(10), || {
+    aegis_harness::eventually("new connections to be refused", Duration::from_secs(30), || {
         matches!(
             cluster.client().try_send("GET", "/livez", b""),
             Err(_) | Ok(aegis_harness::Response { status: 503, .. })
@@ -45,7 +45,7 @@ fn term_gives_up_at_the_deadline_and_quit_does_not() {
     let mut cluster = Cluster::start(app, 1);
     let mut held = cluster.client().connect().unwrap();
     held.send(HEAD.as_bytes()).unwrap();
-    aegis_harness::eventually("the request to be in flight", Duration::from_secs(10), || {
+    aegis_harness::eventually("the request to be in flight", Duration::from_secs(30), || {
         cluster.status().workers.iter().any(|worker| worker.in_flight > 0)
     });
     cluster.signal(Signal::SIGQUIT);
@@ -61,7 +61,7 @@ fn a_second_interrupt_ends_it_at_once() {
     let mut held = cluster.client().connect().unwrap();
     held.send(HEAD.as_bytes()).unwrap();
     cluster.signal(Signal::SIGINT);
-    aegis_harness::eventually("the host to end", Duration::from_secs(8), || {
+    aegis_harness::eventually("the host to end", Duration::from_secs(20), || {
         cluster.signal_if_alive(Signal::SIGINT);
         cluster.has_exited()
     });

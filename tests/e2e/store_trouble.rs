@@ -6,15 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_harness::{App, Client, Cluster, Response, cluster::signal_process};
+use aegis_harness::{App, Client, Cluster, Response, cluster::signal_process, eventually, eventually_some};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::errors::assert_problem;
 
-const WAIT: Duration = Duration::from_secs(10);
+const WAIT: Duration = Duration::from_secs(30);
 /// By how much one deadline has to come before another one, so that it does on any machine.
-const AHEAD: Duration = Duration::from_millis(700);
+const AHEAD: Duration = Duration::from_secs(2);
 /// Clients that write at the same time.
 const CLIENTS: usize = 16;
 /// Times the store is stopped until it has been in the middle of a write.
@@ -54,8 +54,7 @@ fn in_flight(cluster: &Cluster) -> u64 {
 
 #[test]
 fn while_the_store_is_silent_reads_go_on_and_writes_are_told_to_come_again() {
-    let settings =
-        "[limits]\nwrite-timeout = \"200ms\"\nrequest-timeout = \"600ms\"\n[cache]\ndocuments-max = 1";
+    let settings = "[limits]\nwrite-timeout = \"1s\"\nrequest-timeout = \"3s\"\n[cache]\ndocuments-max = 1";
     let cluster = Cluster::start(App::todo().settings(settings), 1);
     let client = cluster.client();
     let evicted = client.create("todo", &json!({"text": "first"}));
@@ -70,7 +69,8 @@ fn while_the_store_is_silent_reads_go_on_and_writes_are_told_to_come_again() {
     assert_comes_again(&keyed(&client, "fourth"), 503, "store-unavailable");
     drop(stopped);
 
-    assert_eq!(keyed(&client, "fourth").status, 201);
+    // As long as it is told to, it comes again: a store that has just gone on may take a while.
+    eventually("the fourth is made", WAIT, || keyed(&client, "fourth").status == 201);
     assert_eq!(client.get(&format!("todo/{evicted}")).status, 200);
     let total = client.get("todo?__count=all").json()["total"].to_string();
     assert_eq!(total, "4", "the third was made after all");
@@ -78,14 +78,17 @@ fn while_the_store_is_silent_reads_go_on_and_writes_are_told_to_come_again() {
 
 #[test]
 fn a_write_whose_outcome_is_unknown_is_settled_by_its_key() {
-    let settings = "[limits]\nwrite-timeout = \"200ms\"\nrequest-timeout = \"1s\"";
+    let settings = "[limits]\nwrite-timeout = \"1s\"\nrequest-timeout = \"5s\"";
     let cluster = Cluster::start(App::todo().settings(settings), 2);
     let client = cluster.client();
     // A write can be stopped before the key is asked for as well; some round stops one after that.
     let unknown =
         (0..ROUNDS_MAX).map(|round| interrupted_keys(&cluster, round)).find(|keys| !keys.is_empty());
     for key in unknown.expect("the store was never in the middle of a write when it was stopped") {
-        let settled = keyed(&client, &key);
+        let settled = eventually_some("it is settled", WAIT, || {
+            let answer = keyed(&client, &key);
+            (answer.status != 503).then_some(answer)
+        });
         assert_eq!(settled.status, 201, "{key}: {}", settled.text());
         let again = keyed(&client, &key);
         assert_eq!(again.header("idempotency-replayed"), Some("true"));
@@ -114,7 +117,7 @@ fn interrupted_keys(cluster: &Cluster, round: u64) -> Vec<String> {
     let refusals: Vec<(String, Response)> = thread::scope(|scope| {
         let clients: Vec<_> =
             (0..CLIENTS).map(|number| scope.spawn(move || write_until_refused(number))).collect();
-        aegis_harness::eventually("the clients to write", WAIT, || written.load(Ordering::Relaxed) > 50);
+        eventually("the clients to write", WAIT, || written.load(Ordering::Relaxed) > 50);
         let stopped = Stopped::store_of(cluster);
         let refusals = clients.into_iter().map(|client| client.join().unwrap()).collect();
         drop(stopped);
@@ -134,7 +137,7 @@ fn interrupted_keys(cluster: &Cluster, round: u64) -> Vec<String> {
 
 #[test]
 fn a_repeat_whose_deadline_ends_before_the_first_request_does_is_told_so() {
-    let settings = "[limits]\nrequest-timeout = \"2s\"\n[workers]\nthreads = 1";
+    let settings = "[limits]\nrequest-timeout = \"5s\"\n[workers]\nthreads = 1";
     let cluster = Cluster::start(App::todo().settings(settings), 1);
     let body = json!({"text": "once"}).to_string();
     let head = format!(
@@ -147,12 +150,12 @@ fn a_repeat_whose_deadline_ends_before_the_first_request_does_is_told_so() {
     let mut repeat = cluster.client().connect().unwrap();
     let begun = Instant::now();
     repeat.send(head.as_bytes()).unwrap();
-    aegis_harness::eventually("the repeat to begin", WAIT, || in_flight(&cluster) == 1);
+    eventually("the repeat to begin", WAIT, || in_flight(&cluster) == 1);
     // A busy machine must not see both deadlines pass at once.
-    aegis_harness::eventually("the repeat's time to be well ahead", WAIT, || begun.elapsed() > AHEAD);
+    eventually("the repeat's time to be well ahead", WAIT, || begun.elapsed() > AHEAD);
     let mut first = cluster.client().connect().unwrap();
     first.send(format!("{head}{body}").as_bytes()).unwrap();
-    aegis_harness::eventually("the first request to begin", WAIT, || in_flight(&cluster) == 2);
+    eventually("the first request to begin", WAIT, || in_flight(&cluster) == 2);
     repeat.send(body.as_bytes()).unwrap();
 
     assert_comes_again(&repeat.receive(false).unwrap(), 409, "idempotency-key-in-use");

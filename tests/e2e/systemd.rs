@@ -16,7 +16,7 @@ use nix::{
     sys::signal::Signal,
 };
 
-const WAIT: Duration = Duration::from_secs(20);
+const WAIT: Duration = Duration::from_secs(30);
 
 #[test]
 fn the_notify_protocol_is_spoken_exactly() {

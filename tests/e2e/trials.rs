@@ -162,16 +162,11 @@ fn a_version_gets_its_share_keeps_its_users_and_becomes_the_only_one_without_a_f
     let mut cluster = start(App::default());
     let (served, tried) = (pids(&cluster), file(&cluster, "two.wasm", &two()));
     let running = load(&cluster, |status| status == 200);
-    cluster.aegis_ok(&["deploy", "note", "--file", tried.to_str().unwrap(), "--share", "20"]);
+    cluster.aegis_ok(&["deploy", "note", "--file", tried.to_str().unwrap(), "--share", "10"]);
     fs::remove_file(&tried).unwrap();
-
-    let (before, begun) = (calls(&cluster), running.completed());
-    eventually("many requests", Duration::from_secs(120), || running.completed() > begun + REQUESTS);
-    let after = calls(&cluster);
-    let (current, trial) = (after.0 - before.0, after.1 - before.1);
-    assert!(current + trial >= REQUESTS - 100, "each request is one call: {current} and {trial}");
-    let share = trial as f64 / (current + trial) as f64;
-    assert!((share - 0.2).abs() <= 0.02, "found {share}, expected 0.2 ± 0.02");
+    assert_share(&cluster, &running, 0.1);
+    cluster.aegis_ok(&["deploy", "note", "--share", "20"]);
+    assert_share(&cluster, &running, 0.2);
 
     let users = versions_of_users(&cluster);
     let few = on_trial(&users);
@@ -208,6 +203,17 @@ fn a_version_gets_its_share_keeps_its_users_and_becomes_the_only_one_without_a_f
     assert!(modules(&cluster)["trial"].is_null());
     cluster.stop_and_restart();
     assert_eq!(told(&cluster, &[]), ("two".to_owned(), None));
+}
+
+/// Of many requests the version that is tried gets its share, more or less two of a hundred.
+fn assert_share(cluster: &Cluster, running: &Running, expected: f64) {
+    let (before, begun) = (calls(cluster), running.completed());
+    eventually("many requests", Duration::from_secs(120), || running.completed() > begun + REQUESTS);
+    let after = calls(cluster);
+    let (current, trial) = (after.0 - before.0, after.1 - before.1);
+    assert!(current + trial >= REQUESTS - 100, "each request is one call: {current} and {trial}");
+    let share = trial as f64 / (current + trial) as f64;
+    assert!((share - expected).abs() <= 0.02, "found {share}, expected {expected} ± 0.02");
 }
 
 /// Both versions and the share are told, to people and to programs.

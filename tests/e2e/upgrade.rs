@@ -29,7 +29,7 @@ fn script(cluster: &Cluster, name: &str, text: &str) -> PathBuf {
 fn steady_descriptors(cluster: &Cluster) -> HashMap<String, usize> {
     let mut last = HashMap::new();
     let mut same_in_a_row = 0;
-    aegis_harness::eventually("the descriptors to be steady", Duration::from_secs(10), || {
+    aegis_harness::eventually("the descriptors to be steady", Duration::from_secs(30), || {
         let now = cluster.descriptors();
         same_in_a_row = if now == last { same_in_a_row + 1 } else { 0 };
         last = now;
@@ -71,7 +71,7 @@ fn upgrades_under_load_keep_the_process_and_lose_no_request() {
     assert_eq!(client.post("todo", &json!({"text": "b"})).status, 201);
     aegis_harness::eventually(
         "no descriptor to be left behind by an upgrade",
-        Duration::from_secs(10),
+        Duration::from_secs(30),
         || cluster.descriptors() == descriptors[1],
     );
 }

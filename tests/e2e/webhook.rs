@@ -45,6 +45,8 @@ fn a_changed_module_comes_into_force_by_a_signed_request_and_by_no_other() {
     let accepted = signed.send("POST", "/aegis/api/reload", BODY);
     assert_eq!(accepted.status, 202, "{}", accepted.text());
     eventually("the reload", Duration::from_secs(30), || is_revised(&cluster));
+    // Whoever asks a worker that has to leave is told to come back for the verdict.
+    eventually("the reload to end", Duration::from_secs(30), || cluster.status().jobs.is_empty());
     let unchanged = signed.send("POST", "/reload?wait=true", BODY);
     assert_eq!((unchanged.status, cluster.status().generation), (200, 2), "{}", unchanged.text());
     let checked = Command::new(executable()).arg("check").arg(cluster.folder()).output().unwrap();

@@ -249,11 +249,15 @@ impl Connection {
 
     fn fill(&mut self) -> Result<(), Failure> {
         let mut bytes = [0; READ_BYTES];
-        let count = self.stream.read(&mut bytes)?;
-        if count == 0 {
-            return Err(Failure::EndOfFile);
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return Err(Failure::EndOfFile),
+                Ok(count) => break self.unread.extend_from_slice(&bytes[..count]),
+                // This process was stopped for a while.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-        self.unread.extend_from_slice(&bytes[..count]);
         Ok(())
     }
 }

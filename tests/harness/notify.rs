@@ -34,8 +34,13 @@ impl NotifySocket {
     pub fn receive(&self, timeout: Duration) -> io::Result<String> {
         self.socket.set_read_timeout(Some(timeout))?;
         let mut bytes = [0; 4096];
-        let count = self.socket.recv(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes[..count]).into_owned())
+        loop {
+            match self.socket.recv(&mut bytes) {
+                // This process was stopped for a while.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                received => return Ok(String::from_utf8_lossy(&bytes[..received?]).into_owned()),
+            }
+        }
     }
 
     /// The next datagram that `wanted` accepts; others are passed over.

@@ -198,20 +198,28 @@ impl Data {
         let deadline = deadline.min(Instant::now() + shared.write_timeout);
         let mut write = Write { request: 0, operations, idempotency };
         let mut pause = STORE_BUSY_PAUSE_MIN;
+        let mut refused = None;
         loop {
             let request = shared.next_request();
             write.request = request;
             let message = ToStore::Write(write);
-            let outcome = match shared.ask(Nature::Write, request, &message, deadline).await? {
-                Answer::Written(outcome) => outcome,
-                other => return Err(wrong_answer("a write", &other)),
+            let outcome = match shared.ask(Nature::Write, request, &message, deadline).await {
+                Ok(Answer::Written(outcome)) => outcome,
+                Ok(other) => return Err(wrong_answer("a write", &other)),
+                // It was not sent again: what the store said before still holds, and says why.
+                Err(problem) if problem.code == ProblemCode::StoreUnavailable => {
+                    return refused.ok_or(problem);
+                }
+                Err(problem) => return Err(problem),
             };
             // A store that is about to stop, or has no room at the moment, has changed nothing: the same write under
-            // another number may go to its successor.
+            // another number may go to its successor. It has to have time for an answer: of one that is cut off nobody
+            // knows what became of it.
             let ToStore::Write(back) = message else { return Ok(outcome) };
-            if !matches!(outcome, Outcome::Unavailable { .. }) || Instant::now() + pause >= deadline {
+            if !matches!(outcome, Outcome::Unavailable { .. }) || Instant::now() + 2 * pause >= deadline {
                 return Ok(outcome);
             }
+            refused = Some(outcome);
             sleep(pause).await;
             pause = (pause * 2).min(STORE_BUSY_PAUSE_MAX);
             write = back;

@@ -25,14 +25,14 @@ use crate::{
     http, inspect,
     output::LogBudget,
     platform::Platform,
-    services::NoServices,
+    services::{NoServices, Services},
     specification,
     state::{Owner, State},
     ticker::Ticker,
 };
 
 /// Time a component has to say who it is.
-const DESCRIBE_TIME: Duration = Duration::from_millis(500);
+pub(crate) const DESCRIBE_TIME: Duration = Duration::from_millis(500);
 /// Memory it has for that, bytes: interpreters need most of it to begin.
 const DESCRIBE_MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Longest specification, bytes.
@@ -90,6 +90,8 @@ pub struct Compiler {
     concurrent: OnceCell<Platform>,
     ticker: Ticker,
     runtime: tokio::runtime::Runtime,
+    /// What a component can ask for while it says who it is.
+    services: Arc<dyn Services>,
 }
 
 impl Compiler {
@@ -98,12 +100,28 @@ impl Compiler {
     /// # Errors
     /// When this machine cannot run one.
     pub fn new() -> Result<Self, EngineError> {
-        let failed = |reason: String| EngineError { reason };
         let classic = Platform::new(engine::compiler(Profile::Classic)?, Profile::Classic)?;
+        let ticker =
+            Ticker::start(&classic.engine).map_err(|error| EngineError { reason: error.to_string() })?;
+        Self::with(classic, ticker, Arc::new(LOADING))
+    }
+
+    /// One whose engine ticks only when whoever tests components says so.
+    #[cfg(test)]
+    pub(crate) fn ticking_by_hand(services: Arc<dyn Services>) -> Result<Self, EngineError> {
+        let classic = Platform::new(engine::compiler(Profile::Classic)?, Profile::Classic)?;
+        Self::with(classic, Ticker::by_hand(), services)
+    }
+
+    fn with(classic: Platform, ticker: Ticker, services: Arc<dyn Services>) -> Result<Self, EngineError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let runtime = runtime.map_err(|error| failed(error.to_string()))?;
-        let ticker = Ticker::start(&classic.engine).map_err(|error| failed(error.to_string()))?;
-        Ok(Self { classic, concurrent: OnceCell::new(), ticker, runtime })
+        let runtime = runtime.map_err(|error| EngineError { reason: error.to_string() })?;
+        Ok(Self { classic, concurrent: OnceCell::new(), ticker, runtime, services })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.classic.engine
     }
 
     /// What code of this kind is made for.
@@ -209,7 +227,7 @@ impl Compiler {
             grants: Grants::default(),
             log_budget: LogBudget::default(),
         };
-        let state = State::new(Arc::new(owner), Arc::new(LOADING), Budget::new(DESCRIBE_TIME));
+        let state = State::new(Arc::new(owner), Arc::clone(&self.services), Budget::new(DESCRIBE_TIME));
         let output = state.output.clone();
         let mut store = state.into_store(&self.classic.engine);
         let _running = self.ticker.running();

@@ -119,9 +119,13 @@ impl Process {
                 }
             }
             let mut piece = [0; 4096];
-            let length = socket.read(&mut piece).unwrap();
-            assert!(length > 0, "the store is gone");
-            buffer.extend_from_slice(&piece[..length]);
+            match socket.read(&mut piece) {
+                Ok(0) => panic!("the store is gone"),
+                Ok(length) => buffer.extend_from_slice(&piece[..length]),
+                // This process was stopped for a while.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => panic!("the store is silent: {error}"),
+            }
         }
     }
 }

@@ -201,6 +201,8 @@ impl Worker {
                 Ok(0) => return None,
                 Ok(length) => self.buffer.extend_from_slice(&piece[..length]),
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                // This process was stopped for a while.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("the store is silent: {error}"),
             }
         }

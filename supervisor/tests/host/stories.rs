@@ -259,7 +259,11 @@ fn service_manager() {
     });
     let told = |wanted: &str| loop {
         let mut bytes = [0; 4096];
-        let length = manager.recv(&mut bytes).unwrap_or_else(|error| panic!("{wanted}: {error}"));
+        let length = match manager.recv(&mut bytes) {
+            Ok(length) => length,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => panic!("{wanted}: {error}"),
+        };
         let datagram = String::from_utf8_lossy(&bytes[..length]).into_owned();
         if datagram.starts_with(wanted) {
             return datagram;

@@ -323,6 +323,22 @@ async fn a_store_that_is_stopping_is_asked_again_under_another_number() {
 }
 
 #[tokio::test]
+async fn what_a_store_said_before_it_went_away_is_told() {
+    let scene = Scene::new();
+    let worker = scene.worker().await;
+    scene.store.set_mood(Mood::Stopping);
+    let (writer, deadline) = (worker.data.clone(), Instant::now() + Duration::from_secs(2));
+    let write = tokio::spawn(async move { writer.commit(put("a", "{}"), None, deadline).await });
+    // By then the pauses between two attempts are long ones. In a pause nothing waits, and nothing is sent after it.
+    eventually("a pause", || {
+        scene.store.writes_seen().len() > 5 && worker.data.statistics().writes_waiting == 0
+    })
+    .await;
+    scene.store.go_down();
+    assert_eq!(write.await.unwrap(), Ok(Outcome::Unavailable { reason: "stopping".to_owned() }));
+}
+
+#[tokio::test]
 async fn more_writes_than_may_wait_are_refused() {
     let mut scene = Scene::new();
     scene.config.store.queue_writes_max = 1;

@@ -492,8 +492,9 @@ async fn a_version_that_the_store_has_just_replaced_is_looked_for_again() {
         assert!(scene.read(&format!("d{number}")).await.is_ok());
     }
     scene.store.lose_bodies(u32::MAX);
-    let uncached = Request { deadline: soon(), ..scene.request(Operation::List { query: String::new() }) };
-    assert_eq!(scene.engine.execute(uncached).await.unwrap_err().code, ProblemCode::DeadlineExceeded);
+    // It gives up by itself: a deadline might as well come while it waits for an answer of the store.
+    let uncached = scene.run(Operation::List { query: String::new() }).await;
+    assert_eq!(uncached.unwrap_err().code, ProblemCode::DeadlineExceeded);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]

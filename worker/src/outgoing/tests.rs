@@ -479,7 +479,8 @@ async fn a_streamed_answer_that_does_not_go_on_ends_with_its_connection() {
     let server = Upstream::start(move |_| half.to_owned()).await;
     let worker = Worker::granted(&[server.address.to_string()]);
     let ask = |asker, waits| worker.outgoing.stream(asker, streamed(&server.url("/"), nothing()), waits);
-    let until_deadline = Asker { deadline: Instant::now() + SHORT * 4, ..worker.asker("m") };
+    // Long enough for the half that comes, on a busy machine.
+    let until_deadline = Asker { deadline: Instant::now() + SHORT * 40, ..worker.asker("m") };
     let per_piece = Waits { piece: Some(SHORT), ..Waits::default() };
     for (asker, waits) in [(until_deadline, Waits::default()), (worker.asker("m"), per_piece)] {
         let mut body = ask(asker, waits).await.unwrap().into_body();

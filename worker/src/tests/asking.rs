@@ -1,6 +1,6 @@
 //! What code asks of its host beyond single documents: batches, aggregates, measurements, and code that asks code.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aegis_domain::code::{Access, CodeLimits, Grants};
 use aegis_wasm::Terms;
@@ -16,8 +16,12 @@ fn terms(models: &[(&str, Access)], limits: CodeLimits) -> Terms {
 }
 
 async fn entries() -> House {
-    let limits = CodeLimits { call_ms_max: 10_000, ..CodeLimits::default() };
-    House::of_components(&[&aegis_guests::entry().build()], &terms(&[], limits), |_| ()).await
+    let limits = CodeLimits { call_ms_max: 60_000, ..CodeLimits::default() };
+    let component = aegis_guests::entry().build();
+    House::of_components(&[&component], &terms(&[], limits), |config| {
+        config.limits.request_timeout = Duration::from_secs(60);
+    })
+    .await
 }
 
 async fn create(house: &House, ids: &[&str]) {

@@ -91,7 +91,7 @@ async fn an_event_that_leads_to_the_next_for_ever_holds_nobody_up() {
 
 #[tokio::test]
 async fn code_that_does_not_end_is_ended_and_given_up() {
-    let limits = CodeLimits { call_ms_max: 50, ..CodeLimits::default() };
+    let limits = CodeLimits { call_ms_max: 500, ..CodeLimits::default() };
     let house = listening(&["CREATETODO"], limits).await;
     begun(&house).await;
     create(&house, &["spin", "a"]).await;

@@ -45,6 +45,8 @@ use crate::{
 };
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Time in which something of an answer comes, on a machine that has little left for code that works overtime.
+const PATIENCE_FOR_ANSWERS: Duration = Duration::from_secs(60);
 
 const MODULE: &str = r#"
 name = "todo"
@@ -412,7 +414,7 @@ impl Client {
     }
 
     async fn more(&mut self) -> bool {
-        let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await;
+        let read = tokio::time::timeout(PATIENCE_FOR_ANSWERS, self.stream.read_buf(&mut self.buffer)).await;
         matches!(read.expect("something from the server"), Ok(1..))
     }
 }

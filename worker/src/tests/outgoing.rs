@@ -132,7 +132,7 @@ async fn a_server_that_stalls_costs_one_call_until_its_deadline_and_its_connecti
             |request| if request.contains("/stuck") { String::new() } else { answering(200, "", "{}") },
         )
         .await;
-    let limits = CodeLimits { call_ms_max: 200, ..CodeLimits::default() };
+    let limits = CodeLimits { call_ms_max: 1_000, ..CodeLimits::default() };
     let house = calling(Grants { http: hosts(&server), ..Grants::default() }, limits).await;
     let stuck = command(&house, "fetch", &server.url("/stuck")).await;
     assert_eq!((stuck.status, &stuck.json()["code"]), (504, &"deadline-exceeded".into()), "{}", stuck.body);
@@ -199,12 +199,12 @@ async fn a_service_over_wasi_http_reaches_what_it_is_granted_and_nothing_else() 
 #[tokio::test]
 async fn a_service_waits_for_others_until_its_own_deadline() {
     let server = Upstream::start(|_| "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf".to_owned()).await;
-    let house = relaying(hosts(&server), CodeLimits { call_ms_max: 300, ..usual_limits() }).await;
+    let house = relaying(hosts(&server), CodeLimits { call_ms_max: 1_000, ..usual_limits() }).await;
     let (status, body) = relayed(&house, &server.address.to_string()).await;
     assert_eq!((status.as_str(), body), ("200", None), "the answer ends before its body does");
     eventually("the connection is closed", || server.open() == 0).await;
     let silent = Upstream::start(|_| String::new()).await;
-    let house = relaying(hosts(&silent), CodeLimits { call_ms_max: 300, ..usual_limits() }).await;
+    let house = relaying(hosts(&silent), CodeLimits { call_ms_max: 1_000, ..usual_limits() }).await;
     let mut client = house.client().await;
     client.send(&format!("GET /hello?{}", silent.address)).await;
     let late = client.answer(Extent::Head).await.expect("an answer").status;

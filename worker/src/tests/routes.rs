@@ -103,14 +103,14 @@ async fn a_body_beyond_the_payload_limit_is_refused_before_the_code_is_asked() {
 
 #[tokio::test]
 async fn a_route_that_fails_costs_one_request() {
-    let house = labels(CodeLimits { call_ms_max: 200, ..CodeLimits::default() }, |_| ()).await;
+    let house = labels(CodeLimits { call_ms_max: 1_000, ..CodeLimits::default() }, |_| ()).await;
     let trapped = house.ask(&format!("GET {LABELS}/trap")).await;
     assert_eq!(
         told(&trapped),
         "500 guest-trap: a route of module label failed; the log of the host has it under this request id"
     );
     let late = house.ask(&format!("GET {LABELS}/spin")).await;
-    assert_eq!(told(&late), "504 deadline-exceeded: a route of module label took longer than 200 ms");
+    assert_eq!(told(&late), "504 deadline-exceeded: a route of module label took longer than 1000 ms");
     assert_eq!(house.ask(&format!("GET {LABELS}/query?x")).await.body, "x");
 }
 

@@ -85,7 +85,7 @@ async fn a_body_has_the_bounds_of_all_bodies() {
 
 #[tokio::test]
 async fn code_that_fails_is_an_error_of_one_request() {
-    let house = hello(CodeLimits { call_ms_max: 200, ..usual_limits() }).await;
+    let house = hello(CodeLimits { call_ms_max: 1_000, ..usual_limits() }).await;
     let trapped = house.ask("GET /hello/trap").await;
     assert_eq!((trapped.status, &trapped.json()["code"]), (500, &"guest-trap".into()));
     let spun = house.ask("GET /hello/spin").await;

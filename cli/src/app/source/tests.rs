@@ -17,12 +17,15 @@ use super::{
 
 mod apps;
 
-const SHORT: Times = Times {
-    connect: Duration::from_millis(500),
-    idle: Duration::from_millis(300),
+/// For servers that answer, on a busy machine.
+const PATIENT: Times = Times {
+    connect: Duration::from_secs(20),
+    idle: Duration::from_secs(20),
     total: Duration::from_secs(20),
     pause: Duration::from_millis(1),
 };
+/// For what never comes.
+const SHORT: Times = Times { idle: Duration::from_millis(300), ..PATIENT };
 const BYTES_MAX: usize = 1000;
 
 type Answer = dyn Fn(&str, &mut TcpStream) + Send + Sync;
@@ -126,7 +129,7 @@ fn failure(server: &Server, times: Times) -> String {
 #[test]
 fn bytes_come_with_their_digest_and_nothing_is_asked_for_but_them() {
     let server = Server::start(|_, stream| send(stream, "200 OK", b"abc"));
-    let got = get(&server.url("m/x"), SHORT).unwrap();
+    let got = get(&server.url("m/x"), PATIENT).unwrap();
     assert_eq!(got.bytes, b"abc");
     assert_eq!(got.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     let head = server.requests().remove(0).to_ascii_lowercase();
@@ -144,14 +147,14 @@ fn chunked_bodies_and_bodies_up_to_the_end_are_read_too() {
         };
         stream.write_all(answer).unwrap();
     });
-    assert_eq!(get(&server.url("chunked"), SHORT).unwrap().bytes, b"abc");
-    assert_eq!(get(&server.url("plain"), SHORT).unwrap().bytes, b"abc");
+    assert_eq!(get(&server.url("chunked"), PATIENT).unwrap().bytes, b"abc");
+    assert_eq!(get(&server.url("plain"), PATIENT).unwrap().bytes, b"abc");
 }
 
 #[test]
 fn a_refused_connection_is_tried_again_and_then_the_source_is_away() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let Failure::Mute(reason) = get(&format!("http://{address}/"), SHORT).unwrap_err() else {
+    let Failure::Mute(reason) = get(&format!("http://{address}/"), PATIENT).unwrap_err() else {
         panic!("not mute")
     };
     assert_eq!(
@@ -165,7 +168,8 @@ fn a_refused_connection_is_tried_again_and_then_the_source_is_away() {
 #[test]
 fn a_name_without_an_address_is_away_soon() {
     let begun = Instant::now();
-    let failed = get("https://nowhere.invalid/", SHORT).unwrap_err();
+    let times = Times { connect: Duration::from_millis(500), ..PATIENT };
+    let failed = get("https://nowhere.invalid/", times).unwrap_err();
     assert!(matches!(failed, Failure::Mute(_)), "{failed:?}");
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
@@ -179,7 +183,7 @@ fn something_that_speaks_no_tls_is_away_and_is_asked_once() {
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
         hold(&mut stream);
     });
-    let failed = get(&format!("https://{address}/"), SHORT).unwrap_err();
+    let failed = get(&format!("https://{address}/"), PATIENT).unwrap_err();
     let Failure::Mute(reason) = failed else { panic!("{failed:?}") };
     assert!(reason.to_string().contains("received corrupt message"), "{reason}");
     server.join().unwrap();
@@ -188,22 +192,22 @@ fn something_that_speaks_no_tls_is_away_and_is_asked_once() {
 #[test]
 fn what_is_not_there_is_told_at_once() {
     let server = Server::start(|_, stream| send(stream, "404 Not Found", b"no"));
-    insta::assert_snapshot!(failure(&server, SHORT), @"wrong: AEGIS-M103 fetching the component: found status 404, expected 200 from http://HOST/m/x");
+    insta::assert_snapshot!(failure(&server, PATIENT), @"wrong: AEGIS-M103 fetching the component: found status 404, expected 200 from http://HOST/m/x");
     assert_eq!(server.requests().len(), 1);
 }
 
 #[test]
 fn a_server_that_has_had_enough_of_us_is_away() {
     let server = Server::start(|_, stream| send(stream, "429 Too Many Requests", b""));
-    assert!(failure(&server, SHORT).starts_with("away: AEGIS-M102"), "{}", failure(&server, SHORT));
+    assert!(failure(&server, PATIENT).starts_with("away: AEGIS-M102"), "{}", failure(&server, PATIENT));
     let server = Server::start(|_, stream| send(stream, "403 Forbidden\r\nx-ratelimit-remaining: 0", b""));
-    assert!(failure(&server, SHORT).starts_with("away: AEGIS-M102"), "{}", failure(&server, SHORT));
+    assert!(failure(&server, PATIENT).starts_with("away: AEGIS-M102"), "{}", failure(&server, PATIENT));
 }
 
 #[test]
 fn a_failing_server_is_asked_three_times() {
     let server = Server::start(|_, stream| send(stream, "500 Oh", b""));
-    insta::assert_snapshot!(failure(&server, SHORT), @"away: AEGIS-M102 fetching the component: found status 500, expected 200 from http://HOST/m/x");
+    insta::assert_snapshot!(failure(&server, PATIENT), @"away: AEGIS-M102 fetching the component: found status 500, expected 200 from http://HOST/m/x");
     assert_eq!(server.requests().len(), 3);
 }
 
@@ -214,7 +218,7 @@ fn a_failure_that_passes_is_none() {
         let well = is_well.swap(true, Ordering::SeqCst);
         send(stream, if well { "200 OK" } else { "503 Later" }, b"x");
     });
-    assert_eq!(get(&server.url(""), SHORT).unwrap().bytes, b"x");
+    assert_eq!(get(&server.url(""), PATIENT).unwrap().bytes, b"x");
 }
 
 #[test]
@@ -236,7 +240,7 @@ fn a_body_that_trickles_ends_with_the_time_for_all() {
             thread::park_timeout(Duration::from_millis(20));
         }
     });
-    let times = Times { idle: Duration::from_secs(20), total: Duration::from_millis(500), ..SHORT };
+    let times = Times { total: Duration::from_millis(500), ..PATIENT };
     let begun = Instant::now();
     insta::assert_snapshot!(failure(&server, times), @"away: AEGIS-M102 fetching the component: found no end within 500ms, expected an answer from http://HOST/m/x");
     assert!(begun.elapsed() < Duration::from_secs(5));
@@ -248,12 +252,12 @@ fn endless_bodies_and_heads_are_cut_off() {
         stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").unwrap();
         while stream.write_all(&[b'x'; 4096]).is_ok() {}
     });
-    insta::assert_snapshot!(failure(&body, SHORT), @"wrong: AEGIS-M110 reading the component: found more than 1000 bytes, expected at most 1000");
+    insta::assert_snapshot!(failure(&body, PATIENT), @"wrong: AEGIS-M110 reading the component: found more than 1000 bytes, expected at most 1000");
     let head = Server::start(|_, stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
         while stream.write_all(b"x: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n").is_ok() {}
     });
-    insta::assert_snapshot!(failure(&head, SHORT), @"mute: AEGIS-M102 fetching the component: found an answer that is not HTTP (http parse resulted in too many headers), expected an answer from http://HOST/m/x");
+    insta::assert_snapshot!(failure(&head, PATIENT), @"mute: AEGIS-M102 fetching the component: found an answer that is not HTTP (http parse resulted in too many headers), expected an answer from http://HOST/m/x");
 }
 
 #[test]
@@ -262,7 +266,7 @@ fn what_announces_too_much_is_not_begun() {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10000000000\r\n\r\n").unwrap();
         hold(stream);
     });
-    insta::assert_snapshot!(failure(&server, SHORT), @"wrong: AEGIS-M110 reading the component: found 10000000000 bytes announced, expected at most 1000");
+    insta::assert_snapshot!(failure(&server, PATIENT), @"wrong: AEGIS-M110 reading the component: found 10000000000 bytes announced, expected at most 1000");
 }
 
 #[test]
@@ -270,7 +274,7 @@ fn fewer_bytes_than_announced_are_no_answer() {
     let server = Server::start(|_, stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc").unwrap();
     });
-    insta::assert_snapshot!(failure(&server, SHORT), @"away: AEGIS-M102 fetching the component: found an answer that is cut off, expected an answer from http://HOST/m/x");
+    insta::assert_snapshot!(failure(&server, PATIENT), @"away: AEGIS-M102 fetching the component: found an answer that is cut off, expected an answer from http://HOST/m/x");
 }
 
 #[test]
@@ -278,13 +282,13 @@ fn what_is_not_http_is_no_answer() {
     let server = Server::start(|_, stream| {
         let _ = stream.write_all(b"SSH-2.0-x\r\n\r\n");
     });
-    assert!(failure(&server, SHORT).starts_with("mute: AEGIS-M102"), "{}", failure(&server, SHORT));
+    assert!(failure(&server, PATIENT).starts_with("mute: AEGIS-M102"), "{}", failure(&server, PATIENT));
 }
 
 #[test]
 fn nothing_is_unpacked() {
     let server = Server::start(|_, stream| send(stream, "200 OK\r\ncontent-encoding: gzip", b"bomb"));
-    insta::assert_snapshot!(failure(&server, SHORT), @r#"wrong: AEGIS-M104 fetching the component: found the content encoding "gzip", expected the bytes as they are"#);
+    insta::assert_snapshot!(failure(&server, PATIENT), @r#"wrong: AEGIS-M104 fetching the component: found the content encoding "gzip", expected the bytes as they are"#);
 }
 
 #[test]
@@ -298,7 +302,7 @@ fn redirects_are_followed_within_the_origin() {
             _ => send(stream, "200 OK", b"abc"),
         }
     });
-    assert_eq!(get(&server.url("m/x"), SHORT).unwrap().bytes, b"abc");
+    assert_eq!(get(&server.url("m/x"), PATIENT).unwrap().bytes, b"abc");
     assert_eq!(server.paths(), ["/m/x", "/m/y?z=1", "/z", "/end"]);
 }
 
@@ -308,10 +312,10 @@ fn redirects_to_elsewhere_and_in_circles_are_not_followed() {
     let elsewhere = other.url("");
     let server =
         Server::start(move |_, stream| send(stream, &format!("302 Found\r\nlocation: {elsewhere}"), b""));
-    let told = failure(&server, SHORT).replace(&other.address.to_string(), "OTHER");
+    let told = failure(&server, PATIENT).replace(&other.address.to_string(), "OTHER");
     insta::assert_snapshot!(told, @r#"wrong: AEGIS-M104 fetching the component: found a redirect to "http://OTHER/", expected one within http://HOST"#);
     assert_eq!(other.requests().len(), 0, "and it does not learn the token");
     let server = Server::start(|_, stream| send(stream, "302 Found\r\nlocation: /again", b""));
-    insta::assert_snapshot!(failure(&server, SHORT), @"wrong: AEGIS-M104 fetching the component: found one more redirect, expected at most 5 redirects");
+    insta::assert_snapshot!(failure(&server, PATIENT), @"wrong: AEGIS-M104 fetching the component: found one more redirect, expected at most 5 redirects");
     assert_eq!(server.requests().len(), 6);
 }

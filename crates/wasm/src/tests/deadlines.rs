@@ -17,10 +17,11 @@ use bytes::Bytes;
 use serde_json::json;
 use wasmtime::Engine;
 
-use super::{NOTHING, PATIENCE, Worker, answer, call, command, entity, prepare, seal};
+use super::{NOTHING, PATIENCE, Worker, answer, call, command, entity, prepare, seal, terms};
 use crate::{
-    CallError, Drained, Entity, Entry, Handover, Happening, Measurement, Module, Page, RouteRequest, Runtime,
-    Search, Served, Services, Succession, Write, services::Asker,
+    CallError, Code, Compiler, Drained, Entity, Entry, Handover, Happening, Measurement, Module, Page,
+    PrepareError, RouteRequest, Runtime, Search, Served, Services, Succession, Write,
+    describe::DESCRIBE_TIME, services::Asker,
 };
 
 /// Time of one call in these tests.
@@ -39,14 +40,35 @@ fn soon() -> Instant {
 }
 
 /// What has an engine tick: code that measures something.
-#[derive(Default)]
 struct Clock {
     engine: OnceLock<Engine>,
+    /// Time that the code has.
+    allowed: Duration,
     /// The first tick. The time of the call is running by then.
     first: OnceLock<Instant>,
     ticks: AtomicU32,
     /// Those after the deadline.
     late: AtomicU32,
+}
+
+impl Clock {
+    fn allowing(allowed: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            engine: OnceLock::new(),
+            allowed,
+            first: OnceLock::new(),
+            ticks: AtomicU32::new(0),
+            late: AtomicU32::new(0),
+        })
+    }
+
+    /// Code that was begun then has ended: not before its deadline, and at the next tick after it.
+    fn assert_on_time(&self, what: &str, begun: Instant) {
+        assert!(begun.elapsed() >= self.allowed, "{what}: {:?}", begun.elapsed());
+        let ticks = |count: &AtomicU32| count.load(Ordering::Relaxed);
+        let (all, late) = (ticks(&self.ticks), ticks(&self.late));
+        assert!(all > 1 && late <= LATE_TICKS_MAX, "{what}: {late} of {all} ticks after its deadline");
+    }
 }
 
 impl Services for Clock {
@@ -78,7 +100,7 @@ impl Services for Clock {
     fn measure(&self, _: &str, _: Measurement<'_>) {
         let now = Instant::now();
         self.ticks.fetch_add(1, Ordering::Relaxed);
-        if now >= *self.first.get_or_init(|| now) + CALL {
+        if now >= *self.first.get_or_init(|| now) + self.allowed {
             self.late.fetch_add(1, Ordering::Relaxed);
         }
         self.engine.get().expect("code runs in an engine").increment_epoch();
@@ -109,7 +131,7 @@ impl std::ops::Deref for Timed {
 
 impl Timed {
     fn of(guest: &Guest) -> Self {
-        let clock = Arc::new(Clock::default());
+        let clock = Clock::allowing(CALL);
         let runtime = Runtime::ticking_by_hand(1, 1).unwrap();
         clock.engine.set(runtime.engine().clone()).expect("a new clock");
         let services = Arc::<Clock>::clone(&clock);
@@ -125,14 +147,11 @@ impl Timed {
         assert_eq!(self.command("next", "{}"), answer("1"));
     }
 
-    /// What comes of it: not before the deadline, and at the next tick after it.
+    /// What comes of it, on time.
     fn on_time<T, Deed: Future<Output = T>>(&self, what: &str, deed: impl FnOnce() -> Deed) -> T {
         let begun = Instant::now();
         let outcome = self.tokio.block_on(deed());
-        assert!(begun.elapsed() >= CALL, "{what}: {:?}", begun.elapsed());
-        let ticks = |count: &AtomicU32| count.load(Ordering::Relaxed);
-        let (all, late) = (ticks(&self.clock.ticks), ticks(&self.clock.late));
-        assert!(all > 1 && late <= LATE_TICKS_MAX, "{what}: {late} of {all} ticks after its deadline");
+        self.clock.assert_on_time(what, begun);
         outcome
     }
 }
@@ -220,6 +239,22 @@ fn the_end_of_an_instance() {
     let drained = worker.on_time("drain", || worker.runtime.drain(&worker.module, Instant::now() + CALL));
     assert_eq!(drained, Drained { ended: 0, cut_off: 1 });
     assert_eq!(worker.module.instances(), 0);
+}
+
+#[test]
+fn what_a_component_says_of_itself() {
+    for (interface, function) in [("identity", "info"), ("describe-model", "describe")] {
+        let clock = Clock::allowing(DESCRIBE_TIME);
+        let compiler = Compiler::ticking_by_hand(Arc::<Clock>::clone(&clock)).unwrap();
+        clock.engine.set(compiler.engine().clone()).expect("a new clock");
+        let component = aegis_guests::plain().function(interface, function, ticking()).build();
+        let begun = Instant::now();
+        let refused = compiler.prepare(&component, terms(limits()));
+        clock.assert_on_time(function, begun);
+        let Err(PrepareError::Refused(reasons)) = refused else { panic!("{function}: {refused:?}") };
+        let [reason] = &reasons[..] else { panic!("{function}: {reasons:?}") };
+        assert!(reason.code == Code::DescribeFailed && reason.message.contains("its time is up"), "{reason}");
+    }
 }
 
 /// The same code in the same worker, under other settings.

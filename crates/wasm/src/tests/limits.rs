@@ -4,21 +4,25 @@ use std::time::{Duration, Instant};
 
 use aegis_domain::code::CodeLimits;
 use aegis_guests::{Guest, spin, trap};
+use rustix::time::ClockId;
 
-use super::{Worker, answer, call, command, trapped};
+use super::{Worker, answer, call, command, trapped, worked};
 use crate::{CallError, Entry, RefusalCode};
 
-/// Time of one call in these tests.
+/// Time of one call of code that does not end.
 const CALL_MS: u32 = 100;
-/// How much later than its deadline code may end, on a busy machine.
+const CALL: Duration = Duration::from_millis(CALL_MS as u64);
+/// How much may be done after the deadline of a call, and beside it.
 const SLACK: Duration = Duration::from_millis(400);
+/// Time of one call that is ended before.
+const LONG_CALL_MS: u32 = 50_000;
 
 fn unruly() -> Worker {
-    Worker::limited(&aegis_guests::unruly(), limits())
+    Worker::out_of_time(&aegis_guests::unruly())
 }
 
-fn limits() -> CodeLimits {
-    CodeLimits { call_ms_max: CALL_MS, cpu_call_ms_max: CALL_MS, ..CodeLimits::default() }
+fn within(milliseconds: u32) -> CodeLimits {
+    CodeLimits { call_ms_max: milliseconds, cpu_call_ms_max: milliseconds, ..CodeLimits::default() }
 }
 
 /// What comes of it, as a command and as a hook; the worker is well after each.
@@ -49,44 +53,43 @@ fn a_trap_costs_the_instance_and_tells_its_kind() {
 
 #[test]
 fn code_that_does_not_end_ends_at_its_deadline() {
-    let worker = unruly();
+    let worker = Worker::limited(&aegis_guests::unruly(), within(CALL_MS));
     for name in ["spin", "spin-calling", "fill"] {
-        let begun = Instant::now();
+        let (begun, before) = (Instant::now(), worked(ClockId::ProcessCPUTime));
         let result = worker.command(name, "{}");
-        let took = begun.elapsed();
-        let allowed = Duration::from_millis(u64::from(CALL_MS));
+        let (took, did) = (begun.elapsed(), worked(ClockId::ProcessCPUTime) - before);
         assert!(matches!(result, Err(CallError::Deadline { .. })), "{name}: {result:?}");
-        assert!(took >= allowed - Duration::from_millis(10) && took < allowed + SLACK, "{name}: {took:?}");
-        assert_eq!(worker.command("fine", "{}"), answer("{\"fine\":true}"), "after {name}");
+        assert!(took >= CALL && did < CALL + SLACK, "{name}: it worked {did:?} in {took:?}");
+        assert_eq!(worker.module.instances(), 0, "after {name}");
     }
 }
 
 #[test]
 fn the_deadline_of_the_caller_counts_too() {
-    let worker = Worker::of(&aegis_guests::unruly());
-    let begun = Instant::now();
+    let worker = Worker::limited(&aegis_guests::unruly(), within(LONG_CALL_MS));
+    let before = worked(ClockId::ProcessCPUTime);
     let mut call = call();
-    call.deadline = begun + Duration::from_millis(50);
+    call.deadline = Instant::now() + CALL;
     let result = worker.tokio.block_on(worker.enter(call, command("spin", "{}")));
+    let did = worked(ClockId::ProcessCPUTime) - before;
     assert!(matches!(result, Err(CallError::Deadline { .. })), "{result:?}");
-    assert!(begun.elapsed() < Duration::from_millis(50) + SLACK, "{:?}", begun.elapsed());
+    assert!(did < CALL + SLACK, "it worked {did:?}");
 }
 
 #[test]
 fn one_that_spins_does_not_hold_up_another_on_the_same_thread() {
-    let worker = Worker::limited(&aegis_guests::unruly(), CodeLimits::default());
+    let worker = Worker::limited(&aegis_guests::unruly(), within(LONG_CALL_MS));
     let one = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     one.block_on(async {
-        let spins = worker.enter(call(), command("spin", "{}"));
-        let others = async {
-            let begun = Instant::now();
-            let fine = worker.enter(call(), command("fine", "{}")).await;
-            (fine, begun.elapsed())
+        let before = worked(ClockId::ThreadCPUTime);
+        let spun = tokio::select! {
+            biased;
+            spun = worker.enter(call(), command("spin", "{}")) => Err(spun),
+            fine = worker.enter(call(), command("fine", "{}")) => Ok(fine),
         };
-        let (spun, (fine, took)) = tokio::join!(spins, others);
-        assert!(matches!(spun, Err(CallError::Deadline { .. })), "{spun:?}");
-        assert_eq!(fine, answer("{\"fine\":true}"));
-        assert!(took < Duration::from_millis(500), "it waited {took:?} for one that spins");
+        let did = worked(ClockId::ThreadCPUTime) - before;
+        assert_eq!(spun, Ok(answer("{\"fine\":true}")), "it waited for one that spins");
+        assert!(did < SLACK, "the thread worked {did:?} for one that spins");
     });
 }
 
@@ -137,8 +140,7 @@ fn answers_have_a_bound_and_have_to_be_text() {
 
 #[test]
 fn floods_are_cut() {
-    let limits = CodeLimits { call_ms_max: 10_000, ..CodeLimits::default() };
-    let worker = Worker::limited(&aegis_guests::unruly(), limits);
+    let worker = unruly();
     assert_eq!(worker.command("log-bomb", "{}"), answer("{\"logged\":true}"));
     let reason = trapped(worker.command("random-bomb", "{}"));
     assert!(reason.contains("at most 65536 are given"), "{reason}");
@@ -152,15 +154,16 @@ fn an_instance_that_does_not_begin_is_a_failed_call() {
         ("refuses", aegis_guests::todo().lifecycle("init", aegis_guests::refuse("unavailable", "not today"))),
     ];
     for (name, guest) in begins {
-        let worker = Worker::limited(&guest, limits());
-        let begun = Instant::now();
+        let worker = Worker::limited(&guest, within(if name == "spins" { CALL_MS } else { LONG_CALL_MS }));
+        let before = worked(ClockId::ProcessCPUTime);
         let result = worker.command("echo", "{}");
+        let did = worked(ClockId::ProcessCPUTime) - before;
         match name {
             "traps" => assert!(trapped(result).contains("unreachable")),
             "spins" => assert!(matches!(result, Err(CallError::Deadline { .. })), "{result:?}"),
             _ => assert!(trapped(result).contains("it refused to begin: not today")),
         }
-        assert!(begun.elapsed() < Duration::from_millis(u64::from(CALL_MS)) + SLACK, "{name}");
+        assert!(did < CALL + SLACK, "{name}: it worked {did:?}");
         assert_eq!(worker.module.instances(), 0, "{name}");
     }
 }
