@@ -130,6 +130,19 @@ impl Listeners {
         });
     }
 
+    /// Lets go of the sockets that we bound: the host stops. Each goes on until the last worker that accepts from it is
+    /// done with that; then a client is refused at once instead of waiting for a host that leaves. Sockets of the service
+    /// manager stay: their clients are for whoever is started next.
+    pub fn let_go(&mut self) {
+        self.open.retain(|_, listener| {
+            let keep = listener.origin == Origin::Activated;
+            if !keep {
+                listener.remove_file();
+            }
+            keep
+        });
+    }
+
     /// Removes the files of our Unix sockets: the host ends.
     pub fn remove_files(&self) {
         self.open.values().for_each(Listener::remove_file);

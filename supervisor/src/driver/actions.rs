@@ -166,6 +166,7 @@ impl Driver {
             }
             Notice::Stopping => {
                 self.stage = Stage::Stopping;
+                self.listeners.let_go();
                 self.notifier.stopping(&summary);
             }
         }

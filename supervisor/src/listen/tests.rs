@@ -42,6 +42,21 @@ fn a_reload_keeps_the_sockets_of_addresses_that_stay() {
 }
 
 #[test]
+fn a_host_that_stops_is_connected_to_as_long_as_a_worker_accepts() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut listeners = Listeners::default();
+    let config = config(&folder, &["127.0.0.1:0"], None);
+    let bindings = listeners.prepare(&config).unwrap();
+    let address = tcp(&listeners, &bindings[0]);
+    let inherited = listeners.descriptors(&bindings).next().unwrap().try_clone_to_owned().unwrap();
+    listeners.let_go();
+    TcpStream::connect(address).expect("a worker takes its last connections");
+    drop(inherited);
+    assert_eq!(TcpStream::connect(address).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    assert!(!config.admin_socket.exists());
+}
+
+#[test]
 fn two_requests_for_any_port_get_two_sockets() {
     let folder = tempfile::tempdir().unwrap();
     let mut listeners = Listeners::default();
