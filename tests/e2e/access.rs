@@ -233,37 +233,47 @@ fn without_a_good_token_nothing_is_served_but_health() {
 fn a_new_key_comes_into_force_with_a_reload_and_no_request_fails() {
     let host = Guarded::start(App::todo());
     let second = Issuer::new("second");
-    let request = |bearer: String| {
-        let address = host.cluster.address.to_string();
-        http::encode("GET", "/aegis/api/models/todo", &address, &[("authorization", &bearer)], b"")
-    };
     let (old, new) = (host.issuer.bearer("ada", &[]), second.bearer("ada", &[]));
+    let load = |bearer: &str| {
+        let address = host.cluster.address.to_string();
+        let fields = [("authorization", bearer)];
+        let request = http::encode("GET", "/aegis/api/models/todo", &address, &fields, b"");
+        Plan::get(host.cluster.address, 4, "").requests(move |_| request.clone()).spawn()
+    };
     let with = |bearer: &str| host.cluster.client().with("authorization", bearer).get("todo").status;
-    assert_eq!((with(&old), with(&new)), (200, 401));
+    let are = |statuses: (u16, u16)| (0..8).all(|_| (with(&old), with(&new)) == statuses);
+    assert!(are((200, 401)));
 
-    // Load with a token of the first issuer until the key is another one: none of it fails before.
-    let before = request(old.clone());
-    let running = Plan::get(host.cluster.address, 4, "").requests(move |_| before.clone()).spawn();
-    fs::write(&host.secret, "too short").unwrap();
-    let bad = host.cluster.aegis(&["reload"]);
-    let text = String::from_utf8_lossy(&bad.stderr).into_owned() + &String::from_utf8_lossy(&bad.stdout);
-    assert_eq!(bad.status.code(), Some(3), "{text}");
-    assert!(text.contains("auth.secret_file") && text.contains("found a secret of 9 bytes"), "{text}");
-    assert!(!text.contains("too short"), "{text}");
+    // Both count for a while; whoever has a token of the first issuer goes on.
+    let running = load(&old);
+    Issuer::write_secrets(&host.secret, &[&host.issuer, &second]);
+    host.cluster.aegis_ok(&["reload"]);
+    eventually("both keys are in force", Duration::from_secs(20), || are((200, 200)));
     let report = running.stop();
     report.assert_clean();
     assert!(report.succeeded > 0);
 
+    // Then only the second one does; whoever has a token of that goes on.
+    let running = load(&new);
     second.write_secret(&host.secret);
     host.cluster.aegis_ok(&["reload"]);
-    eventually("the new key is in force everywhere", Duration::from_secs(20), || {
-        (0..8).all(|_| (with(&old), with(&new)) == (401, 200))
-    });
-    let after = request(new);
-    let report = Plan::get(host.cluster.address, 4, "")
-        .requests(move |_| after.clone())
-        .run_for(Duration::from_millis(300));
+    eventually("the old key is gone", Duration::from_secs(20), || are((401, 200)));
+    let report = running.stop();
     report.assert_clean();
+    assert!(report.succeeded > 0);
+}
+
+#[test]
+fn a_bad_key_is_refused_with_its_reason_and_the_one_before_stays() {
+    let host = Guarded::start(App::todo());
+    fs::write(&host.secret, "too short").unwrap();
+    let refused = host.cluster.aegis(&["reload"]);
+    let text =
+        String::from_utf8_lossy(&refused.stderr).into_owned() + &String::from_utf8_lossy(&refused.stdout);
+    assert_eq!(refused.status.code(), Some(3), "{text}");
+    assert!(text.contains("auth.secret_file") && text.contains("found a secret of 9 bytes"), "{text}");
+    assert!(!text.contains("too short"), "{text}");
+    assert_eq!(host.holding(&[]).get("todo").status, 200);
 }
 
 #[test]

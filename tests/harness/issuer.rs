@@ -31,6 +31,14 @@ impl Issuer {
         fs::write(path, format!("{}\n", self.secret)).expect("write a secret");
     }
 
+    /// Writes the file that the host reads while one issuer follows another: a JWK Set (RFC 7517).
+    pub fn write_secrets(path: &Path, issuers: &[&Self]) {
+        let key =
+            |issuer: &&Self| json!({"kty": "oct", "k": BASE64URL_NOPAD.encode(issuer.secret.as_bytes())});
+        let keys: Vec<Value> = issuers.iter().map(key).collect();
+        fs::write(path, json!({"keys": keys}).to_string()).expect("write a set of secrets");
+    }
+
     /// What the secret begins with, to look for it where it must not be.
     #[must_use]
     pub fn mark(&self) -> &str {

@@ -1,4 +1,4 @@
-//! Keys that tokens are signed with: a secret, or public keys from PEM (RFC 7468, 5280) or a JWK Set (RFC 7517).
+//! Keys that tokens are signed with: secrets, or public keys from PEM (RFC 7468, 5280); both also as a JWK Set (RFC 7517).
 //!
 //! Each key has one algorithm, which follows from its kind. A token says only which key it means.
 
@@ -23,6 +23,8 @@ const MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 const EXPONENT_BYTES_MAX: usize = 4;
 /// Bytes of a coordinate on P-256, and of an Ed25519 key.
 const COORDINATE_BYTES: usize = 32;
+/// What a file with secrets has to have.
+const SHARED_EXPECTED: &str = "a secret, or a JWK Set of keys with kty oct and at least 32 bytes";
 /// What a file with public keys has to have.
 const EXPECTED: &str = "PUBLIC KEY blocks (PEM) or a JWK Set with keys of RSA, P-256 or Ed25519";
 
@@ -57,27 +59,25 @@ enum Material {
 impl Keys {
     pub(super) fn read(key: &AuthKey) -> Result<Self, String> {
         match key {
-            AuthKey::Shared(secret) => {
-                let secret = secret.reveal();
-                if secret.len() < SECRET_BYTES_MIN {
-                    let found = secret.len();
-                    return Err(format!(
-                        "found a secret of {found} bytes, expected at least {SECRET_BYTES_MIN}"
-                    ));
-                }
-                let material = Material::Shared(hmac::Key::new(hmac::HMAC_SHA256, secret));
-                Ok(Self(vec![Key { id: None, material }]))
-            }
+            AuthKey::Shared(secret) => shared(secret.reveal()),
             AuthKey::Public(text) => {
                 let text = std::str::from_utf8(text.reveal())
                     .map_err(|_| format!("found bytes that are not UTF-8, expected {EXPECTED}"))?;
-                let keys = if text.trim_start().starts_with('{') { jwk_set(text) } else { pem(text) }?;
-                match keys.len() {
-                    0 => Err(format!("found no usable key, expected {EXPECTED}")),
-                    1..=KEYS_MAX => Ok(Self(keys)),
-                    found => Err(format!("found {found} keys, expected at most {KEYS_MAX}")),
-                }
+                let keys = if is_set(text.as_bytes()) {
+                    key_set(text.as_bytes(), EXPECTED)?.iter().filter_map(public_jwk).collect()
+                } else {
+                    pem(text)?
+                };
+                Self::of(keys, EXPECTED)
             }
+        }
+    }
+
+    fn of(keys: Vec<Key>, expected: &str) -> Result<Self, String> {
+        match keys.len() {
+            0 => Err(format!("found no usable key, expected {expected}")),
+            1..=KEYS_MAX => Ok(Self(keys)),
+            found => Err(format!("found {found} keys, expected at most {KEYS_MAX}")),
         }
     }
 
@@ -116,6 +116,10 @@ impl Material {
         }
     }
 
+    fn shared(secret: &[u8]) -> Option<Self> {
+        (secret.len() >= SECRET_BYTES_MIN).then(|| Self::Shared(hmac::Key::new(hmac::HMAC_SHA256, secret)))
+    }
+
     fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<Self> {
         let (modulus, exponent) = (without_zeros(modulus), without_zeros(exponent));
         let fits =
@@ -129,22 +133,56 @@ fn without_zeros(number: &[u8]) -> &[u8] {
     &number[zeros..]
 }
 
-/// The keys of a JWK Set that can sign tokens; others in it are for something else (RFC 7517 section 5).
-fn jwk_set(text: &str) -> Result<Vec<Key>, String> {
-    let set = aegis_domain::json::parse(text.as_bytes()).map_err(|problem| {
-        format!("found text that is not JSON ({}), expected {EXPECTED}", problem.detail)
+/// A secret, or a JWK Set of secrets: while one follows another, both count.
+fn shared(bytes: &[u8]) -> Result<Keys, String> {
+    if is_set(bytes) {
+        let keys = key_set(bytes, SHARED_EXPECTED)?;
+        return Keys::of(keys.iter().filter_map(shared_jwk).collect(), SHARED_EXPECTED);
+    }
+    let material = Material::shared(bytes);
+    let material = material.ok_or_else(|| {
+        format!("found a secret of {} bytes, expected at least {SECRET_BYTES_MIN}", bytes.len())
     })?;
-    let keys = set.get("keys").and_then(Value::as_array);
-    let keys = keys.ok_or_else(|| format!("found no list \"keys\", expected {EXPECTED}"))?;
-    Ok(keys.iter().filter_map(jwk).collect())
+    Ok(Keys(vec![Key { id: None, material }]))
 }
 
-fn jwk(jwk: &Value) -> Option<Key> {
+fn is_set(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().starts_with(b"{")
+}
+
+/// The keys of a JWK Set. Those that are for something else are left out (RFC 7517 section 5).
+fn key_set(bytes: &[u8], expected: &str) -> Result<Vec<Value>, String> {
+    // What is wrong with the text is told without any of it: it may be a secret.
+    let set = aegis_domain::json::parse(bytes)
+        .map_err(|_| format!("found text that begins as JSON and is none, expected {expected}"))?;
+    match set.get("keys") {
+        Some(Value::Array(keys)) => Ok(keys.clone()),
+        Some(_) | None => Err(format!("found no list \"keys\", expected {expected}")),
+    }
+}
+
+/// A key with what it says of itself, unless it says that it is for something else.
+fn usable(jwk: &Value, material: Material) -> Option<Key> {
     let text = |name: &str| jwk.get(name).and_then(Value::as_str);
-    let bytes = |name: &str| BASE64URL_NOPAD.decode(text(name)?.as_bytes()).ok();
-    let coordinate = |name: &str| <[u8; COORDINATE_BYTES]>::try_from(bytes(name)?).ok();
+    let is_for_this = text("use").is_none_or(|usage| usage == "sig")
+        && text("alg").is_none_or(|algorithm| algorithm == material.algorithm());
+    is_for_this.then(|| Key { id: text("kid").map(str::to_owned), material })
+}
+
+fn decoded(jwk: &Value, name: &str) -> Option<Vec<u8>> {
+    BASE64URL_NOPAD.decode(jwk.get(name)?.as_str()?.as_bytes()).ok()
+}
+
+fn shared_jwk(jwk: &Value) -> Option<Key> {
+    let is_secret = jwk.get("kty").and_then(Value::as_str) == Some("oct");
+    usable(jwk, Material::shared(&decoded(jwk, "k").filter(|_| is_secret)?)?)
+}
+
+fn public_jwk(jwk: &Value) -> Option<Key> {
+    let text = |name: &str| jwk.get(name).and_then(Value::as_str);
+    let coordinate = |name: &str| <[u8; COORDINATE_BYTES]>::try_from(decoded(jwk, name)?).ok();
     let material = match (text("kty")?, text("crv")) {
-        ("RSA", _) => Material::rsa(&bytes("n")?, &bytes("e")?)?,
+        ("RSA", _) => Material::rsa(&decoded(jwk, "n")?, &decoded(jwk, "e")?)?,
         ("EC", Some("P-256")) => {
             let mut point = [4; 1 + 2 * COORDINATE_BYTES]; // 4: not compressed
             point[1..=COORDINATE_BYTES].copy_from_slice(&coordinate("x")?);
@@ -154,9 +192,7 @@ fn jwk(jwk: &Value) -> Option<Key> {
         ("OKP", Some("Ed25519")) => Material::Ed25519(coordinate("x")?),
         _ => return None,
     };
-    let is_for_this = text("use").is_none_or(|usage| usage == "sig")
-        && text("alg").is_none_or(|algorithm| algorithm == material.algorithm());
-    is_for_this.then(|| Key { id: text("kid").map(str::to_owned), material })
+    usable(jwk, material)
 }
 
 /// All blocks of a file; each has to be a key that can sign tokens.

@@ -267,6 +267,41 @@ fn what_is_no_key_is_refused_by_what_it_is() {
 }
 
 #[test]
+fn while_one_secret_follows_another_both_count() {
+    let text = |bytes: &[u8]| BASE64URL_NOPAD.encode(bytes);
+    let (old, new) = ([1; 32], [2; 40]);
+    let set = json!({"keys": [
+        {"kty": "oct", "kid": "old", "k": text(&old)},
+        {"kty": "oct", "kid": "new", "alg": "HS256", "k": text(&new)},
+        {"kty": "oct", "kid": "other", "alg": "HS512", "k": text(&[3; 64])},
+        {"kty": "oct", "kid": "short", "k": text(&[4; 31])},
+        {"kty": "OKP", "crv": "Ed25519", "kid": "public", "x": text(ed25519().public_key().as_ref())},
+    ]});
+    let keys = Keys::read(&AuthKey::Shared(Secret::new(set.to_string().into_bytes()))).unwrap();
+    let claims = claims(&json!({})).to_string();
+    let read = |header: Value, secret: &[u8]| {
+        token::read(&token(&header, &claims, hs256(secret)), &keys, &terms(), NOW_S).map(|_| ())
+    };
+    for (id, secret) in [("old", &old[..]), ("new", &new)] {
+        assert_eq!(read(json!({"alg": "HS256"}), secret), Ok(()));
+        assert_eq!(read(json!({"alg": "HS256", "kid": id}), secret), Ok(()));
+    }
+    assert_eq!(read(json!({"alg": "HS256", "kid": "new"}), &old), Err(Mistake::Signature));
+    for secret in [&[3; 64][..], &[4; 31], ed25519().public_key().as_ref(), set.to_string().as_bytes()] {
+        assert_eq!(read(json!({"alg": "HS256"}), secret), Err(Mistake::Signature));
+    }
+    let signed = token(&json!({"alg": "EdDSA"}), &claims, |text| ed25519().sign(text).as_ref().to_vec());
+    assert_eq!(
+        token::read(&signed, &keys, &terms(), NOW_S),
+        Err(Mistake::Signature),
+        "no public key among secrets"
+    );
+    let told = ["{\"keys\":[]}", "{hush", "{\"keys\":[{\"kty\":\"oct\",\"k\":\"hush\"}]}"]
+        .map(|text| Keys::read(&AuthKey::Shared(Secret::new(text.into()))).err().unwrap());
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+#[test]
 fn a_token_is_valid_from_when_until_when_for_whom_and_from_whom_it_says() {
     let at = |more: Value| read(&of(&claims(&more))).map(|_| ());
     assert_eq!(at(json!({"exp": NOW_S - 29})), Ok(()), "clocks may differ");

@@ -50,6 +50,22 @@ async fn the_body_of_a_request_without_a_token_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn what_is_not_for_operators_needs_a_token_at_their_place_too() {
+    let house = House::with(asking).await;
+    let mut operator = house.operator().await;
+    for (target, status) in [
+        ("GET /aegis/api/config", 200),
+        ("GET /metrics", 200),
+        ("GET /aegis/api/models/todos", 401),
+        ("GET /aegis/api/events", 401),
+    ] {
+        assert_eq!(operator.ask(target).await.status, status, "{target}");
+    }
+    let listed = operator.ask(&format!("GET /aegis/api/models/todos\n{}", ada(&[]))).await;
+    assert_eq!(listed.status, 200, "{}", listed.body);
+}
+
+#[tokio::test]
 async fn a_worker_that_asks_who_calls_passes_its_own_test() {
     let house = House::with(asking).await;
     assert_eq!(service::self_test(&house.host).await, 200);
