@@ -61,6 +61,9 @@ async fn what_is_not_for_operators_needs_a_token_at_their_place_too() {
     ] {
         assert_eq!(operator.ask(target).await.status, status, "{target}");
     }
+    // A proxy in front may have asked for something of its own.
+    let proxied = operator.ask("GET /metrics\nauthorization: Basic YTpi").await;
+    assert_eq!(proxied.status, 200, "{}", proxied.body);
     let listed = operator.ask(&format!("GET /aegis/api/models/todos\n{}", ada(&[]))).await;
     assert_eq!(listed.status, 200, "{}", listed.body);
 }
