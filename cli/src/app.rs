@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, os::fd::OwnedFd, path::Path, time::Duration};
 
 use aegis_config::{Config, Environment, Loaded, Overrides, Trust};
 use aegis_domain::{
-    catalog,
+    access, catalog,
     code::{CodeLimits, Grants},
     manifest::{ComponentClaim, Kind},
     service::{self, ServiceSpec},
@@ -132,7 +132,11 @@ pub(crate) fn load_app(
     modules.warnings.extend(sources.finish());
     if let Ok(Loaded { config, .. }) = &mut loaded {
         modules.mistakes.extend(secret::read(&mut config.reload).err());
+        modules.mistakes.extend(secret::read_auth(&mut config.auth).err());
         modules.mistakes.extend(secret::read_granted(config, environment));
+        if !config.auth.enabled {
+            modules.mistakes.extend(access::unguarded(&modules.specs));
+        }
     }
     match loaded {
         Ok(loaded) if modules.mistakes.is_empty() => assemble(loaded, modules, output),

@@ -166,6 +166,7 @@ fn a_call(number: u32, entry: &Entry) -> Call {
         idempotency_key: None,
         depth: 0,
         lot: Lot::default(),
+        principal: None,
     }
 }
 

@@ -16,13 +16,15 @@ pub const CLUSTER_ENABLED: &str = "CLUSTER_ENABLED";
 /// `Memory` or `File`, in any case, with or without `DataSource` in front; as `datasource`.
 pub const DATASOURCE_ADAPTER: &str = "DATASOURCE_ADAPTER";
 
+/// `true`: every request to the API needs a token, `false`: none does; as `auth.enabled`.
+pub const AUTH_ENABLED: &str = "AUTH_ENABLED";
+
 /// Variables of features that this version does not have, each with what it would have done.
-pub const UNAVAILABLE: [(&str, &str); 8] = [
+pub const UNAVAILABLE: [(&str, &str); 7] = [
     ("SSL_PORT", "TLS is not available, connections are not encrypted"),
     ("SSL_ENABLED", "TLS is not available, connections are not encrypted"),
     ("DOMAIN", "certificates are not obtained for a domain"),
     ("MONGODB_URL", "MongoDB is not available as a datasource"),
-    ("AUTH_ENABLED", "authentication is not available, every client may do everything"),
     ("KAFKA_BROKERS", "Kafka is not available, events stay on this host"),
     ("KAFKA_GROUP_ID", "Kafka is not available, events stay on this host"),
     ("ENCRYPTION_PWD", "encryption of fields is not available, documents are stored as they are"),
@@ -45,6 +47,7 @@ pub(crate) fn get(environment: &Environment, key: &str) -> Option<Alias> {
         "api_root" => (API_ROOT, |path| Some(path.to_owned()), "text"),
         "workers.count" => (CLUSTER_ENABLED, cluster, "true or false"),
         "datasource" => (DATASOURCE_ADAPTER, datasource, "Memory or File, the datasources of this version"),
+        "auth.enabled" => (AUTH_ENABLED, switch, "true or false"),
         _ => return None,
     };
     let found = word(variable(environment, name)?.to_owned());
@@ -82,6 +85,10 @@ fn cluster(text: &str) -> Option<String> {
         "false" | "0" | "no" | "off" => Some("1".to_owned()),
         _ => None,
     }
+}
+
+fn switch(text: &str) -> Option<String> {
+    cluster(text).map(|count| (count == "auto").to_string())
 }
 
 fn datasource(text: &str) -> Option<String> {

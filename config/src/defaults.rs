@@ -6,7 +6,7 @@ use crate::settings::{
     Cache, Config, Datasource, Drain, Hang, Limits, Log, LogFormat, Query, Recycle, Reload, ReloadMode,
     Restart, Store, Wasm, Workers,
 };
-use crate::trust::Trust;
+use crate::{auth::Auth, trust::Trust};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -47,6 +47,7 @@ pub(crate) fn config(app_dir: &Path, cores: u32) -> Config {
         modules: BTreeMap::new(),
         secrets: BTreeMap::new(),
         trust: Trust::default(),
+        auth: Auth::default(),
         log: Log { level: "info".to_owned(), format: LogFormat::Text, file: None, requests: false },
     }
 }

@@ -152,6 +152,20 @@ pub const WASM_CPU_THREADS: &str = "AEGIS_WASM_CPU_THREADS";
 pub const WASM_CPU_QUEUE_MAX: &str = "AEGIS_WASM_CPU_QUEUE_MAX";
 /// Which modules must be signed, or `auto`.
 pub const TRUST_REQUIRE: &str = "AEGIS_TRUST_REQUIRE";
+/// Whether every request to the API needs a token, or `auto`.
+pub const AUTH_ENABLED: &str = "AEGIS_AUTH_ENABLED";
+/// File with the secret that tokens are signed with, or `none`.
+pub const AUTH_SECRET_FILE: &str = "AEGIS_AUTH_SECRET_FILE";
+/// File with the public keys of whoever signs tokens, or `none`.
+pub const AUTH_KEYS_FILE: &str = "AEGIS_AUTH_KEYS_FILE";
+/// What tokens must name as their issuer, or `none`.
+pub const AUTH_ISSUER: &str = "AEGIS_AUTH_ISSUER";
+/// Whom tokens must be meant for, or `none`.
+pub const AUTH_AUDIENCE: &str = "AEGIS_AUTH_AUDIENCE";
+/// How far the clocks of host and issuer may be apart.
+pub const AUTH_LEEWAY: &str = "AEGIS_AUTH_LEEWAY";
+/// The claim that holds the roles of the caller.
+pub const AUTH_ROLES_CLAIM: &str = "AEGIS_AUTH_ROLES_CLAIM";
 /// How much is logged: a level, or levels per target.
 pub const LOG_LEVEL: &str = "AEGIS_LOG_LEVEL";
 /// `text` or `json`.

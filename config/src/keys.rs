@@ -8,8 +8,8 @@ use crate::{
     defaults::{CPU_THREADS_MAX, THREADS_MAX, WORKERS_MAX},
     environment,
     kind::{
-        Addresses, Auto, BasePath, Choice, Count, Kind, LogFilter, Loopback, Number, Optional, Path, Size,
-        Switch, Time,
+        Addresses, Auto, BasePath, Choice, Count, Kind, Label, LogFilter, Loopback, Number, Optional, Path,
+        Size, Switch, Time,
     },
     settings::{Config, Datasource, LogFormat, ReloadMode},
     trust::Signatures,
@@ -81,6 +81,7 @@ pub(crate) fn walk(config: &mut Config, visitor: &mut impl Visit) {
         &Auto(Choice(SIGNATURES)),
         &mut config.trust.require,
     );
+    auth(config, visitor);
     log(config, visitor);
 }
 
@@ -390,6 +391,21 @@ fn wasm(config: &mut Config, visitor: &mut impl Visit) {
         &Count(0..=65_536),
         &mut wasm.cpu_queue_max,
     );
+}
+
+fn auth(config: &mut Config, visitor: &mut impl Visit) {
+    let auth = &mut config.auth;
+    visitor.visit(of("auth.enabled", environment::AUTH_ENABLED), &Auto(Switch), &mut auth.enabled);
+    visitor.visit(
+        of("auth.secret_file", environment::AUTH_SECRET_FILE),
+        &Optional(Path),
+        &mut auth.secret_file,
+    );
+    visitor.visit(of("auth.keys_file", environment::AUTH_KEYS_FILE), &Optional(Path), &mut auth.keys_file);
+    visitor.visit(of("auth.issuer", environment::AUTH_ISSUER), &Optional(Label), &mut auth.issuer);
+    visitor.visit(of("auth.audience", environment::AUTH_AUDIENCE), &Optional(Label), &mut auth.audience);
+    visitor.visit(of("auth.leeway", environment::AUTH_LEEWAY), &Time(ZERO..=seconds(600)), &mut auth.leeway);
+    visitor.visit(of("auth.roles_claim", environment::AUTH_ROLES_CLAIM), &Label, &mut auth.roles_claim);
 }
 
 fn log(config: &mut Config, visitor: &mut impl Visit) {

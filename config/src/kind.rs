@@ -346,6 +346,26 @@ impl Kind for LogFilter {
     }
 }
 
+/// A short text that is compared with others: 1 to 256 visible characters.
+pub(crate) struct Label;
+
+impl Kind for Label {
+    type Value = String;
+
+    fn expected(&self) -> String {
+        "1 to 256 characters without control characters".to_owned()
+    }
+
+    fn read(&self, found: &Found) -> Result<Reading<String>, Refusal> {
+        let fits = |text: &&str| (1..=256).contains(&text.len()) && !text.chars().any(char::is_control);
+        self.accept(found, found.text().filter(fits).map(str::to_owned))
+    }
+
+    fn write(&self, value: &String) -> toml::Value {
+        toml::Value::String(value.clone())
+    }
+}
+
 /// A value that may be absent, written `"none"`.
 pub(crate) struct Optional<K>(pub(crate) K);
 

@@ -13,6 +13,7 @@
 //! Nothing else in the host looks at files, flags or variables, and nothing changes a [`Config`] once it is resolved:
 //! a change comes into force with the next generation.
 
+mod auth;
 mod builds;
 mod defaults;
 mod error;
@@ -36,6 +37,7 @@ mod view;
 pub mod aliases;
 pub mod environment;
 
+pub use auth::{Auth, AuthKey};
 pub use environment::Environment;
 pub use error::{Certain, ConfigError, ConfigErrors, Place};
 pub use flags::Overrides;

@@ -46,7 +46,13 @@ pub(crate) fn complete(config: &mut Config, absent: impl Fn(&'static str) -> boo
     if absent("trust.require") && !config.trust.keys.is_empty() {
         config.trust.require = Signatures::Remote;
     }
+    // The same for keys that tokens are signed with.
+    follow(absent("auth.enabled"), has_key(config), &mut config.auth.enabled);
     complete_paths(config, absent);
+}
+
+fn has_key(config: &Config) -> bool {
+    config.auth.secret_file.is_some() || config.auth.keys_file.is_some()
 }
 
 fn follow<T>(absent: bool, default: T, value: &mut T) {
@@ -64,7 +70,8 @@ fn complete_paths(config: &mut Config, absent: impl Fn(&'static str) -> bool) {
         config.admin_socket = config.data_dir.join("admin.sock");
     }
     let paths = [&mut config.control_socket, &mut config.admin_socket, &mut config.modules_dir];
-    let optional = config.log.file.iter_mut().chain(&mut config.reload.webhook_secret_file);
+    let of_auth = config.auth.secret_file.iter_mut().chain(&mut config.auth.keys_file);
+    let optional = config.log.file.iter_mut().chain(&mut config.reload.webhook_secret_file).chain(of_auth);
     for path in paths.into_iter().chain(optional) {
         *path = below(&config.app_dir, path);
     }
@@ -82,6 +89,7 @@ pub(crate) fn broken(config: &Config, settled: impl Fn(&'static str) -> Option<P
     let mut rules = Rules { settled, broken: Vec::new() };
     order(config, &mut rules);
     sockets(config, &mut rules);
+    auth(config, &mut rules);
     if let Some(admin) =
         config.admin_listen.filter(|admin| admin.port() != 0 && config.listen.contains(admin))
     {
@@ -171,4 +179,39 @@ fn sockets<S: Fn(&'static str) -> Option<Place>>(config: &Config, rules: &mut Ru
             rules.check(key, other, false, path.display(), &format!("another path than that of {other}"));
         }
     }
+}
+
+/// A host that is told to ask who calls must be able to, and must not let operators in who are not asked.
+fn auth<S: Fn(&'static str) -> Option<Place>>(config: &Config, rules: &mut Rules<S>) {
+    const KEY: &str = "a key as well: auth.secret_file or auth.keys_file";
+    let auth = &config.auth;
+    let key_is_known =
+        (rules.settled)("auth.secret_file").is_some() && (rules.settled)("auth.keys_file").is_some();
+    if key_is_known && !has_key(config) {
+        rules.check("auth.enabled", "auth.keys_file", !auth.enabled, "true", KEY);
+        for (key, wanted) in [("auth.issuer", &auth.issuer), ("auth.audience", &auth.audience)] {
+            rules.check(
+                key,
+                "auth.keys_file",
+                wanted.is_none(),
+                format_args!("{:?}", wanted.as_deref().unwrap_or_default()),
+                KEY,
+            );
+        }
+    }
+    let has_both = auth.secret_file.is_some() && auth.keys_file.is_some();
+    rules.check(
+        "auth.secret_file",
+        "auth.keys_file",
+        !has_both,
+        "a secret beside auth.keys_file",
+        "one of them",
+    );
+    rules.check(
+        "admin_on_public",
+        "auth.enabled",
+        !(auth.enabled && config.admin_on_public),
+        "true",
+        "false while auth.enabled: callers with the role admin are let in on the public addresses",
+    );
 }

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::trust::Trust;
+use crate::{auth::Auth, trust::Trust};
 
 /// The whole resolved configuration of one generation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,6 +68,9 @@ pub struct Config {
     /// Who may publish modules.
     #[serde(default)]
     pub trust: Trust,
+    /// How clients prove who they are.
+    #[serde(default)]
+    pub auth: Auth,
 }
 
 /// A secret that modules may use as far as they are granted it.

@@ -19,6 +19,8 @@ const PRIVATE: &[&str] = &[
     "log.file",
     "log.level",
     "trust.require",
+    "auth.secret_file",
+    "auth.keys_file",
 ];
 
 /// Settings under the keys of `aegis.toml`: times as text such as `"30s"`, sizes in bytes, nothing for what is `"none"`.

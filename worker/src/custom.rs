@@ -23,6 +23,7 @@ use http::{
 };
 
 use crate::{
+    access::Caller,
     host::Host,
     request::{RequestBody, X_REQUEST_ID},
     response::{Envelope, Extent, Outgoing},
@@ -42,6 +43,7 @@ const HOST_PREFIX: &str = "aegis-";
 pub(crate) async fn answer(
     host: &Arc<Host>,
     candidate: Candidate<'_>,
+    caller: &Caller,
     (parts, body): (&Parts, &mut RequestBody),
     envelope: &Envelope<'_>,
     begun: Instant,
@@ -61,7 +63,11 @@ pub(crate) async fn answer(
     host.cell.counter(Counter::BytesIn).fetch_add(body.len() as u64, Ordering::Relaxed);
     let place = candidate.route.spec().place;
     let method = candidate.route.spec().method;
-    let request = request(candidate, parts, body, &envelope.request_id);
+    let mut request = request(candidate, parts, body, &envelope.request_id);
+    if !matches!(caller, Caller::Trusted) {
+        // The token is for the host; the code is told whom it names.
+        request.headers.retain(|(name, _)| name != header::AUTHORIZATION.as_str());
+    }
     let call = Call {
         request_id: envelope.request_id.to_str().unwrap_or_default().to_owned(),
         origin: Origin::Api,
@@ -70,6 +76,7 @@ pub(crate) async fn answer(
         idempotency_key: None,
         depth: 0,
         lot,
+        principal: caller.principal().cloned(),
     };
     let name = format!("{method} {}", request.route);
     let answered = host.engine.route(model, place, call, request).await;

@@ -20,6 +20,7 @@ mod tests;
 use std::{
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
+    time::Instant,
 };
 
 use aegis_domain::{
@@ -35,6 +36,7 @@ use http::{HeaderMap, HeaderName, Response, request::Parts};
 use tokio::{sync::broadcast, task::AbortHandle};
 
 use crate::{
+    access::Caller,
     connection::{Link, Streaming},
     data::{Applied, Data},
     host::Host,
@@ -140,18 +142,27 @@ pub(crate) async fn open(
     host: &Arc<Host>,
     link: &Arc<Link>,
     parts: &Parts,
+    caller: &Caller,
     envelope: &Envelope<'_>,
 ) -> Result<Response<Outgoing>, Problem> {
     request::accepts(&parts.headers, "text", "event-stream")?;
     let filter = Filter::parse(parts.uri.query().unwrap_or_default(), &host.catalog)?;
+    let filter = filter.for_caller(caller, &host.catalog)?;
+    let until = host.gate.as_ref().and_then(|gate| gate.time_left(caller)).map(|left| Instant::now() + left);
     let resume = last_event_id(&parts.headers)?;
     let admitted = host.load.admit_stream()?;
     // Listening comes before looking: what is applied after `applied` was read is heard.
     let batches = host.events.batches.subscribe();
     let position = resume.unwrap_or_else(|| host.sequence());
     let (sender, receiver) = queue::queue();
-    let follower =
-        Follower::new(host.engine.data().clone(), Arc::clone(link), batches, filter, position, sender);
+    let follower = Follower::new(
+        host.engine.data().clone(),
+        Arc::clone(link),
+        batches,
+        filter,
+        (position, until),
+        sender,
+    );
     let follower = tokio::spawn(follower.run(resume.is_some())).abort_handle();
     host.cell.counter(Counter::Streams).fetch_add(1, Ordering::Relaxed);
     let body = EventBody { queue: receiver, follower, _streaming: link.streaming(), _admitted: admitted };

@@ -4,6 +4,7 @@ use std::{os::fd::OwnedFd, sync::Arc};
 
 use aegis_config::settings::Config;
 use aegis_domain::{
+    access,
     catalog::{self, Catalog},
     service::ServiceSpec,
     spec::ModelSpec,
@@ -14,6 +15,8 @@ use aegis_ipc::{
     codec,
     deploy::Member,
 };
+
+use crate::access::Gate;
 
 /// Names that a reason lists.
 const NAMES_SHOWN_MAX: usize = 5;
@@ -38,18 +41,27 @@ pub(crate) struct Offer {
     pub(crate) members: Vec<Member>,
     /// Where its code lies.
     pub(crate) code: Vec<CodePlace>,
+    /// Asks who calls.
+    pub(crate) gate: Option<Gate>,
 }
 
 impl Offer {
     /// Reads the bundle of a generation.
     pub(crate) fn read(bundle: &OwnedFd) -> Result<Self, OfferError> {
         let Bundle { digest, config, catalog, code, modules: members, .. } = Bundle::read(bundle)?;
-        let config = codec::decode(&config)?;
+        let config: Config = codec::decode(&config)?;
         let wrong = |reason| OfferError::Catalog(vec![reason]);
         let specs = catalog::decode(&catalog).map_err(wrong)?;
+        let gate = Gate::of(&config.auth).map_err(wrong)?;
+        if gate.is_none() {
+            let unguarded = access::unguarded(&specs);
+            if !unguarded.is_empty() {
+                return Err(OfferError::Catalog(unguarded));
+            }
+        }
         let services = catalog::decode_services(&catalog).map_err(wrong)?;
         let catalog = Arc::new(Catalog::build(specs).map_err(OfferError::Catalog)?);
-        Ok(Self { config, digest, catalog, services, members, code })
+        Ok(Self { config, digest, catalog, services, members, code, gate })
     }
 }
 
@@ -181,7 +193,15 @@ mod tests {
         let (mut config, mut specs, mut services) = (config(), specs(), vec![service("/hello", "a")]);
         change(&mut config, &mut specs, &mut services);
         let catalog = Arc::new(Catalog::build(specs).unwrap());
-        Offer { config, digest: String::new(), catalog, services, members: Vec::new(), code: Vec::new() }
+        Offer {
+            config,
+            digest: String::new(),
+            catalog,
+            services,
+            members: Vec::new(),
+            code: Vec::new(),
+            gate: None,
+        }
     }
 
     fn told(change: impl FnOnce(&mut Config, &mut Vec<ModelSpec>, &mut Vec<ServiceSpec>)) -> Option<String> {
@@ -196,6 +216,7 @@ mod tests {
             arguments: None,
             effect: CommandEffect::Answers,
             place: CommandPlace::Io,
+            allow: Vec::new(),
         };
         assert_eq!(told(|_, _, _| ()), None);
         assert_eq!(told(|_, specs, _| specs[0].code = Some(code("a"))), None);

@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::{
     acceptor::{Doorbell, Seats},
+    access::Gate,
     connection::Clock,
     data::{Data, ModelTable},
     drain::Leaving,
@@ -48,6 +49,8 @@ pub(crate) struct Host {
     /// The modules that the generation consists of.
     pub(crate) members: Vec<Member>,
     pub(crate) routes: Routes,
+    /// Asks who calls; none while authentication is off.
+    pub(crate) gate: Option<Gate>,
     pub(crate) engine: Engine,
     /// In the order of the catalog.
     pub(crate) tables: Vec<Arc<ModelTable>>,
@@ -160,7 +163,7 @@ impl Host {
     }
 
     fn of(offer: Offer, engine: Engine, identity: Identity, premises: Arc<Premises>) -> Arc<Self> {
-        let Offer { config, digest, catalog, services, members, .. } = offer;
+        let Offer { config, digest, catalog, services, members, gate, .. } = offer;
         let table = |model: &Arc<Model>| {
             let table = engine.data().table(model.name()).expect("the data is made for the same models");
             Arc::clone(table)
@@ -171,6 +174,7 @@ impl Host {
             routes: Routes::new(&config.api_root, Arc::clone(&catalog), &services),
             services,
             members,
+            gate,
             engine,
             identity,
             premises,

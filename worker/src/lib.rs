@@ -14,6 +14,7 @@
 //! * `runtime`, `metronome`: N threads with one runtime each; a connection stays on the one it was given to.
 //! * `connection`: one client over HTTP; its time-outs; how it is told to end.
 //! * `service`: one request from head to answer. Cached reads are answered on the spot.
+//! * `access`: who asks, and whether they may.
 //! * `route`, `request`, `response`: what a path names, what headers and body mean, what is said in return.
 //! * [`execute`], [`data`]: carries a request out on a coherent copy of all models.
 //! * `modules`: the code behind models, and what it may ask of the worker; `custom`: routes that it answers itself.
@@ -33,6 +34,7 @@ pub mod execute;
 pub mod operation;
 
 mod acceptor;
+mod access;
 mod admin;
 mod adoption;
 mod boot;
@@ -61,6 +63,7 @@ mod signals;
 mod tests;
 mod variant;
 
+pub use access::check_key;
 use aegis_ipc::handoff::Handoff;
 
 /// Runs a worker with what it inherited, until it has left. Returns the exit status: 0 fine, 70 a defect, 71 an

@@ -164,6 +164,7 @@ impl Modules {
             idempotency_key: request.idempotency.as_ref().map(|key| key.key.clone()),
             depth: request.depth,
             lot: request.lot.clone(),
+            principal: request.principal.clone(),
         };
         let counted = Counted { module: module.name(), variant: request.variant() };
         let begun = Instant::now();

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use aegis_domain::{
+    access::Principal,
     catalog::Model,
     trial::{Lot, Variant},
 };
@@ -29,6 +30,8 @@ pub struct Request {
     pub depth: u32,
     /// What decides which version of a model's code carries it out.
     pub lot: Lot,
+    /// Who asks, if that is known. Whether they may was decided before.
+    pub principal: Option<Arc<Principal>>,
 }
 
 impl Request {

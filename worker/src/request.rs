@@ -19,7 +19,10 @@ use fields::{MediaType, Preference};
 pub(crate) use fields::{accepts, entity_tags, media_type, request_id};
 pub(crate) use query::pairs;
 
-use crate::operation::{Answer, IdempotencyKey, Operation, Precondition, Request};
+use crate::{
+    access::Caller,
+    operation::{Answer, IdempotencyKey, Operation, Precondition, Request},
+};
 
 /// `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
 pub(crate) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -115,13 +118,13 @@ pub(crate) fn check_sizes(
     Ok(())
 }
 
-/// A request to a model as it is carried out. The method is one that the place allows.
+/// A request to a model as it is carried out for `caller`, who may. The method is one that the place allows.
 pub(crate) async fn read(
     target: Target<'_>,
     parts: &Parts,
     body: &mut RequestBody,
     limits: &Limits,
-    deadline: Instant,
+    (caller, deadline): (&Caller, Instant),
 ) -> Result<(Request, Wish), Problem> {
     let Target { model, id, command } = target;
     let headers = &parts.headers;
@@ -145,7 +148,7 @@ pub(crate) async fn read(
         (method, id) => with_body(method, id, headers, body, limits, deadline).await?,
     };
     let writes = operation.writes();
-    let idempotency = if writes { idempotency(parts, &operation)? } else { None };
+    let idempotency = if writes { idempotency(parts, &operation, caller)? } else { None };
     let answer = if writes && preference == Some(Preference::Minimal) {
         Answer::Minimal
     } else {
@@ -162,8 +165,9 @@ pub(crate) async fn read(
         request_id: String::new(),
         depth: 0,
         lot: Lot::default(),
+        principal: None,
     };
-    Ok((request, wish))
+    Ok((caller.ask(request), wish))
 }
 
 /// The arguments of a command. Without a body there are none, and no type either.
@@ -211,7 +215,11 @@ pub(crate) fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem>
     })
 }
 
-fn idempotency(parts: &Parts, operation: &Operation) -> Result<Option<IdempotencyKey>, Problem> {
+fn idempotency(
+    parts: &Parts,
+    operation: &Operation,
+    caller: &Caller,
+) -> Result<Option<IdempotencyKey>, Problem> {
     let mut values = parts.headers.get_all(&IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let refused = |found: &str| {
@@ -241,5 +249,9 @@ fn idempotency(parts: &Parts, operation: &Operation) -> Result<Option<Idempotenc
     digest.update([0]);
     digest.update(&body);
     let fingerprint = Bytes::copy_from_slice(digest.finalize().as_slice());
-    Ok(Some(IdempotencyKey { key: format!("{ANONYMOUS} {key}"), fingerprint }))
+    let key = match caller.principal() {
+        Some(principal) => format!("of {} {key}", principal.subject),
+        None => format!("{ANONYMOUS} {key}"),
+    };
+    Ok(Some(IdempotencyKey { key, fingerprint }))
 }

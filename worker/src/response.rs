@@ -46,8 +46,8 @@ pub(crate) fn status_of(code: ProblemCode) -> StatusCode {
         | ProblemCode::BadParameter
         | ProblemCode::BadHeader
         | ProblemCode::QueryTooExpensive => StatusCode::BAD_REQUEST,
-        ProblemCode::BadSignature => StatusCode::UNAUTHORIZED,
-        ProblemCode::AdminOnly | ProblemCode::Denied => StatusCode::FORBIDDEN,
+        ProblemCode::BadSignature | ProblemCode::Unauthorized => StatusCode::UNAUTHORIZED,
+        ProblemCode::AdminOnly | ProblemCode::Denied | ProblemCode::Forbidden => StatusCode::FORBIDDEN,
         ProblemCode::NoSuchRoute
         | ProblemCode::NoSuchModel
         | ProblemCode::NoSuchRelation
@@ -96,11 +96,13 @@ pub(crate) struct Refusal {
     pub(crate) problem: Problem,
     /// Value of `Allow`.
     pub(crate) allow: Option<Cow<'static, str>>,
+    /// Value of `WWW-Authenticate`.
+    pub(crate) challenge: Option<&'static str>,
 }
 
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
-        Self { problem, allow: None }
+        Self { problem, allow: None, challenge: None }
     }
 }
 
@@ -211,6 +213,9 @@ impl Envelope<'_> {
         if problem.code == ProblemCode::BadSignature {
             // RFC 9110 section 15.5.2: whoever is refused learns what it takes.
             headers.insert(header::WWW_AUTHENTICATE, SIGNATURE_SCHEME);
+        }
+        if let Some(challenge) = refusal.challenge {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if let Some(allow) = &refusal.allow {
             headers.insert(header::ALLOW, methods(allow));

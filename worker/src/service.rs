@@ -22,6 +22,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::{
+    access::{Caller, Gate},
     admin,
     connection::{Ledger, Link, Order, Protocol},
     custom,
@@ -58,6 +59,8 @@ pub(crate) struct Service {
 struct Visit<'v> {
     host: &'v Arc<Host>,
     link: &'v Arc<Link>,
+    /// Whether the host itself asks.
+    is_own: bool,
 }
 
 /// An answer, here or on its way.
@@ -90,7 +93,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         self.link.request_arrived(request.version());
         let host = self.present.look();
         if request.body().is_end_stream() {
-            let visit = Visit { host: &host, link: &self.link };
+            let visit = Visit { host: &host, link: &self.link, is_own: false };
             match defect::catch(|| visit.at_once(&request)) {
                 Ok(Some(response)) => return Answering::Ready(Some(response)),
                 Ok(None) => {}
@@ -101,7 +104,9 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         let (host, link) = (Guard::into_inner(host), Arc::clone(&self.link));
         let (parts, body) = request.into_parts();
         Answering::Later(Box::pin(async move {
-            Visit { host: &host, link: &link }.answer(parts, RequestBody::incoming(body), begun).await
+            Visit { host: &host, link: &link, is_own: false }
+                .answer(parts, RequestBody::incoming(body), begun)
+                .await
         }))
     }
 }
@@ -115,7 +120,8 @@ impl Service {
 impl<'v> Visit<'v> {
     /// A read of one document from the cache. `None`: anything about the request or the cache is not plain.
     fn at_once<B>(&self, request: &Request<B>) -> Option<Response<Outgoing>> {
-        if *request.method() != Method::GET {
+        // Whom nobody has asked yet gets nothing at once.
+        if *request.method() != Method::GET || self.host.gate.is_some() {
             return None;
         }
         let target = request.uri().path_and_query()?;
@@ -215,20 +221,24 @@ impl<'v> Visit<'v> {
         request::check_sizes(&parts.uri, &parts.headers, glance, &host.config.limits)?;
         let routes = match host.routes.custom(parts.uri.path()).answering(&parts.method) {
             Ok(route) => {
-                let answered = custom::answer(self.host, route, (parts, body), envelope, begun).await;
+                let caller = self.asked(|gate| gate.at_route(&parts.headers, &route))?;
+                let answered =
+                    custom::answer(self.host, route, &caller, (parts, body), envelope, begun).await;
                 return answered.map_err(Refusal::from);
             }
             Err(others) => others,
         };
-        let place = match host.routes.find(parts.uri.path()) {
+        let found = host.routes.find(parts.uri.path());
+        let caller = self.caller_at(parts, found.as_ref().ok())?;
+        let place = match found {
             Err(_) if !routes.is_empty() => {
                 return not_answered(&parts.method, routes.allow(&[]).into(), envelope);
             }
             found => found?,
         };
         if let Place::Service(position) = place {
-            let asked = (parts, body);
-            let answered = serve::answer(self.host, self.link, position, asked, envelope, begun).await;
+            let answered =
+                serve::answer(self.host, self.link, position, (parts, body), envelope, begun).await;
             return answered.map_err(Refusal::from);
         }
         let (methods, allow) = place.methods();
@@ -237,33 +247,33 @@ impl<'v> Visit<'v> {
             return not_answered(&parts.method, allow, envelope);
         }
         if let (Place::Reload, Some(secret)) = (&place, &host.config.reload.webhook_secret)
-            && !self.may_administer()
+            && !self.may_administer(&caller)
         {
             let answered = admin::answer_webhook(host, secret, (parts, body), envelope, begun).await;
             return answered.map_err(Refusal::from);
         }
-        if place.is_admin() && !self.may_administer() {
-            let detail = "this is answered on the admin listener only";
-            return Err(Problem::new(ProblemCode::AdminOnly, detail).into());
+        if place.is_admin() && !self.may_administer(&caller) {
+            return Err(admin_only().into());
         }
         match place {
             Place::Collection(model) => {
                 let target = Target { model, id: None, command: None };
-                self.model(target, parts, body, envelope, begun).await
+                self.model(target, &caller, (parts, body), envelope, begun).await
             }
             Place::Document(model, id) => {
                 let target = Target { model, id: Some(id.into_owned()), command: None };
-                self.model(target, parts, body, envelope, begun).await
+                self.model(target, &caller, (parts, body), envelope, begun).await
             }
             Place::Command(model, id, command) => {
                 let (id, command) = (Some(id.into_owned()), Some(command.into_owned()));
-                self.model(Target { model, id, command }, parts, body, envelope, begun).await
+                self.model(Target { model, id, command }, &caller, (parts, body), envelope, begun).await
             }
             Place::Deploy => {
-                let asked = (parts, body);
-                admin::answer_deploy(host, asked, envelope, begun).await.map_err(Refusal::from)
+                admin::answer_deploy(host, (parts, body), envelope, begun).await.map_err(Refusal::from)
             }
-            Place::Events => events::open(self.host, self.link, parts, envelope).await.map_err(Refusal::from),
+            Place::Events => {
+                events::open(self.host, self.link, parts, &caller, envelope).await.map_err(Refusal::from)
+            }
             place => {
                 admin::answer(self.host, self.link, &place, parts, envelope).await.map_err(Refusal::from)
             }
@@ -273,8 +283,8 @@ impl<'v> Visit<'v> {
     async fn model(
         &self,
         target: Target<'_>,
-        parts: &Parts,
-        body: &mut RequestBody,
+        caller: &Caller,
+        (parts, body): (&Parts, &mut RequestBody),
         envelope: &Envelope<'_>,
         begun: Instant,
     ) -> Result<Response<Outgoing>, Refusal> {
@@ -283,9 +293,10 @@ impl<'v> Visit<'v> {
         let deadline = begun + limits.request_timeout;
         let _admitted = host.load.admit()?;
         let prepared = async {
+            caller.may_ask(&target, parts)?;
             let lot = variant::lot(model, &parts.headers, envelope)?;
             request::accepts(&parts.headers, "application", "json")?;
-            let (request, wish) = request::read(target, parts, body, limits, deadline).await?;
+            let (request, wish) = request::read(target, parts, body, limits, (caller, deadline)).await?;
             Ok((operation::Request { lot, ..request }, wish))
         };
         let (mut request, wish) = prepared.await.inspect_err(|problem| host.count_refused(model, problem))?;
@@ -368,8 +379,18 @@ impl<'v> Visit<'v> {
         Problem::new(ProblemCode::Internal, detail).into()
     }
 
-    fn may_administer(&self) -> bool {
-        self.link.audience() == Audience::Admin || self.host.config.admin_on_public
+    /// Who asks, as the gate says; nobody is asked without one.
+    fn asked(&self, ask: impl FnOnce(&Gate) -> Result<Caller, Refusal>) -> Result<Caller, Refusal> {
+        self.host.gate.as_ref().filter(|_| !self.is_own).map_or(Ok(Caller::Trusted), ask)
+    }
+
+    fn caller_at(&self, parts: &Parts, place: Option<&Place<'_, '_>>) -> Result<Caller, Refusal> {
+        let is_operator = self.may_administer(&Caller::Anonymous);
+        self.asked(|gate| gate.at_place(&parts.headers, place, is_operator))
+    }
+
+    fn may_administer(&self, caller: &Caller) -> bool {
+        self.link.audience() == Audience::Admin || self.host.config.admin_on_public || caller.is_admin()
     }
 
     fn envelope(&self, given_id: Option<&HeaderValue>, extent: Extent) -> Envelope<'v> {
@@ -422,7 +443,11 @@ fn not_answered(
     }
     let detail = format!("{method} is not allowed here, only {allow}");
     let problem = Problem::new(ProblemCode::MethodNotAllowed, detail);
-    Err(Refusal { problem, allow: Some(allow) })
+    Err(Refusal { allow: Some(allow), ..problem.into() })
+}
+
+fn admin_only() -> Problem {
+    Problem::new(ProblemCode::AdminOnly, "this is answered on the admin listener only")
 }
 
 fn not_found(model: &Model, id: &str) -> Problem {
@@ -453,6 +478,6 @@ pub(crate) async fn self_test(host: &Arc<Host>) -> StatusCode {
     let request = Request::builder().uri(path).header(header::ACCEPT, "application/json").body(());
     let Ok(request) = request else { return StatusCode::INTERNAL_SERVER_ERROR };
     let (parts, ()) = request.into_parts();
-    let visit = Visit { host, link: &link };
+    let visit = Visit { host, link: &link, is_own: true };
     visit.answer(parts, RequestBody::given(Bytes::new()), Instant::now()).await.status()
 }

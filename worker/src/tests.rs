@@ -1,5 +1,6 @@
 //! A worker in the test process, over real sockets: everything but the process itself.
 
+mod access;
 mod adoption;
 mod asking;
 mod defects;

@@ -12,6 +12,7 @@ use std::{
 
 use aegis_config::{Config, ModuleSource, ModuleTerms};
 use aegis_domain::{
+    access,
     catalog::{self, Catalog},
     compatibility,
     service::{ServiceSpec, route_mistakes},
@@ -418,6 +419,9 @@ impl Parts {
     fn check(&self) -> Result<(), Refusal> {
         let mut mistakes = Catalog::build(self.models.clone()).err().unwrap_or_default();
         mistakes.extend(route_mistakes(&self.services, &self.config.api_root));
+        if !self.config.auth.enabled {
+            mistakes.extend(access::unguarded(&self.models));
+        }
         if mistakes.is_empty() { Ok(()) } else { Err(Refusal::Mistakes(mistakes)) }
     }
 

@@ -1,7 +1,7 @@
-//! Secrets, from where they are into the configuration that a generation is made of: that of webhooks, and those that
-//! modules can be granted. A mistake tells about the place, and of what is there only the length.
+//! Secrets, from where they are into the configuration that a generation is made of: that of webhooks, what tokens are
+//! signed with, and those that modules can be granted. A mistake tells about the place, and of what is there only the length.
 
-use aegis_config::{Config, Environment, Reload, Secret, SecretSource};
+use aegis_config::{Auth, AuthKey, Config, Environment, Reload, Secret, SecretSource};
 
 use super::files::{length_of, read_bytes};
 
@@ -11,6 +11,10 @@ const SECRET_BYTES_MIN: usize = 16;
 const SECRET_BYTES_MAX: usize = 4096;
 /// A secret and the newline that editors put behind it, bytes.
 const FILE_BYTES_MAX: usize = SECRET_BYTES_MAX + 2;
+/// Shortest secret that tokens are signed with, bytes (RFC 7518 section 3.2).
+const SHARED_BYTES_MIN: usize = 32;
+/// Most bytes of public keys.
+const KEYS_FILE_BYTES_MAX: usize = 256 * 1024;
 /// Shortest secret of modules, bytes: what is shorter stands in too many texts to be kept out of the log.
 const GRANTED_BYTES_MIN: usize = 8;
 
@@ -22,6 +26,27 @@ pub(super) fn read(reload: &mut Reload) -> Result<(), String> {
     let bytes = read_bytes(path, FILE_BYTES_MAX).map_err(refuse)?;
     let secret = bounded(without_final_newline(&bytes), SECRET_BYTES_MIN).map_err(refuse)?;
     reload.webhook_secret = Some(Secret::new(secret.to_vec()));
+    Ok(())
+}
+
+/// Puts what tokens are signed with in place if tokens are asked for. A file that is there is looked at in any case.
+pub(super) fn read_auth(auth: &mut Auth) -> Result<(), String> {
+    let (key, path, bytes_max) = match (&auth.secret_file, &auth.keys_file) {
+        (Some(path), _) => ("auth.secret_file", path, FILE_BYTES_MAX),
+        (None, Some(path)) => ("auth.keys_file", path, KEYS_FILE_BYTES_MAX),
+        (None, None) => return Ok(()),
+    };
+    let refuse = |what: String| format!("{key}: {}: {what}", path.display());
+    length_of(path, "a file with what tokens are signed with").map_err(refuse)?;
+    let bytes = read_bytes(path, bytes_max).map_err(refuse)?;
+    let found = if auth.secret_file.is_some() {
+        let secret = bounded(without_final_newline(&bytes), SHARED_BYTES_MIN).map_err(refuse)?;
+        AuthKey::Shared(Secret::new(secret.to_vec()))
+    } else {
+        AuthKey::Public(Secret::new(bytes))
+    };
+    aegis_worker::check_key(&found).map_err(refuse)?;
+    auth.key = auth.enabled.then_some(found);
     Ok(())
 }
 
@@ -140,5 +165,44 @@ mod tests {
         modules.order.grants.secrets: found "g", expected a or b or c or d or e or f
         modules.order.grants.secrets.reveal: found "h", expected a or b or c or d or e or f
         "#);
+    }
+
+    fn read_key(folder: &Path, settings: &str) -> (Auth, String) {
+        fs::write(folder.join("aegis.toml"), settings).unwrap();
+        let loaded = Config::load(folder, &Overrides::default(), &Environment::new()).unwrap();
+        let mut auth = loaded.config.auth;
+        let mistake = read_auth(&mut auth).err().unwrap_or_default();
+        (auth, mistake.replace(&folder.display().to_string(), "APP"))
+    }
+
+    #[test]
+    fn what_tokens_are_signed_with_is_read_when_tokens_are_asked_for_and_shown_nowhere() {
+        let app = tempfile::tempdir().unwrap();
+        let secret = "hush, thirty-two bytes at least!!";
+        fs::write(app.path().join("key"), format!("{secret}\n")).unwrap();
+        let (auth, mistake) = read_key(app.path(), "[auth]\nsecret-file = \"key\"\n");
+        assert_eq!(mistake, "");
+        assert_eq!(auth.key, Some(AuthKey::Shared(Secret::new(secret.as_bytes().to_vec()))));
+        assert!(!format!("{auth:?}").contains("hush"), "{auth:?}");
+        let (auth, mistake) = read_key(app.path(), "[auth]\nsecret-file = \"key\"\nenabled = false\n");
+        assert_eq!((auth.key, mistake.as_str()), (None, ""));
+    }
+
+    #[test]
+    fn what_is_wrong_with_keys_of_tokens_is_told_without_them() {
+        let app = tempfile::tempdir().unwrap();
+        fs::write(app.path().join("short"), "hush").unwrap();
+        fs::write(app.path().join("text"), "hush").unwrap();
+        fs::write(app.path().join("large"), vec![b' '; KEYS_FILE_BYTES_MAX + 1]).unwrap();
+        let told = [
+            "secret-file = \"none here\"",
+            "secret-file = \".\"",
+            "secret-file = \"short\"",
+            "keys-file = \"text\"",
+            "keys-file = \"large\"",
+            "enabled = false\nkeys-file = \"text\"",
+        ]
+        .map(|settings| read_key(app.path(), &format!("[auth]\n{settings}\n")).1);
+        insta::assert_snapshot!(told.join("\n"));
     }
 }

@@ -49,6 +49,7 @@ pub(super) const RUST: &[File] = &[
     ("sources/Cargo.toml", include_str!("cargo.toml")),
     ("sources/src/lib.rs", include_str!("model.rs")),
     ("sdk/Cargo.toml", include_str!("../../../sdk/rust/Cargo.toml")),
+    ("sdk/src/access.rs", include_str!("../../../sdk/rust/src/access.rs")),
     ("sdk/src/bindings.rs", include_str!("../../../sdk/rust/src/bindings.rs")),
     ("sdk/src/command.rs", include_str!("../../../sdk/rust/src/command.rs")),
     ("sdk/src/documents.rs", include_str!("../../../sdk/rust/src/documents.rs")),

@@ -300,7 +300,6 @@ fn a_feature_that_is_not_here_is_warned_about_only_when_it_is_wanted() {
         ("SSL_ENABLED", "false"),
         ("DOMAIN", "example.org"),
         ("MONGODB_URL", "mongodb://user:secret@host"),
-        ("AUTH_ENABLED", "true"),
         ("KAFKA_BROKERS", "0"),
         ("KAFKA_GROUP_ID", ""),
         ("ENCRYPTION_PWD", "secret"),
@@ -309,7 +308,6 @@ fn a_feature_that_is_not_here_is_warned_about_only_when_it_is_wanted() {
     SSL_PORT is set, but TLS is not available, connections are not encrypted
     DOMAIN is set, but certificates are not obtained for a domain
     MONGODB_URL is set, but MongoDB is not available as a datasource
-    AUTH_ENABLED is set, but authentication is not available, every client may do everything
     ENCRYPTION_PWD is set, but encryption of fields is not available, documents are stored as they are
     ");
 }

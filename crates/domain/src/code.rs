@@ -150,6 +150,9 @@ pub struct CommandSpec {
     pub effect: CommandEffect,
     /// Where it runs.
     pub place: CommandPlace,
+    /// Roles or permissions of which one is needed; whoever may update when there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
 }
 
 /// What becomes of a command's result.

@@ -16,10 +16,12 @@
 //! * [`json`] reads what clients send: strict, bounded, numbers as they were written.
 //! * [`document`] evolves documents; [`event`] tells what became of them.
 //! * [`table`] keeps the documents of one model in memory; [`query`] answers lists from it; [`order`] is the order of values.
+//! * [`access`] decides who may do what with the documents of a model.
 //! * [`breaker`] decides when code that keeps failing is not called for a while.
 //! * [`outgoing`] decides whom code may reach over the network.
 //! * [`problem`] is what can be wrong with a request.
 
+pub mod access;
 pub mod breaker;
 pub mod catalog;
 pub mod code;

@@ -24,6 +24,7 @@
 //! name a field that `[fields]` does not: it is declared by that, of kind `text` if it has a pattern,
 //! `decimal` if it has a range, else `any`. The same holds for a field whose table names no kind.
 
+mod acl;
 mod fields;
 mod mixins;
 mod reader;
@@ -44,7 +45,7 @@ use crate::{
 pub const MODULE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Keys of the outermost table.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "name",
     "endpoint",
     "description",
@@ -56,6 +57,7 @@ const KEYS: [&str; 11] = [
     "datasource",
     "if-match",
     "cache-documents-max",
+    "acl",
 ];
 
 /// Reads a `module.toml`; `origin` names it in messages.
@@ -128,6 +130,7 @@ fn read_model(mut table: toml::Table, mistakes: &mut Mistakes) -> Option<ModelSp
             .choice(table.remove("if-match"), "if-match", &if_match)
             .unwrap_or(IfMatch::Optional),
         cache_documents_max: mistakes.count(table.remove("cache-documents-max"), "cache-documents-max"),
+        acl: acl::read(table.remove("acl"), mistakes),
         commands: IndexMap::new(),
         code: None,
         trial: None,

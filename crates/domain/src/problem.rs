@@ -80,6 +80,10 @@ pub enum ProblemCode {
     GuestFailed,
     /// The model's code has a defect.
     GuestTrap,
+    /// Nobody says who asks, or nobody can believe it.
+    Unauthorized,
+    /// The caller may not do this.
+    Forbidden,
     /// Only operators may do this, and only on the admin listener.
     AdminOnly,
     /// The signature is missing or does not belong to the body.
@@ -161,6 +165,8 @@ impl ProblemCode {
             }
             Self::GuestFailed => ("guest-failed", "The model's code has failed", SameRequest),
             Self::GuestTrap => ("guest-trap", "Defect of the model's code", SameRequest),
+            Self::Unauthorized => ("unauthorized", "Who asks is not known", Never),
+            Self::Forbidden => ("forbidden", "The caller may not do this", Never),
             Self::AdminOnly => ("admin-only", "Only for operators", Never),
             Self::BadSignature => ("bad-signature", "The signature is not acceptable", Never),
             Self::ReloadRejected => ("reload-rejected", "The new generation was refused", Never),

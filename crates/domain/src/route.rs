@@ -34,6 +34,12 @@ pub struct RouteSpec {
     /// What the description of the interface says of it, JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub openapi: Option<Value>,
+    /// Whether it answers callers that nobody knows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub public: bool,
+    /// Roles or permissions of which one is needed; what its method would need elsewhere when there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
 }
 
 /// A method that a custom route can answer.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
+    access::AccessRule,
     code::{CodeSpec, CommandSpec},
     trial::Trial,
 };
@@ -68,6 +69,9 @@ pub struct ModelSpec {
     pub if_match: IfMatch,
     /// Documents whose body each worker keeps; the host's bound when absent.
     pub cache_documents_max: Option<u64>,
+    /// Who may do what; whoever is known to the host may do everything when there are no rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acl: Vec<AccessRule>,
     /// Commands by name; only code has some.
     #[serde(default)]
     pub commands: IndexMap<String, CommandSpec>,

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_domain::trial::Lot;
+use aegis_domain::{access::Principal, trial::Lot};
 
 use crate::{contract::types, failure::told};
 
@@ -42,6 +42,8 @@ pub struct Call {
     pub depth: u32,
     /// What decides which versions carry out what it asks of other models.
     pub lot: Lot,
+    /// Who asks, if that is known.
+    pub principal: Option<Arc<Principal>>,
 }
 
 /// Time after a call's deadline at which it is given up although its code did not stop: it waits for the host.
@@ -279,7 +281,7 @@ impl Call {
             request_id: self.request_id.clone(),
             traceparent: None,
             tenant: None,
-            principal: None,
+            principal: self.principal.as_deref().map(principal),
             origin: match self.origin {
                 Origin::Api => types::Origin::Api,
                 Origin::Command => types::Origin::Command,
@@ -290,5 +292,47 @@ impl Call {
             attempt: self.attempt,
             idempotency_key: self.idempotency_key.clone(),
         }
+    }
+}
+
+/// As the code sees it.
+fn principal(known: &Principal) -> types::Principal {
+    types::Principal {
+        subject: known.subject.clone(),
+        roles: known.roles.clone(),
+        claims: Some(known.claims.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_is_told_who_asks() {
+        let known = Principal {
+            subject: "ada".to_owned(),
+            roles: vec!["editor".to_owned(), "auditor".to_owned()],
+            claims: serde_json::json!({"sub": "ada", "team": ["post"]}),
+        };
+        let call = Call {
+            request_id: "r1".to_owned(),
+            origin: Origin::Api,
+            deadline: Instant::now(),
+            attempt: 1,
+            idempotency_key: None,
+            depth: 0,
+            lot: Lot::current(),
+            principal: Some(Arc::new(known)),
+        };
+        let budget = Budget::new(Duration::from_secs(1));
+        let told = call.context(&budget).principal.expect("somebody");
+        assert_eq!(
+            (told.subject.as_str(), told.roles),
+            ("ada", vec!["editor".to_owned(), "auditor".to_owned()])
+        );
+        assert_eq!(told.claims.as_deref(), Some(r#"{"sub":"ada","team":["post"]}"#));
+        let nobody = Call { principal: None, ..call };
+        assert!(nobody.context(&budget).principal.is_none());
     }
 }

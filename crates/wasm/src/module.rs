@@ -269,6 +269,7 @@ impl Resident {
         self.calls += 1;
         state::belong(&mut self.store, &module.owner, &module.services);
         state::begin(&mut self.store, budget, call.request_id, call.depth, call.lot);
+        self.store.data_mut().principal = call.principal;
     }
 
     async fn run(

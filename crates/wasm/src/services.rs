@@ -1,8 +1,8 @@
 //! What a module may ask of its host beyond its own instance. The worker answers; this crate only passes on.
 
-use std::{future::Future, pin::Pin, time::Instant};
+use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
 
-use aegis_domain::{code::Grants, trial::Lot};
+use aegis_domain::{access::Principal, code::Grants, trial::Lot};
 
 use crate::{
     call::Refusal,
@@ -27,6 +27,9 @@ pub struct Asker<'a> {
     pub depth: u32,
     /// What decides which versions carry out what is asked ([`crate::Call::lot`]).
     pub lot: &'a Lot,
+    /// Who made the request that led to the call, if that is known. What code may reach is decided by its grants all the
+    /// same; the code that it leads to is told.
+    pub principal: Option<&'a Arc<Principal>>,
 }
 
 /// A document as a module sees it.

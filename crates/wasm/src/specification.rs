@@ -3,6 +3,7 @@
 //! What the contract can say and this host does not do yet is refused by name: a port that is never called, or a rule of
 //! access that is never asked, would be worse than a module that does not load.
 
+mod acl;
 mod route;
 
 use aegis_domain::{
@@ -129,18 +130,13 @@ pub(crate) fn read(found: WitModelSpec, identity: Identity, terms: Terms) -> Res
     }
     let hooks = read_hooks(found.hooks, identity.exports, &mut mistakes);
     let commands = read_commands(found.commands, identity.exports, &mut mistakes);
+    let acl = acl::read(found.acl, &mut mistakes);
     let routes = route::read(found.routes, identity.exports, &mut mistakes);
     let handled = Handled { exports: identity.exports, model: &found.name, grants: &terms.grants };
     let subscriptions = subscriptions::read(&found.subscriptions, handled, &mut mistakes);
     let datasource = found.datasource.and_then(|datasource| read_datasource(&datasource, &mut mistakes));
     let Identity { info, digest, .. } = identity;
-    for (key, label) in
-        [("info.name", &info.name), ("info.version", &info.version), ("info.built-with", &info.built_with)]
-    {
-        if label.len() > LABEL_BYTES_MAX || (key != "info.built-with" && label.is_empty()) {
-            mistakes.push(format!("{key}: found {} bytes, expected 1 to {LABEL_BYTES_MAX}", label.len()));
-        }
-    }
+    check_labels(&info, &mut mistakes);
     let code = CodeSpec {
         module: info.name,
         version: info.version,
@@ -165,6 +161,7 @@ pub(crate) fn read(found: WitModelSpec, identity: Identity, terms: Terms) -> Res
             datasource: datasource.as_ref().and_then(|(name, _)| *name),
             if_match: IfMatch::Optional,
             cache_documents_max: datasource.and_then(|(_, most)| most),
+            acl,
             commands,
             code: Some(code),
             trial: None,
@@ -181,12 +178,21 @@ pub(crate) fn read(found: WitModelSpec, identity: Identity, terms: Terms) -> Res
     }
 }
 
+fn check_labels(info: &ModuleInfo, mistakes: &mut Vec<String>) {
+    for (key, label) in
+        [("info.name", &info.name), ("info.version", &info.version), ("info.built-with", &info.built_with)]
+    {
+        if label.len() > LABEL_BYTES_MAX || (key != "info.built-with" && label.is_empty()) {
+            mistakes.push(format!("{key}: found {} bytes, expected 1 to {LABEL_BYTES_MAX}", label.len()));
+        }
+    }
+}
+
 /// What the contract can say and this host does not do yet.
 fn refuse_unserved(found: &WitModelSpec, mistakes: &mut Vec<String>) {
     let unserved = [
         ("ports", found.ports.len()),
         ("relations", found.relations.len()),
-        ("acl", found.acl.len()),
         ("serializers", found.serializers.len()),
     ];
     for (key, count) in unserved.into_iter().filter(|(_, count)| *count > 0) {
@@ -351,10 +357,6 @@ fn read_commands(
         if let Err(message) = code::check_command_name(&command.name) {
             mistakes.push(format!("{key}: {message}"));
         }
-        if !command.allow.is_empty() {
-            mistakes
-                .push(format!("{key}.allow: found roles, which this version of the host does not ask yet"));
-        }
         let spec = CommandSpec {
             description: command.description,
             arguments: read_json(
@@ -364,6 +366,7 @@ fn read_commands(
             ),
             effect: if command.saves { CommandEffect::Saves } else { CommandEffect::Answers },
             place: if command.cpu_bound { CommandPlace::Cpu } else { CommandPlace::Io },
+            allow: command.allow,
         };
         if commands.insert(command.name, spec).is_some() {
             mistakes.push(format!("{key}: found it a second time, expected every name once"));

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use aegis_domain::{
+    access::Principal,
     code::{CodeLimits, Grants},
     trial::Lot,
 };
@@ -68,6 +69,8 @@ pub(crate) struct State {
     pub(crate) depth: u32,
     /// What decides for the present call which versions of other models carry out what it asks.
     lot: Lot,
+    /// Who made the request, if that is known.
+    pub(crate) principal: Option<Arc<Principal>>,
     pub(crate) limiter: MemoryLimiter,
     /// What the guest wrote to its standard output and error of late.
     pub(crate) output: GuestOutput,
@@ -104,6 +107,7 @@ impl State {
             request_id: String::new(),
             depth: 0,
             lot: Lot::default(),
+            principal: None,
             limiter,
             output,
             table,
@@ -123,6 +127,7 @@ impl State {
             deadline: self.budget.until,
             depth: self.depth,
             lot: &self.lot,
+            principal: self.principal.as_ref(),
         }
     }
 
@@ -159,13 +164,14 @@ pub(crate) fn belong(store: &mut Store<State>, owner: &Arc<Owner>, services: &Ar
     }
 }
 
-/// Another call begins in the instance of `store`.
+/// Another call begins in the instance of `store`, for nobody who is known.
 pub(crate) fn begin(store: &mut Store<State>, budget: Budget, request_id: String, depth: u32, lot: Lot) {
     let state = store.data_mut();
     state.budget = budget;
     state.request_id = request_id;
     state.depth = depth;
     state.lot = lot;
+    state.principal = None;
     refill(store);
 }
 

@@ -147,6 +147,7 @@ fn call() -> Call {
         idempotency_key: None,
         depth: 0,
         lot: Lot::default(),
+        principal: None,
     }
 }
 

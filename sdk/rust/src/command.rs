@@ -70,6 +70,13 @@ impl Command {
         self
     }
 
+    /// Only callers with one of these roles may run it; the host needs `[auth]` then.
+    #[must_use]
+    pub fn allow(mut self, roles: &[&str]) -> Self {
+        self.spec.allow = roles.iter().map(|role| (*role).to_owned()).collect();
+        self
+    }
+
     /// It computes for long: it runs on threads of its own and has more time.
     #[must_use]
     pub fn cpu_bound(mut self) -> Self {

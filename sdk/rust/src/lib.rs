@@ -26,11 +26,13 @@
 //! | what for | where |
 //! | --- | --- |
 //! | what a model is, and its code | [`Model`], [`Field`], [`Command`], [`Route`], [`DocumentHooks`] |
+//! | who may do what | [`Model::allow`], [`Model::deny`], [`Command::allow`] |
 //! | documents of models | [`documents`] |
 //! | other systems, and secrets for them | [`http`], [`secrets`] |
 //! | measurements and lines in the log | [`metrics`], [`log`] |
 //! | settings, time, chance | [`setting`], [`now_ms`], [`time_left_ms`], [`is_cancelled`], [`new_id`], [`random_bytes`] |
 
+mod access;
 pub mod bindings;
 mod command;
 pub mod documents;
@@ -52,6 +54,7 @@ pub mod secrets;
 
 pub use serde_json::{Value, json};
 
+pub use access::{Rights, Who};
 pub use bindings::aegis::module::types::{Context, Origin, Principal};
 pub use command::Command;
 pub use entity::{Document, Entity};

@@ -109,6 +109,20 @@ impl Route {
         Self::new(Method::Post, path, run)
     }
 
+    /// Only callers with one of these roles may ask it; the host needs `[auth]` then.
+    #[must_use]
+    pub fn allow(mut self, roles: &[&str]) -> Self {
+        self.spec.allow = roles.iter().map(|role| (*role).to_owned()).collect();
+        self
+    }
+
+    /// Callers need no token.
+    #[must_use]
+    pub fn public(mut self) -> Self {
+        self.spec.public = true;
+        self
+    }
+
     /// It computes for long: it runs on threads of its own and has more time.
     #[must_use]
     pub fn cpu_bound(mut self) -> Self {

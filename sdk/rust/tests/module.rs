@@ -1,8 +1,8 @@
 //! What a module says of itself and answers, called as the host calls it, without one.
 
 use aegis_module::{
-    Code, Command, Context, Definition, Event, Exported, Field, Model, Origin, Refusal, Response, Route,
-    Value,
+    Code, Command, Context, Definition, Event, Exported, Field, Model, Origin, Refusal, Response, Rights,
+    Route, Value, Who,
     bindings::{
         aegis::module::{events, spec, types},
         events::exports::aegis::module::event_handlers,
@@ -21,6 +21,9 @@ impl Definition for Note {
         Model::new("note")
             .version("1.2.0")
             .description("Something to remember")
+            .allow(Who::Claim("team", "post"), Rights::READ | Rights::LIST_ALL)
+            .deny(Who::Role("former"), Rights::READ)
+            .allow(Who::Anyone, Rights::CREATE)
             .field("text", Field::text().required().unique().longest(9).pattern("^[a-z]*$").default("x"))
             .field("n", Field::integer().min(1).max(5))
             .on_create(|mut input, _| {
@@ -39,6 +42,7 @@ impl Definition for Note {
                     Ok(2 * n)
                 })
                 .arguments(&many)
+                .allow(&["auditor"])
                 .cpu_bound(),
             )
             .command(
@@ -93,6 +97,22 @@ fn entity(data: &str) -> types::Entity {
 
 fn run(command: &str, target: Option<types::Entity>, arguments: &str) -> Result<String, types::Fault> {
     <Module as commands::Guest>::run(context(), command.to_owned(), target, arguments.to_owned())
+}
+
+#[test]
+fn it_says_who_may_do_what() {
+    let described = <Module as describe_model::Guest>::describe();
+    let rules: Vec<_> =
+        described.acl.iter().map(|rule| (rule.subject, rule.name.as_str(), rule.allow, rule.deny)).collect();
+    let none = Rights::empty();
+    let expected = [
+        (spec::AclSubject::Claim, "team=post", Rights::READ | Rights::LIST_ALL, none),
+        (spec::AclSubject::Role, "former", none, Rights::READ),
+        (spec::AclSubject::Anyone, "", Rights::CREATE, none),
+    ];
+    assert_eq!(rules, expected);
+    let allowed: Vec<_> = described.commands.iter().map(|command| command.allow.len()).collect();
+    assert_eq!(allowed, [1, 0]);
 }
 
 #[test]

@@ -122,7 +122,10 @@ fn add_defects_of_specification(add: &mut dyn FnMut(&'static str, Guest)) {
     let unserved = json!({
         "ports": [{ "name": "pay", "direction": "outbound", "timeout-ms": 1000 }],
         "relations": [{ "name": "customer", "model": "customer", "foreign-key": "customer" }],
-        "acl": [{ "subject": "role", "name": "admin", "allow": ["create", "delete"] }],
+        "acl": [
+            { "subject": "model", "name": "order", "allow": ["read"] },
+            { "subject": "claim", "name": "sales", "allow": ["decrypt"], "deny": ["subscribe"], "fields": ["a"] },
+        ],
         "serializers": [{ "target": "network", "key": "*", "action": "drop" }],
         "subscriptions": [{ "event": "order.*" }],
         "extensions": [{ "key": "soon!", "value": "1" }, { "key": "perhaps", "value": "1" }],
@@ -135,7 +138,7 @@ fn add_defects_of_specification(add: &mut dyn FnMut(&'static str, Guest)) {
     let twice = json!({ "fields": [{ "name": "a" }, { "name": "a" }], "commands": [{ "name": "go" }, { "name": "go" }] });
     add("names twice", bare(twice).export("commands"));
     let commands =
-        json!({ "commands": [{ "name": "service" }, { "name": "a/b" }, { "name": "", "allow": ["x"] }] });
+        json!({ "commands": [{ "name": "service" }, { "name": "a/b" }, { "name": "", "allow": [""] }] });
     add("bad names of commands", bare(commands).export("commands"));
     let rules = json!({
         "fields": [{ "name": "a", "rules": ["encrypted", "hidden", "read-only"] }],
@@ -180,7 +183,8 @@ fn add_defects_of_specification(add: &mut dyn FnMut(&'static str, Guest)) {
     let routes: Vec<Value> =
         routes.iter().map(|path| json!({ "method": "get", "path": path, "allow": [] })).collect();
     add("bad routes", bare(json!({ "routes": routes })).export("routes"));
-    let routes = json!([{ "method": "get", "path": "/a", "allow": ["admin"], "openapi": "{" }]);
+    let routes =
+        json!([{ "method": "get", "path": "/a", "public": true, "allow": ["admin"], "openapi": "{" }]);
     add("routes with roles and without JSON", bare(json!({ "routes": routes })).export("routes"));
     add("routes without export", bare(json!({ "routes": [{ "method": "get", "path": "/a" }] })));
 }

@@ -231,6 +231,7 @@ fn describe_commands(host: &Host, model: &Model) -> Value {
             "effect": spec.effect,
             "place": spec.place,
             "arguments": spec.arguments,
+            "allow": spec.allow,
         })
     };
     json!({"modelName": model.name(), "commands": model.commands().iter().map(one).collect::<Vec<_>>()})

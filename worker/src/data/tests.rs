@@ -95,6 +95,7 @@ pub(crate) fn config() -> Config {
         modules: BTreeMap::new(),
         secrets: BTreeMap::new(),
         trust: Trust::default(),
+        auth: aegis_config::Auth::default(),
         log: Log { level: "info".into(), format: LogFormat::Text, file: None, requests: false },
     }
 }

@@ -209,6 +209,7 @@ impl Consumer {
                 idempotency_key: None,
                 depth: 0,
                 lot: Lot::current(),
+                principal: None,
             };
             let told = self.host.engine.tell(&self.subscriber, call, Entry::Event(happening.clone())).await;
             let outcome = match told {

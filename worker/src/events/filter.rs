@@ -1,20 +1,27 @@
 //! Which events a client wants.
 
-use aegis_domain::{Problem, ProblemCode, catalog::Catalog, event::EventKind};
+use aegis_domain::{
+    Problem, ProblemCode,
+    access::{Action, Right},
+    catalog::Catalog,
+    event::EventKind,
+};
 
 use super::Subject;
-use crate::request;
+use crate::{access::Caller, request};
 
 /// Parameters that filter.
 const PARAMETERS: &[&str] = &["model", "id", "type", "name"];
 
-/// Empty lists admit everything.
+/// Empty lists admit everything, but for models that the client may not see.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Filter {
     models: Vec<String>,
     ids: Vec<String>,
     kinds: Vec<String>,
     names: Vec<String>,
+    /// Models that the client may see; all of them, those that are gone included, when there is no list.
+    seen: Option<Vec<String>>,
 }
 
 impl Filter {
@@ -35,10 +42,25 @@ impl Filter {
         Ok(filter)
     }
 
+    /// The same for a caller who may list the documents of some models only. Naming others is refused.
+    pub(super) fn for_caller(mut self, caller: &Caller, catalog: &Catalog) -> Result<Self, Problem> {
+        if matches!(caller, Caller::Trusted) {
+            return Ok(self);
+        }
+        for model in self.models.iter().filter_map(|name| catalog.by_name(name)) {
+            caller.may(model, Action::Plain(Right::ListAll))?;
+        }
+        let models = catalog.models().iter().filter(|model| caller.sees(model, Right::ListAll));
+        self.seen = Some(models.map(|model| model.name().to_owned()).collect());
+        Ok(self)
+    }
+
     pub(super) fn admits(&self, subject: &Subject) -> bool {
         let within =
             |list: &[String], item: &str| list.is_empty() || list.iter().any(|wanted| wanted == item);
-        if subject.is_hidden() {
+        let (Subject::Document { model, .. } | Subject::Model { model }) = subject;
+        let is_seen = self.seen.as_ref().is_none_or(|seen| seen.contains(model));
+        if subject.is_hidden() || !is_seen {
             return false;
         }
         match subject {

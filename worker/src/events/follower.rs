@@ -46,6 +46,8 @@ enum Ending {
     StoreUnavailable,
     /// The hub is gone.
     Closed,
+    /// The token of the client is no longer valid.
+    Expired,
 }
 
 /// One client's way through the log.
@@ -56,8 +58,18 @@ pub(super) struct Follower {
     filter: Filter,
     /// Everything up to here was sent or did not pass the filter.
     position: u64,
+    /// When the client is no longer who it said.
+    until: Option<Instant>,
     queue: Sender,
     heartbeat: Interval,
+}
+
+/// Waits until `moment`; for ever without one.
+async fn reached(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Follower {
@@ -66,13 +78,13 @@ impl Follower {
         link: Arc<Link>,
         batches: broadcast::Receiver<Arc<Batch>>,
         filter: Filter,
-        position: u64,
+        (position, until): (u64, Option<Instant>),
         queue: Sender,
     ) -> Self {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         heartbeat.reset();
-        Self { data, link, batches, filter, position, queue, heartbeat }
+        Self { data, link, batches, filter, position, until, queue, heartbeat }
     }
 
     /// Follows until the stream ends; `resumes` tells whether the log has something for the client already.
@@ -85,7 +97,7 @@ impl Follower {
         match ending {
             // What waits in the queue would never be read. Other streams of an HTTP/2 connection are not to blame.
             Ending::Slow if self.link.protocol() != Protocol::Http2 => self.link.order(Order::Abort),
-            Ending::Slow | Ending::Closed => {}
+            Ending::Slow | Ending::Closed | Ending::Expired => {}
             Ending::Drained | Ending::StoreUnavailable => {
                 let _ = self.queue.push(retry(self.link.id()));
             }
@@ -98,9 +110,11 @@ impl Follower {
         }
         let link = Arc::clone(&self.link);
         let mut end = std::pin::pin!(link.streams_end());
+        let until = self.until;
         loop {
             tokio::select! {
                 () = &mut end => return Err(Ending::Drained),
+                () = reached(until) => return Err(Ending::Expired),
                 batch = self.batches.recv() => match batch {
                     Ok(batch) => self.hear(&batch).await?,
                     Err(RecvError::Lagged(_)) => self.catch_up().await?,
@@ -129,6 +143,9 @@ impl Follower {
         loop {
             if self.link.was_told(Order::EndStreams) {
                 return Err(Ending::Drained);
+            }
+            if self.until.is_some_and(|until| Instant::now() >= until) {
+                return Err(Ending::Expired);
             }
             let deadline = Instant::now() + PAGE_TIME;
             let page = self

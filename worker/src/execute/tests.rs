@@ -68,6 +68,7 @@ impl Scene {
             request_id: String::new(),
             depth: 0,
             lot: Default::default(),
+            principal: None,
         }
     }
 
@@ -262,6 +263,7 @@ async fn writes_without_a_revision_all_succeed_and_none_is_lost() {
         request_id: String::new(),
         depth: 0,
         lot: Default::default(),
+        principal: None,
     };
     engines[0].execute(request(Operation::Create { body: text(r#"{"id":"a","text":"x"}"#) })).await.unwrap();
     let mut tasks = Vec::new();
@@ -511,6 +513,7 @@ async fn a_list_never_shows_half_a_batch() {
         request_id: String::new(),
         depth: 0,
         lot: Default::default(),
+        principal: None,
     };
     let create = request(Operation::Create { body: text(r#"[{"text":"a"},{"text":"b"},{"text":"c"}]"#) });
     let writer = engine.clone();

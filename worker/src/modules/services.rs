@@ -194,6 +194,7 @@ fn request(asker: Asker<'_>, model: &Arc<Model>, operation: Operation) -> Reques
         request_id: asker.request_id.to_owned(),
         depth: asker.depth + 1,
         lot: asker.lot.clone(),
+        principal: asker.principal.cloned(),
     }
 }
 

@@ -75,6 +75,7 @@ impl Worker {
             deadline,
             depth: 0,
             lot: &self.lot,
+            principal: None,
         }
     }
 

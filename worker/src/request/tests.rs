@@ -156,7 +156,7 @@ async fn read_request(
     let mut body = RequestBody::given(Bytes::from_static(body.as_bytes()));
     let deadline = Instant::now() + Duration::from_secs(5);
     let target = Target { model: &model(), id: id.map(str::to_owned), command: None };
-    read(target, &parts, &mut body, &limits(), deadline).await
+    read(target, &parts, &mut body, &limits(), (&Caller::Trusted, deadline)).await
 }
 
 #[tokio::test]

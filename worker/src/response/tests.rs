@@ -53,6 +53,8 @@ fn every_problem_has_its_status() {
     503 module-unavailable retry "after"
     500 guest-failed retry "same-request"
     500 guest-trap retry "same-request"
+    401 unauthorized retry "never"
+    403 forbidden retry "never"
     403 admin-only retry "never"
     401 bad-signature retry "never"
     409 reload-rejected retry "never"

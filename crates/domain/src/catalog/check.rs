@@ -1,6 +1,7 @@
 //! What a specification must fulfil as a whole, whoever wrote it.
 
 use crate::{
+    access,
     document::HOST_FIELDS,
     json::shorten,
     spec::{FieldKind, ModelName, ModelSpec},
@@ -72,6 +73,7 @@ pub(super) fn check(spec: &ModelSpec, report: &mut dyn FnMut(&str, String)) {
             ),
         }
     }
+    access::check(spec, report);
     if let Some(trial) = &spec.trial {
         if spec.code.is_none() {
             report("trial", "found one of a model without code, expected none".to_owned());

@@ -91,7 +91,13 @@ mod tests {
     };
 
     fn command(arguments: Option<Value>) -> CommandSpec {
-        CommandSpec { description: None, arguments, effect: CommandEffect::Answers, place: CommandPlace::Io }
+        CommandSpec {
+            description: None,
+            arguments,
+            effect: CommandEffect::Answers,
+            place: CommandPlace::Io,
+            allow: Vec::new(),
+        }
     }
 
     fn model(commands: &[(&str, Option<Value>)]) -> ModelSpec {

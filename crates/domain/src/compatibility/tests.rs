@@ -21,7 +21,7 @@ fn told(old: &ModelSpec, new: &ModelSpec) -> String {
 }
 
 fn a_command(effect: CommandEffect, arguments: Option<Value>) -> CommandSpec {
-    CommandSpec { description: None, arguments, effect, place: CommandPlace::Io }
+    CommandSpec { description: None, arguments, effect, place: CommandPlace::Io, allow: Vec::new() }
 }
 
 #[test]

@@ -180,7 +180,7 @@ const FULL_OF_MISTAKES: &str = r#"
 #[test]
 fn all_mistakes_are_told_at_once() {
     insta::assert_snapshot!(bad(FULL_OF_MISTAKES), @r#"
-    module.toml: descripton: found an unknown key, expected one of name, endpoint, description, fields, mixins, schema, unknown-fields, id-field, datasource, if-match, cache-documents-max (did you mean "description"?)
+    module.toml: descripton: found an unknown key, expected one of name, endpoint, description, fields, mixins, schema, unknown-fields, id-field, datasource, if-match, cache-documents-max, acl (did you mean "description"?)
     module.toml: name: found the number 5, expected a text
     module.toml: fields.a: found the text "string", expected one of text, integer, decimal, boolean, timestamp, object, array, any (did you mean "text"?)
     module.toml: fields.b: found the text "txet", expected one of text, integer, decimal, boolean, timestamp, object, array, any (did you mean "text"?)

@@ -16,6 +16,8 @@ fn model(name: &str, routes: &[(Verb, &str)]) -> ModelSpec {
         path: (*path).to_owned(),
         place: CommandPlace::Io,
         openapi: None,
+        public: false,
+        allow: Vec::new(),
     };
     spec.code = Some(CodeSpec {
         module: name.to_owned(),

@@ -99,6 +99,7 @@ impl WasiHttpHooks for Hooks {
                 deadline: call.deadline,
                 depth: call.depth,
                 lot: &lot,
+                principal: None,
             };
             let response = services.stream(asker, request, waits).await?;
             let response = response.map(|body| body.map_err(Error::from).boxed_unsync());

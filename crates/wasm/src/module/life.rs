@@ -275,5 +275,6 @@ fn lifecycle(deadline: Instant) -> Call {
         idempotency_key: None,
         depth: 0,
         lot: Lot::current(),
+        principal: None,
     }
 }

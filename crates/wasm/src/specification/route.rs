@@ -20,14 +20,15 @@ pub(super) fn read(
     }
     let one = |(number, route): (usize, wit::RouteSpec)| {
         let key = format!("routes.{number}");
-        if !route.allow.is_empty() {
-            mistakes
-                .push(format!("{key}.allow: found roles, which this version of the host does not ask yet"));
+        if route.public && !route.allow.is_empty() {
+            mistakes.push(format!("{key}.allow: found roles of a route that is public, expected none"));
         }
         RouteSpec {
             method: verb(route.method),
             place: if route.cpu_bound { CommandPlace::Cpu } else { CommandPlace::Io },
             openapi: read_json_or_null(route.openapi.as_deref(), &format!("{key}.openapi"), mistakes),
+            public: route.public,
+            allow: route.allow,
             path: route.path,
         }
     };
