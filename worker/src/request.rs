@@ -9,7 +9,7 @@ mod tests;
 use std::{sync::Arc, time::Instant};
 
 use aegis_config::settings::Limits;
-use aegis_domain::{Problem, ProblemCode, catalog::Model, query::read_item, trial::Lot};
+use aegis_domain::{Problem, ProblemCode, access::Principal, catalog::Model, query::read_item, trial::Lot};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts};
 use sha2::{Digest, Sha256};
@@ -249,8 +249,9 @@ fn idempotency(
     digest.update([0]);
     digest.update(&body);
     let fingerprint = Bytes::copy_from_slice(digest.finalize().as_slice());
-    let key = match caller.principal() {
-        Some(principal) => format!("of {} {key}", principal.subject),
+    let key = match caller.principal().map(Arc::as_ref) {
+        // With its length: no end of a name is ever taken for the beginning of a key.
+        Some(Principal { subject, .. }) => format!("of {} {subject} {key}", subject.len()),
         None => format!("{ANONYMOUS} {key}"),
     };
     Ok(Some(IdempotencyKey { key, fingerprint }))
