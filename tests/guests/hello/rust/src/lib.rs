@@ -16,7 +16,9 @@ use wasip3::{
         client,
         types::{ErrorCode, Fields, Request, Response, Scheme, Trailers},
     },
-    wit_bindgen::{FutureReader, FutureWriter, StreamReader, StreamResult, StreamWriter, spawn_local, yield_async},
+    wit_bindgen::{
+        FutureReader, FutureWriter, StreamReader, StreamResult, StreamWriter, spawn_local, yield_async,
+    },
     wit_future, wit_stream,
 };
 
