@@ -23,9 +23,9 @@ const MAZE_PLACES: usize = 1_400;
 /// Memory that a helper may write to in which it begins to compile and does not get far, bytes: its allocator reserves 1 GiB
 /// at once, which counts, whether or not the limit was there before.
 const LITTLE_MEMORY_BYTES: u64 = 1_300_000_000;
-/// Addresses that a helper may have, in which it begins to compile and does not get far, bytes: its allocator then reserves
-/// none at once, and the compiler is the first to be given no more.
-const LITTLE_ADDRESS_SPACE_BYTES: u64 = 300_000_000;
+/// Addresses that a helper may have, in which it reads the component, begins to compile and does not get far, bytes: its
+/// allocator then reserves none at once, and the compiler is the first to be given no more. From 350 to 900 million do.
+const LITTLE_ADDRESS_SPACE_BYTES: u64 = 500_000_000;
 /// A busy machine compiles slowly.
 const UNHURRIED: &str = "[reload]\nprobe-timeout = \"10m\"\n";
 
