@@ -35,9 +35,8 @@ fn a_component_in_a_folder_answers_under_its_route() {
     assert_eq!((trapped.status, &trapped.json()["code"]), (500, &"guest-trap".into()));
 }
 
-#[test]
-fn a_streamed_body_comes_back_as_it_goes_in() {
-    let cluster = Cluster::start(hello(), 1);
+/// What the code sends back is out before it has all of the body.
+pub(crate) fn assert_echoes_piece_by_piece(cluster: &Cluster) {
     let mut connection = cluster.client().connect().unwrap();
     connection.send(b"POST /hello/echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
     for _ in 0..3 {
@@ -48,6 +47,11 @@ fn a_streamed_body_comes_back_as_it_goes_in() {
         connection.send(format!("3\r\n{piece}\r\n").as_bytes()).unwrap();
         while connection.receive_line().unwrap().trim() != piece {}
     }
+}
+
+#[test]
+fn a_streamed_body_comes_back_as_it_goes_in() {
+    assert_echoes_piece_by_piece(&Cluster::start(hello(), 1));
 }
 
 #[test]

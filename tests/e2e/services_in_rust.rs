@@ -11,6 +11,8 @@ use std::{
 
 use aegis_harness::{App, Client, Cluster, app, eventually, http, load::Plan};
 
+use crate::services;
+
 /// What the component calls itself.
 const NAME: &str = "hello-0.3-one";
 
@@ -82,17 +84,7 @@ fn the_same_file_answers_under_wasmtime_serve() {
 #[test]
 #[ignore = "scripts/guests builds the module first"]
 fn a_streamed_body_comes_back_as_it_goes_in() {
-    let cluster = Cluster::start(hello(), 1);
-    let mut connection = cluster.client().connect().unwrap();
-    connection.send(b"POST /hello/echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
-    for _ in 0..3 {
-        connection.send(b"3\r\nabc\r\n").unwrap();
-    }
-    assert_eq!(connection.receive_head().unwrap().status, 201);
-    for piece in ["def", "ghi"] {
-        connection.send(format!("3\r\n{piece}\r\n").as_bytes()).unwrap();
-        while connection.receive_line().unwrap().trim() != piece {}
-    }
+    services::assert_echoes_piece_by_piece(&Cluster::start(hello(), 1));
 }
 
 #[test]
