@@ -42,6 +42,22 @@ struct Scene {
     model: Arc<Model>,
 }
 
+/// A request without conditions.
+fn request(model: &Arc<Model>, operation: Operation) -> Request {
+    Request {
+        model: Arc::clone(model),
+        operation,
+        precondition: Precondition::default(),
+        idempotency: None,
+        deadline: later(),
+        answer: Answer::Representation,
+        request_id: String::new(),
+        depth: 0,
+        lot: Default::default(),
+        principal: None,
+    }
+}
+
 impl Scene {
     async fn new() -> Self {
         Self::with(config(), MODULE).await
@@ -58,18 +74,7 @@ impl Scene {
     }
 
     fn request(&self, operation: Operation) -> Request {
-        Request {
-            model: Arc::clone(&self.model),
-            operation,
-            precondition: Precondition::default(),
-            idempotency: None,
-            deadline: later(),
-            answer: Answer::Representation,
-            request_id: String::new(),
-            depth: 0,
-            lot: Default::default(),
-            principal: None,
-        }
+        request(&self.model, operation)
     }
 
     async fn run(&self, operation: Operation) -> Result<Reply, Problem> {
@@ -253,18 +258,7 @@ async fn writes_without_a_revision_all_succeed_and_none_is_lost() {
         Worker::start_ready(&config(), &store, &catalog, board).await,
     ];
     let engines = workers.each_ref().map(|worker| Engine::new(&config(), worker.data.clone()));
-    let request = |operation| Request {
-        model: Arc::clone(&catalog.models()[0]),
-        operation,
-        precondition: Precondition::default(),
-        idempotency: None,
-        deadline: later(),
-        answer: Answer::Representation,
-        request_id: String::new(),
-        depth: 0,
-        lot: Default::default(),
-        principal: None,
-    };
+    let request = |operation| request(&catalog.models()[0], operation);
     engines[0].execute(request(Operation::Create { body: text(r#"{"id":"a","text":"x"}"#) })).await.unwrap();
     let mut tasks = Vec::new();
     for number in 0..40 {
@@ -503,18 +497,7 @@ async fn a_version_that_the_store_has_just_replaced_is_looked_for_again() {
 async fn a_list_never_shows_half_a_batch() {
     let scene = Scene::new().await;
     let (engine, model) = (scene.engine.clone(), Arc::clone(&scene.model));
-    let request = move |operation| Request {
-        model: Arc::clone(&model),
-        operation,
-        precondition: Precondition::default(),
-        idempotency: None,
-        deadline: later(),
-        answer: Answer::Representation,
-        request_id: String::new(),
-        depth: 0,
-        lot: Default::default(),
-        principal: None,
-    };
+    let request = move |operation| request(&model, operation);
     let create = request(Operation::Create { body: text(r#"[{"text":"a"},{"text":"b"},{"text":"c"}]"#) });
     let writer = engine.clone();
     let writing = tokio::spawn(async move {
