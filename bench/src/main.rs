@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         let mut number = || arguments.next().and_then(|text| text.parse::<u64>().ok());
         match argument.as_str() {
             "bare" => return bare::serve(arguments.next()),
+            "storing" => return bare::serve_storing(arguments.next()),
             "--seconds" => options.seconds = number().unwrap_or(5).max(1),
             "--rounds" => options.rounds = number().unwrap_or(3).max(1) as usize,
             "--reloads" => options.reloads = number().unwrap_or(200) as usize,

@@ -25,6 +25,8 @@ struct Round {
     in_memory: f64,
     /// Requests per second of a server that reads the document and stores nothing.
     unstored: f64,
+    /// Documents per second of a server that only puts the engine behind its socket.
+    stored: f64,
     /// What the engine reaches alone.
     engine: Reached,
 }
@@ -39,6 +41,7 @@ pub(crate) fn all(options: &Options) -> Vec<Row> {
     let load = Load::Post("/aegis/api/models/todo", &body);
     let (headers, answer) = answered(&durable);
     let bare = Bare::start(&headers, &answer);
+    let storing = Bare::start_storing(&headers);
     let many = |address: SocketAddr| clean(wrk::run(address, AT_ONCE, options.duration(), &load)).rate;
     let rounds = (1..=options.rounds).map(|round| {
         told(&format!("durable POST, round {round} …"));
@@ -48,6 +51,7 @@ pub(crate) fn all(options: &Options) -> Vec<Row> {
                 * 1000.0,
             in_memory: many(in_memory.address),
             unstored: many(bare.address),
+            stored: many(storing.address),
             engine: engine::measure(&stored, AT_ONCE, options.duration()),
         }
     });
@@ -77,6 +81,18 @@ fn rows(rounds: &[Round]) -> Vec<Row> {
             of(|round| round.in_memory),
             of(|round| round.engine.rate),
             of(|round| round.in_memory / round.engine.rate),
+        ),
+        beside(
+            "post, bare hyper before the engine / engine at 64",
+            of(|round| round.stored),
+            of(|round| round.engine.rate),
+            of(|round| round.stored / round.engine.rate),
+        ),
+        beside(
+            "post durable, 64 connections / bare hyper before the engine",
+            of(|round| round.durable),
+            of(|round| round.stored),
+            of(|round| round.durable / round.stored),
         ),
         beside(
             "post durable, 64 connections / bare hyper that stores nothing",
