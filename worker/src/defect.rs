@@ -8,7 +8,7 @@ use std::{
     any::Any,
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
+    pin::Pin,
     task::Poll,
 };
 
@@ -32,9 +32,9 @@ pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Defect> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| Defect::new(&*panic))
 }
 
-/// The output of `future`, or the panic that ended it.
-pub(crate) async fn caught<F: Future>(future: F) -> Result<F::Output, Defect> {
-    let mut future = pin!(future);
+/// The output of `future`, or the panic that ended it. The caller pins it: what an `async fn` is given by value, it has
+/// room for twice, and each request is made room for.
+pub(crate) async fn caught<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, Defect> {
     poll_fn(|cx| match catch(|| future.as_mut().poll(cx)) {
         Ok(poll) => poll.map(Ok),
         Err(defect) => Poll::Ready(Err(defect)),
@@ -44,6 +44,8 @@ pub(crate) async fn caught<F: Future>(future: F) -> Result<F::Output, Defect> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     fn words<T: std::fmt::Debug>(outcome: Result<T, Defect>) -> String {
@@ -67,8 +69,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_before_or_after_a_wait_is_caught() {
-        assert_eq!(caught(tokio::task::yield_now()).await, Ok(()));
-        assert_eq!(words(caught(broken_after(0)).await), "after 0");
-        assert_eq!(words(caught(broken_after(2)).await), "after 2");
+        assert_eq!(caught(pin!(tokio::task::yield_now())).await, Ok(()));
+        assert_eq!(words(caught(pin!(broken_after(0))).await), "after 0");
+        assert_eq!(words(caught(pin!(broken_after(2))).await), "after 2");
     }
 }

@@ -168,7 +168,8 @@ impl Modules {
         };
         let counted = Counted { module: module.name(), variant: request.variant() };
         let begun = Instant::now();
-        let outcome = self.runtime.call(module, place, call, entry).await;
+        // In a box: most requests call no code, and all of them would take memory for it.
+        let outcome = Box::pin(self.runtime.call(module, place, call, entry)).await;
         pass.end(guard.outcome(&outcome, place));
         self.count_call(counted, begun);
         outcome.map_err(|error| {
@@ -224,7 +225,7 @@ impl Modules {
         };
         let (begun, id) = (Instant::now(), visit.request_id.clone());
         let pass = guard.enter(&id, 0).map_err(|shut| shut.problem(service.name()))?;
-        let outcome = self.runtime.serve(service, visit, request).await;
+        let outcome = Box::pin(self.runtime.serve(service, visit, request)).await;
         pass.end(guard::outcome_of_service(&outcome));
         let counted = Counted::in_force(service.name());
         self.count_call(counted, begun);

@@ -7,7 +7,7 @@ use std::{
     borrow::Cow,
     convert::Infallible,
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, OnceLock, atomic::Ordering},
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -174,7 +174,7 @@ impl<'v> Visit<'v> {
         let extent = if parts.method == Method::HEAD { Extent::HeadOnly } else { Extent::Whole };
         let glance = Glance::new(&parts.headers);
         let mut envelope = self.envelope(glance.request_id, extent);
-        let outcome = defect::caught(self.handle(&parts, &glance, &mut body, &envelope, begun)).await;
+        let outcome = defect::caught(pin!(self.handle(&parts, &glance, &mut body, &envelope, begun))).await;
         let outcome = outcome
             .unwrap_or_else(|defect| Err(self.broken(&defect, &envelope, &parts.method, parts.uri.path())));
         if body.is_unread() {
@@ -318,7 +318,7 @@ impl<'v> Visit<'v> {
         deadline: Instant,
     ) -> Result<operation::Reply, Problem> {
         let reads = !request.operation.writes();
-        let answer = self.host.engine.execute(request);
+        let answer = pin!(self.host.engine.execute(request));
         let answer = tokio::time::timeout_at((deadline + DEADLINE_SLACK).into(), answer);
         let leaves = tokio::select! {
             biased;
@@ -480,4 +480,13 @@ pub(crate) async fn self_test(host: &Arc<Host>) -> StatusCode {
     let (parts, ()) = request.into_parts();
     let visit = Visit { host, link: &link, is_own: true };
     visit.answer(parts, RequestBody::given(Bytes::new()), Instant::now()).await.status()
+}
+
+/// Memory that is taken for a request that is not answered at once, bytes.
+#[cfg(test)]
+pub(crate) fn bytes_taken_for_a_request(host: &Arc<Host>) -> usize {
+    let link = Ledger::new(Arc::clone(&host.clock)).link_of_nobody(&host.seats);
+    let (parts, ()) = Request::new(()).into_parts();
+    let visit = Visit { host, link: &link, is_own: true };
+    size_of_val(&visit.answer(parts, RequestBody::given(Bytes::new()), Instant::now()))
 }

@@ -20,7 +20,7 @@ impl Modules {
         let pass = guard.enter(&call.request_id, call.depth);
         let pass = pass.map_err(|shut| shut.problem(module.name()))?;
         let (begun, id, route) = (Instant::now(), call.request_id.clone(), request.route.clone());
-        let outcome = self.runtime.route(module, place, call, request).await;
+        let outcome = Box::pin(self.runtime.route(module, place, call, request)).await;
         let counted = Counted { module: module.name(), variant };
         pass.end(guard.outcome(&outcome, place));
         self.count_call(counted, begun);

@@ -142,6 +142,14 @@ async fn the_life_of_a_document_over_the_wire() {
 }
 
 #[tokio::test]
+async fn a_request_takes_little_memory() {
+    let house = House::new().await;
+    let bytes = crate::service::bytes_taken_for_a_request(&house.host);
+    // What is seldom needed belongs into a box of its own, see `Modules::call`.
+    assert!(bytes <= 6 * 1024, "{bytes} bytes");
+}
+
+#[tokio::test]
 async fn the_short_way_and_the_long_way_answer_alike() {
     let house = House::new().await;
     create(&house, "{\"id\":\"a\",\"text\":\"x\"}").await;
