@@ -103,7 +103,11 @@ fn export(
 ) -> Result<u8, Failure> {
     let mut shown = |step: Step| progress.paced(|| steps("exported", step));
     let (exported, destination) = match output {
-        Some(path) => (export_to_file(data_dir, path, &mut shown)?, Destination::Result),
+        Some(path) => {
+            // It may be standard output under another name.
+            let destination = if is_no_file(path) { Destination::Aside } else { Destination::Result };
+            (export_to_file(data_dir, path, &mut shown)?, destination)
+        }
         None => {
             let mut stdout = BufWriter::new(io::stdout().lock());
             // Standard output carries the documents, so the summary goes elsewhere.
@@ -117,8 +121,20 @@ fn export(
     Ok(exit::FINE)
 }
 
-/// A file that has its name is complete: it is written beside, synced, then renamed.
+/// Whether there is something that can only be written to, not replaced: a device, a pipe, a terminal.
+fn is_no_file(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
+/// A file that has its name is complete: it is written beside, synced, then renamed. What is there and is no file, such
+/// as a pipe or `/dev/stdout`, is written to and stays what it is.
 fn export_to_file(data_dir: &Path, path: &Path, shown: &mut dyn FnMut(Step)) -> Result<Exported, Failure> {
+    if is_no_file(path) {
+        let file = File::options().write(true).open(path).map_err(Failure::file("opening", path))?;
+        return Ok(data::export(data_dir, &mut BufWriter::new(file), shown)?);
+    }
+    // A link goes on leading to the file.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".part");
     let unfinished = PathBuf::from(unfinished);

@@ -97,7 +97,13 @@ fn good_before(data_dir: &Path, mistakes: &Mistakes) -> Option<Instead> {
     if mistakes.blame == Blame::CommandLine {
         return None;
     }
-    let digest = last_good(data_dir).ok()?;
+    let digest = match last_good(data_dir) {
+        Ok(digest) => digest?,
+        Err(reason) => {
+            output::complain(&format!("the last good generation cannot come up instead: {reason}"));
+            return None;
+        }
+    };
     let count = counted(mistakes.lines.len(), "mistake");
     let heading = format!(
         "{count} found in the app; the host comes up on the LAST GOOD generation instead, until a reload finds none"

@@ -143,6 +143,22 @@ fn a_host_whose_modules_have_mistakes_by_now_comes_up_on_the_last_good_generatio
 }
 
 #[test]
+fn a_last_good_generation_that_cannot_come_up_is_told_beside_the_mistakes() {
+    let mut cluster = Cluster::start(App::todo(), 1);
+    let path = cluster.folder().join("data/generations/last-good");
+    eventually("the generation is kept", WAIT, || path.exists());
+    cluster.aegis_ok(&["stop"]);
+    assert!(cluster.wait_exit(WAIT).success());
+    app::write_module(cluster.folder(), "todo", "name = 5");
+    fs::write(&path, "nonsense").unwrap();
+    let output = cluster.start_in_vain();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{told}");
+    assert!(told.contains("the last good generation cannot come up instead: "), "{told}");
+    assert!(told.contains("modules/todo/module.toml"), "{told}");
+}
+
+#[test]
 fn what_is_deployed_after_a_rollback_stays_with_it_through_a_restart() {
     let app = App::default().settings(QUICK).component("note", stamping("one"));
     let part = "name = \"part\"\nendpoint = \"parts\"\n[fields]\nsku = \"text\"\n";

@@ -42,6 +42,8 @@ const DEFECT_PAUSE: Duration = Duration::from_secs(1);
 /// that is under way is seen through first; one that takes too long is delivered again by that one, if it still subscribes.
 pub(crate) async fn run(present: Arc<Present>) -> Infallible {
     present.host().engine.data().ready().await;
+    // Before it accepts, so that a subscription that is new begins with the first change that a client makes.
+    let mut begun = present.look().engine.data().watermark();
     loop {
         let host = present.host();
         let subscribers = host.engine.subscribers();
@@ -49,7 +51,7 @@ pub(crate) async fn run(present: Arc<Present>) -> Infallible {
             subscribers.iter().map(|subscriber| subscriber.module.name().to_owned()).collect();
         let mut consumers = JoinSet::new(); // ends them when the generation is not the present one any longer
         for subscriber in subscribers {
-            consumers.spawn(keep_delivering(Arc::clone(&host), Arc::clone(&present), subscriber));
+            consumers.spawn(keep_delivering(Arc::clone(&host), Arc::clone(&present), subscriber, begun));
         }
         while Arc::ptr_eq(&host, &present.look()) {
             if is_owner(&host) {
@@ -61,15 +63,16 @@ pub(crate) async fn run(present: Arc<Present>) -> Infallible {
         if timeout(SETTLE_TIME, settled).await.is_err() {
             consumers.shutdown().await;
         }
+        begun = present.since();
     }
 }
 
 /// Delivers until the generation is no longer the present one. Begins again when a defect of the host has ended a consumer:
 /// it is told as often as it happens, and in no closer turns.
-async fn keep_delivering(host: Arc<Host>, present: Arc<Present>, subscriber: Subscriber) {
+async fn keep_delivering(host: Arc<Host>, present: Arc<Present>, subscriber: Subscriber, begun: u64) {
     loop {
         let mut one = JoinSet::new(); // ends what runs in it when this ends
-        one.spawn(Consumer::new(Arc::clone(&host), Arc::clone(&present), subscriber.clone()).run());
+        one.spawn(Consumer::new(Arc::clone(&host), Arc::clone(&present), subscriber.clone(), begun).run());
         let ended = one.join_next().await;
         if let Some(Ok(())) = ended {
             return;

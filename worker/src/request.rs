@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Instant};
 use aegis_config::settings::Limits;
 use aegis_domain::{Problem, ProblemCode, access::Principal, catalog::Model, query::read_item, trial::Lot};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts};
 use sha2::{Digest, Sha256};
 
 pub(crate) use body::{RequestBody, Upload, too_large};
@@ -43,6 +43,7 @@ pub(crate) struct Glance<'r> {
     pub(crate) accept: Option<&'r HeaderValue>,
     pub(crate) if_none_match: Option<&'r HeaderValue>,
     pub(crate) request_id: Option<&'r HeaderValue>,
+    host: Option<&'r HeaderValue>,
     /// `If-Match` is there, or one of the above comes twice.
     pub(crate) needs_care: bool,
     /// Size of the head as RFC 9113 section 6.5.2 counts it, without the constant per field.
@@ -77,6 +78,8 @@ impl<'r> Glance<'r> {
                 &mut glance.if_none_match
             } else if *name == X_REQUEST_ID {
                 &mut glance.request_id
+            } else if *name == header::HOST {
+                &mut glance.host
             } else {
                 glance.needs_care |= *name == header::IF_MATCH;
                 continue;
@@ -85,6 +88,30 @@ impl<'r> Glance<'r> {
         }
         glance
     }
+}
+
+/// Whether a request of HTTP/1.1 names its host as RFC 9112 section 3.2 demands: once, and with a value that can be one.
+/// Two neighbours that read different hosts out of one request can be played off against each other.
+pub(crate) fn check_host(version: Version, headers: &HeaderMap, glance: &Glance<'_>) -> Result<(), Problem> {
+    if version > Version::HTTP_11 {
+        return Ok(());
+    }
+    let found = match glance.host {
+        None if version < Version::HTTP_11 => return Ok(()),
+        None => "nothing",
+        Some(_) if glance.needs_care && headers.get_all(header::HOST).iter().nth(1).is_some() => {
+            "several values"
+        }
+        Some(host) if host.as_bytes().iter().all(|byte| may_stand_in_host(*byte)) => return Ok(()),
+        Some(_) => "a value that no host has",
+    };
+    let detail = format!("Host: found {found}, expected one host (RFC 9112 section 3.2)");
+    Err(Problem::new(ProblemCode::BadHeader, detail))
+}
+
+/// The characters of `uri-host` and of a port (RFC 3986 section 3.2.2).
+fn may_stand_in_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(&byte)
 }
 
 /// Whether target and head keep within the bounds (414, 431).

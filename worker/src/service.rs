@@ -137,6 +137,7 @@ impl<'v> Visit<'v> {
             return None;
         }
         request::check_sizes(request.uri(), request.headers(), &glance, &host.config.limits).ok()?;
+        request::check_host(request.version(), request.headers(), &glance).ok()?;
         // A tag that is not one we would write goes the long way.
         let known = match glance.if_none_match {
             Some(tag) => Some(revision_of(tag)?),
@@ -219,6 +220,7 @@ impl<'v> Visit<'v> {
     ) -> Result<Response<Outgoing>, Refusal> {
         let host: &'v Host = self.host;
         request::check_sizes(&parts.uri, &parts.headers, glance, &host.config.limits)?;
+        request::check_host(parts.version, &parts.headers, glance)?;
         let routes = match host.routes.custom(parts.uri.path()).answering(&parts.method) {
             Ok(route) => {
                 let caller = self.asked(|gate| gate.at_route(&parts.headers, &route))?;

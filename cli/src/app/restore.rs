@@ -76,10 +76,16 @@ pub(crate) fn find(data_dir: &Path, digest: &str) -> Result<(OwnedFd, Bundle), S
     Err(reasons.join("; "))
 }
 
-/// Digest of the last good generation, if this image can run it.
-pub(crate) fn last_good(data_dir: &Path) -> Result<String, String> {
-    let held = LastGood::of(data_dir).read().map_err(|error| error.to_string())?;
-    read(&held).map(|bundle| bundle.digest)
+/// Digest of the last good generation, if there ever was one.
+///
+/// # Errors
+/// Why this image cannot run it.
+pub(crate) fn last_good(data_dir: &Path) -> Result<Option<String>, String> {
+    match LastGood::of(data_dir).read() {
+        Ok(held) => read(&held).map(|bundle| Some(bundle.digest)),
+        Err(Missing::Never) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn read_fitting(held: OwnedFd, digest: &str) -> Result<Option<(OwnedFd, Bundle)>, String> {

@@ -42,6 +42,25 @@ fn a_failed_export_leaves_no_file_and_keeps_the_old_one() {
 }
 
 #[test]
+fn an_export_goes_where_a_link_leads_and_replaces_no_device() {
+    use std::os::unix::fs::symlink;
+
+    let app = app();
+    let (data_dir, dump) = (app.path().join("data"), app.path().join("in"));
+    fs::write(&dump, EXPORT).unwrap();
+    import(&data_dir, Some(&dump), &mut silent(), Form::Json).unwrap();
+    let (device, link, file) = (app.path().join("device"), app.path().join("link"), app.path().join("file"));
+    fs::write(&file, "old").unwrap();
+    symlink("/dev/null", &device).unwrap();
+    symlink(&file, &link).unwrap();
+    for output in [&device, &link] {
+        assert_eq!(export(&data_dir, Some(output), &mut silent(), Form::Json).unwrap(), exit::FINE);
+        assert!(fs::symlink_metadata(output).unwrap().is_symlink(), "{}", output.display());
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 2);
+}
+
+#[test]
 fn files_that_cannot_be_used_are_named() {
     let app = app();
     let missing = app.path().join("missing/file");

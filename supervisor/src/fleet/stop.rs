@@ -77,7 +77,12 @@ impl Fleet {
         self.end_pause(&Verdict::Superseded);
         self.actions.push(Action::Notify(Notice::Stopping));
         self.phase = Phase::Stopping(Stopping { job, mode, code, reason });
-        self.step(job, &format!("stopping: {mode:?}"));
+        let how = match mode {
+            StopMode::Graceful => "what is in flight is finished within the drain timeout",
+            StopMode::Patient => "what is in flight is finished however long it takes",
+            StopMode::Immediate => "at once",
+        };
+        self.step(job, &format!("stopping: {how}"));
         self.send_away(mode);
         self.turn += 1;
     }

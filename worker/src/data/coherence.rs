@@ -110,6 +110,8 @@ pub(super) struct Coherence {
     gaps_in_a_row: u32,
     distrusted: bool,
     last_progress: Instant,
+    /// Since when each tick has found the stream behind the watermark.
+    behind_since: Option<Instant>,
 }
 
 impl Coherence {
@@ -128,6 +130,7 @@ impl Coherence {
             gaps_in_a_row: 0,
             distrusted: false,
             last_progress: now,
+            behind_since: None,
         }
     }
 
@@ -307,8 +310,11 @@ impl Coherence {
     /// Time passes: finds a lost frame that no other frame follows.
     pub(super) fn tick(&mut self, watermark: Watermark, now: Instant, actions: &mut Vec<Action>) {
         self.look(watermark, actions);
-        let silence = now.saturating_duration_since(self.last_progress);
         let behind = watermark.epoch == self.epoch && watermark.durable > self.received;
+        // A stream that had nothing to tell for long is not to blame for that: its next frame may be on its way.
+        self.behind_since = behind.then(|| self.behind_since.unwrap_or(now));
+        let since = self.behind_since.map_or(self.last_progress, |since| since.max(self.last_progress));
+        let silence = now.saturating_duration_since(since);
         match self.phase {
             Phase::Following if behind && silence > SILENCE_MAX => self.gap(now, actions),
             Phase::Resyncing if behind && silence > 4 * SILENCE_MAX => {

@@ -63,6 +63,8 @@ pub(super) struct Consumer {
     host: Arc<Host>,
     present: Arc<Present>,
     subscriber: Subscriber,
+    /// What was durable when the generation began in this worker: a subscription that is new begins after it.
+    begun: u64,
     entry: Option<ModuleEntry>,
 }
 
@@ -76,9 +78,9 @@ struct Way {
 }
 
 impl Consumer {
-    pub(super) fn new(host: Arc<Host>, present: Arc<Present>, subscriber: Subscriber) -> Self {
+    pub(super) fn new(host: Arc<Host>, present: Arc<Present>, subscriber: Subscriber, begun: u64) -> Self {
         let entry = host.board.module(subscriber.module.name());
-        Self { host, present, subscriber, entry }
+        Self { host, present, subscriber, begun, entry }
     }
 
     /// Delivers whenever this worker is the one to do so, until another generation is the present one.
@@ -90,8 +92,7 @@ impl Consumer {
             if !was_owner || !self.delivers() {
                 continue;
             }
-            let now = self.data().watermark();
-            let opened = Kept::open(self.data(), self.subscriber.model.name(), now, deadline()).await;
+            let opened = Kept::open(self.data(), self.subscriber.model.name(), self.begun, deadline()).await;
             let pause = match opened {
                 Ok(kept) => self.follow(kept).await,
                 Err(problem) => Pause::Trouble(problem),

@@ -30,10 +30,10 @@ struct Body {
 }
 
 impl Kept {
-    /// The position of this consumer. One that was never seen before begins after `now`.
-    pub(super) async fn open(data: &Data, id: &str, now: u64, deadline: Instant) -> Result<Self, Problem> {
-        let first = Self { id: id.to_owned(), position: now, sequence: 0, revision: 0 };
-        let sequence = match first.write(data, now, deadline).await? {
+    /// The position of this consumer. One that was never seen before begins after `begun`.
+    pub(super) async fn open(data: &Data, id: &str, begun: u64, deadline: Instant) -> Result<Self, Problem> {
+        let first = Self { id: id.to_owned(), position: begun, sequence: 0, revision: 0 };
+        let sequence = match first.write(data, begun, deadline).await? {
             Ok(begun) => return Ok(begun),
             Err(Some(sequence)) => sequence,
             Err(None) => return Err(moved(id)),

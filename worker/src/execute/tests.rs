@@ -205,6 +205,11 @@ async fn writes_to_a_missing_document_are_not_found_except_a_replacement_that_wa
     assert_eq!(created.result, Outcome::Created { id: "a".to_owned(), revision: 1 });
     let again = scene.engine.execute(put(r#"{"text":"x"}"#)).await.unwrap_err();
     assert_eq!(again.code, ProblemCode::RevisionMismatch);
+    for id in ["..", "a/b", "\n", &"x".repeat(5_000)] {
+        let put = Request { precondition: absent(), ..scene.request(replace(id, r#"{"text":"x"}"#)) };
+        let problem = scene.engine.execute(put).await.unwrap_err();
+        assert_eq!((problem.code, &*problem.errors[0].path), (ProblemCode::Invalid, "/id"), "{problem}");
+    }
 }
 
 #[tokio::test]

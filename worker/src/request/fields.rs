@@ -36,8 +36,17 @@ impl Preference {
     }
 }
 
-/// The type of the body (RFC 9110 section 8.3). A body without a type is taken for JSON.
+/// The type of the body (RFC 9110 section 8.3), which has to come as it is (section 8.4). A body without a type is taken
+/// for JSON.
 pub(crate) fn media_type(headers: &HeaderMap, patches: bool) -> Result<MediaType, Problem> {
+    for coding in headers.get_all(header::CONTENT_ENCODING) {
+        if !coding.as_bytes().eq_ignore_ascii_case(b"identity") {
+            let quoted: String =
+                String::from_utf8_lossy(coding.as_bytes()).chars().take(REQUEST_ID_MAX).collect();
+            let detail = format!("Content-Encoding: found {quoted:?}, expected a body as it is");
+            return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail));
+        }
+    }
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(MediaType::Json) };
     let text = value.to_str().unwrap_or_default();
     let mut parts = text.split(';').map(str::trim);

@@ -87,6 +87,9 @@ fn bodies_have_the_types_that_the_method_takes() {
     ] {
         assert_eq!(code(kind(value, patches)), ProblemCode::UnsupportedMediaType, "{value}");
     }
+    let coded = |value| fields::media_type(&headers(&[("content-encoding", value)]), false);
+    assert_eq!(coded("Identity"), Ok(MediaType::Json));
+    assert_eq!(code(coded("gzip")), ProblemCode::UnsupportedMediaType);
 }
 
 #[test]
@@ -267,6 +270,31 @@ fn sizes_are_checked_one_by_one() {
     headers-too-large: the request has 4 header fields, at most 3 are allowed
     headers-too-large: the header fields have 105 bytes, at most 100 are allowed
     "#);
+}
+
+#[test]
+fn a_request_of_http_1_1_names_one_host() {
+    let check = |version, hosts: &[&str]| {
+        let fields: Vec<(&str, &str)> = hosts.iter().map(|host| ("host", *host)).collect();
+        let headers = headers(&fields);
+        check_host(version, &headers, &Glance::new(&headers)).map_err(|problem| problem.to_string())
+    };
+    for host in ["x", "x:80", "[::1]:8080", "", "a.b-c_d~1"] {
+        assert_eq!(check(Version::HTTP_11, &[host]), Ok(()), "{host}");
+    }
+    assert_eq!(check(Version::HTTP_10, &[]), Ok(()), "it came with HTTP/1.1");
+    assert_eq!(check(Version::HTTP_2, &[]), Ok(()), "it is in :authority");
+    let refused = [&[][..], &["a", "b"], &["a", "a"], &["a/b"], &["u@a"], &["a b"]];
+    let said: Vec<String> = refused.iter().map(|hosts| check(Version::HTTP_11, hosts).unwrap_err()).collect();
+    insta::assert_snapshot!(said.join("\n"), @r"
+    bad-header: Host: found nothing, expected one host (RFC 9112 section 3.2)
+    bad-header: Host: found several values, expected one host (RFC 9112 section 3.2)
+    bad-header: Host: found several values, expected one host (RFC 9112 section 3.2)
+    bad-header: Host: found a value that no host has, expected one host (RFC 9112 section 3.2)
+    bad-header: Host: found a value that no host has, expected one host (RFC 9112 section 3.2)
+    bad-header: Host: found a value that no host has, expected one host (RFC 9112 section 3.2)
+    ");
+    assert!(check(Version::HTTP_10, &["a", "b"]).is_err());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use aegis_domain::{
     code::{CodeLimits, Grants},
     subscription::EventPattern,
 };
-use aegis_ipc::board::ModuleCounter;
+use aegis_ipc::{board::ModuleCounter, control::ToSupervisor};
 use aegis_wasm::Terms;
 use serde_json::{Value, json};
 
@@ -46,7 +46,7 @@ async fn taken(house: &House, events: u64) {
     eventually("the events are taken", || counted(house, ModuleCounter::EventsTaken) >= events).await;
 }
 
-/// Subscriptions begin when the first position is kept: changes from before are not told.
+/// Waits until the worker has taken itself for the one that delivers.
 async fn begun(house: &House) {
     eventually("the delivery has begun", || counted(house, ModuleCounter::EventPosition) > 0).await;
 }
@@ -61,6 +61,27 @@ async fn committed_changes_come_to_who_subscribes_in_their_order() {
     create(&house, &["c"]).await;
     taken(&house, 4).await;
     assert_eq!(heard(&house).await, ["CREATETODO a", "CREATETODO b", "DELETETODO a", "CREATETODO c"]);
+}
+
+#[tokio::test]
+async fn a_subscription_begins_with_the_first_change_after_the_worker_or_the_generation_began() {
+    let house = listening(&["CREATETODO"], CodeLimits::default()).await;
+    create(&house, &["a"]).await;
+    taken(&house, 1).await;
+    assert_eq!(heard(&house).await, ["CREATETODO a"]);
+
+    let mut house = listening(&[], CodeLimits::default()).await;
+    create(&house, &["b"]).await;
+    let components = [aegis_guests::todo().build(), aegis_guests::journal(&["CREATETODO"]).build()];
+    let components: Vec<&[u8]> = components.iter().map(Vec::as_slice).collect();
+    let grants = Grants { events: vec![EventPattern::new("*").unwrap()], ..Grants::default() };
+    let terms = Terms { settings: json!({}), limits: CodeLimits::default(), grants };
+    let answer = house.adopt_components(2, &components, &terms).await;
+    assert!(matches!(answer, ToSupervisor::Adopted { .. }), "{answer:?}");
+    house.forget_the_past();
+    create(&house, &["c"]).await;
+    taken(&house, 1).await;
+    assert_eq!(heard(&house).await, ["CREATETODO c"], "what was before is nobody's business");
 }
 
 #[tokio::test]

@@ -332,6 +332,23 @@ async fn a_refused_request_with_a_small_body_leaves_the_connection_usable() {
 }
 
 #[tokio::test]
+async fn a_request_that_names_no_host_or_two_is_refused() {
+    use tokio::io::AsyncWriteExt;
+
+    let house = House::new().await;
+    house.ask(&format!("POST {TODOS}\n\n{{\"id\":\"a\"}}")).await;
+    for place in ["/livez".to_owned(), format!("{TODOS}/a")] {
+        for (fields, status) in [("", 400), ("host: a\r\nhost: b\r\n", 400), ("host: a\r\n", 200)] {
+            let mut client = house.client().await;
+            let head = format!("GET {place} HTTP/1.1\r\n{fields}\r\n");
+            client.stream.write_all(head.as_bytes()).await.unwrap();
+            let answer = client.answer(Extent::Whole).await.unwrap();
+            assert_eq!(answer.status, status, "{place} {fields:?}: {}", answer.body);
+        }
+    }
+}
+
+#[tokio::test]
 async fn heads_that_are_too_large_are_refused_in_the_same_form() {
     let house = House::with(|config| {
         config.limits.uri_bytes_max = 100;

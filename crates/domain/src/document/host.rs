@@ -178,7 +178,13 @@ pub(super) fn choose_id(
     mistakes: &mut Mistakes,
 ) -> String {
     let Some(field) = model.spec().id_field.as_deref() else {
-        return given.unwrap_or_else(|| stamp.fresh_id.clone());
+        return given.unwrap_or_else(|| {
+            // It may come from the path of a request, where anything can stand.
+            if let Some(mistake) = id_mistake(&stamp.fresh_id) {
+                mistakes.add("/id", mistake);
+            }
+            stamp.fresh_id.clone()
+        });
     };
     let kind = model.spec().fields.get(field).map(|field| field.kind);
     let id = match (kind, properties.get(field)) {

@@ -118,6 +118,27 @@ fn a_client_may_choose_the_id() {
 }
 
 #[test]
+fn an_id_that_comes_with_the_stamp_follows_the_same_rules() {
+    let long = "x".repeat(ID_BYTES_MAX + 1);
+    let said: Vec<String> = ["", "..", "a/b", "a\n", &long]
+        .into_iter()
+        .map(|id| refused(create(&todo(), json!({}), &Stamp { now_ms: NOW, fresh_id: id.to_owned() })))
+        .collect();
+    insta::assert_snapshot!(said.join("\n"), @r#"
+    invalid: /id: found an empty text, expected an id
+      /id: found an empty text, expected an id
+    invalid: /id: found "..", expected an id that is no relative path
+      /id: found "..", expected an id that is no relative path
+    invalid: /id: found the character '/', expected an id without it
+      /id: found the character '/', expected an id without it
+    invalid: /id: found the character '\n', expected an id without it
+      /id: found the character '\n', expected an id without it
+    invalid: /id: found 257 bytes, expected at most 256 for an id
+      /id: found 257 bytes, expected at most 256 for an id
+    "#);
+}
+
+#[test]
 fn a_declared_field_may_be_the_id() {
     let by_sku = compile("name = \"item\"\nid-field = \"sku\"\n[fields]\nsku = \"text\"");
     assert_eq!(made(&by_sku, r#"{"sku":"A-1"}"#).id, "A-1");

@@ -305,7 +305,7 @@ fn stop_during_an_upgrade_stops_the_new_image() {
            to 1: Superseded
            Notify(Ready)
            Notify(Stopping)
-           to 2: stopping: Graceful
+           to 2: stopping: what is in flight is finished within the drain timeout
            drain #3 (slot 0 gen 1) in Some(5000)
     1030 Upgraded { image: 2, has_code: false }
            Warn: the new executable runs, though nobody waits for it any more

@@ -448,10 +448,25 @@ fn a_lost_last_frame_is_noticed_by_the_watermark() {
     let mut core = following(now);
     let mut actions = Vec::new();
     let board = Watermark { durable: 4, epoch: 1 };
+    core.tick(board, now, &mut actions);
     core.tick(board, now + SILENCE_MAX, &mut actions);
     assert_eq!(actions, []);
     core.tick(board, now + SILENCE_MAX + Duration::from_millis(1), &mut actions);
     assert_eq!(actions, [Action::Resync { applied: 0 }]);
+}
+
+#[test]
+fn a_stream_that_had_nothing_to_tell_is_not_taken_for_one_that_lost_a_frame() {
+    let now = Instant::now();
+    let mut core = following(now);
+    let mut actions = Vec::new();
+    let late = now + 60 * SILENCE_MAX;
+    core.tick(Watermark { durable: 0, epoch: 1 }, late, &mut actions);
+    core.tick(Watermark { durable: 1, epoch: 1 }, late + SILENCE_MAX + SILENCE_MAX, &mut actions);
+    assert_eq!(actions, [], "the frame of a change that was published just now is on its way");
+    core.received(1, 1, vec![put(1)], late + 2 * SILENCE_MAX, &mut actions);
+    core.tick(Watermark { durable: 1, epoch: 1 }, late + 3 * SILENCE_MAX, &mut actions);
+    assert_eq!(actions, [Action::Apply { changes: vec![put(1)], through: 1 }]);
 }
 
 #[test]

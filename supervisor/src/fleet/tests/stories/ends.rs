@@ -14,7 +14,7 @@ fn graceful_stop() {
     21000 Stop { mode: Graceful } by Some(1)
             Accepted { asker: Asker(1), job: 2 }
             Notify(Stopping)
-            to 1: stopping: Graceful
+            to 1: stopping: what is in flight is finished within the drain timeout
             drain #3 (slot 0 gen 1) in Some(5000)
             drain #4 (slot 1 gen 1) in Some(5000)
     21050 #3 exited with 0
@@ -43,7 +43,7 @@ fn stop_that_is_asked_for_again_and_again() {
     21000 Stop { mode: Patient } by Some(1)
             Accepted { asker: Asker(1), job: 2 }
             Notify(Stopping)
-            to 1: stopping: Patient
+            to 1: stopping: what is in flight is finished however long it takes
             drain #3 (slot 0 gen 1) in None
     81000 Stop { mode: Patient } by Some(2)
             Accepted { asker: Asker(2), job: 2 }

@@ -44,7 +44,7 @@ fn every_line_of_the_status_line() {
     gen 2 · 2/2 serving · 0 draining · last reload done 2 h ago
     gen 2 · drained on request · 2 draining · drain (job 3): draining all workers
     gen 2 · drained on request · 0 draining · last drain done just now
-    stopping · 0 draining · stop (job 4): stopping: Graceful
+    stopping · 0 draining · stop (job 4): stopping: what is in flight is finished within the drain timeout
     stopped · last stop done just now
     ");
 }
