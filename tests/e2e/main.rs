@@ -25,6 +25,7 @@ mod idempotency;
 mod introspection;
 mod languages;
 mod leaks;
+mod letters;
 mod list;
 mod logs;
 mod module_trouble;
