@@ -30,9 +30,18 @@ export interface Entity {
   data: Document;
 }
 
+/** The caller, where the host asks who calls (`[auth]`). */
+export interface Principal {
+  subject: string;
+  roles: string[];
+  /** All that the token says, as JSON text. */
+  claims?: string;
+}
+
 /** Who asked, and for how long the answer is still wanted. */
 export interface Context {
   requestId: string;
+  principal?: Principal;
   origin: string;
   budgetMs: number;
   attempt: number;
@@ -56,8 +65,22 @@ export interface Mixin {
   pattern?: string;
 }
 
+/** What can be done with documents. */
+export type Right = "create" | "read" | "list-all" | "update" | "delete" | "command";
+/** A rule about callers. What it denies is refused whatever others allow; a host without `[auth]` refuses the module. */
+export type AccessRule = (
+  /** Whoever has this role. */
+  | { subject: "role"; name: string }
+  /** Whoever's token has a claim with this value, or with it in a list. */
+  | { subject: "claim"; name: `${string}=${string}` }
+  /** Whoever has a token. */
+  | { subject: "anyone" }
+) & { allow?: Right[]; deny?: Right[] };
+
 export interface Command {
   description?: string;
+  /** Roles of which a caller needs one; whoever may update runs it when there are none. The host needs `[auth]` then. */
+  allow?: string[];
   /** JSON Schema of the arguments. */
   arguments?: Json;
   /** The result replaces the document instead of only being answered. */
@@ -110,6 +133,10 @@ export interface RouteRequest extends Message {
 export type RouteResponse = { status?: number; headers?: Headers; body?: Body } | undefined | void;
 type RouteHandler = (request: RouteRequest, context: Context) => RouteResponse;
 export type Route = RouteHandler | {
+  /** Callers need no token. */
+  public?: boolean;
+  /** Roles of which a caller needs one; not with `public`. The host needs `[auth]` then. */
+  allow?: string[];
   /** It computes for long. */
   cpuBound?: boolean;
   /** For the description of the API. */
@@ -145,6 +172,8 @@ export interface Definition {
   mixins?: Mixin[];
   hooks?: Hooks;
   commands?: { [name: string]: Command };
+  /** Who may do what. As soon as there is a rule, what none allows is refused. */
+  acl?: AccessRule[];
   /** Paths that the code answers, such as `"GET /{id}/label"`. Export `routes` when there are some. */
   routes?: { [methodAndPath: string]: Route };
   /**

@@ -1,5 +1,6 @@
 // What a module says about itself, from the plain object that its author writes.
 
+import { aclOf, allowOf } from "./access.js";
 import { json } from "./json.js";
 
 const camel = (name) => name.replace(/-(.)/g, (_, letter) => letter.toUpperCase());
@@ -19,10 +20,10 @@ const field = ([name, { kind = "any", rules, default: value, schema }]) => ({
   schema: json(schema),
 });
 
-const command = ([name, { description, arguments: schema, saves = false, cpuBound = false }]) => ({
+const command = ([name, { description, allow, arguments: schema, saves = false, cpuBound = false }]) => ({
   name,
   description,
-  allow: [],
+  allow: allowOf(allow, `commands.${name}`),
   argumentSchema: json(schema),
   saves,
   cpuBound,
@@ -37,10 +38,17 @@ const subscription = (event) => ({
 });
 
 /** A route, from its key such as `GET /{id}/label`, and its function or an object with more. */
-function route([key, { cpuBound = false, openapi }]) {
+function route([key, { public: isPublic = false, allow, cpuBound = false, openapi }]) {
   const [, method, path] = ROUTE.exec(key) ?? [];
   if (path === undefined) throw new TypeError(`found the route "${key}", expected such as "GET /{id}/label"`);
-  return { method: method.toLowerCase(), path, public: false, allow: [], cpuBound, openapi: json(openapi) };
+  return {
+    method: method.toLowerCase(),
+    path,
+    public: isPublic,
+    allow: allowOf(allow, `routes.${key}`),
+    cpuBound,
+    openapi: json(openapi),
+  };
 }
 
 /** The name and version of the module. */
@@ -68,7 +76,7 @@ export function specOf(definition) {
     ports: [],
     relations: [],
     commands: Object.entries(definition.commands ?? {}).map(command),
-    acl: [],
+    acl: aclOf(definition.acl),
     serializers: [],
     datasource: datasource && {
       name: datasource.name ?? "default",

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use aegis_guests::{Guest, answer, splice};
 use aegis_harness::{
-    App, Cluster, Issuer, client::Client, cluster::executable, eventually, http, load::Plan,
+    App, Cluster, Issuer, Start, client::Client, cluster::executable, eventually, http, load::Plan,
 };
 use serde_json::{Value, json};
 
@@ -36,15 +36,15 @@ fn commands() -> Value {
 }
 
 /// A host that asks for tokens, and who signs them.
-struct Guarded {
-    cluster: Cluster,
-    issuer: Issuer,
+pub(crate) struct Guarded {
+    pub(crate) cluster: Cluster,
+    pub(crate) issuer: Issuer,
     secret: PathBuf,
     _outside: tempfile::TempDir,
 }
 
 impl Guarded {
-    fn start(app: App) -> Self {
+    pub(crate) fn start(app: App) -> Self {
         let outside = tempfile::tempdir().unwrap();
         let (secret, issuer) = (outside.path().join("secret"), Issuer::new("first"));
         issuer.write_secret(&secret);
@@ -52,24 +52,25 @@ impl Guarded {
             "[reload]\ncanary-time = \"50ms\"\ncanary-requests-min = 1000000\n[auth]\nsecret-file = \"{}\"\n",
             secret.display()
         );
-        Self { cluster: Cluster::start(app.settings(&settings), 2), issuer, secret, _outside: outside }
+        let cluster = Start::app(app.settings(&settings)).workers(2).compiled_first().start();
+        Self { cluster, issuer, secret, _outside: outside }
     }
 
     fn letters() -> Self {
         Self::start(App::todo().component("letter", letters(&commands()).build()))
     }
 
-    fn holding(&self, roles: &[&str]) -> Client {
+    pub(crate) fn holding(&self, roles: &[&str]) -> Client {
         self.cluster.client().with("authorization", &self.issuer.bearer("ada", roles))
     }
 }
 
 /// Status and code of what was refused.
-fn told(response: &http::Response) -> (u16, String) {
+pub(crate) fn told(response: &http::Response) -> (u16, String) {
     (response.status, response.json()["code"].as_str().unwrap_or_default().to_owned())
 }
 
-fn refused(status: u16, code: &str) -> (u16, String) {
+pub(crate) fn refused(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
 

@@ -33,7 +33,7 @@ use crate::{
     present::Present,
     request::{self, Glance, RequestBody, Target},
     response::{About, Envelope, Extent, Next, Outgoing, Refusal},
-    route::Place,
+    route::{Place, no_such_route},
     serve,
     variant::{self, AEGIS_VARIANT},
 };
@@ -222,6 +222,10 @@ impl<'v> Visit<'v> {
         request::check_sizes(&parts.uri, &parts.headers, glance, &host.config.limits)?;
         request::check_host(parts.version, &parts.headers, glance)?;
         let routes = match host.routes.custom(parts.uri.path()).answering(&parts.method) {
+            Ok(route) if route.is_disabled() => {
+                self.caller_at(parts, None)?;
+                return Err(no_such_route(parts.uri.path()).into());
+            }
             Ok(route) => {
                 let caller = self.asked(|gate| gate.at_route(&parts.headers, &route))?;
                 let answered =
@@ -233,7 +237,7 @@ impl<'v> Visit<'v> {
         let found = host.routes.find(parts.uri.path());
         let caller = self.caller_at(parts, found.as_ref().ok())?;
         let place = match found {
-            Err(_) if !routes.is_empty() => {
+            Err(_) if routes.has_served() => {
                 return not_answered(&parts.method, routes.allow(&[]).into(), envelope);
             }
             found => found?,

@@ -25,6 +25,7 @@ pub(super) const CONTRACT: &[File] = &[
 pub(super) const JAVASCRIPT: &[File] = &[
     ("README.md", include_str!("js.md")),
     ("sources/@NAME@.js", include_str!("model.js")),
+    ("sdk/access.js", include_str!("../../../sdk/js/access.js")),
     ("sdk/build.mjs", include_str!("../../../sdk/js/build.mjs")),
     ("sdk/documents.js", include_str!("../../../sdk/js/documents.js")),
     ("sdk/entity.js", include_str!("../../../sdk/js/entity.js")),
@@ -79,6 +80,7 @@ pub(super) const PYTHON: &[File] = &[
     ("sdk/requirements.txt", include_str!("../../../sdk/python/requirements.txt")),
     ("sdk/world.py", include_str!("../../../sdk/python/world.py")),
     ("sdk/aegis_module/__init__.py", include_str!("../../../sdk/python/aegis_module/__init__.py")),
+    ("sdk/aegis_module/access.py", include_str!("../../../sdk/python/aegis_module/access.py")),
     ("sdk/aegis_module/answering.py", include_str!("../../../sdk/python/aegis_module/answering.py")),
     ("sdk/aegis_module/documents.py", include_str!("../../../sdk/python/aegis_module/documents.py")),
     ("sdk/aegis_module/entity.py", include_str!("../../../sdk/python/aegis_module/entity.py")),

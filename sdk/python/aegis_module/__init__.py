@@ -24,6 +24,7 @@ component imports from the host.
 """
 
 from . import log
+from .access import Rule
 from .entity import Entity
 from .field import Field
 from .host import generation, is_cancelled, monotonic_ns, new_id, now_ms, random_bytes, setting, time_left_ms
@@ -36,6 +37,7 @@ __all__ = [
     "Model",
     "Refusal",
     "Response",
+    "Rule",
     "generation",
     "is_cancelled",
     "log",

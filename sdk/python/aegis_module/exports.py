@@ -46,15 +46,17 @@ class DescribeModel:
             ports=[],
             relations=[],
             commands=[
-                spec.CommandSpec(name, one.description, [], _said(one.arguments), one.saves, one.cpu_bound)
+                spec.CommandSpec(name, one.description, one.allow, _said(one.arguments), one.saves, one.cpu_bound)
                 for name, one in said.commands.items()
             ],
-            acl=[],
+            acl=[rule.spec() for rule in said.acl],
             serializers=[],
             datasource=datasource or None,
             subscriptions=[spec.SubscriptionSpec(pattern, None, None, 1, True) for pattern in said.handlers],
             routes=[
-                spec.RouteSpec(spec.HttpMethod[method], path, False, [], one.cpu_bound, _said(one.openapi))
+                spec.RouteSpec(
+                    spec.HttpMethod[method], path, one.public, one.allow, one.cpu_bound, _said(one.openapi)
+                )
                 for (method, path), one in said.routes.items()
             ],
             preload=0,

@@ -1,8 +1,9 @@
 """A model: what its documents are, and which code has a say in their lives."""
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Sequence
 
+from .access import Rule, names
 from .field import Field
 from .message import Body, Value
 
@@ -21,6 +22,7 @@ class Command:
     saves: bool
     cpu_bound: bool
     about_one: bool
+    allow: list[str]
 
 
 @dataclass
@@ -30,6 +32,8 @@ class Route:
     run: Callable
     cpu_bound: bool
     openapi: Optional[dict[str, Any]]
+    public: bool
+    allow: list[str]
 
 
 @dataclass
@@ -75,7 +79,8 @@ class Model:
 
     Its endpoint is its name with an "s" unless it says otherwise, and it is kept where the host keeps documents unless
     `datasource` is "memory" or "file". `schema` is a JSON Schema of the whole document; with `strict`, properties that
-    are not declared are refused. `module` and `module_version` are for modules that are not called like their model.
+    are not declared are refused. `acl` says who may do what: as soon as there is a rule, what none allows is refused, and
+    the host needs `[auth]`. `module` and `module_version` are for modules that are not called like their model.
     """
 
     #: The one that was made.
@@ -93,6 +98,7 @@ class Model:
         fields: Optional[dict[str, Field]] = None,
         schema: Optional[dict[str, Any]] = None,
         strict: bool = False,
+        acl: Sequence[Rule] = (),
         datasource: Optional[str] = None,
         module: Optional[str] = None,
         module_version: Optional[str] = None,
@@ -109,6 +115,7 @@ class Model:
         self.fields = fields or {}
         self.schema = schema
         self.strict = strict
+        self.acl = list(acl)
         self.datasource = datasource
         self.module = module or name
         self.module_version = module_version or version
@@ -181,16 +188,28 @@ class Model:
         return decorate
 
     def route(
-        self, method: str, path: str, *, cpu_bound: bool = False, openapi: Optional[dict[str, Any]] = None
+        self,
+        method: str,
+        path: str,
+        *,
+        public: bool = False,
+        allow: Sequence[str] = (),
+        cpu_bound: bool = False,
+        openapi: Optional[dict[str, Any]] = None,
     ) -> Callable:
         """`run(request, context)` answers a path: "/{id}/label" below the model, "//labels/{id}" from the root of the
-        host. It returns a `Response`, or the body of one."""
+        host. It returns a `Response`, or the body of one.
+
+        Callers of a `public` route need no token; `allow` names roles of which they need one, and the host needs `[auth]`
+        then.
+        """
 
         if method.upper() not in METHODS:
             raise ValueError(f"found the method {method!r}, expected one of {', '.join(METHODS)}")
+        allowed = names(allow, f"the route {method.upper()} {path}")
 
         def decorate(run: Callable) -> Callable:
-            self.routes[(method.upper(), path)] = Route(run, cpu_bound, openapi)
+            self.routes[(method.upper(), path)] = Route(run, cpu_bound, openapi, public, allowed)
             return run
 
         return decorate
@@ -201,20 +220,23 @@ class Model:
         name: Optional[str] = None,
         description: Optional[str] = None,
         arguments: Optional[dict[str, Any]] = None,
+        allow: Sequence[str] = (),
         saves: bool = False,
         cpu_bound: bool = False,
         about_one: bool = True,
     ) -> Callable:
         """`run(arguments, current, context)` is a command, called like the function unless it has another name.
 
-        `arguments` is a JSON Schema, which the host checks. With `saves`, the result replaces the document instead of
+        `arguments` is a JSON Schema, which the host checks. `allow` names roles of which a caller needs one, and the host
+        needs `[auth]` then; whoever may update runs a command that names none. With `saves`, the result replaces the document instead of
         only being answered. A command that is `cpu_bound` runs on threads of its own and has more time. One that is not
         `about_one` document gets None instead when it is called for none.
         """
 
         def decorate(run: Callable) -> Callable:
-            command = Command(run, description, arguments, saves, cpu_bound, about_one)
-            self.commands[name or run.__name__] = command
+            called = name or run.__name__
+            allowed = names(allow, f"the command {called}")
+            self.commands[called] = Command(run, description, arguments, saves, cpu_bound, about_one, allowed)
             return run
 
         return decorate

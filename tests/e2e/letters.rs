@@ -1,0 +1,168 @@
+//! Rules of access that authors say in three languages: the same of each, and kept by the host alike.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use aegis_harness::App;
+use serde_json::{Value, json};
+
+use crate::access::Guarded;
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// A host that asks who calls, with the letters in one language.
+fn host(language: &str) -> Guarded {
+    let path = repository().join("tests/guests/letter/components").join(format!("{language}.wasm"));
+    let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    // How long an interpreter takes to begin is not what this is about.
+    let terms = "[modules.letter]\nlimits = { deadline = \"10s\" }";
+    Guarded::start(App::default().component("letter", bytes).settings(terms))
+}
+
+/// Requests of callers with these roles, and what each is answered.
+fn session() -> Vec<(&'static [&'static str], &'static str, &'static str, u16)> {
+    vec![
+        (&["editor"], "POST", "letters", 201),
+        (&["reader"], "POST", "letters", 403),
+        (&["reader"], "GET", "letters", 200),
+        (&[], "GET", "letters", 403),
+        (&[], "GET", "letters/a", 200),
+        (&["former"], "GET", "letters/a", 403),
+        (&["editor", "former"], "PATCH", "letters/a", 403),
+        (&["editor"], "PATCH", "letters/a", 200),
+        (&["editor"], "GET", "letters/a?command=decrypt", 403),
+        (&["auditor"], "GET", "letters/a?command=decrypt", 200),
+        (&["decrypt"], "POST", "letters/a/decrypt", 200),
+        (&["auditor", "former"], "GET", "letters/a?command=decrypt", 403),
+        (&["reader"], "GET", "letters/a?command=who", 403),
+        (&["editor"], "GET", "letters/a?command=who", 200),
+        (&["editor"], "GET", "letters/a/seal", 403),
+        (&["auditor"], "GET", "letters/a/seal", 200),
+        (&[], "GET", "/post/desk", 200),
+        (&["former"], "GET", "/post/desk", 403),
+        (&["former"], "GET", "/post/hours", 200),
+        (&["editor"], "DELETE", "letters/a", 403),
+    ]
+}
+
+fn check_rules(language: &str) {
+    let host = host(language);
+    for (roles, method, path, status) in session() {
+        let target =
+            if path.starts_with('/') { path.to_owned() } else { format!("/aegis/api/models/{path}") };
+        let body = if matches!(method, "GET" | "DELETE") { "" } else { r#"{"id":"a","text":"clear"}"# };
+        let answer = host.holding(roles).send(method, &target, body.as_bytes());
+        assert_eq!(answer.status, status, "{roles:?} {method} {path}: {}", answer.text());
+    }
+
+    // Nobody in particular: what is public, and nothing else.
+    let nobody = host.cluster.client();
+    assert_eq!(nobody.send("GET", "/post/hours", b"").text(), "nine to five");
+    for path in ["/post/desk", "/aegis/api/models/letters/a", "/aegis/api/models/letters/a/seal"] {
+        assert_eq!(nobody.send("GET", path, b"").status, 401, "{path}");
+    }
+
+    // What code learns of the caller, and what a claim is good for.
+    let claims = json!({"sub": "bob", "team": "post", "roles": ["editor"], "exp": 4_000_000_000_u64});
+    let bob = host.cluster.client().with("authorization", &host.issuer.sign(&claims));
+    let who = json!({"subject": "bob", "roles": ["editor"], "team": "post"});
+    assert_eq!(bob.get("letters/a?command=who").json(), who);
+    assert_eq!(bob.delete("letters/a").status, 200);
+}
+
+/// What all languages say of who may run a command.
+fn check_names(language: &str) {
+    let config = host(language).cluster.admin_get("/aegis/api/config?details=commands&modelName=letter");
+    let listed: Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(listed[0]["commands"][0]["allow"], json!(["decrypt", "auditor"]), "{listed}");
+}
+
+macro_rules! languages {
+    ($($language:ident),*) => {$(
+        mod $language {
+            #[test]
+            #[ignore = "scripts/guests builds the module first"]
+            fn what_a_model_says_of_its_callers_is_kept() {
+                super::check_rules(stringify!($language));
+            }
+
+            #[test]
+            #[ignore = "scripts/guests builds the module first"]
+            fn operators_see_who_may_run_a_command() {
+                super::check_names(stringify!($language));
+            }
+        }
+    )*};
+}
+
+languages!(rust, javascript, python);
+
+/// Builds a module of which nothing can come, and what was said about it.
+fn refused(file: &str, source: &str, build: impl Fn(&Path, &Path) -> Output) -> String {
+    let place = tempfile::tempdir().unwrap();
+    let (path, made) = (place.path().join(file), place.path().join("made.wasm"));
+    fs::write(&path, source).unwrap();
+    let output = build(&path, &made);
+    assert!(!output.status.success() && !made.exists(), "{source} was built");
+    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
+}
+
+#[test]
+#[ignore = "scripts/guests brings what builds modules in JavaScript"]
+fn a_rule_that_is_misspelt_is_not_built_in_javascript() {
+    let build = |source: &Path, made: &Path| {
+        let program = repository().join("sdk/js/build.mjs");
+        Command::new("node").arg(program).arg(source).arg(made).output().unwrap()
+    };
+    for (said, expected) in [
+        (
+            r#"acl: [{ subject: "anyone", deny: ["delte"] }]"#,
+            r#"acl.0.deny: found "delte", expected one of create, read, list-all"#,
+        ),
+        (
+            r#"acl: [{ subject: "anyone", fields: ["a"], allow: ["read"] }]"#,
+            r#"acl.0: found "fields", expected one of subject, name, allow, deny"#,
+        ),
+        (
+            r#"acl: [{ subject: "role", allow: ["read"] }]"#,
+            "acl.0.name: found undefined, expected the name of the role",
+        ),
+        (
+            r#"commands: { open: { allow: "auditor", run: () => 1 } }"#,
+            r#"commands.open.allow: found "auditor", expected a list of texts"#,
+        ),
+    ] {
+        let source = format!(
+            "import {{ model }} from \"aegis-module\";\nexport const {{ identity, describeModel, commands }} = model({{ name: \"letter\", {said} }});\n"
+        );
+        let told = refused("letter.mjs", &source, build);
+        assert!(told.contains(expected), "{told}");
+    }
+}
+
+#[test]
+#[ignore = "scripts/guests brings what builds modules in Python"]
+fn a_rule_that_is_misspelt_is_not_built_in_python() {
+    let build = |source: &Path, made: &Path| {
+        let program = repository().join("sdk/python/build.py");
+        Command::new("python3").arg(program).arg(source).arg(made).output().unwrap()
+    };
+    for (said, expected) in [
+        (
+            "Model('letter', acl=[Rule.anyone(deny=['delte'])])",
+            "found the right 'delte', expected one of create, read, list-all",
+        ),
+        (
+            "Model('letter').command(allow='auditor')(print)",
+            "found 'auditor' for the command print, expected a list of texts",
+        ),
+    ] {
+        let told = refused("letter.py", &format!("from aegis_module import Model, Rule\n{said}\n"), build);
+        assert!(told.contains(expected), "{told}");
+    }
+}
