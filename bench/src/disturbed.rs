@@ -20,8 +20,8 @@ use crate::{
 /// Reads each second, over all connections.
 const READS: u64 = 2_000;
 const CONNECTIONS: usize = 8;
-/// How long a window of each kind takes.
-const WINDOW: Duration = Duration::from_millis(500);
+/// How long a window of each kind takes: long enough that calls of the disturbing load begin, go on and end in it.
+const WINDOW: Duration = Duration::from_secs(1);
 /// What does not count after each change: the disturbing load opens its connections, or what is left of it ends.
 const SETTLING: Duration = Duration::from_millis(100);
 /// What is compared.

@@ -14,8 +14,11 @@ use crate::{
 };
 
 pub(crate) const BASE: &str = "/aegis/api/models";
-/// What a disturbing call computes: tens of milliseconds of one core, many of the turns that the kernel gives a thread.
-const STEPS: u64 = 20_000_000;
+/// What a disturbing call computes that was declared to: tens of milliseconds of one core.
+const DECLARED_STEPS: u64 = 20_000_000;
+/// What one computes that was not: with as many at once as there are clients, about as long as code may run that never ends.
+/// Each begins with a slice on the thread of its request, so how long it goes on decides how often its neighbours wait.
+const UNDECLARED_STEPS: u64 = 200_000_000;
 
 /// Measures all rows about modules that were asked for.
 pub(crate) fn all(options: &Options) -> Vec<Row> {
@@ -85,14 +88,24 @@ fn neighbour(options: &Options) -> Vec<Row> {
     let settings = "[modules.spinning.limits]\ndeadline = \"20s\"";
     let app = App::todo().component("spinning", burning("spinning", &json!({}))).settings(settings);
     let claim = Claim { name: "get p99: a spinning neighbour / quiet", most: 1.5, must: "≤ 1.5" };
-    beside_burning(&claim, &start(app), options, "spinning", 4)
+    beside_burning(
+        &claim,
+        &start(app),
+        options,
+        &Burning { model: "spinning", clients: 4, steps: UNDECLARED_STEPS },
+    )
 }
 
 /// Reads, quiet and while eight clients keep a CPU-bound command busy.
 fn computing(options: &Options) -> Vec<Row> {
     let app = App::todo().component("todos", burning("computed", &json!({ "cpu-bound": true })));
     let claim = Claim { name: "get p99: 8 × a CPU-bound command / quiet", most: 2.0, must: "≤ 2" };
-    beside_burning(&claim, &start(app), options, "computed", 8)
+    beside_burning(
+        &claim,
+        &start(app),
+        options,
+        &Burning { model: "computed", clients: 8, steps: DECLARED_STEPS },
+    )
 }
 
 /// A model with a command that computes, about which the specification says more.
@@ -104,18 +117,21 @@ fn burning(name: &str, more: &Value) -> Vec<u8> {
     Guest::model(spec).command("burn", aegis_guests::burn("args")).build()
 }
 
-fn beside_burning(
-    claim: &Claim<'_>,
-    cluster: &Cluster,
-    options: &Options,
-    model: &str,
+/// A load that disturbs.
+struct Burning {
+    model: &'static str,
     clients: usize,
-) -> Vec<Row> {
+    /// Of each call.
+    steps: u64,
+}
+
+fn beside_burning(claim: &Claim<'_>, cluster: &Cluster, options: &Options, burning: &Burning) -> Vec<Row> {
+    let Burning { model, clients, steps } = burning;
     assert_eq!(cluster.client().post(model, &json!({"id": "a", "text": "x"})).status, 201);
-    let (path, body) = (format!("{BASE}/{model}/a/burn"), json!({ "steps": STEPS }).to_string());
+    let (path, body) = (format!("{BASE}/{model}/a/burn"), json!({ "steps": steps }).to_string());
     disturbed::rows(claim, cluster, options, |cluster| {
         let request = post(cluster, &path, &body);
-        Plan::get(cluster.address, clients, "").requests(move |_| request.clone()).spawn()
+        Plan::get(cluster.address, *clients, "").requests(move |_| request.clone()).spawn()
     })
 }
 
