@@ -3,20 +3,28 @@
 //!
 //! Everything runs on this machine in one go, in interleaved rounds, so that the ratios hold although the machine is
 //! small and its speed drifts. Absolute numbers are printed for orientation only.
+//!
+//! Such a machine also pauses, for longer than any request takes, so a tail that was measured in one stretch says whether
+//! there was a pause in it. Rows that compare tails do so over [`windows`] that alternate quickly and are pooled, tell how
+//! late the [`metronome`] was in the same windows, and compare counts with a test of [`chance`].
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command that prints a table")]
 
 mod auth;
 mod bare;
+mod chance;
 mod computing;
+mod disturbed;
 mod engine;
 mod joining;
+mod metronome;
 mod modules;
 mod nginx;
 mod rows;
 mod serving;
 mod subject;
 mod swap;
+mod windows;
 mod writes;
 mod wrk;
 

@@ -1,19 +1,24 @@
 //! Rows about modules: what code costs, and what it may cost its neighbours.
 
-use std::time::Duration;
-
-use aegis_guests::{Guest, spin, splice};
+use aegis_guests::{Guest, splice};
 use aegis_harness::{App, Cluster, Start, load::Plan};
 use serde_json::{Value, json};
 
 use crate::{
-    Options, median,
-    rows::{Row, clean, milliseconds, rate, row},
+    Options,
+    disturbed::{self, Claim},
+    median,
+    rows::{Row, clean, rate, row},
     told,
     wrk::{self, Load},
 };
 
 pub(crate) const BASE: &str = "/aegis/api/models";
+/// What a disturbing call computes that was declared to: tens of milliseconds of one core.
+const DECLARED_STEPS: u64 = 20_000_000;
+/// What one computes that was not: with as many at once as there are clients, about as long as code may run that never ends.
+/// Each begins with a slice on the thread of its request, so how long it goes on decides how often its neighbours wait.
+const UNDECLARED_STEPS: u64 = 200_000_000;
 
 /// Measures all rows about modules that were asked for.
 pub(crate) fn all(options: &Options) -> Vec<Row> {
@@ -22,10 +27,10 @@ pub(crate) fn all(options: &Options) -> Vec<Row> {
         rows.push(hook(options));
     }
     if options.wants("spin") {
-        rows.push(neighbour(options));
+        rows.extend(neighbour(options));
     }
     if options.wants("cpu") {
-        rows.push(computing(options));
+        rows.extend(computing(options));
     }
     rows
 }
@@ -77,77 +82,60 @@ fn hook(options: &Options) -> Row {
     )
 }
 
-/// Reads of one model, quiet and while every call of another one's hook spins until its time is up.
-fn neighbour(options: &Options) -> Row {
-    let spinning = Guest::model(specification("spinning")).hook("on-create", spin());
-    let cluster = start(App::todo().component("spinning", spinning.build()));
-    let disturb = |cluster: &Cluster| {
-        let request = post(cluster, &format!("{BASE}/spinning"), "{\"text\":\"x\"}");
-        Plan::get(cluster.address, 4, "").requests(move |_| request.clone()).spawn()
-    };
-    disturbed("get p99: a spinning neighbour / quiet", "≤ 1.5", 1.5, &cluster, options, disturb)
+/// Reads of one model, quiet and while clients keep a command of another one busy that takes long and does not say so. It
+/// ends by itself: code that goes on until its time is up is soon not called any more, and then disturbs nobody.
+fn neighbour(options: &Options) -> Vec<Row> {
+    let settings = "[modules.spinning.limits]\ndeadline = \"20s\"";
+    let app = App::todo().component("spinning", burning("spinning", &json!({}))).settings(settings);
+    let claim = Claim { name: "get p99: a spinning neighbour / quiet", most: 1.5, must: "≤ 1.5" };
+    beside_burning(
+        &claim,
+        &start(app),
+        options,
+        &Burning { model: "spinning", clients: 4, steps: UNDECLARED_STEPS },
+    )
 }
 
 /// Reads, quiet and while eight clients keep a CPU-bound command busy.
-fn computing(options: &Options) -> Row {
-    let cluster = start(App::todo().component("todos", computing_model()));
-    assert_eq!(cluster.client().post("computed", &json!({"id": "a", "text": "x"})).status, 201);
-    let disturb = |cluster: &Cluster| {
-        let request = post(cluster, &format!("{BASE}/computed/a/burn"), "{\"steps\":100000000}");
-        Plan::get(cluster.address, 8, "").requests(move |_| request.clone()).spawn()
-    };
-    disturbed("get p99: 8 × a CPU-bound command / quiet", "≤ 2", 2.0, &cluster, options, disturb)
+fn computing(options: &Options) -> Vec<Row> {
+    let app = App::todo().component("todos", burning("computed", &json!({ "cpu-bound": true })));
+    let claim = Claim { name: "get p99: 8 × a CPU-bound command / quiet", most: 2.0, must: "≤ 2" };
+    beside_burning(
+        &claim,
+        &start(app),
+        options,
+        &Burning { model: "computed", clients: 8, steps: DECLARED_STEPS },
+    )
 }
 
-fn computing_model() -> Vec<u8> {
-    let mut spec = specification("computed");
-    spec["commands"] = json!([{ "name": "burn", "cpu-bound": true }]);
+/// A model with a command that computes, about which the specification says more.
+fn burning(name: &str, more: &Value) -> Vec<u8> {
+    let mut command = json!({ "name": "burn" });
+    command.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+    let mut spec = specification(name);
+    spec["commands"] = json!([command]);
     Guest::model(spec).command("burn", aegis_guests::burn("args")).build()
+}
+
+/// A load that disturbs.
+struct Burning {
+    model: &'static str,
+    clients: usize,
+    /// Of each call.
+    steps: u64,
+}
+
+fn beside_burning(claim: &Claim<'_>, cluster: &Cluster, options: &Options, burning: &Burning) -> Vec<Row> {
+    let Burning { model, clients, steps } = burning;
+    assert_eq!(cluster.client().post(model, &json!({"id": "a", "text": "x"})).status, 201);
+    let (path, body) = (format!("{BASE}/{model}/a/burn"), json!({ "steps": steps }).to_string());
+    disturbed::rows(claim, cluster, options, |cluster| {
+        let request = post(cluster, &path, &body);
+        Plan::get(cluster.address, *clients, "").requests(move |_| request.clone()).spawn()
+    })
 }
 
 pub(crate) fn post(cluster: &Cluster, path: &str, body: &str) -> Vec<u8> {
     let headers = [("content-type", "application/json")];
     aegis_harness::http::encode("POST", path, &cluster.address.to_string(), &headers, body.as_bytes())
-}
-
-/// Reads at a fixed rate, which leaves the machine room, quiet and disturbed in turn.
-fn disturbed(
-    name: &str,
-    must: &str,
-    most: f64,
-    cluster: &Cluster,
-    options: &Options,
-    disturb: impl Fn(&Cluster) -> aegis_harness::load::Running,
-) -> Row {
-    assert_eq!(cluster.client().post("todo", &json!({"id": "bench", "text": "x"})).status, 201);
-    let read = || {
-        let plan = Plan::get(cluster.address, 8, &format!("{BASE}/todo/bench")).rate(2_000);
-        let report = plan.run_for(options.duration());
-        report.assert_clean();
-        report.quantile(0.99)
-    };
-    let (mut quiet, mut loud, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 1..=options.rounds {
-        told(&format!("{name}, round {round} …"));
-        let before = read();
-        let running = disturb(cluster);
-        let during = read();
-        drop(running.stop());
-        ratios.push(during.as_secs_f64() / before.as_secs_f64());
-        quiet.push(in_milliseconds(before));
-        loud.push(in_milliseconds(during));
-    }
-    let ratio = median(ratios);
-    row(
-        name,
-        milliseconds(median(loud)),
-        milliseconds(median(quiet)),
-        format!("{ratio:.2}"),
-        must,
-        ratio <= most,
-    )
-}
-
-fn in_milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
 }

@@ -36,6 +36,9 @@ pub type MakeRequest = Box<dyn FnMut(u64) -> Vec<u8> + Send>;
 /// Hears of each request that succeeded, by its number.
 pub type HearSuccess = Box<dyn FnMut(u64) + Send>;
 
+/// Hears of each request that succeeded, when it was sent and how long its answer took.
+pub type HearLatency = Box<dyn FnMut(Instant, Duration) + Send>;
+
 /// What is to be sent.
 pub struct Plan {
     /// Where to.
@@ -54,6 +57,8 @@ pub struct Plan {
     pub request: MakeRequest,
     /// Who hears which of them succeeded.
     pub succeeded: HearSuccess,
+    /// Who hears when that was.
+    pub timed: HearLatency,
 }
 
 impl Plan {
@@ -70,6 +75,7 @@ impl Plan {
             wanted: |status| (200..300).contains(&status),
             request: Box::new(move |_| bytes.clone()),
             succeeded: Box::new(|_| ()),
+            timed: Box::new(|_, _| ()),
         }
     }
 
@@ -84,6 +90,13 @@ impl Plan {
     #[must_use]
     pub fn on_success(mut self, succeeded: impl FnMut(u64) + Send + 'static) -> Self {
         self.succeeded = Box::new(succeeded);
+        self
+    }
+
+    /// The same with somebody who hears when each request that succeeded was sent, and how long its answer took.
+    #[must_use]
+    pub fn on_latency(mut self, timed: impl FnMut(Instant, Duration) + Send + 'static) -> Self {
+        self.timed = Box::new(timed);
         self
     }
 

@@ -135,8 +135,9 @@ impl Run {
         if (self.plan.wanted)(answer.status) {
             self.report.succeeded += 1;
             (self.plan.succeeded)(connection.number);
-            let latency = connection.started.elapsed().as_micros();
-            self.report.latencies_us.push(u32::try_from(latency).unwrap_or(u32::MAX));
+            let latency = connection.started.elapsed();
+            (self.plan.timed)(connection.started, latency);
+            self.report.latencies_us.push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
             if let Some(worker) = answer.worker {
                 *self.numbers.entry(worker).or_default() += 1;
             }
