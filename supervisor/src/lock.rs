@@ -34,7 +34,7 @@ pub enum Predecessor {
 }
 
 impl DataLock {
-    /// Takes the lock and writes our process id into it.
+    /// Takes the lock. Who has it stays what the last one wrote until [`Self::say_hello`].
     pub fn take(data_directory: &Path) -> Result<(Self, Predecessor), SupervisorError> {
         let path = data_directory.join(LOCK_FILE);
         let failed = |operation: &str, error: Errno| {
@@ -60,10 +60,7 @@ impl DataLock {
             Err(error) => return Err(failed("locking", error)),
         }
         let predecessor = if previous.is_empty() { Predecessor::Gone } else { Predecessor::Killed };
-        let lock = Self { file };
-        lock.write(&format!("{}\n", std::process::id()))
-            .map_err(|error| SupervisorError::os(format!("writing {}", path.display()), error))?;
-        Ok((lock, predecessor))
+        Ok((Self { file }, predecessor))
     }
 
     /// Continues with a lock that was taken before an exec.
@@ -76,6 +73,13 @@ impl DataLock {
     #[must_use]
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Writes our process id into it: whoever comes next without a goodbye in between will find that we were killed. One
+    /// that ends before has left nothing behind, and what its predecessor has left is still told.
+    pub fn say_hello(&self) -> Result<(), SupervisorError> {
+        self.write(&format!("{}\n", std::process::id()))
+            .map_err(|error| SupervisorError::os("writing the lock of the data directory", error))
     }
 
     /// Says goodbye: the next host will find that this one ended in order.
@@ -102,6 +106,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (first, predecessor) = DataLock::take(directory.path()).unwrap();
         assert_eq!(predecessor, Predecessor::Gone);
+        first.say_hello().unwrap();
         let error = DataLock::take(directory.path()).unwrap_err();
         let expected = format!("is in use by the host with process id {}", std::process::id());
         assert!(error.to_string().contains(&expected), "{error}");
@@ -114,8 +119,10 @@ mod tests {
     #[test]
     fn a_killed_predecessor_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
-        drop(DataLock::take(directory.path()).unwrap());
-        assert_eq!(DataLock::take(directory.path()).unwrap().1, Predecessor::Killed);
+        let end_early = || DataLock::take(directory.path()).unwrap().1;
+        assert_eq!((end_early(), end_early()), (Predecessor::Gone, Predecessor::Gone));
+        DataLock::take(directory.path()).unwrap().0.say_hello().unwrap();
+        assert_eq!((end_early(), end_early()), (Predecessor::Killed, Predecessor::Killed));
     }
 
     #[test]

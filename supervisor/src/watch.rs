@@ -1,10 +1,11 @@
 //! The files of the application, watched when `reload.watch` is on.
 //!
-//! Watched are `aegis.toml` in the app folder and everything in the modules folder, with new subfolders as they come.
+//! Watched are `aegis.toml` in the app folder and everything in the modules folder, with new subfolders as they come and
+//! folders that links lead to.
 //! An editor or a copy makes many changes in a row, so a reload is due only when they have been quiet for a moment.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     os::{
         fd::{AsFd, BorrowedFd},
@@ -131,9 +132,10 @@ impl Watch {
         let Some(name) = &event.name else { return folder.scope == Scope::Modules };
         let path = folder.path.join(name);
         let arrived = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-        if event.mask.contains(AddWatchFlags::IN_ISDIR) && event.mask.intersects(arrived) {
+        // A link to a folder is no folder to the kernel.
+        if event.mask.intersects(arrived) && (event.mask.contains(AddWatchFlags::IN_ISDIR) || path.is_dir()) {
             let inside = folder.scope == Scope::Modules || path == self.modules_dir;
-            if inside {
+            if inside && !leads_up(&path) {
                 self.add_tree(&path);
             }
             return inside;
@@ -147,22 +149,26 @@ impl Watch {
     /// Watches a folder of modules and the folders in it.
     fn add_tree(&mut self, root: &Path) {
         let mut waiting = vec![root.to_owned()];
+        let mut seen = BTreeSet::new(); // links may lead in a circle
         while let Some(path) = waiting.pop() {
             if self.folders.len() >= FOLDERS_MAX {
                 tracing::warn!(folder = %path.display(), FOLDERS_MAX, "too many folders, not watched");
                 return;
             }
             // A folder may be gone before we get to it; its parent's watch tells about that.
-            if self.add(Folder { path: path.clone(), scope: Scope::Modules }).is_err() {
+            let Ok(folder) = self.add(Folder { path: path.clone(), scope: Scope::Modules }) else { continue };
+            if !seen.insert(folder) {
                 continue;
             }
             let Ok(entries) = std::fs::read_dir(&path) else { continue };
-            let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-            waiting.extend(folders.map(|entry| entry.path()));
+            waiting.extend(
+                entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir() && !leads_up(path)),
+            );
         }
     }
 
-    fn add(&mut self, folder: Folder) -> Result<(), SupervisorError> {
+    /// Watches a folder. The number is that of the folder itself, by whatever path it is reached.
+    fn add(&mut self, folder: Folder) -> Result<i32, SupervisorError> {
         let changes = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_DELETE
@@ -172,13 +178,22 @@ impl Watch {
             SupervisorError::os(format!("watching the folder {}", folder.path.display()), error)
         })?;
         self.folders.insert(watch.as_raw(), folder);
-        Ok(())
+        Ok(watch.as_raw())
     }
 }
 
 impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
+    }
+}
+
+/// Whether this is a link to a folder that it is in itself. What else is in there, such as the data of the host, is no
+/// business of a watch on modules.
+fn leads_up(path: &Path) -> bool {
+    match (path.canonicalize(), path.parent().map(Path::canonicalize)) {
+        (Ok(target), Some(Ok(parent))) => parent.starts_with(target),
+        _ => false,
     }
 }
 
@@ -206,6 +221,32 @@ mod tests {
         change();
         watch.read(1000);
         watch.take_due(1000 + QUIET_MS)
+    }
+
+    #[test]
+    fn folders_that_links_lead_to_are_watched_and_circles_come_to_an_end() {
+        use std::os::unix::fs::symlink;
+
+        let (_directory, config) = app();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let (first, second) = (elsewhere.path().join("first"), elsewhere.path().join("second"));
+        for folder in [&first, &second] {
+            fs::create_dir(folder).unwrap();
+        }
+        symlink(&first, config.modules_dir.join("linked")).unwrap();
+        symlink(&config.modules_dir, config.modules_dir.join("circle")).unwrap();
+        symlink(&config.app_dir, config.modules_dir.join("up")).unwrap();
+        symlink(&first, first.join("circle")).unwrap();
+        let mut watch = Watch::start(&config).unwrap();
+        assert_eq!(watch.folders.len(), 4, "{:?}", watch.folders);
+        let write = |folder: &Path| {
+            let path = folder.join("module.toml");
+            move || fs::write(path, "x").unwrap()
+        };
+        assert!(noticed(&mut watch, write(&first)));
+        assert!(noticed(&mut watch, || symlink(&second, config.modules_dir.join("later")).unwrap()));
+        assert!(noticed(&mut watch, write(&second)));
+        assert!(!noticed(&mut watch, || fs::write(config.app_dir.join("notes.txt"), "x").unwrap()));
     }
 
     #[test]

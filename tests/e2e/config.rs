@@ -1,10 +1,10 @@
 //! Nothing is bound before the configuration is valid, and all mistakes are told at once.
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use aegis_harness::{App, cluster::executable};
 
-fn run(folder: &std::path::Path, arguments: &[&str]) -> (Option<i32>, String) {
+fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(executable()).args(arguments).arg(folder).output().unwrap();
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
@@ -68,6 +68,25 @@ fn two_hosts_do_not_share_a_data_folder() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("data") && text.contains(&cluster.pid().to_string()), "{text}");
     assert_eq!(cluster.client().get("todo").status, 200);
+}
+
+#[test]
+fn a_host_that_could_not_begin_is_not_taken_for_one_that_was_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    App::todo().write(folder.path());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let occupied = folder.path().join("occupied");
+    fs::write(&occupied, "no socket").unwrap();
+    let start = |control: &Path| {
+        let arguments = ["run", folder.path().to_str().unwrap(), "--listen", &address, "--control"];
+        let output = Command::new(executable()).args(arguments).arg(control).output().unwrap();
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let text = start(&occupied);
+    assert!(text.contains("something that is not a socket is there"), "{text}");
+    let text = start(&folder.path().join("free.sock"));
+    assert!(text.contains(&address) && !text.contains("was killed"), "{text}");
 }
 
 #[test]

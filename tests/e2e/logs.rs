@@ -25,6 +25,7 @@ fn request_lines(path: &Path) -> Vec<(String, String)> {
     let word = |line: &Value, name: &str| line[name].as_str().unwrap().to_owned();
     lines
         .filter(|line| line["target"] == "aegis::request")
+        .inspect(|line| assert!(line["microseconds"].is_u64() && line["status"].is_u64(), "{line}"))
         .map(|line| (word(&line, "id"), word(&line, "process")))
         .collect()
 }

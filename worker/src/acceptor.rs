@@ -358,7 +358,7 @@ impl Acceptor {
             tracing::warn!(
                 target: "aegis::worker",
                 failures = self.failures,
-                pause_ms = pause.as_millis(),
+                pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
                 "accepting a connection: {error}; trying again"
             );
         }

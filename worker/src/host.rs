@@ -229,7 +229,8 @@ impl Host {
     }
 }
 
-fn microseconds(duration: Duration) -> u64 {
+/// A time as logs and counters have it.
+pub(crate) fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -90,9 +90,20 @@ impl<'r> Glance<'r> {
     }
 }
 
+/// Whether target and head are such that the request is looked at at all.
+pub(crate) fn check_head(
+    (version, uri): (Version, &Uri),
+    headers: &HeaderMap,
+    glance: &Glance<'_>,
+    limits: &Limits,
+) -> Result<(), Problem> {
+    check_sizes(uri, headers, glance, limits)?;
+    check_host(version, headers, glance)
+}
+
 /// Whether a request of HTTP/1.1 names its host as RFC 9112 section 3.2 demands: once, and with a value that can be one.
 /// Two neighbours that read different hosts out of one request can be played off against each other.
-pub(crate) fn check_host(version: Version, headers: &HeaderMap, glance: &Glance<'_>) -> Result<(), Problem> {
+fn check_host(version: Version, headers: &HeaderMap, glance: &Glance<'_>) -> Result<(), Problem> {
     if version > Version::HTTP_11 {
         return Ok(());
     }
@@ -115,12 +126,7 @@ fn may_stand_in_host(byte: u8) -> bool {
 }
 
 /// Whether target and head keep within the bounds (414, 431).
-pub(crate) fn check_sizes(
-    uri: &Uri,
-    headers: &HeaderMap,
-    glance: &Glance<'_>,
-    limits: &Limits,
-) -> Result<(), Problem> {
+fn check_sizes(uri: &Uri, headers: &HeaderMap, glance: &Glance<'_>, limits: &Limits) -> Result<(), Problem> {
     let target = uri.path_and_query().map_or(0, |target| target.as_str().len()) as u64;
     if target > limits.uri_bytes_max {
         let detail =

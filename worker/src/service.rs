@@ -28,7 +28,7 @@ use crate::{
     custom,
     defect::{self, Defect},
     events,
-    host::Host,
+    host::{Host, microseconds},
     operation::{self, Operation},
     present::Present,
     request::{self, Glance, RequestBody, Target},
@@ -136,8 +136,8 @@ impl<'v> Visit<'v> {
         {
             return None;
         }
-        request::check_sizes(request.uri(), request.headers(), &glance, &host.config.limits).ok()?;
-        request::check_host(request.version(), request.headers(), &glance).ok()?;
+        let line = (request.version(), request.uri());
+        request::check_head(line, request.headers(), &glance, &host.config.limits).ok()?;
         // A tag that is not one we would write goes the long way.
         let known = match glance.if_none_match {
             Some(tag) => Some(revision_of(tag)?),
@@ -219,8 +219,7 @@ impl<'v> Visit<'v> {
         begun: Instant,
     ) -> Result<Response<Outgoing>, Refusal> {
         let host: &'v Host = self.host;
-        request::check_sizes(&parts.uri, &parts.headers, glance, &host.config.limits)?;
-        request::check_host(parts.version, &parts.headers, glance)?;
+        request::check_head((parts.version, &parts.uri), &parts.headers, glance, &host.config.limits)?;
         let routes = match host.routes.custom(parts.uri.path()).answering(&parts.method) {
             Ok(route) if route.is_disabled() => {
                 self.caller_at(parts, None)?;
@@ -432,7 +431,7 @@ impl<'v> Visit<'v> {
             path,
             status = response.status().as_u16(),
             bytes = response.body().known_bytes(),
-            microseconds = took.as_micros(),
+            microseconds = microseconds(took),
             id = envelope.request_id.to_str().unwrap_or_default(),
         );
     }
@@ -481,7 +480,8 @@ pub(crate) async fn self_test(host: &Arc<Host>) -> StatusCode {
         Some(model) => format!("{}/models/{}?__limit=1", host.config.api_root, model.endpoint()),
         None => "/livez".to_owned(),
     };
-    let request = Request::builder().uri(path).header(header::ACCEPT, "application/json").body(());
+    let request = Request::builder().uri(path).header(header::HOST, "localhost");
+    let request = request.header(header::ACCEPT, "application/json").body(());
     let Ok(request) = request else { return StatusCode::INTERNAL_SERVER_ERROR };
     let (parts, ()) = request.into_parts();
     let visit = Visit { host, link: &link, is_own: true };

@@ -98,9 +98,15 @@ impl Driver {
             longest_pass_us: 0,
             exit: None,
         };
-        driver.poller.add(&driver.signals, Source::Signals, Interest::Read)?;
-        driver.poller.add(&driver.operators, Source::Door, Interest::Read)?;
+        driver.take_hold()?;
         Ok(driver)
+    }
+
+    /// What can fail last: from then on the data directory is ours.
+    fn take_hold(&self) -> Result<(), SupervisorError> {
+        self.poller.add(&self.signals, Source::Signals, Interest::Read)?;
+        self.poller.add(&self.operators, Source::Door, Interest::Read)?;
+        self.lock.say_hello()
     }
 }
 

@@ -336,7 +336,7 @@ async fn a_request_that_names_no_host_or_two_is_refused() {
     use tokio::io::AsyncWriteExt;
 
     let house = House::new().await;
-    house.ask(&format!("POST {TODOS}\n\n{{\"id\":\"a\"}}")).await;
+    create(&house, "{\"id\":\"a\",\"text\":\"x\"}").await;
     for place in ["/livez".to_owned(), format!("{TODOS}/a")] {
         for (fields, status) in [("", 400), ("host: a\r\nhost: b\r\n", 400), ("host: a\r\n", 200)] {
             let mut client = house.client().await;
