@@ -5,6 +5,7 @@ use std::{fmt::Write, path::Path, time::Duration};
 use aegis_config::{Environment, format_size, format_time};
 use aegis_domain::{
     code::{CodeLimits, CodeSpec, CommandPlace, OnFailure},
+    disable,
     service::ServiceSpec,
     spec::{Datasource, ModelSpec},
 };
@@ -58,6 +59,9 @@ struct ComponentReport<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     signed: Option<&'a Signed>,
     commands: Vec<&'a str>,
+    /// Commands and routes that are out of service.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    disabled: Vec<String>,
     #[serde(flatten)]
     code: &'a CodeSpec,
 }
@@ -167,6 +171,7 @@ fn report<'a>(model: &'a ModelSpec, component: &'a Component) -> Option<Componen
         chosen: component.chosen.as_deref(),
         signed: component.signed.as_ref(),
         commands: model.commands.keys().map(String::as_str).collect(),
+        disabled: disable::disabled(model),
         code: model.code.as_ref()?,
     })
 }
@@ -282,6 +287,10 @@ pub(crate) fn describe(model: &ModelSpec, component: &Component) -> String {
     if !code.routes.is_empty() {
         let routes = code.routes.iter().map(|route| format!("{} {}", route.method, route.path));
         let _ = writeln!(text, "routes     {}", routes.collect::<Vec<_>>().join(", "));
+    }
+    let disabled = disable::disabled(model);
+    if !disabled.is_empty() {
+        let _ = writeln!(text, "disabled   {}", disabled.join(", "));
     }
     if !component.needs.is_empty() {
         let _ = writeln!(text, "needs      {}", component.needs.join(", "));

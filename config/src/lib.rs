@@ -16,6 +16,7 @@
 mod auth;
 mod builds;
 mod defaults;
+mod disable;
 mod error;
 mod flags;
 mod found;

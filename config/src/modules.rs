@@ -9,6 +9,7 @@ use toml::Value;
 
 use crate::{
     builds::{self, Builds},
+    disable,
     error::{ConfigError, Place},
     found::Found,
     grants,
@@ -50,6 +51,8 @@ pub(crate) fn take(
             read_settings(written, &mut modules.entry(name.to_owned()).or_default().settings, mistakes);
         } else if let Some(name) = path.strip_suffix(".grants") {
             read_grants(written, &mut modules.entry(name.to_owned()).or_default().grants, mistakes);
+        } else if let Some(name) = path.strip_suffix(".disable") {
+            disable::read(written, &mut modules.entry(name.to_owned()).or_default().disable, mistakes);
         } else if let Some((name, limit)) = path.rsplit_once(".limits.") {
             let limits = &mut modules.entry(name.to_owned()).or_default().limits;
             read_limit(limit, written, limits, mistakes);

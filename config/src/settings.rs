@@ -112,6 +112,9 @@ pub struct ModuleTerms {
     /// What its code may reach beyond its own model.
     #[serde(default)]
     pub grants: ModuleGrants,
+    /// Commands and routes that are taken out of service, as `commands.NAME` and `routes.METHOD PATH`.
+    #[serde(default)]
+    pub disable: BTreeSet<String>,
     /// Where its team publishes it; otherwise it is in the folder of modules.
     #[serde(default)]
     pub source: Option<ModuleSource>,

@@ -15,6 +15,7 @@ mod crud;
 mod deliveries;
 mod deploy;
 mod dev;
+mod disabled;
 mod disk;
 mod drain;
 mod durability;

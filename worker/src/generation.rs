@@ -217,6 +217,7 @@ mod tests {
             effect: CommandEffect::Answers,
             place: CommandPlace::Io,
             allow: Vec::new(),
+            disabled: false,
         };
         assert_eq!(told(|_, _, _| ()), None);
         assert_eq!(told(|_, specs, _| specs[0].code = Some(code("a"))), None);

@@ -181,8 +181,7 @@ impl Routes {
                 if let Some(position) = self.services.iter().position(|route| is_under(path, route)) {
                     return Ok(Place::Service(position));
                 }
-                let quoted: String = path.chars().take(QUOTED_PATH_MAX).collect();
-                return Err(Problem::new(ProblemCode::NoSuchRoute, format!("there is nothing at {quoted}")));
+                return Err(no_such_route(path));
             }
         })
     }
@@ -206,6 +205,12 @@ impl Routes {
             Problem::new(ProblemCode::NoSuchModel, format!("no model has the endpoint {quoted:?}"))
         })
     }
+}
+
+/// The problem of a path where nothing is.
+pub(crate) fn no_such_route(path: &str) -> Problem {
+    let quoted: String = path.chars().take(QUOTED_PATH_MAX).collect();
+    Problem::new(ProblemCode::NoSuchRoute, format!("there is nothing at {quoted}"))
 }
 
 /// Whether reading a document of this model is all there is to `GET` on its path.

@@ -33,7 +33,7 @@ use crate::{
     present::Present,
     request::{self, Glance, RequestBody, Target},
     response::{About, Envelope, Extent, Next, Outgoing, Refusal},
-    route::Place,
+    route::{Candidate, Place, no_such_route},
     serve,
     variant::{self, AEGIS_VARIANT},
 };
@@ -220,18 +220,13 @@ impl<'v> Visit<'v> {
         let host: &'v Host = self.host;
         request::check_sizes(&parts.uri, &parts.headers, glance, &host.config.limits)?;
         let routes = match host.routes.custom(parts.uri.path()).answering(&parts.method) {
-            Ok(route) => {
-                let caller = self.asked(|gate| gate.at_route(&parts.headers, &route))?;
-                let answered =
-                    custom::answer(self.host, route, &caller, (parts, body), envelope, begun).await;
-                return answered.map_err(Refusal::from);
-            }
+            Ok(route) => return self.route(route, (parts, body), envelope, begun).await,
             Err(others) => others,
         };
         let found = host.routes.find(parts.uri.path());
         let caller = self.caller_at(parts, found.as_ref().ok())?;
         let place = match found {
-            Err(_) if !routes.is_empty() => {
+            Err(_) if routes.has_served() => {
                 return not_answered(&parts.method, routes.allow(&[]).into(), envelope);
             }
             found => found?,
@@ -278,6 +273,22 @@ impl<'v> Visit<'v> {
                 admin::answer(self.host, self.link, &place, parts, envelope).await.map_err(Refusal::from)
             }
         }
+    }
+
+    /// What a custom route answers. Where one is disabled, nothing is.
+    async fn route(
+        &self,
+        route: Candidate<'v>,
+        (parts, body): (&Parts, &mut RequestBody),
+        envelope: &Envelope<'_>,
+        begun: Instant,
+    ) -> Result<Response<Outgoing>, Refusal> {
+        if route.is_disabled() {
+            self.caller_at(parts, None)?;
+            return Err(no_such_route(parts.uri.path()).into());
+        }
+        let caller = self.asked(|gate| gate.at_route(&parts.headers, &route))?;
+        custom::answer(self.host, route, &caller, (parts, body), envelope, begun).await.map_err(Refusal::from)
     }
 
     async fn model(

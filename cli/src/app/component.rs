@@ -4,10 +4,13 @@
 
 use std::{fs, path::Path};
 
-use aegis_config::{ModelGrant, ModuleGrants, ModuleLimits, ModuleTerms, OnModuleFailure, read_module_limit};
+use aegis_config::{
+    CONFIG_FILE, ModelGrant, ModuleGrants, ModuleLimits, ModuleTerms, OnModuleFailure, read_module_limit,
+};
 use aegis_domain::{
     catalog,
     code::{Access, CodeLimits, Grants, OnFailure},
+    disable,
     manifest::{self, ComponentClaim, Kind, MANIFEST_BYTES_MAX, Manifest},
     outgoing::HostGrant,
     service::{self, ServiceSpec},
@@ -212,7 +215,8 @@ impl Package<'_> {
         let grants = grants(name, terms)?;
         let settings = settings(manifest.defaults, terms)
             .map_err(|message| located(origin, &[Diagnostic::new(Code::BadManifest, message)]))?;
-        let spec = prepare(origin, bytes, Terms { settings, limits, grants }, workshop)?;
+        let mut spec = prepare(origin, bytes, Terms { settings, limits, grants }, workshop)?;
+        disable::disable(&mut spec, &terms.disable).map_err(|mistakes| not_there(name, &mistakes))?;
         if let Some(code) = &spec.code {
             for (key, said, found) in
                 [("name", &manifest.name, &code.module), ("version", &manifest.version, &code.version)]
@@ -240,6 +244,10 @@ impl Package<'_> {
             if is_there {
                 warnings.push(format!("{origin}: found {what}, which a service over wasi:http does not get"));
             }
+        }
+        if let Some(first) = terms.disable.first() {
+            let mistake = format!("found {first:?}, expected none: a service has no commands and no routes");
+            return Err(not_there(name, &[mistake]));
         }
         let route = manifest.route.unwrap_or_else(|| format!("/{name}"));
         let (digest, wasi) = workshop.prepare_service(origin, bytes).map_err(|mistakes| {
@@ -379,6 +387,11 @@ fn grants(name: &str, terms: &ModuleTerms) -> Result<Grants, Vec<String>> {
         secrets: terms.grants.secrets.clone(),
         reveal: terms.grants.reveal.clone(),
     })
+}
+
+/// What cannot be disabled, because it is not there.
+fn not_there(name: &str, mistakes: &[String]) -> Vec<String> {
+    mistakes.iter().map(|mistake| format!("{CONFIG_FILE}: modules.{name}.disable: {mistake}")).collect()
 }
 
 /// The hosts that a module is granted.

@@ -291,7 +291,7 @@ fn check_name(name: &str) -> Result<(), String> {
 }
 
 /// What only a host can keep that knows its callers, one sentence each as `model NAME: key path: …`. A host that does not
-/// must not serve these models: everybody could do what is for some.
+/// must not serve these models: everybody could do what is for some. What is disabled nobody can do.
 #[must_use]
 pub fn unguarded(specs: &[ModelSpec]) -> Vec<String> {
     let mut found = Vec::new();
@@ -305,13 +305,14 @@ pub fn unguarded(specs: &[ModelSpec]) -> Vec<String> {
         if !spec.acl.is_empty() {
             report("acl".to_owned());
         }
-        for name in
-            spec.commands.iter().filter(|(_, command)| !command.allow.is_empty()).map(|(name, _)| name)
+        let is_guarded = |allow: &[String], disabled: bool| !allow.is_empty() && !disabled;
+        for (name, _) in
+            spec.commands.iter().filter(|(_, command)| is_guarded(&command.allow, command.disabled))
         {
             report(format!("commands.{name}.allow"));
         }
         let routes = spec.code.iter().flat_map(|code| code.routes.iter().enumerate());
-        for (number, _) in routes.filter(|(_, route)| !route.allow.is_empty()) {
+        for (number, _) in routes.filter(|(_, route)| is_guarded(&route.allow, route.disabled)) {
             report(format!("routes.{number}.allow"));
         }
     }

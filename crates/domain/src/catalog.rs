@@ -159,19 +159,19 @@ impl Model {
         &self.indexed_fields
     }
 
-    /// Commands, in declared order.
+    /// Commands, in declared order, with those that are disabled.
     #[must_use]
     pub fn commands(&self) -> &[Command] {
         &self.commands
     }
 
-    /// The command of this name.
+    /// The command of this name, unless it is disabled.
     #[must_use]
     pub fn command(&self, name: &str) -> Option<&Command> {
-        self.commands.iter().find(|command| command.name() == name)
+        self.commands.iter().find(|command| command.name() == name && !command.spec().disabled)
     }
 
-    /// Custom routes, the more particular ones first.
+    /// Custom routes, the more particular ones first, with those that are disabled.
     #[must_use]
     pub fn routes(&self) -> &[Route] {
         &self.routes

@@ -153,6 +153,9 @@ pub struct CommandSpec {
     /// Roles or permissions of which one is needed; whoever may update when there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<String>,
+    /// Whether the operator has taken it out of service: then nobody finds it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
 }
 
 /// What becomes of a command's result.

@@ -16,7 +16,7 @@
 //! * [`json`] reads what clients send: strict, bounded, numbers as they were written.
 //! * [`document`] evolves documents; [`event`] tells what became of them.
 //! * [`table`] keeps the documents of one model in memory; [`query`] answers lists from it; [`order`] is the order of values.
-//! * [`access`] decides who may do what with the documents of a model.
+//! * [`access`] decides who may do what with the documents of a model; [`disable`] takes commands and routes out of service.
 //! * [`breaker`] decides when code that keeps failing is not called for a while.
 //! * [`outgoing`] decides whom code may reach over the network.
 //! * [`problem`] is what can be wrong with a request.
@@ -26,6 +26,7 @@ pub mod breaker;
 pub mod catalog;
 pub mod code;
 pub mod compatibility;
+pub mod disable;
 pub mod document;
 pub mod event;
 pub mod json;

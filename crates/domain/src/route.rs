@@ -40,6 +40,9 @@ pub struct RouteSpec {
     /// Roles or permissions of which one is needed; what its method would need elsewhere when there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<String>,
+    /// Whether the operator has taken it out of service: then nothing is there, not even what is there without it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
 }
 
 /// A method that a custom route can answer.

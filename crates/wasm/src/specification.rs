@@ -367,6 +367,7 @@ fn read_commands(
             effect: if command.saves { CommandEffect::Saves } else { CommandEffect::Answers },
             place: if command.cpu_bound { CommandPlace::Cpu } else { CommandPlace::Io },
             allow: command.allow,
+            disabled: false,
         };
         if commands.insert(command.name, spec).is_some() {
             mistakes.push(format!("{key}: found it a second time, expected every name once"));

@@ -232,6 +232,7 @@ fn describe_commands(host: &Host, model: &Model) -> Value {
             "place": spec.place,
             "arguments": spec.arguments,
             "allow": spec.allow,
+            "disabled": spec.disabled,
         })
     };
     json!({"modelName": model.name(), "commands": model.commands().iter().map(one).collect::<Vec<_>>()})
@@ -247,7 +248,15 @@ fn describe_routes(host: &Host, model: &Model) -> Value {
             }
             Base::Root => pattern.as_str().replacen("//", "/", 1),
         };
-        json!({"method": spec.method, "path": path, "place": spec.place, "openapi": spec.openapi})
+        json!({
+            "method": spec.method,
+            "path": path,
+            "place": spec.place,
+            "openapi": spec.openapi,
+            "public": spec.public,
+            "allow": spec.allow,
+            "disabled": spec.disabled,
+        })
     };
     json!({"modelName": model.name(), "routes": model.routes().iter().map(one).collect::<Vec<_>>()})
 }

@@ -40,6 +40,13 @@ pub(crate) struct Candidates<'r> {
     matching: Vec<Candidate<'r>>,
 }
 
+impl Candidate<'_> {
+    /// Whether the operator has taken it out of service.
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.route.spec().disabled
+    }
+}
+
 impl CustomRoutes {
     pub(super) fn new(documents: &str, catalog: Arc<Catalog>) -> Self {
         let has = |model: &Model, base| model.routes().iter().any(|route| route.pattern().base() == base);
@@ -92,14 +99,23 @@ impl<'r> Candidates<'r> {
         self.matching.is_empty()
     }
 
-    /// The route that answers this method. `GET` answers `HEAD` as well, unless there is another route for it.
-    pub(crate) fn answering(mut self, method: &Method) -> Result<Candidate<'r>, Self> {
-        let position = |name: &str| {
-            self.matching.iter().position(|candidate| candidate.route.spec().method.as_str() == name)
+    /// Whether one of them is in service.
+    pub(crate) fn has_served(&self) -> bool {
+        !self.matching.iter().all(Candidate::is_disabled)
+    }
+
+    /// The first route of this method, disabled or not.
+    fn position(&self, method: &str) -> Option<usize> {
+        let of = |verb: &str| {
+            self.matching.iter().position(|candidate| candidate.route.spec().method.as_str() == verb)
         };
-        let found = position(method.as_str())
-            .or_else(|| if *method == Method::HEAD { position(Verb::Get.as_str()) } else { None });
-        match found {
+        of(method).or_else(|| if method == "HEAD" { of(Verb::Get.as_str()) } else { None })
+    }
+
+    /// The route that answers this method, or would if it were not disabled. `GET` answers `HEAD` as well, unless there is
+    /// another route for it.
+    pub(crate) fn answering(mut self, method: &Method) -> Result<Candidate<'r>, Self> {
+        match self.position(method.as_str()) {
             Some(index) => Ok(self.matching.swap_remove(index)),
             None => Err(self),
         }
@@ -107,13 +123,9 @@ impl<'r> Candidates<'r> {
 
     /// The value of `Allow` where the generated interface answers these methods besides.
     pub(crate) fn allow(&self, generated: &[Method]) -> String {
-        let declares =
-            |name: &str| self.matching.iter().any(|candidate| candidate.route.spec().method.as_str() == name);
-        let answers = |name: &&str| {
-            *name == "OPTIONS"
-                || declares(name)
-                || (*name == "HEAD" && declares("GET"))
-                || generated.iter().any(|method| method.as_str() == *name)
+        let answers = |name: &&str| match self.position(name) {
+            Some(index) => !self.matching[index].is_disabled(),
+            None => *name == "OPTIONS" || generated.iter().any(|method| method.as_str() == *name),
         };
         METHODS.iter().copied().filter(|name| answers(name)).collect::<Vec<_>>().join(", ")
     }

@@ -97,6 +97,7 @@ mod tests {
             effect: CommandEffect::Answers,
             place: CommandPlace::Io,
             allow: Vec::new(),
+            disabled: false,
         }
     }
 

@@ -21,7 +21,14 @@ fn told(old: &ModelSpec, new: &ModelSpec) -> String {
 }
 
 fn a_command(effect: CommandEffect, arguments: Option<Value>) -> CommandSpec {
-    CommandSpec { description: None, arguments, effect, place: CommandPlace::Io, allow: Vec::new() }
+    CommandSpec {
+        description: None,
+        arguments,
+        effect,
+        place: CommandPlace::Io,
+        allow: Vec::new(),
+        disabled: false,
+    }
 }
 
 #[test]

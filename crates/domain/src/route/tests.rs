@@ -18,6 +18,7 @@ fn model(name: &str, routes: &[(Verb, &str)]) -> ModelSpec {
         openapi: None,
         public: false,
         allow: Vec::new(),
+        disabled: false,
     };
     spec.code = Some(CodeSpec {
         module: name.to_owned(),

@@ -29,6 +29,7 @@ pub(super) fn read(
             openapi: read_json_or_null(route.openapi.as_deref(), &format!("{key}.openapi"), mistakes),
             public: route.public,
             allow: route.allow,
+            disabled: false,
             path: route.path,
         }
     };

@@ -315,8 +315,8 @@ impl Declared {
         for (found, (description, schema, saves, computes)) in
             found.commands.values().zip(self.commands.values())
         {
-            let CommandSpec { description: told, arguments, effect, place: runs, allow } = found;
-            prop_assert!(allow.is_empty());
+            let CommandSpec { description: told, arguments, effect, place: runs, allow, disabled } = found;
+            prop_assert!(allow.is_empty() && !disabled);
             prop_assert_eq!(told, description);
             same_all(arguments.iter().cloned(), schema.iter().cloned())?;
             prop_assert_eq!(*effect == CommandEffect::Saves, *saves);
