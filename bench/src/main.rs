@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command that prints a table")]
 
+mod auth;
 mod bare;
 mod computing;
 mod engine;

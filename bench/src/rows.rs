@@ -12,7 +12,7 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use serde_json::{Value, json};
 
 use crate::{
-    Options,
+    Options, auth,
     bare::Bare,
     computing, joining, keep_running, median, modules,
     nginx::Nginx,
@@ -43,6 +43,9 @@ pub(crate) fn all(options: &Options) -> Vec<Row> {
     }
     if options.wants("get") {
         rows.extend(reads(options));
+    }
+    if options.wants("auth") {
+        rows.extend(auth::all(options));
     }
     if options.wants("post") {
         rows.extend(writes::all(options));

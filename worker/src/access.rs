@@ -2,14 +2,15 @@
 //! and [`aegis_domain::access`] decides.
 //!
 //! ```text
-//!   Authorization ─▶ keys, token ─▶ Principal ─▶ Caller ──may──▶ go on, or 403 and a line in the log
-//!                         │
-//!                         └─▶ 401, and why in no more words than needed
+//!   Authorization ─▶ known, or keys and token ─▶ Principal ─▶ Caller ──may──▶ go on, or 403 and a line in the log
+//!                                  │
+//!                                  └─▶ 401, and why in no more words than needed
 //! ```
 //!
 //! While authentication is off there is no gate, and nobody is asked.
 
 mod keys;
+mod known;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -31,6 +32,7 @@ use http::{HeaderMap, Method, header, request::Parts};
 
 use self::{
     keys::Keys,
+    known::Known,
     token::{Mistake, Terms},
 };
 use crate::{
@@ -61,6 +63,8 @@ pub fn check_key(key: &AuthKey) -> Result<(), String> {
 pub(crate) struct Gate {
     keys: Keys,
     terms: Terms,
+    /// Tokens that these keys have verified by these terms.
+    known: Known,
 }
 
 /// Who asks.
@@ -90,7 +94,7 @@ impl Gate {
             leeway_s: i64::try_from(auth.leeway.as_secs()).unwrap_or(i64::MAX),
             roles_claim: auth.roles_claim.clone(),
         };
-        Ok(Some(Self { keys: Keys::read(key)?, terms }))
+        Ok(Some(Self { keys: Keys::read(key)?, terms, known: Known::default() }))
     }
 
     /// Who asks for the place that a path names, or for nothing that there is: what is not there is only told to those
@@ -130,9 +134,9 @@ impl Gate {
     fn identify(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let known = token::find(headers).and_then(|token| {
-            token::read(token, &self.keys, &self.terms, i64::try_from(now_s).unwrap_or(i64::MAX))
+            self.known.read(token, (&self.keys, &self.terms), i64::try_from(now_s).unwrap_or(i64::MAX))
         });
-        known.map(|principal| Caller::Known(Arc::new(principal))).map_err(|mistake| {
+        known.map(Caller::Known).map_err(|mistake| {
             tracing::debug!(target: "aegis::access", "a request without an acceptable token: {mistake}");
             let (challenge, detail) = match mistake {
                 Mistake::Missing => (CHALLENGE, "a bearer token is required"),

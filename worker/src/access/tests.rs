@@ -1,3 +1,5 @@
+mod known;
+
 use aegis_config::Secret;
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use http::{HeaderMap, HeaderValue};

@@ -1,5 +1,7 @@
 //! Tokens: who signed one (JWS, RFC 7515), and what it says (JWT, RFC 7519; carried as RFC 6750 says).
 
+use std::ops::Range;
+
 use aegis_domain::{access::Principal, json};
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, header};
@@ -8,7 +10,7 @@ use serde_json::Value;
 use super::keys::Keys;
 
 /// Longest token, bytes.
-const TOKEN_BYTES_MAX: usize = 8 * 1024;
+pub(super) const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Longest name of a caller, bytes: it becomes part of what is stored.
 const SUBJECT_BYTES_MAX: usize = 256;
 /// Most roles of a caller.
@@ -109,16 +111,23 @@ pub(super) fn expiry_s(claims: &Value) -> Option<i64> {
     seconds(claims.get("exp")?)
 }
 
-fn check(claims: &Value, terms: &Terms, now_s: i64) -> Result<(), Mistake> {
+/// From when until when the token counts, in seconds since 1970; the end is no part of it.
+pub(super) fn window_s(claims: &Value, terms: &Terms) -> Result<Range<i64>, Mistake> {
     let expires_s = expiry_s(claims).ok_or(Mistake::NoExpiry)?;
-    if now_s >= expires_s.saturating_add(terms.leeway_s) {
+    let begins_s = match claims.get("nbf") {
+        Some(begins) => seconds(begins).ok_or(Mistake::Claims)?.saturating_sub(terms.leeway_s),
+        None => i64::MIN,
+    };
+    Ok(begins_s..expires_s.saturating_add(terms.leeway_s))
+}
+
+fn check(claims: &Value, terms: &Terms, now_s: i64) -> Result<(), Mistake> {
+    let window_s = window_s(claims, terms)?;
+    if now_s >= window_s.end {
         return Err(Mistake::Expired);
     }
-    if let Some(begins) = claims.get("nbf") {
-        let begins_s = seconds(begins).ok_or(Mistake::Claims)?;
-        if now_s < begins_s.saturating_sub(terms.leeway_s) {
-            return Err(Mistake::NotYet);
-        }
+    if now_s < window_s.start {
+        return Err(Mistake::NotYet);
     }
     if let Some(issuer) = &terms.issuer
         && claims.get("iss").and_then(Value::as_str) != Some(issuer)

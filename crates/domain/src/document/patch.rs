@@ -5,7 +5,7 @@
 //! repeated copies make of a small patch. The tests hold this against it where the two must agree.
 
 mod apply;
-mod budget;
+pub(super) mod budget;
 
 use serde_json::{Map, Value};
 

@@ -44,6 +44,11 @@ impl Budget {
     }
 }
 
+/// Bytes that a value takes in memory, but for what its containers keep free.
+pub fn memory_bytes(value: &Value) -> usize {
+    Size::of(value).memory_bytes
+}
+
 struct Size {
     memory_bytes: usize,
     depth: usize,
