@@ -33,7 +33,7 @@ use crate::{
     present::Present,
     request::{self, Glance, RequestBody, Target},
     response::{About, Envelope, Extent, Next, Outgoing, Refusal},
-    route::{Place, no_such_route},
+    route::{Candidate, Place, no_such_route},
     serve,
     variant::{self, AEGIS_VARIANT},
 };
@@ -221,16 +221,7 @@ impl<'v> Visit<'v> {
         let host: &'v Host = self.host;
         request::check_head((parts.version, &parts.uri), &parts.headers, glance, &host.config.limits)?;
         let routes = match host.routes.custom(parts.uri.path()).answering(&parts.method) {
-            Ok(route) if route.is_disabled() => {
-                self.caller_at(parts, None)?;
-                return Err(no_such_route(parts.uri.path()).into());
-            }
-            Ok(route) => {
-                let caller = self.asked(|gate| gate.at_route(&parts.headers, &route))?;
-                let answered =
-                    custom::answer(self.host, route, &caller, (parts, body), envelope, begun).await;
-                return answered.map_err(Refusal::from);
-            }
+            Ok(route) => return self.route(route, (parts, body), envelope, begun).await,
             Err(others) => others,
         };
         let found = host.routes.find(parts.uri.path());
@@ -283,6 +274,22 @@ impl<'v> Visit<'v> {
                 admin::answer(self.host, self.link, &place, parts, envelope).await.map_err(Refusal::from)
             }
         }
+    }
+
+    /// What a custom route answers. Where one is disabled, nothing is.
+    async fn route(
+        &self,
+        route: Candidate<'v>,
+        (parts, body): (&Parts, &mut RequestBody),
+        envelope: &Envelope<'_>,
+        begun: Instant,
+    ) -> Result<Response<Outgoing>, Refusal> {
+        if route.is_disabled() {
+            self.caller_at(parts, None)?;
+            return Err(no_such_route(parts.uri.path()).into());
+        }
+        let caller = self.asked(|gate| gate.at_route(&parts.headers, &route))?;
+        custom::answer(self.host, route, &caller, (parts, body), envelope, begun).await.map_err(Refusal::from)
     }
 
     async fn model(
