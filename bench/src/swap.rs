@@ -150,7 +150,7 @@ impl Windows {
                 &format!("swap × {swaps}, a command: above {SLOWER} × quiet p99"),
                 share(slow, swapped.len()),
                 share(slow_quiet, quiet.len()),
-                format!("p={chance:.2}"),
+                format!("p={chance:.3}"),
                 &format!("no more than without swaps (p ≥ {})", chance::LEVEL),
                 chance >= chance::LEVEL && !quiet.is_empty() && !swapped.is_empty(),
             ),

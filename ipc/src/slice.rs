@@ -1,9 +1,13 @@
 //! Short turns on the processor, for threads that others wait for.
 //!
-//! The store's writer, who brings it the writes, and a worker's acceptor work a fraction of a millisecond at a time, and
-//! every client waits for them. When all processors are busy the kernel lets who runs go on for the rest of its turn, which
-//! is milliseconds, before it lets them in. A thread that asks for short turns is let in at once instead, and gets no more
-//! time for it than any other (EEVDF, Linux 6.12; see `sched_setattr(2)`). Earlier kernels take the wish and do nothing.
+//! The store's writer, who brings it the writes, a worker's acceptor and its runtimes work a fraction of a millisecond at a
+//! time, and every client waits for them. When all processors are busy the kernel lets who runs go on for the rest of its
+//! turn, which is milliseconds, before it lets them in. A thread that asks for short turns is let in at once instead, and
+//! gets no more time for it than any other (EEVDF, Linux 6.12; see `sched_setattr(2)`). Earlier kernels take the wish and do
+//! nothing. Threads inherit it from the one that starts them.
+//!
+//! Long turns for code that computes are no substitute: what such a thread is owed it gets in turns of that length, and those
+//! that serve wait for tens of milliseconds then.
 
 use std::{io, mem, time::Duration};
 
@@ -12,14 +16,24 @@ use nix::libc;
 /// Shortest turn that the kernel knows.
 const SLICE: Duration = Duration::from_micros(100);
 
+/// What stands for a turn as long as the kernel gives those who do not ask.
+const USUAL: Duration = Duration::ZERO;
+
+/// Bytes of what the kernel is asked with.
+const SIZE: usize = mem::size_of::<libc::sched_attr>();
+
 /// Asks for short turns for the calling thread. It is a wish: nothing else changes where the kernel refuses it.
 pub fn ask_for_short() {
     let _ = set(SLICE);
 }
 
-#[expect(unsafe_code, reason = "neither the standard library nor a crate that is here has these two calls")]
-fn set(slice: Duration) -> io::Result<()> {
-    const SIZE: usize = mem::size_of::<libc::sched_attr>();
+/// Asks for turns of the usual length, for a thread that was started by one with short turns.
+pub fn ask_for_usual() {
+    let _ = set(USUAL);
+}
+
+#[expect(unsafe_code, reason = "neither the standard library nor a crate that is here has this call")]
+fn get() -> io::Result<libc::sched_attr> {
     let mut attributes = libc::sched_attr {
         size: SIZE as u32,
         sched_policy: 0,
@@ -36,8 +50,14 @@ fn set(slice: Duration) -> io::Result<()> {
     if unsafe { libc::syscall(libc::SYS_sched_getattr, 0, address, SIZE, 0) } != 0 {
         return Err(io::Error::last_os_error());
     }
+    Ok(attributes)
+}
+
+#[expect(unsafe_code, reason = "neither the standard library nor a crate that is here has this call")]
+fn set(slice: Duration) -> io::Result<()> {
+    let mut attributes = get()?;
     attributes.sched_runtime = slice.as_nanos() as u64;
-    // SAFETY: as above; the kernel only reads. Policy and niceness are what they were.
+    // SAFETY: thread 0 is the calling one; the kernel only reads. Policy and niceness are what they were.
     if unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -52,6 +72,22 @@ mod tests {
     fn a_thread_may_ask_for_short_turns() {
         std::thread::scope(|scope| {
             scope.spawn(|| set(SLICE).unwrap());
+        });
+    }
+
+    #[test]
+    fn a_thread_may_go_back_to_usual_turns() {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let usual = get().unwrap().sched_runtime;
+                set(SLICE).unwrap();
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        set(USUAL).unwrap();
+                        assert_eq!(get().unwrap().sched_runtime, usual);
+                    });
+                });
+            });
         });
     }
 }

@@ -14,7 +14,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use aegis_ipc::board::Gauge;
+use aegis_ipc::{board::Gauge, slice};
 
 use crate::{
     acceptor::{Accepted, Doorbell, Lane},
@@ -45,12 +45,16 @@ pub(crate) struct Shared {
     pub(crate) protocols: Arc<Protocols>,
 }
 
-/// A runtime of one thread.
+/// A runtime of one thread. What it has others do takes long, and is done in turns of the usual length.
 ///
 /// # Errors
 /// When its selector cannot be made.
 pub(crate) fn build() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build()
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .on_thread_start(slice::ask_for_usual)
+        .build()
 }
 
 /// The ways into `count` runtimes. Together they have at least two permits, so that accepting and taking over can
@@ -77,8 +81,9 @@ pub(crate) fn start(intake: Intake, shared: Shared) -> io::Result<thread::JoinHa
     })
 }
 
-/// Serves what is accepted for this runtime, for ever.
+/// Serves what is accepted for this runtime, for ever, on a thread that is let in at once beside those that compute.
 pub(crate) async fn run(intake: Intake, shared: Shared) {
+    slice::ask_for_short();
     let Intake { index, mut accepted, ledger } = intake;
     let serve = async {
         while let Some(connection) = accepted.recv().await {
