@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::{
-    files::{length_of, read_bytes},
+    files::{Unread, length_of, read_bytes, read_whole},
     gate::{Admission, Gate, Lower, Origin, Papers},
     material::sha256,
     workshop::Workshop,
@@ -315,7 +315,7 @@ pub(super) fn verified(path: &Path, claim: &ComponentClaim) -> Result<Vec<u8>, V
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
-    let bytes = read_bytes(path, COMPONENT_BYTES_MAX).map_err(no_file)?;
+    let bytes = read_component(path).map_err(|mistake| vec![mistake])?;
     match &claim.sha256 {
         Some(expected) => {
             let found = format!("{:x}", Sha256::digest(&bytes));
@@ -327,6 +327,17 @@ pub(super) fn verified(path: &Path, claim: &ComponentClaim) -> Result<Vec<u8>, V
         }
         None => Ok(bytes),
     }
+}
+
+/// The bytes of a component's file.
+pub(super) fn read_component(path: &Path) -> Result<Vec<u8>, Diagnostic> {
+    read_whole(path, COMPONENT_BYTES_MAX).map_err(|unread| match unread {
+        Unread::NoMemory => {
+            let message = "found that it takes more memory than there is, expected less";
+            Diagnostic::new(Code::BeyondLimits, message)
+        }
+        Unread::Other(message) => Diagnostic::new(Code::NoFile, message),
+    })
 }
 
 /// The module's defaults under what the operator says; tables are joined key by key.
