@@ -10,7 +10,7 @@ use aegis_domain::{
     code::{Access, CodeLimits, Grants, OnFailure},
     manifest::{self, ComponentClaim, Kind, MANIFEST_BYTES_MAX, Manifest},
     outgoing::HostGrant,
-    service::{self, ServiceSpec},
+    service::{self, ServiceSpec, Wasi},
     spec::ModelSpec,
     subscription::EventPattern,
 };
@@ -209,6 +209,7 @@ impl Package<'_> {
     fn model(self, workshop: &mut Workshop<'_>, warnings: &mut Vec<String>) -> Result<Read, Vec<String>> {
         let limits = self.limits(CodeLimits::default());
         let Self { origin, name, manifest, bytes, terms, .. } = self;
+        check_at_a_time(origin, &limits, None)?;
         let grants = grants(name, terms)?;
         let settings = settings(manifest.defaults, terms)
             .map_err(|message| located(origin, &[Diagnostic::new(Code::BadManifest, message)]))?;
@@ -245,10 +246,19 @@ impl Package<'_> {
         let (digest, wasi) = workshop.prepare_service(origin, bytes).map_err(|mistakes| {
             mistakes.iter().map(|mistake| format!("{origin}: {mistake}")).collect::<Vec<_>>()
         })?;
+        check_at_a_time(origin, &limits, Some(wasi))?;
         let (name, http) = (name.to_owned(), hosts(name, terms)?);
         let spec = ServiceSpec { name, route, digest, limits, http, wasi };
         let (bytes, needs) = (bytes.len() as u64, manifest.needs);
         Ok(Read::Service(Service { spec, bytes, needs, chosen: None, signed: None }))
+    }
+}
+
+/// Whether an instance can answer as many requests at the same time as its manifest or the operator wants.
+fn check_at_a_time(origin: &str, limits: &CodeLimits, wasi: Option<Wasi>) -> Result<(), Vec<String>> {
+    match service::at_a_time_mistake(limits, wasi) {
+        Some(message) => Err(located(origin, &[Diagnostic::new(Code::BadManifest, message)])),
+        None => Ok(()),
     }
 }
 
@@ -413,6 +423,7 @@ fn overlaid(limits: CodeLimits, said: &ModuleLimits) -> CodeLimits {
         payload_bytes_max: said.payload.unwrap_or(limits.payload_bytes_max),
         instances_max: said.instances.unwrap_or(limits.instances_max),
         calls_per_instance_max: said.invocations.unwrap_or(limits.calls_per_instance_max),
+        calls_at_a_time_max: said.concurrent.unwrap_or(limits.calls_at_a_time_max),
         on_failure: match said.on_module_failure {
             Some(OnModuleFailure::Deny) => OnFailure::Deny,
             Some(OnModuleFailure::Skip) => OnFailure::Skip,
