@@ -22,6 +22,8 @@ const PATH: &str = "/hello/there";
 const NEWER: &str = "tests/guests/hello/components/rust.wasm";
 /// Requests of one instance where instances are used again: what `wasmtime serve` takes for components that it reuses.
 const REUSED: u64 = 128;
+/// Requests of one instance at a time where they share one: what `wasmtime serve` takes.
+const AT_A_TIME: u32 = 16;
 
 /// What is measured.
 struct Contest {
@@ -32,6 +34,8 @@ struct Contest {
     options: &'static [&'static str],
     /// Requests of one instance.
     reuse: u64,
+    /// How many of them at a time; the peer has its own mind where it is one.
+    at_a_time: u32,
     /// The least ratio.
     least: f64,
 }
@@ -41,26 +45,49 @@ impl Contest {
     fn all() -> Vec<Self> {
         let older = || aegis_guests::service("hello");
         let mut contests = vec![
-            Self { how: "a fresh instance each", component: older(), options: &[], reuse: 1, least: 1.0 },
-            Self { how: "instances used again", component: older(), options: &[], reuse: REUSED, least: 0.9 },
+            Self {
+                how: "a fresh instance each",
+                component: older(),
+                options: &[],
+                reuse: 1,
+                at_a_time: 1,
+                least: 1.0,
+            },
+            Self {
+                how: "instances used again",
+                component: older(),
+                options: &[],
+                reuse: REUSED,
+                at_a_time: 1,
+                least: 0.9,
+            },
         ];
         match fs::read(NEWER) {
             Ok(component) => contests.extend(
                 [
-                    ("of WASI 0.3, a fresh instance each", 1, 1.0),
-                    ("of WASI 0.3, instances used again", REUSED, 0.9),
+                    ("of WASI 0.3, a fresh instance each", 1, 1, 1.0),
+                    ("of WASI 0.3, instances used again", REUSED, 1, 0.9),
+                    ("of WASI 0.3, several at a time", REUSED, AT_A_TIME, 0.9),
                 ]
-                .map(|(how, reuse, least)| Self {
+                .map(|(how, reuse, at_a_time, least)| Self {
                     how,
                     component: component.clone(),
                     options: &["-Scli"],
                     reuse,
+                    at_a_time,
                     least,
                 }),
             ),
             Err(error) => told(&format!("without a service of WASI 0.3: {NEWER}: {error}")),
         }
         contests
+    }
+}
+
+impl Contest {
+    /// What `wasmtime serve` is told where requests share instances.
+    fn shares(&self) -> Option<String> {
+        (self.at_a_time > 1).then(|| format!("--max-instance-concurrent-reuse-count={}", self.at_a_time))
     }
 }
 
@@ -78,6 +105,7 @@ impl Wasmtime {
         let child = Command::new(program)
             .args(["serve", "--addr", &address.to_string()])
             .args(["--max-instance-reuse-count", &contest.reuse.to_string()])
+            .args(contest.shares())
             .args(contest.options)
             .arg(component)
             .stdin(Stdio::null())
@@ -131,11 +159,11 @@ fn answered(address: SocketAddr) -> (u16, Vec<(String, String)>, Vec<u8>) {
 }
 
 fn serve(options: &Options, contest: &Contest) -> Result<Row, String> {
-    let Contest { how, component: bytes, reuse, least, .. } = contest;
+    let Contest { how, component: bytes, reuse, at_a_time, least, .. } = contest;
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let component = folder.path().join("hello.wasm");
     fs::write(&component, bytes).map_err(|error| error.to_string())?;
-    let limits = format!("[modules.hello.limits]\ninvocations = {reuse}");
+    let limits = format!("[modules.hello.limits]\ninvocations = {reuse}\nconcurrent = {at_a_time}");
     let cluster =
         Start::app(App::todo().component("hello", bytes.clone()).settings(&limits)).workers(2).start();
     let peer = Wasmtime::start(&component, contest)?;

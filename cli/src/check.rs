@@ -315,11 +315,15 @@ fn describe_service(service: &Service) -> String {
     let limits = &service.spec.limits;
     let _ = writeln!(
         text,
-        "limits     memory {}, deadline {}, payload {}, {}",
+        "limits     memory {}, deadline {}, payload {}, {}{}",
         format_size(limits.memory_bytes_max),
         format_time(Duration::from_millis(limits.call_ms_max.into())),
         format_size(limits.payload_bytes_max),
         counted(limits.instances_max as usize, "instance"),
+        match limits.calls_at_a_time_max {
+            1 => String::new(),
+            several => format!(" with {several} requests at a time each"),
+        },
     );
     text
 }

@@ -279,7 +279,7 @@ fn tell(outcome: &Outcome, form: Form) -> u8 {
         Ok(_) => exit::FINE,
         Err(CallError::Refused(_)) => REFUSED,
         Err(CallError::Busy { .. }) => exit::TRANSIENT,
-        Err(CallError::Deadline { .. } | CallError::Trapped { .. }) => exit::BUG,
+        Err(CallError::Deadline { .. } | CallError::Trapped { .. } | CallError::Involved { .. }) => exit::BUG,
     }
 }
 

@@ -22,8 +22,16 @@ use crate::{
 /// Key of the outermost table.
 pub(crate) const SECTION: &str = "modules";
 /// Keys of `limits`.
-pub(crate) const LIMIT_KEYS: [&str; 7] =
-    ["memory", "deadline", "cpu-deadline", "payload", "instances", "invocations", "on-module-failure"];
+pub(crate) const LIMIT_KEYS: [&str; 8] = [
+    "memory",
+    "deadline",
+    "cpu-deadline",
+    "payload",
+    "instances",
+    "invocations",
+    "concurrent",
+    "on-module-failure",
+];
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -33,6 +41,7 @@ const CPU_DEADLINE: Time = Time(Duration::from_millis(1)..=Duration::from_secs(3
 const PAYLOAD: Size = Size(KIB..=64 * MIB);
 const INSTANCES: Count<u32> = Count(1..=512);
 const INVOCATIONS: Count<u64> = Count(1..=1_000_000_000);
+const CONCURRENT: Count<u32> = Count(1..=1000);
 const ON_FAILURE: Choice<OnModuleFailure> =
     Choice(&[("deny", OnModuleFailure::Deny), ("skip", OnModuleFailure::Skip)]);
 
@@ -173,6 +182,7 @@ fn read_limit(key: &str, written: Written, limits: &mut ModuleLimits, mistakes: 
         "payload" => read(&PAYLOAD, &found, &mut limits.payload),
         "instances" => read(&INSTANCES, &found, &mut limits.instances),
         "invocations" => read(&INVOCATIONS, &found, &mut limits.invocations),
+        "concurrent" => read(&CONCURRENT, &found, &mut limits.concurrent),
         "on_module_failure" => read(&ON_FAILURE, &found, &mut limits.on_module_failure),
         _ => Some(("an unknown key".to_owned(), format!("one of {}", LIMIT_KEYS.join(", ")))),
     };
@@ -242,7 +252,7 @@ mod tests {
     fn limits_have_kinds_and_bounds() {
         let (modules, mistakes) = modules(
             "[modules.a.limits]\nmemory = \"64MiB\"\ndeadline = \"250ms\"\ncpu-deadline = \"5s\"\npayload = \"1MiB\"\n\
-             instances = 8\ninvocations = 10_000\non-module-failure = \"skip\"\n",
+             instances = 8\ninvocations = 10_000\nconcurrent = 4\non-module-failure = \"skip\"\n",
         );
         assert_eq!(mistakes, "");
         insta::assert_debug_snapshot!(modules["a"].limits, @"
@@ -265,6 +275,9 @@ mod tests {
             invocations: Some(
                 10000,
             ),
+            concurrent: Some(
+                4,
+            ),
             on_module_failure: Some(
                 Skip,
             ),
@@ -279,7 +292,7 @@ mod tests {
              deadline = 5\ncpu-dedline = \"1s\"\n[modules]\nb = true\nc.settings = [1]\nd.settings.x = nan\n",
         );
         insta::assert_snapshot!(mistakes, @r#"
-        aegis.toml:7: modules.a.limits.cpu-dedline: found an unknown key, expected one of memory, deadline, cpu-deadline, payload, instances, invocations, on-module-failure
+        aegis.toml:7: modules.a.limits.cpu-dedline: found an unknown key, expected one of memory, deadline, cpu-deadline, payload, instances, invocations, concurrent, on-module-failure
         aegis.toml:6: modules.a.limits.deadline: found 5, expected a time from 1ms to 1m, such as "250ms" or "30s"
         aegis.toml:5: modules.a.limits.memory: found "1GiB", expected a size from 64KiB to 256MiB, such as "64KiB" or "2MiB"
         aegis.toml:2: modules.a.setings: found 1, expected a table [modules.NAME] with a source, settings, limits or grants

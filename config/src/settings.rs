@@ -195,6 +195,9 @@ pub struct ModuleLimits {
     pub instances: Option<u32>,
     /// Calls after which an instance is replaced by a fresh one.
     pub invocations: Option<u64>,
+    /// Requests that an instance answers at the same time.
+    #[serde(default)]
+    pub concurrent: Option<u32>,
     /// What becomes of calls while the code keeps failing.
     #[serde(default)]
     pub on_module_failure: Option<OnModuleFailure>,

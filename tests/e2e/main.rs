@@ -38,6 +38,7 @@ mod rollback;
 mod scale;
 mod services;
 mod services_in_rust;
+mod services_shared;
 mod shared_code;
 mod shop;
 mod shutdown;

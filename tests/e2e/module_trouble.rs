@@ -26,6 +26,8 @@ const LITTLE_MEMORY_BYTES: u64 = 1_300_000_000;
 /// Addresses that a helper may have, in which it reads the component, begins to compile and does not get far, bytes: its
 /// allocator then reserves none at once, and the compiler is the first to be given no more. From 350 to 900 million do.
 const LITTLE_ADDRESS_SPACE_BYTES: u64 = 500_000_000;
+/// Addresses in which a helper begins, and has none for the bytes of that component.
+const TOO_FEW_ADDRESSES_BYTES: u64 = 300_000_000;
 /// A busy machine compiles slowly.
 const UNHURRIED: &str = "[reload]\nprobe-timeout = \"10m\"\n";
 
@@ -229,6 +231,17 @@ fn a_component_that_takes_more_memory_than_the_helper_may_have_is_refused_with_a
 #[test]
 fn a_component_that_takes_more_addresses_than_the_helper_may_have_is_refused_with_that_number_too() {
     assert_refused_beyond(Resource::As, LITTLE_ADDRESS_SPACE_BYTES);
+}
+
+#[test]
+fn a_component_that_takes_more_memory_to_read_than_there_is_is_refused_with_that_number_too() {
+    let app = App::default().component("note", stamping("one")).settings(UNHURRIED);
+    let cluster = Cluster::start(app, 2);
+    let before: Vec<u32> = cluster.serving().iter().map(|worker| worker.pid).collect();
+    app::write_component(cluster.folder(), "note", &endless());
+    let told = reload_within(&cluster, Resource::As, TOO_FEW_ADDRESSES_BYTES);
+    assert!(told.contains("modules/note/module.wasm: AEGIS-M172 reading the component"), "{told}");
+    assert_unharmed(&cluster, &before);
 }
 
 #[test]

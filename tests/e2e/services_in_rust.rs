@@ -23,7 +23,7 @@ pub(crate) fn component() -> Vec<u8> {
 }
 
 /// The component under another name of the same length: another version of it.
-fn named(name: &str) -> Vec<u8> {
+pub(crate) fn named(name: &str) -> Vec<u8> {
     let mut bytes = component();
     let places: Vec<usize> =
         (0..bytes.len()).filter(|at| bytes[*at..].starts_with(NAME.as_bytes())).collect();

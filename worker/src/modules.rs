@@ -271,7 +271,9 @@ impl Modules {
         let (counter, of_module) = match error {
             CallError::Refused(_) => (Counter::GuestRefusals, ModuleCounter::Refusals),
             CallError::Deadline { .. } => (Counter::GuestTimeouts, ModuleCounter::Timeouts),
-            CallError::Trapped { .. } => (Counter::GuestTraps, ModuleCounter::Traps),
+            CallError::Trapped { .. } | CallError::Involved { .. } => {
+                (Counter::GuestTraps, ModuleCounter::Traps)
+            }
             CallError::Busy { .. } => (Counter::GuestBusy, ModuleCounter::Busy),
         };
         self.count(counter, 1);
@@ -281,7 +283,10 @@ impl Modules {
                 entry.counter(ModuleCounter::Failures).fetch_add(1, Ordering::Relaxed);
             }
         }
-        if matches!(error, CallError::Deadline { .. } | CallError::Trapped { .. }) {
+        if matches!(
+            error,
+            CallError::Deadline { .. } | CallError::Trapped { .. } | CallError::Involved { .. }
+        ) {
             tell();
         }
     }

@@ -13,7 +13,7 @@ use aegis_domain::{
     disable,
     manifest::{self, ComponentClaim, Kind, MANIFEST_BYTES_MAX, Manifest},
     outgoing::HostGrant,
-    service::{self, ServiceSpec},
+    service::{self, ServiceSpec, Wasi},
     spec::ModelSpec,
     subscription::EventPattern,
 };
@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::{
-    files::{length_of, read_bytes},
+    files::{Unread, length_of, read_bytes, read_whole},
     gate::{Admission, Gate, Lower, Origin, Papers},
     material::sha256,
     workshop::Workshop,
@@ -212,6 +212,7 @@ impl Package<'_> {
     fn model(self, workshop: &mut Workshop<'_>, warnings: &mut Vec<String>) -> Result<Read, Vec<String>> {
         let limits = self.limits(CodeLimits::default());
         let Self { origin, name, manifest, bytes, terms, .. } = self;
+        check_at_a_time(origin, &limits, None)?;
         let grants = grants(name, terms)?;
         let settings = settings(manifest.defaults, terms)
             .map_err(|message| located(origin, &[Diagnostic::new(Code::BadManifest, message)]))?;
@@ -253,10 +254,19 @@ impl Package<'_> {
         let (digest, wasi) = workshop.prepare_service(origin, bytes).map_err(|mistakes| {
             mistakes.iter().map(|mistake| format!("{origin}: {mistake}")).collect::<Vec<_>>()
         })?;
+        check_at_a_time(origin, &limits, Some(wasi))?;
         let (name, http) = (name.to_owned(), hosts(name, terms)?);
         let spec = ServiceSpec { name, route, digest, limits, http, wasi };
         let (bytes, needs) = (bytes.len() as u64, manifest.needs);
         Ok(Read::Service(Service { spec, bytes, needs, chosen: None, signed: None }))
+    }
+}
+
+/// Whether an instance can answer as many requests at the same time as its manifest or the operator wants.
+fn check_at_a_time(origin: &str, limits: &CodeLimits, wasi: Option<Wasi>) -> Result<(), Vec<String>> {
+    match service::at_a_time_mistake(limits, wasi) {
+        Some(message) => Err(located(origin, &[Diagnostic::new(Code::BadManifest, message)])),
+        None => Ok(()),
     }
 }
 
@@ -323,7 +333,7 @@ pub(super) fn verified(path: &Path, claim: &ComponentClaim) -> Result<Vec<u8>, V
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
-    let bytes = read_bytes(path, COMPONENT_BYTES_MAX).map_err(no_file)?;
+    let bytes = read_component(path).map_err(|mistake| vec![mistake])?;
     match &claim.sha256 {
         Some(expected) => {
             let found = format!("{:x}", Sha256::digest(&bytes));
@@ -335,6 +345,17 @@ pub(super) fn verified(path: &Path, claim: &ComponentClaim) -> Result<Vec<u8>, V
         }
         None => Ok(bytes),
     }
+}
+
+/// The bytes of a component's file.
+pub(super) fn read_component(path: &Path) -> Result<Vec<u8>, Diagnostic> {
+    read_whole(path, COMPONENT_BYTES_MAX).map_err(|unread| match unread {
+        Unread::NoMemory => {
+            let message = "found that it takes more memory than there is, expected less";
+            Diagnostic::new(Code::BeyondLimits, message)
+        }
+        Unread::Other(message) => Diagnostic::new(Code::NoFile, message),
+    })
 }
 
 /// The module's defaults under what the operator says; tables are joined key by key.
@@ -415,6 +436,7 @@ fn overlaid(limits: CodeLimits, said: &ModuleLimits) -> CodeLimits {
         payload_bytes_max: said.payload.unwrap_or(limits.payload_bytes_max),
         instances_max: said.instances.unwrap_or(limits.instances_max),
         calls_per_instance_max: said.invocations.unwrap_or(limits.calls_per_instance_max),
+        calls_at_a_time_max: said.concurrent.unwrap_or(limits.calls_at_a_time_max),
         on_failure: match said.on_module_failure {
             Some(OnModuleFailure::Deny) => OnFailure::Deny,
             Some(OnModuleFailure::Skip) => OnFailure::Skip,

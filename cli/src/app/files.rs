@@ -33,14 +33,44 @@ pub(super) fn length_of(path: &Path, expected: &str) -> Result<u64, String> {
     }
 }
 
+/// Why a file was not read.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// There was no memory for it.
+    NoMemory,
+    /// Anything else, in words.
+    Other(String),
+}
+
+impl Unread {
+    fn of(path: &Path, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::OutOfMemory => Self::NoMemory,
+            _ => Self::Other(unreadable(path, error)),
+        }
+    }
+
+    fn words(self) -> String {
+        match self {
+            Self::NoMemory => "cannot be read: there is no memory for it".to_owned(),
+            Self::Other(words) => words,
+        }
+    }
+}
+
 /// Reads a file whole.
 pub(super) fn read_bytes(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
-    let failed = |error: io::Error| unreadable(path, &error);
+    read_whole(path, bytes_max).map_err(Unread::words)
+}
+
+/// The same, for whom it matters whether there was memory.
+pub(super) fn read_whole(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Unread> {
+    let failed = |error: io::Error| Unread::of(path, &error);
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;
     file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > bytes_max {
-        return Err(format!("found more than {bytes_max} bytes, expected at most that"));
+        return Err(Unread::Other(format!("found more than {bytes_max} bytes, expected at most that")));
     }
     Ok(bytes)
 }

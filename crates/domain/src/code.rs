@@ -102,9 +102,23 @@ pub struct CodeLimits {
     pub instances_max: u32,
     /// Calls after which an instance is replaced by a fresh one.
     pub calls_per_instance_max: u64,
+    /// Requests that one instance answers at the same time. More than one only where the code can do that: see
+    /// [`crate::service::at_a_time_mistake`].
+    #[serde(default = "alone", skip_serializing_if = "is_alone")]
+    pub calls_at_a_time_max: u32,
     /// What becomes of calls while the component keeps failing.
     #[serde(default, skip_serializing_if = "OnFailure::is_deny")]
     pub on_failure: OnFailure,
+}
+
+/// Calls of one instance at a time when nobody says otherwise.
+fn alone() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a function of a reference")]
+fn is_alone(calls: &u32) -> bool {
+    *calls == alone()
 }
 
 /// What becomes of a call of code that keeps failing, and is not called for a while.
@@ -134,6 +148,7 @@ impl Default for CodeLimits {
             payload_bytes_max: 4 * 1024 * 1024,
             instances_max: 16,
             calls_per_instance_max: 100_000,
+            calls_at_a_time_max: alone(),
             on_failure: OnFailure::Deny,
         }
     }

@@ -168,6 +168,7 @@ impl Reading {
             let known = [
                 ("max", "instances"),
                 ("max-invocations", "invocations"),
+                ("max-concurrent", "concurrent"),
                 ("on-module-failure", "on-module-failure"),
             ];
             self.read_limits("instances", instances, &known, &UNUSED_INSTANCES);
@@ -378,7 +379,7 @@ mod tests {
             "debug": {{ "path": "order.debug.wasm" }}, "layers": [],
             "needs": {{ "http": ["api.example.com"], "models": {{ "customer": ["read"] }}, "inference": [], "gpu": true }},
             "limits": {{ "memory": "64MiB", "deadline": "250ms", "cpu-deadline": "5s", "payload": "1MiB", "log": "64KiB/s" }},
-            "instances": {{ "policy": "pooled", "max": 8, "max-invocations": 10000, "on-module-failure": "skip" }},
+            "instances": {{ "policy": "pooled", "max": 8, "max-invocations": 10000, "max-concurrent": 4, "on-module-failure": "skip" }},
             "config": {{ "defaults": {{ "currency": "EUR" }}, "schema": {{}} }},
             "requires": [], "build": {{ "toolchain": "cargo" }} }}"#,
             "A1".repeat(32)
@@ -438,6 +439,11 @@ mod tests {
                     key: "instances.max-invocations",
                     limit: "invocations",
                     text: "10000",
+                },
+                Limit {
+                    key: "instances.max-concurrent",
+                    limit: "concurrent",
+                    text: "4",
                 },
                 Limit {
                     key: "instances.on-module-failure",

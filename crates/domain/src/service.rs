@@ -74,6 +74,29 @@ pub fn usual_limits() -> CodeLimits {
     }
 }
 
+/// Why an instance cannot answer as many requests at the same time as `limits` say, for code that is written for this
+/// WASI, or for none because it is a model.
+#[must_use]
+pub fn at_a_time_mistake(limits: &CodeLimits, wasi: Option<Wasi>) -> Option<String> {
+    let (at_a_time, whole) = (limits.calls_at_a_time_max, limits.calls_per_instance_max);
+    if at_a_time <= 1 {
+        return None;
+    }
+    let found = format!("found {at_a_time} requests at a time in one instance");
+    match wasi {
+        Some(Wasi::V03) if u64::from(at_a_time) <= whole => None,
+        Some(Wasi::V03) => Some(format!(
+            "{found}, expected at most {whole}: so many an instance answers in its life, as max-invocations of the manifest or invocations of the operator says"
+        )),
+        Some(older @ Wasi::V02) => Some(format!(
+            "{found}, expected 1: an instance of wasi:http {older} does one thing at a time, one of 0.3 several"
+        )),
+        None => Some(format!(
+            "{found}, expected 1: models are asked one thing at a time, services of wasi:http 0.3 several"
+        )),
+    }
+}
+
 /// Whether a text can be a route: a path that reads the same however it is written.
 ///
 /// # Errors
@@ -190,6 +213,28 @@ mod tests {
         let wrong = ["/livez", "/metrics/x", "/aegis", "/aegis/api/x", "/aegis/reload", "/a/b", "/a", "/%"];
         insta::assert_snapshot!(route_mistakes(&services(&wrong), "/aegis/api").join("\n"));
         assert_eq!(route_mistakes(&services(&["/models", "/hello"]), "").len(), 1);
+    }
+
+    #[test]
+    fn only_a_service_of_wasi_0_3_answers_several_requests_at_a_time() {
+        let mistake = |at_a_time, whole, wasi| {
+            let limits = CodeLimits {
+                calls_at_a_time_max: at_a_time,
+                calls_per_instance_max: whole,
+                ..usual_limits()
+            };
+            at_a_time_mistake(&limits, wasi).unwrap_or_default()
+        };
+        for wasi in [None, Some(Wasi::V02), Some(Wasi::V03)] {
+            assert_eq!(mistake(1, 1, wasi), "");
+        }
+        assert_eq!(mistake(8, 8, Some(Wasi::V03)), "");
+        let wrong = [mistake(8, 7, Some(Wasi::V03)), mistake(8, 100, Some(Wasi::V02)), mistake(8, 100, None)];
+        insta::assert_snapshot!(wrong.join("\n"), @"
+        found 8 requests at a time in one instance, expected at most 7: so many an instance answers in its life, as max-invocations of the manifest or invocations of the operator says
+        found 8 requests at a time in one instance, expected 1: an instance of wasi:http 0.2 does one thing at a time, one of 0.3 several
+        found 8 requests at a time in one instance, expected 1: models are asked one thing at a time, services of wasi:http 0.3 several
+        ");
     }
 
     #[test]

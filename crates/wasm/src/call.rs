@@ -129,6 +129,17 @@ pub enum CallError {
         /// What happened and where, for the operator's log; clients are not told.
         reason: String,
     },
+    /// It had its instance together with other requests, and that ended because of one of them, or of what they have in
+    /// common.
+    #[error("{entry} of module {module} ended with its instance: {reason}")]
+    Involved {
+        /// The module.
+        module: String,
+        /// What was called.
+        entry: &'static str,
+        /// What happened, for the operator's log; clients are not told.
+        reason: String,
+    },
     /// All instances were busy until the deadline, or the queue of the CPU pool is full.
     #[error("module {module} is busy")]
     Busy {
@@ -143,9 +154,10 @@ impl CallError {
     pub fn module(&self) -> Option<&str> {
         match self {
             Self::Refused(_) => None,
-            Self::Deadline { module, .. } | Self::Trapped { module, .. } | Self::Busy { module } => {
-                Some(module)
-            }
+            Self::Deadline { module, .. }
+            | Self::Trapped { module, .. }
+            | Self::Involved { module, .. }
+            | Self::Busy { module } => Some(module),
         }
     }
 
@@ -246,6 +258,11 @@ pub(crate) struct Budget {
 impl Budget {
     pub(crate) fn new(allowed: Duration) -> Self {
         Self { until: Instant::now() + allowed, allowed, signals: Signals::default() }
+    }
+
+    /// The same once more.
+    pub(crate) fn again(&self) -> Self {
+        Self { signals: self.signals.clone(), ..*self }
     }
 
     /// The caller does not wait beyond `deadline`.

@@ -55,6 +55,8 @@ pub enum Code {
     MissingExport,
     /// It cannot be compiled.
     CompileFailed,
+    /// There is no memory for it. The supervisor says the same of what no compile helper survives.
+    BeyondLimits,
     /// Its imports and ours do not fit.
     LinkFailed,
     /// It failed while it described itself.
@@ -64,7 +66,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// The stable number. 172 is given by the supervisor to what no compile helper survives.
+    /// The stable number.
     #[must_use]
     pub fn number(self) -> u16 {
         match self {
@@ -94,6 +96,7 @@ impl Code {
             Self::MissingExport => 160,
             Self::CompileFailed => 170,
             Self::LinkFailed => 171,
+            Self::BeyondLimits => 172,
             Self::DescribeFailed => 180,
             Self::BadSpecification => 190,
         }
@@ -104,7 +107,7 @@ impl Code {
     pub fn step(self) -> &'static str {
         match self {
             Self::BadManifest => "reading the manifest of",
-            Self::NoFile | Self::TooLarge => "reading",
+            Self::NoFile | Self::TooLarge | Self::BeyondLimits => "reading",
             Self::SourceAway | Self::SourceRefuses | Self::SourceAnswer | Self::NoToken => "fetching",
             Self::NoVersion | Self::BadIndex => "choosing the version of",
             Self::SizeDiffers | Self::DigestDiffers | Self::VersionDiffers => "verifying",

@@ -7,12 +7,17 @@
 //!
 //! A request has an instance to itself, also where an instance could do several things at a time. Nobody sees it again,
 //! unless the service is meant to answer several requests with one instance: then one that ended well waits for the next.
+//! Only where a service of WASI 0.3 is meant to, requests share an instance at the same time: see `shared`.
 //! Its code runs where its request is, in slices of one epoch, and never on the CPU pool: it waits for its client, and a
 //! thread of the pool must not. The code ends when its time is up or when nobody waits for its answer any longer.
 
 mod body;
 mod concurrent;
+mod crowd;
 mod hooks;
+mod lobby;
+mod revocable;
+mod shared;
 
 use std::{
     sync::Arc,
@@ -40,7 +45,11 @@ use wasmtime_wasi_http::{
 
 use self::body::Task;
 pub use self::body::{ServiceBody, UploadError};
-pub(crate) use self::hooks::Http;
+pub(crate) use self::{
+    crowd::Crowd,
+    hooks::{Http, link_client},
+};
+use self::{lobby::Lobby, shared::Job};
 use crate::{
     call::{Budget, CallError, HARD_DEADLINE_SLACK, Refusal, RefusalCode},
     engine::Profile,
@@ -79,6 +88,13 @@ pub struct HttpService {
     places: Arc<Semaphore>,
     /// Instances that ended well and may be asked again, the last one on top. No more than there are places.
     waiting: Arc<Mutex<Vec<Resident>>>,
+    /// Where requests wait that share instances; nothing where each has one to itself.
+    lobby: Option<Arc<Lobby<Job>>>,
+}
+
+/// Whether an instance answers several requests at the same time.
+fn shares(spec: &ServiceSpec) -> bool {
+    spec.wasi == Wasi::V03 && spec.limits.calls_at_a_time_max > 1
 }
 
 /// An instance, and how many requests it has had.
@@ -122,6 +138,7 @@ impl HttpService {
             linked: Arc::new(handler(linked, spec.wasi).map_err(failed)?),
             places: Arc::new(Semaphore::new(spec.limits.instances_max.max(1) as usize)),
             waiting: Arc::default(),
+            lobby: shares(spec).then(|| Arc::new(Lobby::new())),
         })
     }
 
@@ -145,6 +162,8 @@ impl HttpService {
             linked: Arc::clone(&self.linked),
             places: Arc::clone(&self.places),
             waiting: Arc::clone(&self.waiting),
+            // Nobody of this generation shares an instance with somebody of that one.
+            lobby: self.lobby.as_ref().map(|_| Arc::new(Lobby::new())),
         }
     }
 
@@ -152,6 +171,12 @@ impl HttpService {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.owner.module
+    }
+
+    /// Requests that are in instances with others.
+    #[cfg(test)]
+    pub(crate) fn seats_taken(&self) -> u32 {
+        self.lobby.as_ref().map_or(0, |lobby| lobby.taken())
     }
 
     /// For what its code is made.
@@ -191,7 +216,7 @@ impl HttpService {
     }
 
     async fn instantiate(&self, budget: &Budget) -> wasmtime::Result<Resident> {
-        let budget = Budget { signals: budget.signals.clone(), ..*budget };
+        let budget = budget.again();
         let state = State::new(Arc::clone(&self.owner), Arc::clone(&self.services), budget);
         let mut store = state.into_store(&self.engine);
         let proxy = self.linked.instantiate_async(&mut store).await?;
@@ -258,14 +283,21 @@ impl Runtime {
         let module = service.owner.module.as_str();
         let mut budget = Budget::new(Duration::from_millis(u64::from(service.owner.limits.call_ms_max)));
         budget.end_by(visit.deadline);
-        let place = Arc::clone(&service.places).acquire_owned();
-        let place = tokio::time::timeout_at(budget.until.into(), place).await;
-        let busy = || CallError::Busy { module: module.to_owned() };
-        let place = place.map_err(|_| busy())?.map_err(|_| busy())?;
         let names_host = request.headers().get(header::HOST).is_some_and(|host| host.to_str().is_ok());
         if request.uri().authority().is_none() && !names_host {
             request.headers_mut().insert(header::HOST, NOBODY);
         }
+        if service.lobby.is_some() {
+            let (sender, head) = oneshot::channel();
+            let running = self.running(service);
+            let request = request.map(|body| body.map_err(HttpError::from).boxed_unsync());
+            let joined = Arc::clone(service).join(visit, budget, request, running, sender);
+            return answered(module, head, Task::spawn(module, ENTRY, joined)).await;
+        }
+        let place = Arc::clone(&service.places).acquire_owned();
+        let place = tokio::time::timeout_at(budget.until.into(), place).await;
+        let busy = || CallError::Busy { module: module.to_owned() };
+        let place = place.map_err(|_| busy())?.map_err(|_| busy())?;
         let (sender, head) = oneshot::channel();
         let running = self.running(service);
         let carried = Arc::clone(service).enter(
@@ -279,17 +311,26 @@ impl Runtime {
             drop((running, place));
             ended
         });
-        match head.await {
-            Ok(Ok(response)) if response.status().is_informational() => {
-                Err(HttpService::refused(format!("service {module} answered {}", response.status())))
-            }
-            Ok(Ok(response)) => Ok(response.map(|body| ServiceBody::new(body, task))),
-            Ok(Err(code)) => Err(HttpService::refused(format!("service {module} answered the error {code}"))),
-            Err(_) => {
-                task.await?;
-                let reason = "it ended without an answer".to_owned();
-                Err(CallError::Trapped { module: module.to_owned(), entry: ENTRY, reason })
-            }
+        answered(module, head, task).await
+    }
+}
+
+/// Waits for the head of an answer.
+async fn answered(
+    module: &str,
+    head: oneshot::Receiver<Head>,
+    task: Task,
+) -> Result<Response<ServiceBody>, CallError> {
+    match head.await {
+        Ok(Ok(response)) if response.status().is_informational() => {
+            Err(HttpService::refused(format!("service {module} answered {}", response.status())))
+        }
+        Ok(Ok(response)) => Ok(response.map(|body| ServiceBody::new(body, task))),
+        Ok(Err(code)) => Err(HttpService::refused(format!("service {module} answered the error {code}"))),
+        Err(_) => {
+            task.await?;
+            let reason = "it ended without an answer".to_owned();
+            Err(CallError::Trapped { module: module.to_owned(), entry: ENTRY, reason })
         }
     }
 }

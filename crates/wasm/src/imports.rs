@@ -29,6 +29,7 @@ pub(crate) fn link(linker: &mut Linker<State>, profile: Profile) -> wasmtime::Re
     if profile == Profile::Concurrent {
         wasmtime_wasi::p3::add_to_linker(linker)?;
         wasmtime_wasi_http::p3::add_to_linker(linker)?;
+        crate::http::link_client(linker)?;
     }
     Base::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
 }

@@ -12,7 +12,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::{
     call::{Budget, TimeIsUp},
-    http::Http,
+    http::{Crowd, Http},
     memory::MemoryLimiter,
     output::{GuestOutput, LogBudget},
     secret::OpenSecrets,
@@ -63,6 +63,8 @@ pub(crate) struct State {
     /// When the instance was made.
     pub(crate) born: Instant,
     pub(crate) budget: Budget,
+    /// Those who have the instance at the same time; nothing where one call has it to itself.
+    pub(crate) crowd: Option<Arc<Crowd>>,
     /// Request that the present call belongs to.
     pub(crate) request_id: String,
     /// Depth of the present call.
@@ -104,6 +106,7 @@ impl State {
             services,
             born: Instant::now(),
             budget,
+            crowd: None,
             request_id: String::new(),
             depth: 0,
             lot: Lot::default(),
@@ -143,8 +146,15 @@ impl State {
         // Resources of the guest's own are in no table of ours.
         store.set_max_component_handles(RESOURCES_MAX);
         refill(&mut store);
-        store.epoch_deadline_callback(|store| {
-            if store.data().budget.is_over() {
+        store.epoch_deadline_callback(|mut store| {
+            let has_to_end = match store.data().crowd.clone() {
+                Some(crowd) => {
+                    let root = store.async_call_stack()?.last();
+                    crowd.has_to_end(root)
+                }
+                None => store.data().budget.is_over(),
+            };
+            if has_to_end {
                 return Err(TimeIsUp.into());
             }
             store.data().budget.signals.use_up_slice();
@@ -173,6 +183,12 @@ pub(crate) fn begin(store: &mut Store<State>, budget: Budget, request_id: String
     state.lot = lot;
     state.principal = None;
     refill(store);
+}
+
+/// Several requests begin in the instance of `store`, each with a budget of its own; `budget` is that of nobody.
+pub(crate) fn share(store: &mut Store<State>, budget: Budget, crowd: Arc<Crowd>) {
+    begin(store, budget, String::new(), 0, Lot::default());
+    store.data_mut().crowd = Some(crowd);
 }
 
 /// What each call has anew.

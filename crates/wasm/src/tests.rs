@@ -15,6 +15,7 @@ mod roundtrip;
 mod routes;
 mod rust;
 mod services;
+mod shared;
 mod visits;
 
 use std::{

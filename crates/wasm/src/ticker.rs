@@ -75,6 +75,14 @@ impl Ticker {
     }
 }
 
+impl Clone for Running {
+    /// The same code, held once more.
+    fn clone(&self) -> Self {
+        self.shared.running.fetch_add(1, Ordering::AcqRel);
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         self.shared.running.fetch_sub(1, Ordering::AcqRel);

@@ -39,7 +39,10 @@ pub(super) fn verdict(attempt: u32, outcome: &Result<(), CallError>) -> Verdict 
                         | RefusalCode::Unsupported
                 )
         }
-        CallError::Deadline { .. } | CallError::Trapped { .. } | CallError::Busy { .. } => false,
+        CallError::Deadline { .. }
+        | CallError::Trapped { .. }
+        | CallError::Involved { .. }
+        | CallError::Busy { .. } => false,
     };
     if is_final || attempt >= ATTEMPTS_MAX {
         return Verdict::GivenUp;

@@ -17,7 +17,7 @@ pub(super) fn problem(error: CallError) -> Problem {
             ProblemCode::DeadlineExceeded,
             format!("{entry} of module {module} took longer than {} ms", allowed.as_millis()),
         ),
-        CallError::Trapped { module, entry, .. } => Problem::new(
+        CallError::Trapped { module, entry, .. } | CallError::Involved { module, entry, .. } => Problem::new(
             ProblemCode::GuestTrap,
             format!("{entry} of module {module} failed; the log of the host has it under this request id"),
         ),

@@ -208,7 +208,9 @@ pub(super) fn outcome_of_service<T>(called: &Result<T, CallError>) -> Outcome {
     match called {
         Ok(_) | Err(CallError::Refused(_)) => Outcome::Well,
         Err(CallError::Trapped { .. }) => Outcome::Fault,
-        Err(CallError::Deadline { .. } | CallError::Busy { .. }) => Outcome::Unknown,
+        Err(CallError::Deadline { .. } | CallError::Involved { .. } | CallError::Busy { .. }) => {
+            Outcome::Unknown
+        }
     }
 }
 

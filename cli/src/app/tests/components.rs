@@ -107,6 +107,7 @@ fn the_manifest_sets_limits_and_settings_and_the_operator_goes_before() {
         payload_bytes_max: 65536,
         instances_max: 3,
         calls_per_instance_max: 100000,
+        calls_at_a_time_max: 1,
         on_failure: Skip,
     }
     ");
@@ -170,6 +171,22 @@ fn mistakes_of_components_come_all_at_once() {
     modules/wrong/aegis.module.json: AEGIS-M100 reading the manifest of the component: kind: found "adapter", expected "model" or "http-service": this version serves no other kind yet
     aegis.toml: modules.both: found settings or limits, expected them for a folder of modules with a component
     aegis.toml: modules.nobody: found settings or limits, expected them for a folder of modules with a component
+    "#);
+}
+
+#[test]
+fn only_instances_of_wasi_0_3_answer_several_requests_at_a_time() {
+    let folder = Folder::new();
+    folder.write("modules/older/older.wasm", aegis_guests::service("older"));
+    folder.component("modules/todo/todo.wasm", &aegis_guests::todo());
+    let instances = json!({ "instances": { "max-invocations": 100, "max-concurrent": 4 } });
+    folder.manifest("older", instances.clone()).manifest("todo", instances);
+    folder.write("modules/much/much.wasm", aegis_guests::service("much"));
+    folder.manifest("much", json!({ "instances": { "max-concurrent": 1001 } }));
+    insta::assert_snapshot!(folder.mistakes(), @r#"
+    modules/much/aegis.module.json: AEGIS-M100 reading the manifest of the component: instances.max-concurrent: found "1001", expected a whole number from 1 to 1000
+    modules/older/older.wasm: AEGIS-M100 reading the manifest of the component: found 4 requests at a time in one instance, expected 1: an instance of wasi:http 0.2 does one thing at a time, one of 0.3 several
+    modules/todo/todo.wasm: AEGIS-M100 reading the manifest of the component: found 4 requests at a time in one instance, expected 1: models are asked one thing at a time, services of wasi:http 0.3 several
     "#);
 }
 

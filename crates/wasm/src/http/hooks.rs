@@ -5,17 +5,25 @@ use std::{future::Future, sync::Arc, time::Instant};
 use aegis_domain::trial::Lot;
 use http::{HeaderName, Request, Response, header};
 use http_body_util::BodyExt;
+use wasmtime::{
+    AsContextMut, StoreContextMut,
+    component::{Accessor, Linker, Resource},
+};
 use wasmtime_wasi_http::{
-    DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
-    WasiHttpView,
+    DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView,
+    WasiHttpHooks, WasiHttpView,
+    p3::{self, bindings::http::client},
 };
 
+use super::crowd::Asks;
 use crate::{
     outgoing::{OutgoingError, Waits},
     services::{Asker, Services},
     state::{Owner, State},
 };
 
+/// Where code of WASI 0.3 asks other hosts.
+const CLIENT: &str = "wasi:http/client@0.3.0";
 /// Bytes that a guest writes to a body at once; two pieces wait for the client at most.
 const CHUNK_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of one set of header fields in memory.
@@ -49,12 +57,48 @@ impl Http {
         context.set_field_size_limit(FIELDS_BYTES_MAX);
         Self { context, hooks: Hooks { owner, services, call: None } }
     }
+
+    /// What the code asks for from now on, it asks for because of this request.
+    pub(super) fn ask_for(&mut self, asks: &Asks) {
+        let (request_id, deadline) = (asks.request_id.clone(), asks.until);
+        self.hooks.call = Some(Caller { request_id, deadline, depth: 0 });
+    }
+}
+
+/// Has requests to other hosts go out in the name of the request that the code works for, where it has several. In WASI
+/// 0.2, which code of 0.3 may use beside it, that is the one that began last.
+pub(crate) fn link_client(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    linker.instance(CLIENT)?.func_wrap_concurrent(
+        "send",
+        |accessor: &Accessor<State>, (request,): (Resource<p3::Request>,)| {
+            Box::pin(async move {
+                accessor.with(|mut access| attribute(access.as_context_mut()))?;
+                let http = accessor.with_getter::<WasiHttp>(State::http);
+                let sent = <WasiHttp as client::HostWithStore<State>>::send(&http, request).await;
+                Ok((sent.map(Ok).or_else(|error| error.downcast().map(Err))?,))
+            })
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// Finds out which request the code works for that runs now.
+fn attribute(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<()> {
+    let Some(crowd) = store.data().crowd.clone() else { return Ok(()) };
+    let root = store.async_call_stack()?.last();
+    if let Some(asks) = root.and_then(|root| crowd.asks(root)) {
+        store.data_mut().http.ask_for(&asks);
+    }
+    Ok(())
 }
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         let deadline = self.budget.until;
-        if self.http.hooks.call.as_ref().is_none_or(|call| call.deadline != deadline) {
+        let is_known = |call: &Caller| self.crowd.is_some() || call.deadline == deadline;
+        if !self.http.hooks.call.as_ref().is_some_and(is_known) {
             let (request_id, depth) = (self.request_id.clone(), self.depth);
             self.http.hooks.call = Some(Caller { request_id, deadline, depth });
         }

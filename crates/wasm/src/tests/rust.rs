@@ -15,11 +15,11 @@ use super::{
 use crate::{CodeCache, HttpService, RefusalCode};
 
 /// How long code may run that is meant to be late.
-const SHORT_MS: u32 = 200;
+pub(super) const SHORT_MS: u32 = 200;
 /// How much later than its deadline it may end, on a busy machine.
-const SLACK: Duration = Duration::from_millis(600);
+pub(super) const SLACK: Duration = Duration::from_millis(600);
 
-fn hello() -> Vec<u8> {
+pub(super) fn hello() -> Vec<u8> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().parent().unwrap();
     let path = root.join("tests/guests/hello/components/rust.wasm");
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -33,7 +33,7 @@ fn visited(limits: CodeLimits) -> Visited {
     Visited::of(&hello(), limits)
 }
 
-fn is_late<T: std::fmt::Debug>(result: &Result<T, CallError>) {
+pub(super) fn is_late<T: std::fmt::Debug>(result: &Result<T, CallError>) {
     assert!(matches!(result, Err(CallError::Deadline { .. })), "{result:?}");
 }
 

@@ -43,8 +43,20 @@ impl Visited {
     where
         B: Body<Data = Bytes, Error = UploadError> + Send + 'static,
     {
+        self.ask_until(Instant::now() + PATIENCE, path, body).await
+    }
+
+    pub(super) async fn ask_until<B>(
+        &self,
+        deadline: Instant,
+        path: &str,
+        body: B,
+    ) -> Result<Response<ServiceBody>, CallError>
+    where
+        B: Body<Data = Bytes, Error = UploadError> + Send + 'static,
+    {
         let request = Request::builder().uri(path).header("x-own", "1").body(body).unwrap();
-        let visit = Visit { request_id: "r1".to_owned(), deadline: Instant::now() + PATIENCE };
+        let visit = Visit { request_id: "r1".to_owned(), deadline };
         self.runtime.serve(&self.service, visit, request).await
     }
 

@@ -3,11 +3,15 @@
 //! It says its name and the path with its query, which it was asked for. A path that ends in one of these words gets
 //! something else: `echo` the request's headers, body and trailers, as they come, with status 201; `through` the body
 //! without a look at it; `pour` 8 MiB; `whole` the number of bytes of the body, once all are there; `nth` the number of
-//! requests that the instance has had; `ask` the answer of the host that the query names; `spin` nothing, ever; `turn` the
-//! same, letting others run at each turn; `wait` the same, at rest; `trap` a failure; `late` a failure after the head;
-//! `linger` an answer and then no end; `refuse` an error; `hoard` as much memory as there is; `open` streams without end.
+//! requests that the instance has had; `meet` the same, once as many have come to meet as the query says; `ask` the answer
+//! of the host that the query names; `spin` nothing, ever; `turn` the same, letting others run at each turn; `wait` the
+//! same, at rest; `block` the same, letting nobody else run; `trap` a failure; `late` a failure after the head; `linger` an
+//! answer and then no end; `refuse` an error; `hoard` as much memory as there is; `open` streams without end.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use wasip3::{
     clocks::monotonic_clock,
@@ -33,7 +37,12 @@ const PIECES: usize = 128;
 /// Longer than anybody waits, nanoseconds.
 const LONG: u64 = 3_600_000_000_000;
 
+/// Between two looks whether all have come, nanoseconds.
+const LOOK: u64 = 1_000_000;
+
 static REQUESTS: AtomicU32 = AtomicU32::new(0);
+/// Those that have come to meet.
+static MEETING: AtomicU32 = AtomicU32::new(0);
 
 struct Hello;
 
@@ -51,6 +60,13 @@ impl Guest for Hello {
             "pour" => Ok(pour()),
             "whole" => Ok(text(whole(request).await?.to_string())),
             "nth" => Ok(text(number.to_string())),
+            "meet" => {
+                MEETING.fetch_add(1, Ordering::Relaxed);
+                while MEETING.load(Ordering::Relaxed) < query.parse().unwrap_or(0) {
+                    monotonic_clock::wait_for(LOOK).await;
+                }
+                Ok(text(number.to_string()))
+            }
             "ask" => ask(query).await,
             "spin" => loop {
                 std::hint::spin_loop();
@@ -62,6 +78,9 @@ impl Guest for Hello {
                 monotonic_clock::wait_for(LONG).await;
                 Err(ErrorCode::HttpResponseTimeout)
             }
+            "block" => loop {
+                std::thread::sleep(Duration::from_nanos(LONG));
+            },
             "trap" => {
                 eprintln!("about to fail");
                 panic!("as it was asked to")
