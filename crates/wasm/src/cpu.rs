@@ -51,12 +51,12 @@ impl Drop for Place {
 }
 
 impl CpuPool {
-    /// A pool whose threads are called `name-0`, `name-1` and so on.
+    /// A pool whose threads are called `name-0`, `name-1` and so on, and begin with `begin`.
     pub(crate) fn new(
         name: &'static str,
-        threads: usize,
-        queue_max: usize,
+        (threads, queue_max): (usize, usize),
         nice: i32,
+        begin: fn(),
     ) -> Result<Self, String> {
         let threads_count = threads.max(1);
         let pool = rayon::ThreadPoolBuilder::new()
@@ -67,6 +67,7 @@ impl CpuPool {
                 Engine::tls_eager_initialize();
                 // On Linux this is about the thread alone. Where it is forbidden, all threads weigh the same.
                 let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), nice);
+                begin();
             })
             .panic_handler(|_| tracing::error!(target: "aegis::wasm", "a call panicked on the CPU pool"))
             .build()

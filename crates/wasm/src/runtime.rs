@@ -63,20 +63,30 @@ impl Runtime {
     /// # Errors
     /// When this machine cannot run one.
     pub fn new(cpu_threads: usize, queue_max: usize) -> Result<Self, EngineError> {
-        Self::with(Ticking::start(Profile::Classic)?, cpu_threads, queue_max)
+        Self::beside_others(cpu_threads, queue_max, || ())
+    }
+
+    /// As [`new`](Self::new), for a process in which others wait for the processor meanwhile: each of the threads for
+    /// CPU-bound calls begins with `begin`, which may say so to the operating system.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn beside_others(cpu_threads: usize, queue_max: usize, begin: fn()) -> Result<Self, EngineError> {
+        Self::with(Ticking::start(Profile::Classic)?, (cpu_threads, queue_max), begin)
     }
 
     /// A runtime whose engine ticks only when whoever tests code says so.
     #[cfg(test)]
     pub(crate) fn ticking_by_hand(cpu_threads: usize, queue_max: usize) -> Result<Self, EngineError> {
         let platform = Platform::new(engine::runner(Profile::Classic)?, Profile::Classic)?;
-        Self::with(Ticking { platform, ticker: Ticker::by_hand() }, cpu_threads, queue_max)
+        Self::with(Ticking { platform, ticker: Ticker::by_hand() }, (cpu_threads, queue_max), || ())
     }
 
-    fn with(classic: Ticking, cpu_threads: usize, queue_max: usize) -> Result<Self, EngineError> {
+    fn with(classic: Ticking, cpu: (usize, usize), begin: fn()) -> Result<Self, EngineError> {
         let failed = |reason| EngineError { reason };
-        let cpu = CpuPool::new("cpu", cpu_threads, queue_max, cpu::NICE_DECLARED).map_err(failed)?;
-        let overtime = CpuPool::new("overtime", OVERTIME_MAX, 0, cpu::NICE_OVERTIME).map_err(failed)?;
+        let cpu = CpuPool::new("cpu", cpu, cpu::NICE_DECLARED, begin).map_err(failed)?;
+        let overtime =
+            CpuPool::new("overtime", (OVERTIME_MAX, 0), cpu::NICE_OVERTIME, || ()).map_err(failed)?;
         Ok(Self { classic, concurrent: OnceLock::new(), cpu, overtime })
     }
 

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, os::fd::BorrowedFd, sync::Arc};
 
 use aegis_domain::{catalog::Model, code::CodeSpec, service::ServiceSpec, trial::Variant};
-use aegis_ipc::bundle::CodePlace;
+use aegis_ipc::{bundle::CodePlace, slice};
 use aegis_wasm::{EngineError, HttpService, MappingError, Module, Runtime, SealedFile};
 
 use super::{Counted, Guard, Loaded, Modules, Subscriber, services};
@@ -51,7 +51,11 @@ impl Modules {
             Some(before) => Arc::clone(&before.runtime),
             None => {
                 let wasm = &host.config.wasm;
-                Arc::new(Runtime::new(wasm.cpu_threads as usize, wasm.cpu_queue_max as usize)?)
+                Arc::new(Runtime::beside_others(
+                    wasm.cpu_threads as usize,
+                    wasm.cpu_queue_max as usize,
+                    slice::ask_for_long,
+                )?)
             }
         };
         let file = SealedFile::new(generation)?;
