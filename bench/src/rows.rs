@@ -6,7 +6,7 @@ use aegis_harness::{
     Cluster, app,
     cluster::executable,
     footprint,
-    load::{Plan, Reuse},
+    load::{Plan, Report, Reuse},
 };
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use serde_json::{Value, json};
@@ -250,14 +250,7 @@ fn reloads(options: &Options, reuse: Reuse) -> Vec<Row> {
     let (before, during) = (quiet.quantile(0.99), report.quantile(0.99));
     let ratio = during.as_secs_f64() / before.as_secs_f64();
     vec![
-        row(
-            &format!("reload × {}, {name}: failed", options.reloads),
-            report.failed().to_string(),
-            format!("of {}", report.succeeded),
-            String::new(),
-            "0",
-            report.failed() == 0 && report.succeeded > 0,
-        ),
+        none_failed(&format!("reload × {}, {name}", options.reloads), &report),
         row(
             &format!("reload × {}, {name}: p99 / quiet", options.reloads),
             milliseconds(during.as_secs_f64() * 1000.0),
@@ -267,4 +260,16 @@ fn reloads(options: &Options, reuse: Reuse) -> Vec<Row> {
             ratio <= 1.5,
         ),
     ]
+}
+
+/// That no request failed, of a load with many.
+pub(crate) fn none_failed(name: &str, report: &Report) -> Row {
+    row(
+        &format!("{name}: failed"),
+        report.failed().to_string(),
+        format!("of {}", report.succeeded),
+        String::new(),
+        "0",
+        report.failed() == 0 && report.succeeded > 0,
+    )
 }

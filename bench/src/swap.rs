@@ -18,7 +18,7 @@ use crate::{
     Options, chance,
     metronome::Metronome,
     modules::{BASE, post, specification},
-    rows::{Row, milliseconds, row},
+    rows::{Row, milliseconds, none_failed, row},
     told,
     windows::{Order, Record, Sample, Window, above, pooled, quantile, quantile_ms},
 };
@@ -138,14 +138,7 @@ impl Windows {
         let chance = chance::of_no_fewer(&counts);
         let longest = self.exchanges_us.iter().max().map_or(f64::INFINITY, |&us| us as f64 / 1e3);
         vec![
-            row(
-                &format!("swap × {swaps}: failed"),
-                report.failed().to_string(),
-                format!("of {}", report.succeeded),
-                String::new(),
-                "0",
-                report.failed() == 0 && report.succeeded > 0,
-            ),
+            none_failed(&format!("swap × {swaps}"), report),
             row(
                 &format!("swap × {swaps}, a command: above {SLOWER} × quiet p99"),
                 share(slow, swapped.len()),
