@@ -183,6 +183,25 @@ pub enum CommandEffect {
     Saves,
 }
 
+#[cfg(test)]
+impl CodeSpec {
+    /// Code of a module of this name that has nothing: tests add what they are about.
+    pub(crate) fn of_a_test(module: &str) -> Self {
+        Self {
+            module: module.to_owned(),
+            version: "1.0.0".to_owned(),
+            built_with: "a test".to_owned(),
+            digest: "0".repeat(64),
+            hooks: HookSet::default(),
+            limits: CodeLimits::default(),
+            settings: Value::Object(serde_json::Map::new()),
+            grants: Grants::default(),
+            routes: Vec::new(),
+            subscriptions: Vec::new(),
+        }
+    }
+}
+
 /// Where a command runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

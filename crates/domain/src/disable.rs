@@ -74,13 +74,11 @@ fn listed(known: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::{
         access,
         catalog::Catalog,
-        code::{CodeLimits, CodeSpec, CommandEffect, CommandPlace, CommandSpec, Grants, HookSet},
+        code::{CodeSpec, CommandEffect, CommandPlace, CommandSpec},
         module,
         query::read_item,
         route::Verb,
@@ -106,18 +104,8 @@ mod tests {
             allow: vec!["auditor".to_owned()],
             disabled: false,
         };
-        spec.code = Some(CodeSpec {
-            module: "letter".to_owned(),
-            version: "1.0.0".to_owned(),
-            built_with: "a test".to_owned(),
-            digest: "0".repeat(64),
-            hooks: HookSet::default(),
-            limits: CodeLimits::default(),
-            settings: json!({}),
-            grants: Grants::default(),
-            routes: routes.iter().map(route).collect(),
-            subscriptions: Vec::new(),
-        });
+        spec.code =
+            Some(CodeSpec { routes: routes.iter().map(route).collect(), ..CodeSpec::of_a_test("letter") });
         spec
     }
 

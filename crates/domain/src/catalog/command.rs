@@ -86,7 +86,7 @@ mod tests {
     use super::*;
     use crate::{
         catalog::Catalog,
-        code::{CodeLimits, CodeSpec, CommandEffect, CommandPlace, Grants, HookSet},
+        code::{CodeSpec, CommandEffect, CommandPlace},
         module,
     };
 
@@ -107,18 +107,7 @@ mod tests {
             .iter()
             .map(|(name, arguments)| ((*name).to_owned(), command(arguments.clone())))
             .collect();
-        spec.code = Some(CodeSpec {
-            module: "order".to_owned(),
-            version: "1.0.0".to_owned(),
-            built_with: "a test".to_owned(),
-            digest: "0".repeat(64),
-            hooks: HookSet::default(),
-            limits: CodeLimits::default(),
-            settings: json!({}),
-            grants: Grants::default(),
-            routes: Vec::new(),
-            subscriptions: Vec::new(),
-        });
+        spec.code = Some(CodeSpec::of_a_test("order"));
         spec
     }
 

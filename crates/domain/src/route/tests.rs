@@ -1,12 +1,5 @@
-use serde_json::json;
-
 use super::*;
-use crate::{
-    catalog::Catalog,
-    code::{CodeLimits, CodeSpec, Grants, HookSet},
-    module,
-    service::usual_limits,
-};
+use crate::{catalog::Catalog, code::CodeSpec, module, service::usual_limits};
 
 fn model(name: &str, routes: &[(Verb, &str)]) -> ModelSpec {
     let text = format!("name = \"{name}\"\nendpoint = \"{name}s\"\n[fields]\ntext = \"text\"\n");
@@ -20,18 +13,7 @@ fn model(name: &str, routes: &[(Verb, &str)]) -> ModelSpec {
         allow: Vec::new(),
         disabled: false,
     };
-    spec.code = Some(CodeSpec {
-        module: name.to_owned(),
-        version: "1.0.0".to_owned(),
-        built_with: "a test".to_owned(),
-        digest: "0".repeat(64),
-        hooks: HookSet::default(),
-        limits: CodeLimits::default(),
-        settings: json!({}),
-        grants: Grants::default(),
-        routes: routes.iter().map(route).collect(),
-        subscriptions: Vec::new(),
-    });
+    spec.code = Some(CodeSpec { routes: routes.iter().map(route).collect(), ..CodeSpec::of_a_test(name) });
     spec
 }
 
