@@ -20,6 +20,7 @@ mod joining;
 mod metronome;
 mod modules;
 mod nginx;
+mod reload;
 mod rows;
 mod serving;
 mod subject;

@@ -2,21 +2,16 @@
 
 use std::{fs::File, time::Duration};
 
-use aegis_harness::{
-    Cluster, app,
-    cluster::executable,
-    footprint,
-    load::{Plan, Report, Reuse},
-};
+use aegis_harness::{Cluster, cluster::executable, footprint, load::Report};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use serde_json::{Value, json};
 
 use crate::{
     Options, auth,
     bare::Bare,
-    computing, joining, keep_running, median, modules,
+    computing, joining, median, modules,
     nginx::Nginx,
-    serving, subject, swap, told, writes,
+    reload, serving, subject, swap, told, writes,
     wrk::{self, Load, Measured},
 };
 
@@ -54,9 +49,7 @@ pub(crate) fn all(options: &Options) -> Vec<Row> {
         rows.extend(lists(options));
     }
     if options.wants("reload") {
-        for reuse in [Reuse::KeepAlive, Reuse::PerRequest] {
-            rows.extend(reloads(options, reuse));
-        }
+        rows.extend(reload::all(options));
     }
     rows.extend(modules::all(options));
     if options.wants("fibonacci") {
@@ -222,42 +215,6 @@ fn lists(options: &Options) -> Vec<Row> {
             String::new(),
             "names the index",
             named,
-        ),
-    ]
-}
-
-fn reloads(options: &Options, reuse: Reuse) -> Vec<Row> {
-    let (cluster, _) = subject::start("[reload]\ncanary-time = \"20ms\"\ncanary-requests-min = 1000000000");
-    let plan = || Plan::get(cluster.address, 64, subject::PATH).reuse(reuse);
-    let name = match reuse {
-        Reuse::KeepAlive => "keep-alive",
-        Reuse::PerRequest => "connection each",
-    };
-    told(&format!("quiet load, {name} …"));
-    let quiet = plan().run_for(Duration::from_secs(options.seconds * 2));
-    quiet.assert_clean();
-    told(&format!("{} rolling reloads under load, {name} …", options.reloads));
-    let running = plan().spawn();
-    for number in 0..options.reloads {
-        // Two texts in turn: each reload finds another one than the generation in force has.
-        app::write_module(cluster.folder(), "todo", &app::revised_todo(number as u32 % 2));
-        cluster.aegis_ok(&["reload"]);
-    }
-    // A reload that finds nothing new succeeds too.
-    assert_eq!(cluster.status().generation, 1 + options.reloads as u64, "each reload made a generation");
-    keep_running(&running, 1_000_000 * options.reloads as u64 / 200);
-    let report = running.stop();
-    let (before, during) = (quiet.quantile(0.99), report.quantile(0.99));
-    let ratio = during.as_secs_f64() / before.as_secs_f64();
-    vec![
-        none_failed(&format!("reload × {}, {name}", options.reloads), &report),
-        row(
-            &format!("reload × {}, {name}: p99 / quiet", options.reloads),
-            milliseconds(during.as_secs_f64() * 1000.0),
-            milliseconds(before.as_secs_f64() * 1000.0),
-            format!("{ratio:.2}"),
-            "≤ 1.5",
-            ratio <= 1.5,
         ),
     ]
 }
