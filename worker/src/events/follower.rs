@@ -153,15 +153,17 @@ impl Follower {
                 .changes(self.position, PAGE_CHANGES, deadline)
                 .await
                 .map_err(|_| Ending::StoreUnavailable)?;
-            if self.position + 1 < page.oldest {
-                self.push_waiting(gap(self.position + 1, page.oldest - 1)).await?;
+            let next = self.position.saturating_add(1);
+            if next < page.oldest {
+                self.push_waiting(gap(next, page.oldest - 1)).await?;
                 self.position = page.oldest - 1;
             } else if self.position > page.durable {
                 // A position of another log: nothing is known about what the client has seen.
                 self.push_waiting(gap(0, page.durable)).await?;
                 self.position = page.durable;
             }
-            let complete = page.changes.len() < PAGE_CHANGES as usize;
+            // A page ends early when its changes are large: only one that reaches what is durable is the last.
+            let complete = page.changes.last().is_none_or(|last| last.sequence >= page.durable);
             for change in &page.changes {
                 if change.sequence > self.position {
                     let told = tell(change);

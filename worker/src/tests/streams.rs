@@ -121,6 +121,33 @@ async fn a_client_that_resumes_misses_nothing() {
 }
 
 #[tokio::test]
+async fn a_client_that_resumes_misses_nothing_of_what_comes_in_several_pages() {
+    let house = House::new().await;
+    create(&house, "first").await;
+    let text = "x".repeat(10_000);
+    for number in 0..30 {
+        house.store.put("TODO", &format!("large-{number}"), 1, &format!("{{\"text\":\"{text}\"}}"));
+    }
+    let mut resumed = open(&house, "GET /aegis/api/events\nlast-event-id: 1").await;
+    for number in 0..30 {
+        assert_eq!(next(&mut resumed).await.data["modelId"], format!("large-{number}"));
+    }
+    create(&house, "last").await;
+    assert_eq!(next(&mut resumed).await.data["modelId"], "last");
+}
+
+#[tokio::test]
+async fn a_position_that_no_log_has_is_answered_with_a_gap() {
+    let house = House::new().await;
+    create(&house, "a").await;
+    let mut resumed = open(&house, &format!("GET /aegis/api/events\nlast-event-id: {}", u64::MAX)).await;
+    let gap = next(&mut resumed).await;
+    assert_eq!((gap.name.as_str(), gap.id, gap.data["from"].as_u64()), ("gap", Some(1), Some(0)));
+    create(&house, "b").await;
+    assert_eq!(next(&mut resumed).await.data["modelId"], "b");
+}
+
+#[tokio::test]
 async fn a_client_that_was_away_too_long_is_told_of_the_gap_first() {
     let house = House::new().await;
     for id in ["a", "b", "c"] {
