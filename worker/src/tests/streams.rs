@@ -186,6 +186,39 @@ async fn a_client_that_does_not_read_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_slow_client_that_resumes_does_not_have_what_is_told_meanwhile_kept_for_it() {
+    let house = House::new().await;
+    let text = "x".repeat(200_000);
+    for number in 0..40 {
+        house.store.put("TODO", &format!("large-{number}"), 1, &format!("{{\"text\":\"{text}\"}}"));
+    }
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap(); // most of it waits in the worker
+    let mut client = Client::adopt(socket.connect(house.public).await.unwrap().into_std().unwrap());
+    client.send("GET /aegis/api/events\nlast-event-id: 0").await;
+    assert_eq!(client.answer(Extent::Head).await.unwrap().status, 200);
+    // It reads, and while it does, there is more to tell.
+    let mut read = 0;
+    while read < 10 {
+        house.store.put("TODO", &format!("small-{read}"), 1, "{\"text\":\"x\"}");
+        assert_eq!(next(&mut client).await.data["modelId"], format!("large-{read}"));
+        read += 1;
+    }
+    eventually("all of it is told", || house.host.sequence() == 50).await;
+    while house.host.events.kept() > 0 {
+        assert!(read < 20, "{} are kept while the client reads the log", house.host.events.kept());
+        assert_eq!(next(&mut client).await.data["modelId"], format!("large-{read}"));
+        read += 1;
+    }
+    for number in read..40 {
+        assert_eq!(next(&mut client).await.data["modelId"], format!("large-{number}"));
+    }
+    for number in 0..10 {
+        assert_eq!(next(&mut client).await.data["modelId"], format!("small-{number}"));
+    }
+}
+
+#[tokio::test]
 async fn streams_are_bounded_and_make_room() {
     let house = House::with(|config| config.limits.streams_max = 1).await;
     let first = open(&house, "GET /aegis/api/events").await;
