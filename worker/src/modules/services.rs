@@ -321,7 +321,7 @@ fn refusal(problem: &Problem) -> Refusal {
         _ => RefusalCode::Invalid,
     };
     let mut refusal = Refusal::new(code, problem.detail.clone());
-    refusal.transient = problem.code.retry() != aegis_domain::Retry::Never;
+    refusal.transient = problem.retry != aegis_domain::Retry::Never;
     if !problem.errors.is_empty() {
         let details: serde_json::Map<String, Value> = problem
             .errors
