@@ -43,7 +43,7 @@ struct Scene {
 }
 
 /// A request without conditions.
-fn request(model: &Arc<Model>, operation: Operation) -> Request {
+pub(super) fn request(model: &Arc<Model>, operation: Operation) -> Request {
     Request {
         model: Arc::clone(model),
         operation,
