@@ -123,6 +123,12 @@ impl Hub {
     pub(crate) fn followers(&self) -> usize {
         self.batches.receiver_count()
     }
+
+    /// Groups of changes that are kept because a follower has yet to hear them.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> usize {
+        self.batches.len()
+    }
 }
 
 impl EventBody {

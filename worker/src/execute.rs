@@ -17,6 +17,7 @@ mod answer;
 mod batch;
 mod change;
 mod command;
+mod commanded;
 mod commit;
 mod create;
 mod hooks;
@@ -42,7 +43,7 @@ use aegis_wasm::{Call, CallError, Entry, RouteRequest, RouteResponse, ServiceBod
 use bytes::Bytes;
 
 pub(crate) use self::load::loads;
-use self::{change::Change, command::Order, keyed::KeyedTurns, load::Loaded};
+use self::{change::Change, command::Order, commanded::Commanded, keyed::KeyedTurns, load::Loaded};
 use crate::{
     data::{Data, ModelTable},
     modules::{Modules, NotTold, Subscriber},
@@ -77,6 +78,7 @@ struct Inner {
     bounds: Bounds,
     document_turns: Arc<KeyedTurns>,
     key_turns: Arc<KeyedTurns>,
+    commanded: Commanded,
     loaded: Loaded,
 }
 
@@ -110,6 +112,7 @@ impl Engine {
             bounds: bounds_of(config),
             document_turns: Arc::default(),
             key_turns: Arc::default(),
+            commanded: Commanded::default(),
             loaded: Loaded::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -126,6 +129,7 @@ impl Engine {
             bounds: bounds_of(config),
             document_turns: Arc::clone(&self.inner.document_turns),
             key_turns: Arc::clone(&self.inner.key_turns),
+            commanded: Commanded::default(),
             // Another version of the code may make something else of a document.
             loaded: Loaded::default(),
         };
@@ -282,6 +286,11 @@ impl Engine {
             self.count_model(&request.model, ModelCounter::Refused, 1);
         }
         outcome
+    }
+
+    /// Whether a command that led to this request is about to save the document that it writes.
+    pub(crate) fn is_commanded(&self, request: &Request, id: &str) -> bool {
+        self.inner.commanded.has(request, id)
     }
 
     async fn dispatch(&self, request: &Request) -> Result<Reply, Problem> {

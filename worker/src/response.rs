@@ -374,7 +374,7 @@ fn problem_body(problem: &Problem, request_id: &HeaderValue) -> Bytes {
         instance: request_id.to_str().unwrap_or_default(),
         code: code.as_str(),
         errors: &problem.errors,
-        retry: code.retry(),
+        retry: problem.retry,
         error: &problem.detail,
     };
     // Text, numbers and lists only: writing them cannot fail.

@@ -17,7 +17,9 @@ use aegis_domain::{Problem, ProblemCode, catalog::Model};
 use aegis_ipc::{board::Counter, handoff::Audience};
 use arc_swap::Guard;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts,
+};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -163,7 +165,8 @@ impl<'v> Visit<'v> {
     /// The answer to a read that met a defect.
     fn broken_at_once<B>(&self, request: &Request<B>, defect: &Defect) -> Response<Outgoing> {
         let envelope = self.envelope(Glance::new(request.headers()).request_id, Extent::Whole);
-        let refusal = self.broken(defect, &envelope, request.method(), request.uri().path());
+        let refusal =
+            self.broken(defect, &envelope, (request.method(), request.headers()), request.uri().path());
         let response = envelope.refuse(&refusal);
         self.host.count_at_once(response.status(), response.body().known_bytes());
         response
@@ -176,8 +179,9 @@ impl<'v> Visit<'v> {
         let glance = Glance::new(&parts.headers);
         let mut envelope = self.envelope(glance.request_id, extent);
         let outcome = defect::caught(pin!(self.handle(&parts, &glance, &mut body, &envelope, begun))).await;
-        let outcome = outcome
-            .unwrap_or_else(|defect| Err(self.broken(&defect, &envelope, &parts.method, parts.uri.path())));
+        let outcome = outcome.unwrap_or_else(|defect| {
+            Err(self.broken(&defect, &envelope, (&parts.method, &parts.headers), parts.uri.path()))
+        });
         if body.is_unread() {
             self.settle(&parts, &mut body).await;
             if body.is_unread() {
@@ -329,7 +333,7 @@ impl<'v> Visit<'v> {
         request: operation::Request,
         deadline: Instant,
     ) -> Result<operation::Reply, Problem> {
-        let reads = !request.operation.writes();
+        let (reads, is_keyed) = (!request.operation.writes(), request.idempotency.is_some());
         let answer = pin!(self.host.engine.execute(request));
         let answer = tokio::time::timeout_at((deadline + DEADLINE_SLACK).into(), answer);
         let leaves = tokio::select! {
@@ -354,7 +358,8 @@ impl<'v> Visit<'v> {
                 "the store did not answer in the time there was; the same request with its Idempotency-Key tells",
             ),
         };
-        Err(Problem::new(code, detail))
+        let problem = Problem::new(code, detail);
+        Err(if reads || is_keyed { problem } else { problem.not_to_be_repeated() })
     }
 
     fn count_body(&self, operation: &Operation) {
@@ -372,7 +377,13 @@ impl<'v> Visit<'v> {
     }
 
     /// What is said about a request that met a defect. The client learns that there was one, the log which.
-    fn broken(&self, defect: &Defect, envelope: &Envelope<'_>, method: &Method, path: &str) -> Refusal {
+    fn broken(
+        &self,
+        defect: &Defect,
+        envelope: &Envelope<'_>,
+        (method, headers): (&Method, &HeaderMap),
+        path: &str,
+    ) -> Refusal {
         self.host.cell.counter(Counter::Defects).fetch_add(1, Ordering::Relaxed);
         tracing::error!(
             target: "aegis::worker",
@@ -382,13 +393,16 @@ impl<'v> Visit<'v> {
             panic = defect.words,
             "a request met a defect of the host and was ended",
         );
-        let detail = if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let detail = if reads {
             "a defect of the host ended the request; the log of the host has it under this request id"
         } else {
             "a defect of the host ended the request, which may or may not have changed something; \
              the log of the host has it under this request id"
         };
-        Problem::new(ProblemCode::Internal, detail).into()
+        let problem = Problem::new(ProblemCode::Internal, detail);
+        let is_keyed = headers.contains_key(&request::IDEMPOTENCY_KEY);
+        if reads || is_keyed { problem.into() } else { problem.not_to_be_repeated().into() }
     }
 
     /// Who asks, as the gate says; nobody is asked without one.

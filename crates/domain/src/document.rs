@@ -133,6 +133,27 @@ pub fn patch(model: &Model, current: &[u8], patch: Value, now_ms: u64) -> Result
     evolve(model, stored, properties, mistakes, now_ms)
 }
 
+/// Looks whether a stored document of the model with this name is as the host writes them, so that it can show and change
+/// it. Answers the id and the revision that it says it has.
+///
+/// # Errors
+/// What is wrong with it, for whoever keeps the data.
+pub fn check_stored(model: &str, body: &[u8]) -> Result<(String, u64), String> {
+    let (stored, named) = Stored::take_apart(body)?;
+    if named.as_ref().and_then(Value::as_str) != Some(model) {
+        let found = named.as_ref().map_or_else(|| "nothing".to_owned(), describe);
+        return Err(format!("its modelName is {found}, expected {model:?}"));
+    }
+    for (name, time) in [("createTime", &stored.create_time), ("updateTime", &stored.update_time)] {
+        // Later versions compare times as texts, so they are all of one form.
+        if timestamp::milliseconds(time).is_none_or(|time_ms| timestamp::format(time_ms) != *time) {
+            let found = describe(&Value::from(time.as_str()));
+            return Err(format!("its {name} is {found}, expected a time as 2025-12-31T23:59:59.007Z"));
+        }
+    }
+    Ok((stored.id, stored.revision))
+}
+
 /// The same version in the shape that the code of its model has brought it into. What the code says of the host's fields
 /// is ignored, and the rules of the model are not asked: nothing is stored.
 ///

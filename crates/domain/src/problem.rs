@@ -184,7 +184,7 @@ impl ProblemCode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Retry {
-    /// The same request will fail again.
+    /// The same request will fail again, or do what it does a second time.
     Never,
     /// The same request may be sent again at once.
     SameRequest,
@@ -210,6 +210,8 @@ pub struct Problem {
     pub detail: String,
     /// All single errors, when there are several things to say.
     pub errors: Vec<FieldError>,
+    /// What the client may do: what the kind says, unless more is known.
+    pub retry: Retry,
     /// Seconds after which it is worth trying again, when they are known.
     pub retry_after_s: Option<u32>,
 }
@@ -217,7 +219,15 @@ pub struct Problem {
 impl Problem {
     /// A problem with a detail sentence.
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), retry_after_s: None }
+        Self { code, detail: detail.into(), errors: Vec::new(), retry: code.retry(), retry_after_s: None }
+    }
+
+    /// The same, about a write that may have been made and has no key under which that could be asked: it is not to be
+    /// sent again as it is.
+    #[must_use]
+    pub fn not_to_be_repeated(mut self) -> Self {
+        self.retry = Retry::Never;
+        self
     }
 
     /// The same, worth trying again after so many seconds.

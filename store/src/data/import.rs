@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use aegis_domain::{catalog::Catalog, spec};
+use aegis_domain::{catalog::Catalog, document, spec};
 use aegis_ipc::data::{Change, ChangeKind};
 use bytes::Bytes;
 use serde::Deserialize;
@@ -54,13 +54,6 @@ struct Line {
     id: String,
     revision: u64,
     document: Box<RawValue>,
-}
-
-/// The fields of a document that have to agree with its line.
-#[derive(Debug, Deserialize)]
-struct Known {
-    id: String,
-    revision: u64,
 }
 
 /// Takes the documents of an export into the store in `data_folder`, which is made when there is none. A document
@@ -159,13 +152,12 @@ fn read_document(text: &str) -> Result<Line, String> {
     if line.id.is_empty() || line.id.len() > ID_BYTES_MAX {
         return Err(format!("id: found {} bytes, expected 1 to {ID_BYTES_MAX}", line.id.len()));
     }
-    let known: Known = object(line.document.get())
-        .and_then(|text| serde_json::from_str(text).map_err(|error| error.to_string()))
+    let (id, revision) = document::check_stored(&line.model, line.document.get().as_bytes())
         .map_err(|reason| format!("document: {reason}"))?;
-    if known.id != line.id || known.revision != line.revision || line.revision == 0 {
+    if id != line.id || revision != line.revision || line.revision == 0 {
         return Err(format!(
-            "found revision {} of {:?}, but the document says revision {} of {:?}",
-            line.revision, line.id, known.revision, known.id
+            "found revision {} of {:?}, but the document says revision {revision} of {id:?}",
+            line.revision, line.id
         ));
     }
     Ok(line)

@@ -16,8 +16,16 @@ fn options(folder: &Path) -> Options {
     Options { folder: store_folder(folder), cache_bytes: 1 << 20 }
 }
 
+/// What a document ends with.
+fn host_fields(id: &str, revision: u64) -> String {
+    format!(
+        "\"id\":\"{id}\",\"modelName\":\"TODO\",\"createTime\":\"2025-12-31T23:59:59.007Z\",\
+         \"updateTime\":\"2026-01-01T00:00:00.000Z\",\"revision\":{revision}"
+    )
+}
+
 fn put(sequence: u64, id: &str, revision: u64, rest: &str) -> Change {
-    let body = Bytes::from(format!("{{{rest}\"id\":\"{id}\",\"revision\":{revision}}}"));
+    let body = Bytes::from(format!("{{{rest}{}}}", host_fields(id, revision)));
     let kind = ChangeKind::Put { id: id.into(), revision, body, changes: None };
     Change { sequence, model: "TODO".into(), kind, time_ms: 1 }
 }
@@ -76,8 +84,8 @@ fn an_export_is_text_that_an_import_makes_the_same_store_of() {
     let text = exported(from.path());
     insta::assert_snapshot!(text, @r#"
     {"format":"aegis-documents","version":1,"documents":2,"sequence":5}
-    {"model":"TODO","id":"a","revision":2,"sequence":4,"document":{"code":"y","id":"a","revision":2}}
-    {"model":"TODO","id":"ü","revision":1,"sequence":2,"document":{"price":1.50,  "id":"ü","revision":1}}
+    {"model":"TODO","id":"a","revision":2,"sequence":4,"document":{"code":"y","id":"a","modelName":"TODO","createTime":"2025-12-31T23:59:59.007Z","updateTime":"2026-01-01T00:00:00.000Z","revision":2}}
+    {"model":"TODO","id":"ü","revision":1,"sequence":2,"document":{"price":1.50,  "id":"ü","modelName":"TODO","createTime":"2025-12-31T23:59:59.007Z","updateTime":"2026-01-01T00:00:00.000Z","revision":1}}
     "#);
     assert_eq!(imported(to.path(), &text).unwrap(), Imported { created: 2, replaced: 0, unchanged: 0 });
     let documents = |text: &str| -> Vec<String> {
@@ -110,7 +118,8 @@ fn an_import_into_a_store_with_documents_replaces_and_keeps_unique_values_unique
     let line = |id: &str, revision: u64, code: &str| {
         format!(
             "{{\"model\":\"TODO\",\"id\":\"{id}\",\"revision\":{revision},\"sequence\":1,\
-             \"document\":{{\"code\":\"{code}\",\"id\":\"{id}\",\"revision\":{revision}}}}}\n"
+             \"document\":{{\"code\":\"{code}\",{}}}}}\n",
+            host_fields(id, revision)
         )
     };
     let taken =
@@ -136,7 +145,8 @@ fn every_mistake_in_an_export_is_told_with_its_line() {
             "{header}\n\n{{\"model\":\"{model}\",\"id\":\"{id}\",\"revision\":{revision},\"sequence\":1,\"document\":{document}}}"
         )
     };
-    let good = "{\"id\":\"a\",\"revision\":1}";
+    let good = format!("{{{}}}", host_fields("a", 1));
+    let good = good.as_str();
     let inputs = [
         String::new(),
         "no header".to_owned(),
@@ -150,7 +160,7 @@ fn every_mistake_in_an_export_is_told_with_its_line() {
         document("TODO", "a", 2, good),
         document("TODO", "a", 1, "[]"),
         document("TODO", "a", 1, "{\"id\":\"a\""),
-        document("NOTE", "a", 1, good),
+        document("NOTE", "a", 1, &good.replace("TODO", "NOTE")),
     ];
     let messages: Vec<String> =
         inputs.iter().map(|input| imported(folder.path(), input).unwrap_err().to_string()).collect();
@@ -165,13 +175,47 @@ fn every_mistake_in_an_export_is_told_with_its_line() {
     line 3: id: found 0 bytes, expected 1 to 4096; 0 documents before it were imported
     line 3: found revision 1 of "b", but the document says revision 1 of "a"; 0 documents before it were imported
     line 3: found revision 2 of "a", but the document says revision 1 of "a"; 0 documents before it were imported
-    line 3: document: it begins with '[', expected '{'; 0 documents before it were imported
+    line 3: document: it is no object; 0 documents before it were imported
     line 3: this is not a document: EOF while parsing an object at line 1 column 72; 0 documents before it were imported
     line 3: model NOTE keeps its documents in memory, so they cannot be imported; 0 documents before it were imported
     "#);
     let invalid = [header.as_bytes(), b"\n\xff\xfe\n"].concat();
     let error = import(folder.path(), &mut &invalid[..], &mut |_| ()).unwrap_err();
     assert!(error.to_string().starts_with("line 2: invalid utf-8"), "{error}");
+}
+
+#[test]
+fn what_the_host_could_never_change_is_not_imported_and_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let without_time = |id| host_fields(id, 1).replace("\"createTime\":\"2025-12-31T23:59:59.007Z\",", "");
+    let documents = [("a", without_time("a")), ("b", format!("\"x\":1,\"x\":2,{}", host_fields("b", 1)))];
+    let mut told = Vec::new();
+    for (id, document) in &documents {
+        let export = format!(
+            "{{\"format\":\"aegis-documents\",\"version\":1,\"documents\":1,\"sequence\":9}}\n\
+             {{\"model\":\"TODO\",\"id\":\"{id}\",\"revision\":1,\"sequence\":1,\"document\":{{{document}}}}}"
+        );
+        told.push(imported(folder.path(), &export).unwrap_err().to_string());
+    }
+    let engine = options(folder.path()).open().unwrap().engine;
+    let mut changes: Vec<Change> = (1..=3).map(|sequence| put(sequence, "c", 1, "")).collect();
+    for (change, (id, document)) in changes.iter_mut().zip(&documents) {
+        let body = Bytes::from(format!("{{{document}}}"));
+        change.kind = ChangeKind::Put { id: (*id).into(), revision: 1, body, changes: None };
+    }
+    if let ChangeKind::Put { revision, .. } = &mut changes[2].kind {
+        *revision = 2;
+    }
+    engine.apply(&Batch { changes: changes.iter().collect(), ..Batch::default() }).unwrap();
+    drop(engine);
+    told.extend(findings(folder.path()));
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    line 2: document: its createTime is no text; 0 documents before it were imported
+    line 2: document: line 1, column 8: found the property "x" a second time, expected it once; 0 documents before it were imported
+    document "a" of model TODO cannot be changed: its createTime is no text
+    document "b" of model TODO cannot be changed: line 1, column 8: found the property "x" a second time, expected it once
+    document "c" of model TODO is kept with revision 2, but says that it is revision 1 of "c"
+    "#);
 }
 
 #[test]
@@ -208,7 +252,7 @@ fn documents_log_and_indexes_that_disagree_are_found() {
     let found = findings(folder.path()).join("\n").replace(&folder.path().display().to_string(), "/data");
     insta::assert_snapshot!(found, @r#"
     row \x00 of partition log in /data/store/engine is damaged: found 1 bytes, expected 8
-    row \x00\x00\x00\x00\x00\x00\x00\x06 of partition log in /data/store/engine is damaged: checksum c28808f6, expected 42781fe9
+    row \x00\x00\x00\x00\x00\x00\x00\x06 of partition log in /data/store/engine is damaged: checksum efff2f83, expected d0be07f9
     document "a" of model TODO is the one of change 1, although change 4 is later
     document "ü" of model TODO is kept under the key \x04TODOelsewhere
     document "gone" of model TODO exists, although change 5 removed it

@@ -24,6 +24,10 @@ use super::{
 const SHARDS: usize = 256;
 /// The log drops its oldest changes beyond this, bytes. A worker that is further behind gets a complete copy.
 const LOG_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The oldest kept responses go beyond this, bytes, however young they are.
+const RESPONSES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes that are counted for each kept response, besides what it holds: it is found by its key and by its age.
+const RESPONSE_OVERHEAD_BYTES: usize = 512;
 
 /// Documents in memory.
 #[derive(Debug, Default)]
@@ -43,6 +47,7 @@ struct State {
     last: u64,
     unique: BTreeMap<UniqueKey, String>,
     responses: HashMap<Vec<u8>, KeptResponse>,
+    response_bytes: usize,
     response_ages: BTreeMap<(u64, u64, Vec<u8>), ()>,
     requests: BTreeMap<u64, RequestGroup>,
     indexes: BTreeMap<u32, IndexRow>,
@@ -107,7 +112,23 @@ impl State {
     fn respond(&mut self, kept: KeptResponse) {
         let key = records::bounded(kept.key.as_bytes());
         self.response_ages.insert((kept.time_ms, kept.sequence, key.clone()), ());
-        self.responses.insert(key, kept);
+        self.response_bytes += response_bytes(&kept);
+        if let Some(before) = self.responses.insert(key, kept) {
+            self.response_bytes -= response_bytes(&before);
+        }
+        while self.response_bytes > RESPONSES_BYTES_MAX {
+            let Some(((time_ms, sequence, key), ())) = self.response_ages.pop_first() else { break };
+            self.forget_response(&key, (time_ms, sequence));
+        }
+    }
+
+    /// Forgets the response under a key, if it still is the one of that age.
+    fn forget_response(&mut self, key: &[u8], age: (u64, u64)) {
+        if self.responses.get(key).is_some_and(|kept| (kept.time_ms, kept.sequence) == age)
+            && let Some(gone) = self.responses.remove(key)
+        {
+            self.response_bytes -= response_bytes(&gone);
+        }
     }
 
     fn meta(&mut self, edit: &MetaEdit) {
@@ -139,10 +160,7 @@ impl State {
         }
         for age in &forget.responses {
             self.response_ages.remove(&(age.time_ms, age.sequence, age.key.clone()));
-            let same = |kept: &KeptResponse| (kept.time_ms, kept.sequence) == (age.time_ms, age.sequence);
-            if self.responses.get(&age.key).is_some_and(same) {
-                self.responses.remove(&age.key);
-            }
+            self.forget_response(&age.key, (age.time_ms, age.sequence));
         }
         for key in &forget.unique {
             self.unique.remove(key);
@@ -334,4 +352,45 @@ fn change_bytes(change: &Change) -> usize {
         ChangeKind::Truncate => 0,
     };
     std::mem::size_of::<Change>() + change.model.len() + content
+}
+
+fn response_bytes(kept: &KeptResponse) -> usize {
+    RESPONSE_OVERHEAD_BYTES + kept.key.len() + kept.fingerprint.len() + kept.response.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_responses_are_bounded_and_the_oldest_go_first() {
+        let engine = MemoryEngine::new();
+        let mebibyte = Bytes::from(vec![b'x'; 1024 * 1024]);
+        let keep = |key: u64, time_ms: u64| {
+            let kept = KeptResponse {
+                key: key.to_string(),
+                fingerprint: Bytes::new(),
+                response: mebibyte.clone(),
+                sequence: time_ms,
+                time_ms,
+            };
+            engine.apply(&Batch { responses: vec![kept], ..Batch::default() }).unwrap();
+        };
+        let has = |key: u64| engine.response(&key.to_string()).unwrap().is_some();
+        (1..=200).for_each(|number| keep(number, number));
+        assert_eq!((1..=200).filter(|key| has(*key)).count(), 63);
+        assert!(!has(137) && has(138) && has(200));
+        // One that is replaced counts once, and is as young as it is now.
+        (201..=300).for_each(|time_ms| keep(138, time_ms));
+        assert!(has(138) && has(139) && has(200));
+        keep(301, 301);
+        assert!(has(138) && !has(139) && has(140));
+
+        let responses = engine.responses_before(u64::MAX, usize::MAX).unwrap();
+        engine
+            .apply(&Batch { forget: Forget { responses, ..Forget::default() }, ..Batch::default() })
+            .unwrap();
+        let state = engine.state.read();
+        assert_eq!((state.response_bytes, state.responses.len(), state.response_ages.len()), (0, 0, 0));
+    }
 }

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::{
     body::{Body, answer, create, echo, pass_fault_on, refuse, spin, text_name, trap},
+    fixtures::merge_text,
     guest::Guest,
 };
 
@@ -45,6 +46,46 @@ pub fn creating(name: &str, endpoint: &str, other: &str) -> Guest {
     first.wat.truncate(at);
     Guest::model(json!({ "name": name, "endpoint": endpoint, "version": "1.0.0" }))
         .hook("on-create", first.then(echo("input")))
+}
+
+/// A model whose commands write first, and then save the document that they are about with `"gave":true`. Endpoint
+/// `accounts`.
+///
+/// - `give` sets `"got":true` in the document whose id is in its arguments, `{"to":"…"}`.
+/// - `trade` does what it does in [`entry`].
+#[must_use]
+pub fn account() -> Guest {
+    let saved = || merge_text("target_data", r#"{"gave":true}"#);
+    let mut trade = trade("account", "args");
+    let at = trade.wat.rfind("(call $answer").expect("it ends with the answer");
+    trade.wat.truncate(at);
+    let spec = json!({
+        "name": "account", "endpoint": "accounts", "version": "1.0.0",
+        "commands": [{ "name": "give", "saves": true }, { "name": "trade", "saves": true }],
+    });
+    Guest::model(spec)
+        .command("give", mark("account", "args", r#"{"got":true}"#).then(saved()))
+        .command("trade", trade.then(saved()))
+}
+
+/// Patches the document whose id is in a parameter, `{"to":"…"}`, and goes on.
+fn mark(model: &str, parameter: &str, changes: &str) -> Body {
+    let mut body = Body::default();
+    let (model, _) = (body.text(model), body.text(changes));
+    let changes = text_name(changes);
+    body.wat = format!(
+        "(local.set $k (call $allocate (global.get $models_write_size)))
+         (call $models_write {model}
+           (i32.const 1)
+           (i32.add (local.get ${parameter}) (i32.const 7))
+           (i32.sub (local.get ${parameter}_length) (i32.const 9))
+           (global.get {changes}) (i64.extend_i32_u (global.get {changes}_length))
+           (i32.const 0) (i64.const 0)
+           (local.get $k))
+         {fault}",
+        fault = pass_fault_on("models_write")
+    );
+    body.calling("models", "write")
 }
 
 /// Adds 1 to a counter whose label `by` is a parameter, and goes on.

@@ -248,7 +248,7 @@ fn touched() -> Body {
 }
 
 /// Answers a parameter with a constant merge patch applied.
-fn merge_text(parameter: &str, changes: &str) -> Body {
+pub(crate) fn merge_text(parameter: &str, changes: &str) -> Body {
     let mut body = Body::default();
     let changes = body.text(changes);
     body.wat = format!(

@@ -22,7 +22,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-pub use asking::{count, creating, entry, journal, observe};
+pub use asking::{account, count, creating, entry, journal, observe};
 pub use body::{
     Body, agree, answer, burn, create, echo, fibonacci, find, grow, grow_politely, grow_rudely, log, merge,
     recurse, refuse, setting, spin, splice, trap,

@@ -31,6 +31,7 @@ fn the_fixtures_that_behave_are_valid_and_small() {
         ("held todo", fixtures::held_todo()),
         ("outgrown", fixtures::outgrown()),
         ("entry", asking::entry()),
+        ("account", asking::account()),
         ("journal", asking::journal(&["CREATETODO"])),
         ("creating", asking::creating("ping", "pings", "pong")),
         ("unruly", hostile::unruly()),

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aegis_ipc::data::{Change, ChangeKind};
 use bytes::Bytes;
 use tokio::{
     sync::broadcast::{self, error::RecvError},
@@ -12,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    Batch,
+    Batch, Told,
     filter::Filter,
     gap,
     queue::{Sender, Slow},
@@ -25,8 +26,11 @@ use crate::{
 
 /// How often a silent stream shows that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Changes asked for at once when the log is read.
-const PAGE_CHANGES: u32 = 256;
+/// Most changes asked for at once when the log is read. It begins with one and finds out how large they are, because a
+/// slow client holds its page for long.
+const PAGE_CHANGES_MAX: u32 = 128;
+/// Bytes of a page after which the next one is asked for with half as many changes.
+const PAGE_BYTES: usize = 512 * 1024;
 /// Time the store has to answer.
 const PAGE_TIME: Duration = Duration::from_secs(10);
 /// Time a client that resumes has to make room for the next event.
@@ -58,6 +62,8 @@ pub(super) struct Follower {
     filter: Filter,
     /// Everything up to here was sent or did not pass the filter.
     position: u64,
+    /// Changes asked for at once when the log is read.
+    page_changes: u32,
     /// When the client is no longer who it said.
     until: Option<Instant>,
     queue: Sender,
@@ -84,7 +90,7 @@ impl Follower {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         heartbeat.reset();
-        Self { data, link, batches, filter, position, until, queue, heartbeat }
+        Self { data, link, batches, filter, position, page_changes: 1, until, queue, heartbeat }
     }
 
     /// Follows until the stream ends; `resumes` tells whether the log has something for the client already.
@@ -147,28 +153,34 @@ impl Follower {
             if self.until.is_some_and(|until| Instant::now() >= until) {
                 return Err(Ending::Expired);
             }
+            // What was told so far is in the log: a client that is slow need not hold it for as long as it reads.
+            self.batches = self.batches.resubscribe();
             let deadline = Instant::now() + PAGE_TIME;
             let page = self
                 .data
-                .changes(self.position, PAGE_CHANGES, deadline)
+                .changes(self.position, self.page_changes, deadline)
                 .await
                 .map_err(|_| Ending::StoreUnavailable)?;
-            if self.position + 1 < page.oldest {
-                self.push_waiting(gap(self.position + 1, page.oldest - 1)).await?;
+            self.page_changes = next_page_changes(self.page_changes, &page.changes);
+            let next = self.position.saturating_add(1);
+            if next < page.oldest {
+                self.push_waiting(gap(next, page.oldest - 1)).await?;
                 self.position = page.oldest - 1;
             } else if self.position > page.durable {
                 // A position of another log: nothing is known about what the client has seen.
                 self.push_waiting(gap(0, page.durable)).await?;
                 self.position = page.durable;
             }
-            let complete = page.changes.len() < PAGE_CHANGES as usize;
-            for change in &page.changes {
+            // A page ends early when its changes are large: only one that reaches what is durable is the last.
+            let complete = page.changes.last().is_none_or(|last| last.sequence >= page.durable);
+            for change in page.changes {
                 if change.sequence > self.position {
-                    let told = tell(change);
-                    if self.filter.admits(&told.subject) {
-                        self.push_waiting(told.frame).await?;
+                    let Told { sequence, subject, frame } = tell(&change);
+                    drop(change);
+                    if self.filter.admits(&subject) {
+                        self.push_waiting(frame).await?;
                     }
-                    self.position = change.sequence;
+                    self.position = sequence;
                 }
             }
             if complete {
@@ -183,9 +195,28 @@ impl Follower {
         self.queue.push(frame).map_err(|Slow| Ending::Slow)
     }
 
+    /// Pushes as soon as there is room, unless the stream has to end before.
     async fn push_waiting(&mut self, frame: Bytes) -> Result<(), Ending> {
         self.heartbeat.reset();
-        self.queue.push_within(frame, RESUME_PATIENCE).await.map_err(|Slow| Ending::Slow)
+        tokio::select! {
+            biased;
+            () = self.link.streams_end() => Err(Ending::Drained),
+            () = reached(self.until) => Err(Ending::Expired),
+            pushed = self.queue.push_within(frame, RESUME_PATIENCE) => pushed.map_err(|Slow| Ending::Slow),
+        }
+    }
+}
+
+/// How many changes to ask for after a page that was asked for with `asked`.
+fn next_page_changes(asked: u32, page: &[Change]) -> u32 {
+    let bytes: usize = page.iter().map(bytes_of).sum();
+    if bytes > PAGE_BYTES { (asked / 2).max(1) } else { (asked * 2).min(PAGE_CHANGES_MAX) }
+}
+
+fn bytes_of(change: &Change) -> usize {
+    match &change.kind {
+        ChangeKind::Put { body, changes, .. } => body.len() + changes.as_ref().map_or(0, Bytes::len),
+        ChangeKind::Remove { .. } | ChangeKind::Truncate => 0,
     }
 }
 
@@ -193,4 +224,56 @@ impl Follower {
 fn retry(id: u64) -> Bytes {
     let spread = (id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % RETRY_SPREAD_MS;
     Bytes::from(format!("retry: {}\n\n", RETRY_MS + spread))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use aegis_ipc::board::Board;
+
+    use super::*;
+    use crate::{
+        acceptor::{Doorbell, Seats},
+        connection::{Clock, Ledger},
+        data::tests::{catalog, config},
+        events::queue::{self, Receiver},
+    };
+
+    /// A follower whose client has no room left.
+    fn stuck(until: Option<Instant>) -> (Follower, Receiver) {
+        let (board, _descriptor) = Board::create().unwrap();
+        let data = Data::new(&config(), &catalog(&[]), board, 0, 1, 1);
+        let seats = Seats::new(board.cell(0), 1, Arc::new(Doorbell::new().unwrap()));
+        let link = Ledger::new(Arc::new(Clock::new())).link_of_nobody(&seats);
+        let (queue, receiver) = queue::queue();
+        while queue.push(Bytes::from_static(b"x")).is_ok() {}
+        let batches = broadcast::Sender::new(1).subscribe();
+        (Follower::new(data, link, batches, Filter::default(), (0, until), queue), receiver)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_waited_for_does_not_outstay_its_worker_or_its_token() {
+        let (mut follower, _receiver) = stuck(None);
+        let link = Arc::clone(&follower.link);
+        let frame = Bytes::from_static(b"x");
+        let leave = async { link.order(Order::EndStreams) };
+        let (pushed, ()) = tokio::join!(follower.push_waiting(frame.clone()), leave);
+        assert_eq!(pushed, Err(Ending::Drained));
+
+        let (mut follower, _receiver) = stuck(Some(Instant::now() + Duration::from_millis(5)));
+        assert_eq!(follower.push_waiting(frame).await, Err(Ending::Expired));
+    }
+
+    #[test]
+    fn pages_are_as_many_changes_as_are_not_too_large() {
+        let page = |bytes: usize| {
+            let body = Bytes::from(vec![b'x'; bytes]);
+            let kind = ChangeKind::Put { id: "a".into(), revision: 1, body, changes: None };
+            [Change { sequence: 1, model: "TODO".into(), kind, time_ms: 0 }]
+        };
+        let after = |asked, bytes| next_page_changes(asked, &page(bytes));
+        assert_eq!((after(1, 10), after(100, 10)), (2, PAGE_CHANGES_MAX));
+        assert_eq!((after(8, PAGE_BYTES + 1), after(1, PAGE_BYTES + 1)), (4, 1));
+    }
 }

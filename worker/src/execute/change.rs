@@ -3,7 +3,8 @@
 //! The document is evolved from the version that this worker shows, and the store accepts it only if that is still
 //! the last one. Otherwise the worker waits for the winner to become visible, looks at the conditions again and
 //! evolves again, until the deadline. Writers of one worker that name no revision queue for the document, so that at
-//! most one per worker tries at a time.
+//! most one per worker tries at a time. What code writes does not queue: the request that called it may have the turn of
+//! another document, and whoever has the turn of this one may want that.
 
 use std::time::{Duration, Instant};
 
@@ -61,7 +62,8 @@ impl Engine {
             Change::Command(order) => command::stores(request, order)?,
             Change::Replace(_) | Change::Merge(_) | Change::Patch(_) | Change::Remove => true,
         };
-        let _turn = if !stores || precondition::is_conditional(&request.precondition) {
+        let queues = stores && request.depth == 0 && !precondition::is_conditional(&request.precondition);
+        let _turn = if !queues {
             None
         } else {
             let key = format!("{}\0{id}", request.model.name());
@@ -244,4 +246,37 @@ pub(super) fn not_found(request: &Request, id: &str) -> Problem {
 pub(super) fn contended(id: &str) -> Problem {
     let detail = format!("other writes to the document {id:?} kept coming first until the deadline");
     Problem::new(ProblemCode::Contended, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use aegis_ipc::board::Board;
+
+    use super::*;
+    use crate::{
+        data::tests::{Worker, catalog, config, fake_store::FakeStore, later, soon},
+        operation::Operation,
+    };
+
+    #[tokio::test]
+    async fn what_code_writes_does_not_wait_for_who_may_be_waiting_for_it() {
+        let (board, _descriptor) = Board::create().unwrap();
+        let catalog = catalog(&["name = \"todo\"\n[fields]\ntext = \"text\"\n"]);
+        let store = FakeStore::start(board, std::sync::Arc::clone(&catalog));
+        let worker = Worker::start_ready(&config(), &store, &catalog, board).await;
+        let engine = Engine::new(&config(), worker.data.clone());
+        let request = |operation, depth, deadline| Request {
+            depth,
+            deadline,
+            ..super::super::tests::request(&catalog.models()[0], operation)
+        };
+        let create = Operation::Create { body: Bytes::from_static(b"{\"id\":\"a\"}") };
+        engine.execute(request(create, 0, later())).await.unwrap();
+        let merge = || Operation::Merge { id: "a".into(), body: Bytes::from_static(b"{\"text\":\"x\"}") };
+        let turn = engine.document_turns().turn("TODO\0a", later()).await;
+        let contended = engine.execute(request(merge(), 0, soon())).await.unwrap_err();
+        assert_eq!(contended.code, ProblemCode::Contended);
+        assert!(engine.execute(request(merge(), 1, later())).await.is_ok());
+        drop(turn);
+    }
 }

@@ -60,8 +60,10 @@ impl Engine {
         order: Order<'_>,
     ) -> Result<Carried, Problem> {
         let command = find(request, order.name)?;
+        let saves = command.spec().effect == CommandEffect::Saves;
+        let _running = saves.then(|| self.inner.commanded.begin(request, current.0));
         let answer = self.run(request, command, current, order).await?;
-        if command.spec().effect == CommandEffect::Answers {
+        if !saves {
             return Ok(Carried::Answered(answer.into()));
         }
         let (model, before) = (&*request.model, &current.1.body);

@@ -63,6 +63,7 @@ impl Engine {
         result: Outcome,
         body: Bytes,
     ) -> Result<Attempt, Problem> {
+        let is_keyed = request.idempotency.is_some();
         let idempotency = match &request.idempotency {
             Some(key) => Some(Idempotency {
                 key: key.key.clone(),
@@ -71,7 +72,12 @@ impl Engine {
             }),
             None => None,
         };
-        match self.data().commit(operations, idempotency, request.deadline).await? {
+        let committed = self.data().commit(operations, idempotency, request.deadline).await;
+        let committed = committed.map_err(|problem| match problem.code {
+            ProblemCode::WriteOutcomeUnknown if !is_keyed => problem.not_to_be_repeated(),
+            _ => problem,
+        });
+        match committed? {
             Committed::Committed { last, .. } => {
                 Ok(Attempt::Done(Reply { result, body, sequence: last, replayed: false }))
             }

@@ -13,7 +13,7 @@ use aegis_ipc::{
 use bytes::Bytes;
 
 use super::{
-    Engine, change,
+    Engine, change, loads,
     precondition::{self, ReadVerdict},
 };
 use crate::{
@@ -39,8 +39,13 @@ impl Engine {
         let version = current.ok_or_else(|| change::not_found(request, id))?;
         let revision = version.revision;
         let (result, body) = match precondition::check_read(&request.precondition, revision)? {
-            ReadVerdict::Show => (Outcome::Found { revision }, self.loaded(request, id, version).await?.body),
-            ReadVerdict::NotModified => (Outcome::NotModified { revision }, Bytes::new()),
+            // What the client has of this revision may be what another version of the code made of it.
+            ReadVerdict::NotModified if !loads(&request.model) => {
+                (Outcome::NotModified { revision }, Bytes::new())
+            }
+            ReadVerdict::Show | ReadVerdict::NotModified => {
+                (Outcome::Found { revision }, self.loaded(request, id, version).await?.body)
+            }
         };
         Ok(Reply { result, body, sequence, replayed: false })
     }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_domain::{catalog::Catalog, module};
+use aegis_domain::{Retry, catalog::Catalog, module};
 use aegis_ipc::board::Board;
 use insta::assert_snapshot;
 use serde_json::Value;
@@ -43,7 +43,7 @@ struct Scene {
 }
 
 /// A request without conditions.
-fn request(model: &Arc<Model>, operation: Operation) -> Request {
+pub(super) fn request(model: &Arc<Model>, operation: Operation) -> Request {
     Request {
         model: Arc::clone(model),
         operation,
@@ -429,11 +429,13 @@ async fn a_write_waits_equally_long_for_the_store_with_a_key_and_without() {
         let create = Operation::Create { body: text(r#"{"text":"x"}"#) };
         let request = Request { idempotency, ..scene.request(create) };
         let latest = request.deadline - Duration::from_secs(5);
-        codes.push(scene.engine.execute(request).await.unwrap_err().code);
+        let problem = scene.engine.execute(request).await.unwrap_err();
+        codes.push((problem.code, problem.retry));
         assert!(Instant::now() < latest, "it waited until the end of the request");
     }
     // Nothing was sent yet when the store did not tell about the key.
-    assert_eq!(codes, [ProblemCode::WriteOutcomeUnknown, ProblemCode::StoreUnavailable]);
+    let unknown = (ProblemCode::WriteOutcomeUnknown, Retry::Never);
+    assert_eq!(codes, [unknown, (ProblemCode::StoreUnavailable, Retry::After)]);
 }
 
 #[tokio::test]

@@ -113,12 +113,8 @@ impl HostServices {
     async fn write_one(&self, asker: Asker<'_>, model: &str, write: Write) -> Result<Entity, Refusal> {
         let model = self.model(asker, model, |access| access.write)?;
         let request = together::written(asker, model, write);
-        let id = match &request.operation {
-            Operation::Merge { id, .. } | Operation::Replace { id, .. } | Operation::Remove { id } => {
-                Some(id.clone())
-            }
-            _ => None,
-        };
+        check_target(&self.reach(asker)?, &request)?;
+        let id = target(&request.operation).map(str::to_owned);
         let reply = self.ask(asker, request).await?;
         let id = match (&reply.result, id) {
             (Outcome::Created { id, .. }, _) => id.clone(),
@@ -195,6 +191,29 @@ fn request(asker: Asker<'_>, model: &Arc<Model>, operation: Operation) -> Reques
         depth: asker.depth + 1,
         lot: asker.lot.clone(),
         principal: asker.principal.cloned(),
+    }
+}
+
+/// Id of the document that a write changes.
+fn target(write: &Operation) -> Option<&str> {
+    match write {
+        Operation::Merge { id, .. } | Operation::Replace { id, .. } | Operation::Remove { id } => Some(id),
+        _ => None,
+    }
+}
+
+/// Code does not write the document that a command it belongs to is about to save.
+fn check_target(engine: &Engine, write: &Request) -> Result<(), Refusal> {
+    match target(&write.operation) {
+        Some(id) if engine.is_commanded(write, id) => {
+            let model = write.model.name();
+            let message = format!(
+                "a command of this request saves the document {id:?} of {model}: what it answers is the next \
+                 version, and its code cannot write it as well"
+            );
+            Err(Refusal::new(RefusalCode::Unsupported, message))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -321,7 +340,7 @@ fn refusal(problem: &Problem) -> Refusal {
         _ => RefusalCode::Invalid,
     };
     let mut refusal = Refusal::new(code, problem.detail.clone());
-    refusal.transient = problem.code.retry() != aegis_domain::Retry::Never;
+    refusal.transient = problem.retry != aegis_domain::Retry::Never;
     if !problem.errors.is_empty() {
         let details: serde_json::Map<String, Value> = problem
             .errors

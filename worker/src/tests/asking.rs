@@ -158,6 +158,45 @@ async fn a_flood_of_labels_ends_at_the_bound_and_is_counted() {
     assert!(metrics.lines().any(|line| line == refused), "{metrics}");
 }
 
+const ACCOUNTS: &str = "/aegis/api/models/accounts";
+
+async fn accounts() -> House {
+    let component = aegis_guests::account().build();
+    let house = House::of_components(&[&component], &terms(&[], CodeLimits::default()), |_| ()).await;
+    for id in ["a", "b", "c"] {
+        let created = house.ask(&format!("POST {ACCOUNTS}\n\n{{\"id\":\"{id}\"}}")).await;
+        assert_eq!(created.status, 201, "{}", created.body);
+    }
+    house
+}
+
+#[tokio::test]
+async fn a_command_writes_another_document_before_it_saves_its_own() {
+    let house = accounts().await;
+    let gave = house.ask(&format!("POST {ACCOUNTS}/a/give\n\n{{\"to\":\"b\"}}")).await;
+    assert_eq!((gave.status, &gave.json()["gave"]), (200, &json!(true)), "{}", gave.body);
+    assert_eq!(house.ask(&format!("GET {ACCOUNTS}/b")).await.json()["got"], json!(true));
+}
+
+#[tokio::test]
+async fn a_command_that_writes_its_own_document_is_told_that_it_cannot() {
+    let house = accounts().await;
+    for (command, arguments) in [("give", "{\"to\":\"a\"}"), ("trade", "{\"id\":\"d\"}")] {
+        let refused = house.ask(&format!("POST {ACCOUNTS}/a/{command}\n\n{arguments}")).await;
+        assert_eq!(refused.status, 422, "{}", refused.body);
+        assert_eq!(
+            refused.json()["detail"],
+            "a command of this request saves the document \"a\" of ACCOUNT: what it answers is the next \
+             version, and its code cannot write it as well"
+        );
+    }
+    let untouched = house.ask(&format!("GET {ACCOUNTS}/a")).await.json();
+    assert_eq!(untouched["revision"], 1, "{untouched}");
+    // Another command may write it, and the same one afterwards.
+    assert_eq!(house.ask(&format!("POST {ACCOUNTS}/b/give\n\n{{\"to\":\"a\"}}")).await.status, 200);
+    assert_eq!(house.ask(&format!("POST {ACCOUNTS}/a/give\n\n{{\"to\":\"b\"}}")).await.status, 200);
+}
+
 /// Two models whose code makes documents of the other for ever.
 async fn circle(instances_max: u32) -> House {
     let components = [

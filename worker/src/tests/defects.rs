@@ -71,6 +71,20 @@ async fn a_panic_is_answered_and_counted_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
+async fn a_write_that_met_a_panic_is_to_be_repeated_only_under_its_key() {
+    let house = House::with(without_deadlines).await;
+    for (request, advice) in [
+        ("POST {}\n\n{\"text\":\"x\"}", "never"),
+        ("DELETE {}/a", "never"),
+        ("POST {}\nidempotency-key: k\n\n{\"text\":\"x\"}", "same-request"),
+        ("GET {}", "same-request"),
+    ] {
+        let broken = house.ask(&request.replace("{}", TODOS)).await;
+        assert_eq!((broken.status, &broken.json()["retry"]), (500, &advice.into()), "{request}");
+    }
+}
+
+#[tokio::test]
 async fn a_panic_ends_one_stream_of_http2_and_no_other() {
     let house = House::with(without_deadlines).await;
     let mut client = super::house::Http2::connect(house.public).await;

@@ -138,6 +138,7 @@ async fn what_still_works_in_the_last_moment_is_answered_503_and_the_rest_is_cut
     assert_eq!(verdict(&house), Verdict::Stay);
     let answer = writer.answer(Extent::Whole).await.expect("an answer");
     assert_eq!((answer.status, &answer.json()["code"]), (503, &"write-outcome-unknown".into()));
+    assert_eq!(answer.json()["retry"], "never", "it has no key under which it could be sent again");
     assert_eq!(answer.header("connection"), Some("close"));
     assert!(answer.header("retry-after").is_some());
     assert_eq!(posted.await, 503);

@@ -44,9 +44,22 @@ async fn a_read_shows_the_present_shape_under_the_stored_revision() {
     assert_eq!((&document["title"], &document["name"]), (&json!("grown"), &json!("x")));
     assert_eq!((&document["revision"], &document["id"]), (&json!(1), &json!("a")));
     assert_eq!(get(&house, "/b").await["title"], "y");
-    let known = house.ask(&format!("GET {OUTGROWN}/a\nif-none-match: \"1\"")).await;
-    assert_eq!(known.status, 304);
     assert_eq!(get(&house, "/a?command=show").await["title"], "grown", "commands see it as well");
+}
+
+#[tokio::test]
+async fn a_client_is_not_told_that_it_has_what_another_version_may_have_made() {
+    let house = outgrown().await;
+    for known in ["\"1\"", "*"] {
+        let read = house.ask(&format!("GET {OUTGROWN}/a\nif-none-match: {known}")).await;
+        assert_eq!((read.status, read.header("etag")), (200, Some("\"1\"")));
+        assert_eq!(read.json()["title"], "grown");
+    }
+    // The tag is good for what names a revision to change.
+    let old = house.ask(&format!("PATCH {OUTGROWN}/a\nif-match: \"2\"\n\n{{\"n\":1}}")).await;
+    assert_eq!(old.status, 412);
+    let now = house.ask(&format!("PATCH {OUTGROWN}/a\nif-match: \"1\"\n\n{{\"n\":1}}")).await;
+    assert_eq!((now.status, now.header("etag")), (200, Some("\"2\"")));
 }
 
 #[tokio::test]

@@ -121,6 +121,33 @@ async fn a_client_that_resumes_misses_nothing() {
 }
 
 #[tokio::test]
+async fn a_client_that_resumes_misses_nothing_of_what_comes_in_several_pages() {
+    let house = House::new().await;
+    create(&house, "first").await;
+    let text = "x".repeat(10_000);
+    for number in 0..30 {
+        house.store.put("TODO", &format!("large-{number}"), 1, &format!("{{\"text\":\"{text}\"}}"));
+    }
+    let mut resumed = open(&house, "GET /aegis/api/events\nlast-event-id: 1").await;
+    for number in 0..30 {
+        assert_eq!(next(&mut resumed).await.data["modelId"], format!("large-{number}"));
+    }
+    create(&house, "last").await;
+    assert_eq!(next(&mut resumed).await.data["modelId"], "last");
+}
+
+#[tokio::test]
+async fn a_position_that_no_log_has_is_answered_with_a_gap() {
+    let house = House::new().await;
+    create(&house, "a").await;
+    let mut resumed = open(&house, &format!("GET /aegis/api/events\nlast-event-id: {}", u64::MAX)).await;
+    let gap = next(&mut resumed).await;
+    assert_eq!((gap.name.as_str(), gap.id, gap.data["from"].as_u64()), ("gap", Some(1), Some(0)));
+    create(&house, "b").await;
+    assert_eq!(next(&mut resumed).await.data["modelId"], "b");
+}
+
+#[tokio::test]
 async fn a_client_that_was_away_too_long_is_told_of_the_gap_first() {
     let house = House::new().await;
     for id in ["a", "b", "c"] {
@@ -156,6 +183,39 @@ async fn a_client_that_does_not_read_is_cut_off() {
     drop(writer);
     eventually("its connection is closed, though it still does not read", || house.host.seats.open() == 0)
         .await;
+}
+
+#[tokio::test]
+async fn a_slow_client_that_resumes_does_not_have_what_is_told_meanwhile_kept_for_it() {
+    let house = House::new().await;
+    let text = "x".repeat(200_000);
+    for number in 0..40 {
+        house.store.put("TODO", &format!("large-{number}"), 1, &format!("{{\"text\":\"{text}\"}}"));
+    }
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap(); // most of it waits in the worker
+    let mut client = Client::adopt(socket.connect(house.public).await.unwrap().into_std().unwrap());
+    client.send("GET /aegis/api/events\nlast-event-id: 0").await;
+    assert_eq!(client.answer(Extent::Head).await.unwrap().status, 200);
+    // It reads, and while it does, there is more to tell.
+    let mut read = 0;
+    while read < 10 {
+        house.store.put("TODO", &format!("small-{read}"), 1, "{\"text\":\"x\"}");
+        assert_eq!(next(&mut client).await.data["modelId"], format!("large-{read}"));
+        read += 1;
+    }
+    eventually("all of it is told", || house.host.sequence() == 50).await;
+    while house.host.events.kept() > 0 {
+        assert!(read < 20, "{} are kept while the client reads the log", house.host.events.kept());
+        assert_eq!(next(&mut client).await.data["modelId"], format!("large-{read}"));
+        read += 1;
+    }
+    for number in read..40 {
+        assert_eq!(next(&mut client).await.data["modelId"], format!("large-{number}"));
+    }
+    for number in 0..10 {
+        assert_eq!(next(&mut client).await.data["modelId"], format!("small-{number}"));
+    }
 }
 
 #[tokio::test]

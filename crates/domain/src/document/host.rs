@@ -33,29 +33,31 @@ pub(super) enum Null {
 impl Stored {
     /// Takes the body of a stored document apart.
     pub(super) fn read(model: &Model, body: &[u8]) -> Result<Self, Problem> {
-        let damaged = |what: &str| {
-            Problem::new(
-                ProblemCode::Internal,
-                format!("a stored document of {} is damaged: {what}", model.name()),
-            )
-        };
-        let Value::Object(mut properties) = json::parse(body).map_err(|problem| damaged(&problem.detail))?
-        else {
-            return Err(damaged("it is no object"));
+        let apart = Self::take_apart(body).map_err(|what| {
+            let detail = format!("a stored document of {} is damaged: {what}", model.name());
+            Problem::new(ProblemCode::Internal, detail)
+        })?;
+        Ok(apart.0)
+    }
+
+    /// The document, and what it says its model is; or what is wrong with it.
+    pub(super) fn take_apart(body: &[u8]) -> Result<(Self, Option<Value>), String> {
+        let Value::Object(mut properties) = json::parse(body).map_err(|problem| problem.detail)? else {
+            return Err("it is no object".to_owned());
         };
         let mut take = |name: &str| properties.shift_remove(name);
         let text = |value: Option<Value>, name: &str| match value {
             Some(Value::String(text)) => Ok(text),
-            _ => Err(damaged(&format!("its {name} is no text"))),
+            _ => Err(format!("its {name} is no text")),
         };
         // Last first: they stand at the end, where taking them out moves nothing.
         let revision = take("revision").as_ref().and_then(Value::as_u64);
         let update_time = text(take("updateTime"), "updateTime")?;
         let create_time = text(take("createTime"), "createTime")?;
-        take("modelName");
+        let model = take("modelName");
         let id = text(take("id"), "id")?;
-        let revision = revision.ok_or_else(|| damaged("its revision is no number"))?;
-        Ok(Self { properties, id, create_time, update_time, revision })
+        let revision = revision.ok_or("its revision is no number")?;
+        Ok((Self { properties, id, create_time, update_time, revision }, model))
     }
 
     /// When a stored document was created and last changed, milliseconds since 1970.

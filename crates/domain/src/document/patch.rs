@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 pub(super) use apply::apply;
 
 use crate::{
-    json::{describe, pointer},
+    json::{RESERVED_PREFIX, describe, pointer},
     problem::{FieldError, Problem, ProblemCode},
     suggest,
 };
@@ -152,6 +152,11 @@ fn read_place(
         }
     };
     match pointer::tokens(&pointer) {
+        Ok(names) if names.iter().any(|name| name.starts_with(RESERVED_PREFIX)) => {
+            let found = describe(&Value::from(pointer));
+            report(&place, format!("found {found} with a reserved property name, expected another"));
+            None
+        }
         Ok(names) => {
             let names = names.into_iter().map(std::borrow::Cow::into_owned).collect();
             Some(Place { pointer, names })

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use aegis_ipc::data::{Change, ChangeKind};
+use aegis_domain::document;
+use aegis_ipc::data::{Change, ChangeKind, POSITIONS, Stored};
 use bytes::Bytes;
 use fjall::{Keyspace, Slice};
 
@@ -152,20 +153,8 @@ impl FjallEngine {
             if sequence > last {
                 finding(format!("{name} was written by change {sequence}, but the last one is {last}"));
             }
-            match rules
-                .and_then(|rules| rules.model(&stored.model))
-                .map(|rules| rules.unique_keys(&stored.body))
-            {
-                Some(Ok(keys)) => {
-                    for (_, key) in keys {
-                        if let Some(other) = expected.insert(key, stored.id.clone()) {
-                            finding(format!("{name} has a unique value that document {other:?} has as well"));
-                        }
-                    }
-                }
-                Some(Err(reason)) => finding(format!("{name} cannot be read: {reason}")),
-                None => {}
-            }
+            audit_content(&stored, &name, finding);
+            expect_unique(rules, &stored, &name, expected, finding);
         });
         for (key, change) in newest.iter().filter(|(_, change)| !change.seen && change.record.is_some()) {
             let model = records::read_model(key).unwrap_or_default();
@@ -260,6 +249,42 @@ impl FjallEngine {
                 }
             }
         }
+    }
+}
+
+/// Notes which unique values a document has.
+fn expect_unique(
+    rules: Option<&Rules>,
+    stored: &Stored,
+    name: &str,
+    expected: &mut HashMap<UniqueKey, String>,
+    finding: &mut dyn FnMut(String),
+) {
+    let Some(rules) = rules.and_then(|rules| rules.model(&stored.model)) else { return };
+    match rules.unique_keys(&stored.body) {
+        Ok(keys) => {
+            for (_, key) in keys {
+                if let Some(other) = expected.insert(key, stored.id.clone()) {
+                    finding(format!("{name} has a unique value that document {other:?} has as well"));
+                }
+            }
+        }
+        Err(reason) => finding(format!("{name} cannot be read: {reason}")),
+    }
+}
+
+/// Whether the host can change a document. Positions are of its own making and never shown.
+fn audit_content(stored: &Stored, name: &str, finding: &mut dyn FnMut(String)) {
+    if stored.model == POSITIONS {
+        return;
+    }
+    match document::check_stored(&stored.model, &stored.body) {
+        Ok((id, revision)) if (id.as_str(), revision) == (stored.id.as_str(), stored.revision) => {}
+        Ok((id, revision)) => finding(format!(
+            "{name} is kept with revision {}, but says that it is revision {revision} of {id:?}",
+            stored.revision
+        )),
+        Err(reason) => finding(format!("{name} cannot be changed: {reason}")),
     }
 }
 

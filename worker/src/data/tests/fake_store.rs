@@ -27,6 +27,9 @@ use tokio::{
     task::JoinHandle,
 };
 
+/// Bodies of changes in one answer, bytes; the last one may exceed it. Far less than of a real store.
+const CHANGES_BYTES_MAX: usize = 64 * 1024;
+
 type Key = (String, String);
 type Connection = mpsc::UnboundedSender<FromStore>;
 
@@ -402,14 +405,27 @@ impl FakeStore {
     fn changes(&self, request: u64, after: u64, limit: u32) -> FromStore {
         let state = self.state.lock();
         let durable = self.board.durable();
+        let mut bytes = 0;
         let changes = state
             .log
             .iter()
             .filter(|change| change.sequence > after && change.sequence <= durable)
             .take(limit as usize)
+            .take_while(|change| {
+                let has_room = bytes <= CHANGES_BYTES_MAX;
+                bytes += body_bytes(change);
+                has_room
+            })
             .cloned()
             .collect();
         FromStore::ChangesRead { request, oldest: state.oldest, durable, changes }
+    }
+}
+
+fn body_bytes(change: &Change) -> usize {
+    match &change.kind {
+        ChangeKind::Put { body, .. } => body.len(),
+        ChangeKind::Remove { .. } | ChangeKind::Truncate => 0,
     }
 }
 

@@ -6,7 +6,7 @@ use aegis_domain::catalog::Model;
 use aegis_wasm::{Asker, Entity, Refusal, RefusalCode, Write};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{HostServices, refusal, request, to_entity};
+use super::{HostServices, check_target, refusal, request, to_entity};
 use crate::operation::{Operation, Request, Revisions};
 
 impl HostServices {
@@ -19,6 +19,7 @@ impl HostServices {
         let model = self.model(asker, model, |access| access.write)?;
         let requests: Vec<Request> = writes.into_iter().map(|write| written(asker, model, write)).collect();
         let engine = self.reach(asker)?;
+        requests.iter().try_for_each(|request| check_target(&engine, request))?;
         let written = engine.execute_together(&requests).await.map_err(|problem| refusal(&problem))?;
         let entities = written.iter().map(|one| to_entity(model, &one.id, one.revision, &one.body));
         entities.collect::<Result<_, _>>().map_err(|problem| refusal(&problem))

@@ -46,6 +46,26 @@ fn operations_do_what_the_rfc_says() {
 }
 
 #[test]
+fn names_that_the_parser_does_not_take_are_not_made_by_a_patch_either() {
+    let patches = [
+        r#"[{"op":"add","path":"/$serde_json::private::Number","value":"1"}]"#,
+        r#"[{"op":"copy","from":"/a","path":"/a/$serde_json::private::RawValue"}]"#,
+        r#"[{"op":"move","from":"/a","path":"/$serde_json::private::x/b"}]"#,
+    ];
+    let told: Vec<String> = patches.iter().map(|patch| told(r#"{"a":{}}"#, patch)).collect();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    malformed-json: the patch is malformed at /0/path: found the text "/$serde_json::private::Number" with a reserved property name, expected another
+      /0/path: found the text "/$serde_json::private::Number" with a reserved property name, expected another
+    malformed-json: the patch is malformed at /0/path: found the text "/a/$serde_json::private::RawValue" with a reserved property name, expected another
+      /0/path: found the text "/a/$serde_json::private::RawValue" with a reserved property name, expected another
+    malformed-json: the patch is malformed at /0/path: found the text "/$serde_json::private::x/b" with a reserved property name, expected another
+      /0/path: found the text "/$serde_json::private::x/b" with a reserved property name, expected another
+    "#);
+    let harmless = r#"[{"op":"add","path":"/serde_json::private::x","value":1}]"#;
+    assert!(run("{}", harmless).is_ok());
+}
+
+#[test]
 fn an_operation_that_cannot_be_applied_is_named() {
     let document = r#"{"a":[1,{"b":2}],"n":1}"#;
     let patches = [
