@@ -17,7 +17,7 @@ use wasmtime::{Engine, component::Component};
 
 use crate::{
     cache::CodeCache,
-    call::Budget,
+    call::{Budget, HARD_DEADLINE_SLACK, TimeIsUp},
     contract::{WitModelSpec, base, describing},
     diagnostic::{Code, Diagnostic},
     engine::{self, EngineError, Profile},
@@ -231,7 +231,7 @@ impl Compiler {
         let output = state.output.clone();
         let mut store = state.into_store(&self.classic.engine);
         let _running = self.ticker.running();
-        let described = self.runtime.block_on(async {
+        let asked = async {
             let instance = linked.instantiate_async(&mut store).await?;
             specification::Exports::check(&linked, &mut store, &instance)?;
             let module = identity.load(&mut store, &instance)?;
@@ -239,6 +239,11 @@ impl Compiler {
             let module = describing.load(&mut store, &instance)?;
             let spec = module.aegis_module_describe_model().call_describe(&mut store).await?;
             wasmtime::Result::Ok((info, spec))
+        };
+        // Code that waits is not asked by the ticker whether its time is up.
+        let described = self.runtime.block_on(async {
+            let bounded = tokio::time::timeout(DESCRIBE_TIME + HARD_DEADLINE_SLACK, asked);
+            bounded.await.unwrap_or_else(|_| Err(TimeIsUp.into()))
         });
         described.map_err(|error: wasmtime::Error| match error.is::<specification::OtherSignature>() {
             true => failed(Code::LinkFailed, &error, ""),

@@ -66,10 +66,11 @@ impl Runtime {
         let _place = place.map_err(|_| CallError::Busy { module: module.name().to_owned() })?;
         let mut resident = match module.pool.take() {
             Some(resident) => resident,
-            None => module.fresh("init", &budget).await?,
+            None => module.fresh(&budget).await?,
         };
+        let until = budget.until;
         resident.begin(module, budget, lifecycle(deadline));
-        let asked = module.within("health", deadline, async {
+        let asked = module.within("health", until, async {
             let Resident { store, life, .. } = &mut resident;
             match life {
                 Some(life) => life.aegis_module_lifecycle().call_health(store).await,
@@ -127,9 +128,10 @@ impl Runtime {
         let budget = module.budget(deadline);
         let place = tokio::time::timeout_at(budget.until.into(), module.pool.place()).await;
         let _place = place.map_err(|_| CallError::Busy { module: module.name().to_owned() })?;
-        let mut resident = module.fresh("init", &budget).await?;
+        let mut resident = module.fresh(&budget).await?;
+        let until = budget.until;
         resident.begin(module, budget, lifecycle(deadline));
-        let restored = module.within("restore", deadline, async {
+        let restored = module.within("restore", until, async {
             let Resident { store, handover: takes, .. } = &mut resident;
             let Handover { from_version, state } = handover;
             match takes {
@@ -203,9 +205,9 @@ impl Module {
         budget
     }
 
-    async fn fresh(&self, entry: &'static str, budget: &Budget) -> Result<Resident, CallError> {
-        let made = self.instantiate(budget).await;
-        made.map_err(|error| self.failed(entry, budget.allowed, &error, ""))
+    /// An instance whose life begins within the time of a call, whatever it waits for.
+    async fn fresh(&self, budget: &Budget) -> Result<Resident, CallError> {
+        self.within("init", budget.until, self.instantiate(budget)).await
     }
 
     /// Whether an instance goes on under the settings of this generation.

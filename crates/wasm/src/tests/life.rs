@@ -6,7 +6,7 @@ use std::{
 };
 
 use aegis_domain::code::{CodeLimits, CommandPlace};
-use aegis_guests::{Guest, refuse, spin, trap};
+use aegis_guests::{Guest, refuse, sleep, spin, trap, with_system};
 use serde_json::{Value, json};
 
 use super::{NOTHING, PATIENCE, Worker, answer, call, command, prepare, seal};
@@ -196,4 +196,25 @@ fn instances_of_another_runtime_do_not_go_on() {
     assert_eq!(one.command("next", "{}"), answer("1"));
     let succession = one.tokio.block_on(other.runtime.succeed(&other.module, &one.module, soon()));
     assert_eq!((succession, one.module.instances()), (Succession::default(), 1));
+}
+
+#[test]
+fn an_instance_that_sleeps_as_it_begins_is_given_up_at_its_deadline() {
+    let worker = Worker::of(&aegis_guests::plain());
+    let guest = with_system(aegis_guests::heir("1.0.0")).lifecycle("init", sleep());
+    let module = beside(&worker, &guest, json!({}), 1);
+    let handover = Handover { from_version: "1.0.0".to_owned(), state: vec![0; 8] };
+    let late = worker.tokio.block_on(async {
+        let asked = async {
+            let deadline = Instant::now() + Duration::from_millis(50);
+            let health = worker.runtime.health(&module, deadline).await;
+            let deadline = Instant::now() + Duration::from_millis(50);
+            [health, worker.runtime.restore(&module, &handover, deadline).await]
+        };
+        tokio::time::timeout(PATIENCE, asked).await.expect("nobody waits for an hour")
+    });
+    for late in late {
+        assert!(matches!(late, Err(CallError::Deadline { entry: "init", .. })), "{late:?}");
+    }
+    assert_eq!(module.instances(), 0);
 }
