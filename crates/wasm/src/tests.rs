@@ -1,5 +1,6 @@
 //! Components from their bytes to their answers, in one process: what the compile helper and a worker do.
 
+mod bank;
 mod bombs;
 mod calls;
 mod deadlines;

@@ -17,6 +17,7 @@ use wasmtime::Engine;
 use super::{Module, Resident};
 use crate::{
     call::{Budget, Call, CallError, HARD_DEADLINE_SLACK, Origin},
+    contract::Fault,
     runtime::Runtime,
     state,
 };
@@ -77,9 +78,10 @@ impl Runtime {
                 None => Ok(Ok(())),
             }
         });
-        let said = asked.await?;
+        let said = asked.await.map_err(|error| resident.without_secrets(error))?;
+        let said = said.map_err(|fault| resident.refusal(fault));
         module.give_back(resident);
-        said.map_err(|fault| CallError::Refused(fault.into()))
+        said
     }
 
     /// Takes the state of a module for its next version, from the instance that was used last, while none is called.
@@ -104,10 +106,10 @@ impl Runtime {
                 None => Ok(None),
             }
         });
-        let saved = saved.await?;
+        let saved = saved.await.map_err(|error| resident.without_secrets(error))?;
+        let state = saved.transpose().map_err(|fault| resident.refusal(fault));
         module.give_back(resident);
-        let state = saved.transpose().map_err(|fault| CallError::Refused(fault.into()))?;
-        Ok(state.map(|state| Handover { from_version: module.version.clone(), state }))
+        Ok(state?.map(|state| Handover { from_version: module.version.clone(), state }))
     }
 
     /// Makes the first instance of a module out of what the version before has handed over. Nothing happens when it takes
@@ -139,7 +141,8 @@ impl Runtime {
                 None => Ok(Ok(())),
             }
         });
-        restored.await?.map_err(|fault| CallError::Refused(fault.into()))?;
+        let restored = restored.await.map_err(|error| resident.without_secrets(error))?;
+        restored.map_err(|fault| resident.refusal(fault))?;
         module.give_back(resident);
         Ok(())
     }
@@ -189,6 +192,7 @@ impl Runtime {
                 Ok(()) => drained.ended += 1,
                 Err(error) => {
                     drained.cut_off += 1;
+                    let error = resident.without_secrets(error);
                     tracing::warn!(target: "aegis::module", module = module.name(), "{error}; its instance is gone");
                 }
             }
@@ -227,6 +231,7 @@ impl Module {
             Ok(Some(Ok(()))) => true,
             Ok(Some(Err(_)) | None) => false,
             Err(error) => {
+                let error = resident.without_secrets(error);
                 tracing::warn!(target: "aegis::module", module = self.name(), "{error}; its instance is gone");
                 false
             }
@@ -264,6 +269,18 @@ impl Module {
             Ok(outcome) => outcome.map_err(|error| self.failed(entry, allowed, &error, "")),
             Err(_) => Err(CallError::Deadline { module: self.owner.module.clone(), entry, allowed }),
         }
+    }
+}
+
+impl Resident {
+    /// The no of its code, without the secrets that it has opened.
+    pub(super) fn refusal(&self, fault: Fault) -> CallError {
+        CallError::Refused(self.store.data().secrets.redact_refusal(fault.into()))
+    }
+
+    /// What went wrong in it, without the secrets that it has opened.
+    pub(super) fn without_secrets(&self, error: CallError) -> CallError {
+        self.store.data().secrets.redact_error(error)
     }
 }
 
