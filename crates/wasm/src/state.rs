@@ -171,6 +171,7 @@ pub(crate) fn belong(store: &mut Store<State>, owner: &Arc<Owner>, services: &Ar
     if !Arc::ptr_eq(&state.owner, owner) {
         state.owner = Arc::clone(owner);
         state.services = Arc::clone(services);
+        state.http.belong(owner, services);
     }
 }
 
