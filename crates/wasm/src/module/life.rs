@@ -148,16 +148,11 @@ impl Runtime {
     }
 
     /// Lets the instances of a module go on as those of another generation of it, which has the same code. Each is told the
-    /// new settings, if they differ; one that says no is replaced when it is wanted. None goes on where limits differ, or
-    /// where the two were loaded by different runtimes.
+    /// new settings, if they differ; one that says no is replaced when it is wanted. None goes on where more than settings
+    /// differ: see [`Module::may_go_on`].
     pub async fn succeed(&self, module: &Arc<Module>, before: &Arc<Module>, deadline: Instant) -> Succession {
         let mut outcome = Succession::default();
-        // Another engine would never end the code of an instance that it does not know.
-        let is_same = Engine::same(&module.engine, &before.engine)
-            && module.digest == before.digest
-            && module.owner.limits == before.owner.limits
-            && module.owner.model == before.owner.model;
-        if !is_same {
+        if !module.may_go_on(before) {
             return outcome;
         }
         let _running = self.ticker().running();
@@ -202,6 +197,18 @@ impl Runtime {
 }
 
 impl Module {
+    /// Whether instances of `before` may go on as those of this module. Under other limits they might have more than they may
+    /// now; under other grants, what they were given when they still might have it: an open secret, or what they have read.
+    #[must_use]
+    pub fn may_go_on(&self, before: &Self) -> bool {
+        // Another engine would never end the code of an instance that it does not know.
+        Engine::same(&self.engine, &before.engine)
+            && self.digest == before.digest
+            && self.owner.limits == before.owner.limits
+            && self.owner.grants == before.owner.grants
+            && self.owner.model == before.owner.model
+    }
+
     /// Time for one call in the life of an instance.
     fn budget(&self, deadline: Instant) -> Budget {
         let mut budget = Budget::new(Duration::from_millis(u64::from(self.owner.limits.call_ms_max)));

@@ -209,6 +209,22 @@ fn instances_of_another_runtime_do_not_go_on() {
 }
 
 #[test]
+fn instances_with_other_grants_do_not_go_on() {
+    let worker = Worker::of(&aegis_guests::plain());
+    let grants = Grants { secrets: ["stripe".to_owned()].into(), ..Grants::default() };
+    let of = |grants: Grants| {
+        Arc::new(granted(&worker, &aegis_guests::counter(), (json!({}), grants), Arc::new(NOTHING)))
+    };
+    let before = of(grants.clone());
+    assert_eq!(ask(&worker, &before, "next"), answer("1"));
+    let module = of(Grants::default());
+    let succession = worker.tokio.block_on(worker.runtime.succeed(&module, &before, soon()));
+    assert_eq!((succession, before.instances()), (Succession::default(), 1));
+    let succession = worker.tokio.block_on(worker.runtime.succeed(&of(grants), &before, soon()));
+    assert_eq!(succession, Succession { kept: 1, replaced: 0 });
+}
+
+#[test]
 fn an_instance_that_sleeps_as_it_begins_is_given_up_at_its_deadline() {
     let worker = Worker::of(&aegis_guests::plain());
     let guest = with_system(aegis_guests::heir("1.0.0")).lifecycle("init", sleep());
