@@ -9,6 +9,7 @@ mod events;
 mod javascript;
 mod life;
 mod limits;
+mod lines;
 mod pool;
 mod python;
 mod refused;
