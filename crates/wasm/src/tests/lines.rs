@@ -1,8 +1,8 @@
-//! What modules write: lines of the log.
+//! What modules write: lines of the log, and to their standard error.
 
 use std::sync::Arc;
 
-use aegis_guests::{Body, Guest, answer};
+use aegis_guests::{Body, Guest, answer, mutter, trap, with_system};
 use parking_lot::Mutex;
 use serde_json::json;
 use tracing::{
@@ -11,7 +11,7 @@ use tracing::{
     span,
 };
 
-use super::{Worker, answer as answered};
+use super::{Worker, answer as answered, trapped};
 
 /// Lines that a guest writes at once.
 const LINES: u32 = 10_000;
@@ -101,4 +101,15 @@ fn lines_without_a_text_are_bounded_too() {
     let lines = logged(log(2, "", LINES));
     // Twice as many as fit in a second: the next one may begin meanwhile.
     assert!(!lines.is_empty() && lines.len() <= 1_024 + 1, "{} lines of {LINES}", lines.len());
+}
+
+#[test]
+fn what_one_call_wrote_is_not_told_when_another_one_fails() {
+    let guest = with_system(aegis_guests::plain())
+        .command("whisper", mutter("the first one's secret").then(answer("true")))
+        .command("break", mutter("the second one's").then(trap()));
+    let worker = Worker::out_of_time(&guest);
+    assert_eq!(worker.command("whisper", "{}"), answered("true"));
+    let reason = trapped(worker.command("break", "{}"));
+    assert!(reason.ends_with("; it wrote: the second one's"), "{reason}");
 }
