@@ -19,6 +19,7 @@ mod rust;
 mod services;
 mod shared;
 mod visits;
+mod vows;
 
 use std::{
     os::fd::AsFd,
