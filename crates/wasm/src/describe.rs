@@ -48,6 +48,8 @@ pub struct Prepared {
     pub spec: ModelSpec,
     /// Code for workers of this image. It is trusted because we made it.
     pub code: Vec<u8>,
+    /// What it says of itself without any effect, one sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// A component that can be run as a service.
@@ -165,11 +167,12 @@ impl Compiler {
         let exports = specification::Exports::of(engine, &component, linker)
             .map_err(|error| failed(Code::LinkFailed, &error))?;
         let identity = specification::Identity { info, digest, exports };
+        let warnings = specification::warnings(&described);
         let spec = specification::read(described, identity, terms).map_err(|mistakes| {
             let told = mistakes.into_iter().map(|mistake| Diagnostic::new(Code::BadSpecification, mistake));
             PrepareError::Refused(told.collect())
         })?;
-        Ok(Prepared { spec, code })
+        Ok(Prepared { spec, code, warnings })
     }
 
     /// Prepares a component that is a service, with or without a cache. There is nothing to ask it.
