@@ -51,7 +51,7 @@ pub(crate) use component::{Component, Read, Service};
 pub(crate) use deploy::{Made, Refusal, deploy};
 pub(crate) use files::read_text;
 pub(crate) use restore::{find, last_good, restore};
-pub(crate) use signable::{Signable, is_module_folder, load_module, signable};
+pub(crate) use signable::{LoneModule, Signable, is_module_folder, load_module, signable};
 pub(crate) use source::{Look, look};
 pub(crate) use workshop::{Compilation, Keep};
 
@@ -151,7 +151,7 @@ pub(crate) fn load_app(
 }
 
 /// Reads a component that is in no app.
-pub(crate) fn load_component(path: &Path) -> Result<Read, Mistakes> {
+pub(crate) fn load_component(path: &Path) -> Result<LoneModule, Mistakes> {
     let shown = path.display().to_string();
     let refuse = |lines| Mistakes { lines, blame: Blame::App };
     let (bytes, kind) = read_component(path, &shown)?;
@@ -166,16 +166,20 @@ pub(crate) fn load_component(path: &Path) -> Result<Read, Mistakes> {
         let (name, route, limits) = (String::new(), String::new(), service::usual_limits());
         let spec = ServiceSpec { name, route, digest, limits, http: Vec::new(), wasi };
         let (needs, chosen, signed) = (Vec::new(), None, None);
-        return Ok(Read::Service(Service { spec, bytes: length, needs, chosen, signed }));
+        let read = Read::Service(Service { spec, bytes: length, needs, chosen, signed });
+        return Ok(LoneModule { read, signers: Vec::new(), warnings: Vec::new() });
     }
     let terms = usual_terms(serde_json::json!({}));
-    let spec = Compilation::quiet(Keep::WhereThereIsSome, |compilation| {
-        component::prepare(&shown, &bytes, terms, &mut Workshop::new(compilation, None))
+    let (spec, warnings) = Compilation::quiet(Keep::WhereThereIsSome, |compilation| {
+        let mut workshop = Workshop::new(compilation, None);
+        let spec = component::prepare(&shown, &bytes, terms, &mut workshop);
+        (spec, workshop.finish().warnings)
     });
     let spec = spec.map_err(refuse)?;
     let model = spec.name.to_string();
     let (needs, chosen, signed) = (Vec::new(), None, None);
-    Ok(Read::Model(Box::new(spec), Component { model, bytes: length, needs, chosen, signed }))
+    let read = Read::Model(Box::new(spec), Component { model, bytes: length, needs, chosen, signed });
+    Ok(LoneModule { read, signers: Vec::new(), warnings })
 }
 
 /// Reads a component that is in no app, and seals its code as that of a generation is.

@@ -15,8 +15,8 @@ use serde::Serialize;
 
 use crate::{
     app::{
-        App, Blame, Compilation, Component, Keep, Mistakes, Read, Service, is_module_folder, load_app,
-        load_component, load_module,
+        App, Blame, Compilation, Component, Keep, LoneModule, Mistakes, Read, Service, is_module_folder,
+        load_app, load_component, load_module,
     },
     arguments::AppArguments,
     output::{self, Form, counted, listed},
@@ -108,7 +108,7 @@ pub(crate) fn check(arguments: &AppArguments, environment: &Environment, form: F
 /// Checks a component that is in no app.
 fn check_component(path: &Path, form: Form) -> u8 {
     match load_component(path) {
-        Ok(read) => show(&read, &[], &[], form),
+        Ok(loaded) => show(&loaded, form),
         Err(mistakes) => refuse(&mistakes, form),
     }
 }
@@ -116,13 +116,14 @@ fn check_component(path: &Path, form: Form) -> u8 {
 /// Checks the folder of a module that is in no app.
 fn check_module(folder: &Path, form: Form) -> u8 {
     match load_module(folder) {
-        Ok(loaded) => show(&loaded.read, &loaded.signers, &loaded.warnings, form),
+        Ok(loaded) => show(&loaded, form),
         Err(mistakes) => refuse(&mistakes, form),
     }
 }
 
 /// Prints what a module in no app is; the exit status.
-fn show(read: &Read, signers: &[String], warnings: &[String], form: Form) -> u8 {
+fn show(loaded: &LoneModule, form: Form) -> u8 {
+    let LoneModule { read, signers, warnings } = loaded;
     match (form, read) {
         (Form::Text, read) => {
             let mut text = match read {

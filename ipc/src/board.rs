@@ -1,7 +1,7 @@
 //! The board: words in shared memory that every process of a host reads without a system call.
 //!
 //! ```text
-//! word 0..8      header: magic, layout version
+//! word 0..8      header: magic, layout version, generation in force
 //! word 8         durable sequence number (alone on its cache line)
 //! word 16        epoch of the store, its pid, heartbeat, queue depth …
 //! word 64..      names of models, so that counters of one model share an index in all processes
@@ -35,6 +35,7 @@ const LAYOUT_VERSION: u64 = 2;
 
 const WORD_MAGIC: usize = 0;
 const WORD_LAYOUT: usize = 1;
+const WORD_IN_FORCE: usize = 2;
 const WORD_DURABLE: usize = 8;
 const WORD_STORE: usize = 16;
 const WORD_NAMES: usize = 64;
@@ -271,6 +272,17 @@ impl Board {
         self.words[WORD_DURABLE].fetch_max(sequence, Ordering::Release);
     }
 
+    /// The number of the generation in force; nothing before there is one, or where the supervisor does not tell.
+    #[must_use]
+    pub fn in_force(&self) -> Option<u64> {
+        Some(self.words[WORD_IN_FORCE].load(Ordering::Relaxed)).filter(|generation| *generation > 0)
+    }
+
+    /// Tells which generation is in force. Only the supervisor calls it.
+    pub fn publish_in_force(&self, generation: u64) {
+        self.words[WORD_IN_FORCE].store(generation, Ordering::Relaxed);
+    }
+
     /// A word about the store.
     #[must_use]
     pub fn store(&self, word: StoreWord) -> &'static AtomicU64 {
@@ -467,6 +479,15 @@ mod tests {
         other.cell(3).counter(Counter::CacheHits).fetch_add(2, Ordering::Relaxed);
         board.cell(9).counter(Counter::CacheHits).fetch_add(3, Ordering::Relaxed);
         assert_eq!(board.total(Counter::CacheHits), 5);
+    }
+
+    #[test]
+    fn nothing_is_in_force_until_it_is_told() {
+        let (board, descriptor) = Board::create().unwrap();
+        let other = Board::open(&descriptor).unwrap();
+        assert_eq!(other.in_force(), None);
+        board.publish_in_force(3);
+        assert_eq!(other.in_force(), Some(3));
     }
 
     #[test]

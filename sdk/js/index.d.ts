@@ -1,4 +1,9 @@
-/** Modules for Ægis in TypeScript. See docs/modules.md. */
+/**
+ * Modules for Ægis in TypeScript. See docs/modules.md.
+ *
+ * Functions of a module are synchronous, and so is what they ask of the host: one that returns a promise has failed, whatever
+ * becomes of the promise.
+ */
 
 export type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
 export type Document = { [name: string]: any };

@@ -23,30 +23,38 @@ export function model(definition) {
 }
 
 const hooks = (said) => ({
-  onCreate: (context, input) => answer(() => JSON.stringify(said.create(JSON.parse(input), context))),
+  onCreate: (context, input) =>
+    answer("hooks.create", () => said.create(JSON.parse(input), context), JSON.stringify),
   validate: (context, before, after) =>
-    answer(() => void said.validate(JSON.parse(after), parse(before), context)),
+    answer("hooks.validate", () => said.validate(JSON.parse(after), parse(before), context)),
   onUpdate: (context, current, changes) =>
-    answer(() => JSON.stringify(said.update(fromEntity(current), JSON.parse(changes), context))),
-  onDelete: (context, current) => answer(() => void said.remove(fromEntity(current), context)),
-  onLoad: (context, stored) => answer(() => JSON.stringify(said.load(fromEntity(stored), context))),
+    answer("hooks.update", () => said.update(fromEntity(current), JSON.parse(changes), context), JSON.stringify),
+  onDelete: (context, current) => answer("hooks.remove", () => said.remove(fromEntity(current), context)),
+  onLoad: (context, stored) => answer("hooks.load", () => said.load(fromEntity(stored), context), JSON.stringify),
 });
+
+/** The JSON text of what may be nothing. */
+const jsonOrNull = (value) => JSON.stringify(value ?? null);
 
 const commands = (said) => ({
   run: (context, name, target, args) =>
-    answer(() => JSON.stringify(said[name].run(JSON.parse(args), fromEntity(target), context) ?? null)),
+    answer(`commands.${name}`, () => said[name].run(JSON.parse(args), fromEntity(target), context), jsonOrNull),
 });
 
+/** A response as the host wants it; 200 without a body unless it says otherwise. */
+const toResponse = (response) => ({ status: response?.status ?? 200, ...toMessage(response ?? {}) });
+
 const routes = (said) => ({
-  handle: (context, request) =>
-    answer(() => {
+  handle: (context, request) => {
+    const key = `${request.method.toUpperCase()} ${request.route}`;
+    const run = () => {
       const { method, route, path, query, params } = request;
-      const one = said[`${method.toUpperCase()} ${route}`];
-      const run = typeof one === "function" ? one : one.run;
       const given = { method, route, path, query, params: Object.fromEntries(params), ...fromMessage(request) };
-      const response = run(given, context) ?? {};
-      return { status: response.status ?? 200, ...toMessage(response) };
-    }),
+      const one = said[key];
+      return (typeof one === "function" ? one : one.run)(given, context);
+    };
+    return answer(`routes.${key}`, run, toResponse);
+  },
 });
 
 /** Whether a subscription such as `CREATE*` is about an event. */
@@ -55,21 +63,22 @@ const isAbout = (pattern, name) =>
 
 const eventHandlers = (said) => ({
   onEvent: (context, { id, name, source, time, key, data }) =>
-    answer(() => {
+    answer(`events.${name}`, () => {
       const event = { id, name, source, time: new Date(Number(time)), key: key ?? undefined, data: JSON.parse(data) };
       const [, handle] = Object.entries(said).find(([pattern]) => isAbout(pattern.toUpperCase(), name));
-      handle(event, context);
+      return handle(event, context);
     }),
 });
 
 const lifecycle = ({ begin, reconfigure = begin, drain, health }) => ({
-  init: (config) => answer(() => void begin?.(JSON.parse(config))),
-  reconfigure: (config) => answer(() => void reconfigure?.(JSON.parse(config))),
-  drain: () => answer(() => void drain?.()),
-  health: () => answer(() => void health?.()),
+  init: (config) => answer("begin", () => begin?.(JSON.parse(config))),
+  reconfigure: (config) => answer("reconfigure", () => reconfigure?.(JSON.parse(config))),
+  drain: () => answer("drain", () => drain?.()),
+  health: () => answer("health", () => health?.()),
 });
 
 const handover = ({ save, restore }) => ({
-  save: () => answer(() => toBytes(JSON.stringify(save() ?? null))),
-  restore: (version, state) => answer(() => void restore(toJson(Uint8Array.from(state)), version)),
+  save: () => answer("handover.save", save, (state) => toBytes(jsonOrNull(state))),
+  restore: (version, state) =>
+    answer("handover.restore", () => restore(toJson(Uint8Array.from(state)), version)),
 });

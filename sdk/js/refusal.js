@@ -4,9 +4,17 @@ import { write as writeLog } from "aegis:module/log@1.0.0";
 
 import { parse } from "./json.js";
 
+const CODES = [
+  "invalid", "not-found", "conflict", "denied", "timeout", "unavailable",
+  "circuit-open", "too-large", "cancelled", "unsupported", "internal",
+];
+
 /** A no: the answer of a module that is well. The host passes code, message and details on to the client. */
 export class Refusal {
   constructor(code, message, details, { transient = false } = {}) {
+    if (!CODES.includes(code)) {
+      throw new TypeError(`found the code ${JSON.stringify(code)}, expected one of ${CODES.join(", ")}`);
+    }
     this.code = code;
     this.message = message;
     this.details = details;
@@ -32,10 +40,18 @@ export function call(ask) {
   }
 }
 
-/** Carries out a part of the module; its `Refusal` becomes an answer, anything else is a defect. */
-export function answer(work) {
+/**
+ * Carries out the part of the module that has this name, and says its result as the host wants it; its `Refusal` becomes
+ * an answer, anything else is a defect.
+ */
+export function answer(name, work, say = () => undefined) {
   try {
-    return work();
+    const result = work();
+    // Nobody would look at what becomes of it, so that a no in it would be a yes.
+    if (typeof result?.then === "function") {
+      throw new TypeError(`${name} returned a promise, expected a result: functions of a module are synchronous`);
+    }
+    return say(result);
   } catch (error) {
     if (!(error instanceof Refusal)) throw defect(error);
     const details = error.details === undefined ? undefined : JSON.stringify(error.details);

@@ -179,6 +179,8 @@ impl Driver {
     fn pass(&mut self) -> Option<u8> {
         let began = Instant::now();
         self.settle_events();
+        // Before anybody is told that it is.
+        self.board.publish_in_force(self.fleet.in_force());
         self.answer_operators();
         if let Some(code) = self.exit {
             while !self.keeping.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use aegis_guests::refuse;
 use aegis_harness::{App, Cluster, app, cluster::signal_process, eventually};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -101,4 +102,41 @@ fn what_is_not_granted_is_refused_when_the_app_is_read() {
     assert_eq!(refused.status.code(), Some(3), "{told}");
     let reason = "subscriptions.0.event: found CREATETODO, expected changes of its own model";
     assert!(told.contains(reason), "{told}");
+}
+
+fn await_canary(cluster: &Cluster) {
+    eventually("one worker is judged", PATIENCE, || {
+        cluster.serving().iter().any(|worker| worker.generation == 2)
+    });
+}
+
+#[test]
+fn a_version_that_is_judged_throws_no_event_away() {
+    let journal = || aegis_guests::journal(&["CREATETODO"]);
+    let deaf =
+        journal().function("event-handlers", "on-event", refuse("invalid", "it never listens")).build();
+    for mode in ["rolling", "swap"] {
+        let settings = format!("[reload]\ncanary-time = \"60s\"\n{GRANT}");
+        let app = App::todo().settings(&settings).component("journal", journal().build());
+        let cluster = Cluster::start(app, 2);
+        await_position(&cluster);
+        app::write_component(cluster.folder(), "journal", &deaf);
+        cluster.aegis_ok(&["deploy", "journal", "--mode", mode, "--no-wait"]);
+        await_canary(&cluster);
+        let created = create(&cluster, 20);
+        await_all(&cluster, &created);
+        assert_eq!(cluster.status().generation, 1, "{mode}: it is still judged");
+    }
+}
+
+#[test]
+fn a_subscription_that_is_new_begins_while_its_version_is_judged() {
+    let journal = |subscriptions: &[&str]| aegis_guests::journal(subscriptions).build();
+    let settings = format!("[reload]\ncanary-time = \"2s\"\n{GRANT}");
+    let cluster = Cluster::start(App::todo().settings(&settings).component("journal", journal(&[])), 2);
+    app::write_component(cluster.folder(), "journal", &journal(&["CREATETODO"]));
+    cluster.aegis_ok(&["deploy", "journal", "--no-wait"]);
+    await_canary(&cluster);
+    let created = create(&cluster, 20);
+    await_all(&cluster, &created);
 }

@@ -245,6 +245,20 @@ fn what_a_version_remembers_goes_to_the_next_one_over_twenty_swaps() {
     assert_eq!(next(), 2 * HANDOVERS + 1);
 }
 
+#[test]
+fn what_a_version_remembers_is_handed_over_where_grants_change() {
+    let heir = aegis_guests::heir("1.0.0").build();
+    let granted = |hosts: &str| format!("{SWAP}[modules.counter]\ngrants = {{ http = [{hosts}] }}\n");
+    let app = App::default().settings(&granted("\"api.example.com\"")).component("counter", heir);
+    let cluster = Cluster::start(app, 1);
+    assert_eq!(cluster.client().post("counters", &json!({"id": "a"})).status, 201);
+    assert_eq!(next(&cluster), json!(1));
+    let before = pids(&cluster);
+    fs::write(cluster.folder().join("aegis.toml"), granted("")).unwrap();
+    cluster.aegis_ok(&["reload"]);
+    assert_eq!((next(&cluster), pids(&cluster)), (json!(2), before));
+}
+
 /// One worker whose code has counted to two, and in the app a version that does not take the state of it.
 fn with_an_heir_that_refuses() -> Cluster {
     let heir = |version: &str| aegis_guests::heir(version).build();

@@ -6,7 +6,7 @@
 //!                                            the store: its position, durable
 //! ```
 //!
-//! Of all workers one delivers ([`owner`]). A consumer goes through the log in order, one event at a time. Its position is
+//! Of all workers one of what is in force delivers ([`owner`]). A consumer goes through the log in order, one event at a time. Its position is
 //! a document of the store, kept every few events, so an event that was committed is delivered at least once: after a
 //! crash, those since the position was last kept come again. An event that the code does not take is tried again a few
 //! times ([`retry`]), then given up, counted and logged, and the next one follows. Consumers do not wait for one another.

@@ -88,7 +88,7 @@ pub(crate) fn is_module_folder(path: &Path) -> bool {
 }
 
 /// A module that is in no app.
-pub(crate) struct Loaded {
+pub(crate) struct LoneModule {
     pub(crate) read: Read,
     /// Names of the keys that its manifest is signed with; which of them count is for an app to say.
     pub(crate) signers: Vec<String>,
@@ -96,7 +96,7 @@ pub(crate) struct Loaded {
 }
 
 /// Reads the folder of a module that is in no app.
-pub(crate) fn load_module(folder: &Path) -> Result<Loaded, Mistakes> {
+pub(crate) fn load_module(folder: &Path) -> Result<LoneModule, Mistakes> {
     let shown = folder.display().to_string();
     let refuse = |lines| Mistakes { lines, blame: Blame::App };
     let files = components(folder).map_err(refuse)?;
@@ -106,13 +106,16 @@ pub(crate) fn load_module(folder: &Path) -> Result<Loaded, Mistakes> {
     let read = Compilation::quiet(Keep::WhereThereIsSome, |compilation| {
         // Nobody is trusted yet, so nobody has to sign.
         let gate = Gate::of(&Trust::default(), None, 0);
-        found.read(&gate, &mut Workshop::new(compilation, None), &mut warnings)
+        let mut workshop = Workshop::new(compilation, None);
+        let read = found.read(&gate, &mut workshop, &mut warnings);
+        warnings.extend(workshop.finish().warnings);
+        read
     });
     let read = read.map_err(refuse)?;
     let signers = signers(&found).map_err(|mistakes| {
         refuse(located(&format!("{shown}/{MANIFEST_FILE}{SIGNATURES_SUFFIX}"), &mistakes))
     })?;
-    Ok(Loaded { read, signers, warnings })
+    Ok(LoneModule { read, signers, warnings })
 }
 
 /// Whose signatures there are, if they are about the manifest as it is.

@@ -99,6 +99,7 @@ impl<'a> Workshop<'a> {
         let prepared = tools.compiler.prepare_cached(bytes, terms, tools.cache.as_ref()).map_err(told)?;
         let digest = prepared.spec.code.as_ref().map(|code| code.digest.clone()).unwrap_or_default();
         self.keep(digest, prepared.code)?;
+        self.warnings.extend(prepared.warnings.iter().map(|warning| format!("{origin}: {warning}")));
         Ok(prepared.spec)
     }
 

@@ -17,7 +17,7 @@ use wasmtime::{Engine, component::Component};
 
 use crate::{
     cache::CodeCache,
-    call::Budget,
+    call::{Budget, HARD_DEADLINE_SLACK, TimeIsUp},
     contract::{WitModelSpec, base, describing},
     diagnostic::{Code, Diagnostic},
     engine::{self, EngineError, Profile},
@@ -48,6 +48,8 @@ pub struct Prepared {
     pub spec: ModelSpec,
     /// Code for workers of this image. It is trusted because we made it.
     pub code: Vec<u8>,
+    /// What it says of itself without any effect, one sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// A component that can be run as a service.
@@ -165,11 +167,12 @@ impl Compiler {
         let exports = specification::Exports::of(engine, &component, linker)
             .map_err(|error| failed(Code::LinkFailed, &error))?;
         let identity = specification::Identity { info, digest, exports };
+        let warnings = specification::warnings(&described);
         let spec = specification::read(described, identity, terms).map_err(|mistakes| {
             let told = mistakes.into_iter().map(|mistake| Diagnostic::new(Code::BadSpecification, mistake));
             PrepareError::Refused(told.collect())
         })?;
-        Ok(Prepared { spec, code })
+        Ok(Prepared { spec, code, warnings })
     }
 
     /// Prepares a component that is a service, with or without a cache. There is nothing to ask it.
@@ -231,7 +234,7 @@ impl Compiler {
         let output = state.output.clone();
         let mut store = state.into_store(&self.classic.engine);
         let _running = self.ticker.running();
-        let described = self.runtime.block_on(async {
+        let asked = async {
             let instance = linked.instantiate_async(&mut store).await?;
             specification::Exports::check(&linked, &mut store, &instance)?;
             let module = identity.load(&mut store, &instance)?;
@@ -239,6 +242,11 @@ impl Compiler {
             let module = describing.load(&mut store, &instance)?;
             let spec = module.aegis_module_describe_model().call_describe(&mut store).await?;
             wasmtime::Result::Ok((info, spec))
+        };
+        // Code that waits is not asked by the ticker whether its time is up.
+        let described = self.runtime.block_on(async {
+            let bounded = tokio::time::timeout(DESCRIBE_TIME + HARD_DEADLINE_SLACK, asked);
+            bounded.await.unwrap_or_else(|_| Err(TimeIsUp.into()))
         });
         described.map_err(|error: wasmtime::Error| match error.is::<specification::OtherSignature>() {
             true => failed(Code::LinkFailed, &error, ""),

@@ -11,15 +11,18 @@ const REFUSALS_MAX: u32 = 8;
 #[derive(Debug)]
 pub(crate) struct MemoryLimiter {
     bytes_max: usize,
-    /// The most that any linear memory of the instance had, bytes.
+    /// All linear memories of the instance together, bytes: none of them ever shrinks.
+    bytes: usize,
+    /// The most that they had, or would have had if they had got what was wanted, bytes.
     pub(crate) peak_bytes: usize,
     refusals: u32,
 }
 
 impl MemoryLimiter {
-    /// At most `bytes_max` in one linear memory.
+    /// At most `bytes_max` in all linear memories together.
     pub(crate) fn new(bytes_max: u64) -> Self {
-        Self { bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX), peak_bytes: 0, refusals: 0 }
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        Self { bytes_max, bytes: 0, peak_bytes: 0, refusals: 0 }
     }
 
     /// Whether the instance has so much that it should not be used again: memory is never given back.
@@ -29,20 +32,27 @@ impl MemoryLimiter {
 }
 
 impl ResourceLimiter for MemoryLimiter {
+    /// What a memory does not get although it may have it (the machine has no more) stays counted: it is not told which one
+    /// of them that was.
     fn memory_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if desired <= self.bytes_max {
-            self.peak_bytes = self.peak_bytes.max(desired);
+        let wanted = self.bytes.saturating_add(desired.saturating_sub(current));
+        if wanted <= self.bytes_max {
+            if maximum.is_some_and(|maximum| desired > maximum) {
+                return Ok(false);
+            }
+            self.bytes = wanted;
+            self.peak_bytes = self.peak_bytes.max(wanted);
             return Ok(true);
         }
         self.peak_bytes = self.bytes_max;
         self.refusals += 1;
         if self.refusals > REFUSALS_MAX {
-            return Err(OutOfMemory { wanted_bytes: desired, bytes_max: self.bytes_max }.into());
+            return Err(OutOfMemory { wanted_bytes: wanted, bytes_max: self.bytes_max }.into());
         }
         Ok(false)
     }
@@ -78,6 +88,30 @@ mod tests {
         }
         let error = limiter.memory_growing(1000, 2000, None).unwrap_err();
         assert_eq!(error.to_string(), "it wanted 2000 bytes of memory, at most 1000 are allowed");
+    }
+
+    #[test]
+    fn the_memories_of_an_instance_have_the_limit_together() {
+        let mut limiter = MemoryLimiter::new(1000);
+        limiter.memory_growing(0, 300, None).unwrap();
+        limiter.memory_growing(0, 300, None).unwrap();
+        assert!(!limiter.memory_growing(300, 701, None).unwrap());
+        let mut limiter = MemoryLimiter::new(1000);
+        limiter.memory_growing(0, 300, None).unwrap();
+        limiter.memory_growing(0, 400, None).unwrap();
+        assert!(!limiter.is_bloated());
+        assert!(limiter.memory_growing(300, 400, None).unwrap());
+        assert!(limiter.is_bloated());
+    }
+
+    #[test]
+    fn what_a_memory_never_gets_is_not_counted() {
+        let mut limiter = MemoryLimiter::new(1000);
+        for _ in 0..100 {
+            assert!(!limiter.memory_growing(100, 600, Some(500)).unwrap());
+        }
+        assert!(limiter.memory_growing(0, 700, None).unwrap());
+        assert!(!limiter.is_bloated());
     }
 
     #[test]

@@ -202,9 +202,7 @@ impl Module {
             resident.begin(&self, budget, call);
             match resident.run(context, entry).await {
                 Ok(answer) => {
-                    let answer = answer.map_err(|fault| {
-                        CallError::Refused(resident.store.data().secrets.redact_refusal(fault.into()))
-                    });
+                    let answer = answer.map_err(|fault| resident.refusal(fault));
                     self.give_back(resident);
                     answer
                 }

@@ -34,6 +34,11 @@ impl GuestOutput {
         String::from_utf8_lossy(&bytes).trim().to_owned()
     }
 
+    /// Forgets what was written.
+    pub(crate) fn clear(&self) {
+        self.tail.lock().clear();
+    }
+
     fn keep(&self, bytes: &[u8]) {
         let mut tail = self.tail.lock();
         let bytes = &bytes[bytes.len().saturating_sub(TAIL_BYTES_MAX)..];

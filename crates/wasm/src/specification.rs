@@ -1,10 +1,12 @@
 //! From what a component says about itself to the specification of a model.
 //!
 //! What the contract can say and this host does not do yet is refused by name: a port that is never called, or a rule of
-//! access that is never asked, would be worse than a module that does not load.
+//! access that is never asked, would be worse than a module that does not load. What changes nothing about the model is told
+//! and ignored.
 
 mod acl;
 mod route;
+mod unserved;
 
 use aegis_domain::{
     catalog::Catalog,
@@ -107,10 +109,15 @@ pub(crate) struct Identity {
     pub(crate) exports: Exports,
 }
 
+/// What a specification says without any effect, one sentence each.
+pub(crate) fn warnings(found: &WitModelSpec) -> Vec<String> {
+    unserved::warnings(found)
+}
+
 /// Reads a specification. All mistakes at once, each as `key path: found X, expected Y`.
 pub(crate) fn read(found: WitModelSpec, identity: Identity, terms: Terms) -> Result<ModelSpec, Vec<String>> {
     let mut mistakes = Vec::new();
-    refuse_unserved(&found, &mut mistakes);
+    unserved::refuse(&found, &mut mistakes);
     let name = ModelName::new(&found.name).map_err(|message| mistakes.push(format!("name: {message}"))).ok();
     let mut schema = read_json(found.schema.as_deref(), "schema", &mut mistakes);
     let mut fields = IndexMap::new();
@@ -188,23 +195,6 @@ fn check_labels(info: &ModuleInfo, mistakes: &mut Vec<String>) {
     }
 }
 
-/// What the contract can say and this host does not do yet.
-fn refuse_unserved(found: &WitModelSpec, mistakes: &mut Vec<String>) {
-    let unserved = [
-        ("ports", found.ports.len()),
-        ("relations", found.relations.len()),
-        ("serializers", found.serializers.len()),
-    ];
-    for (key, count) in unserved.into_iter().filter(|(_, count)| *count > 0) {
-        mistakes.push(format!(
-            "{key}: found {count}, expected none: this version of the host does not serve them yet"
-        ));
-    }
-    for extension in found.extensions.iter().filter(|extension| extension.key.ends_with('!')) {
-        mistakes.push(format!("extensions: found {:?}, which must be understood and is not", extension.key));
-    }
-}
-
 /// Reads JSON as strictly as documents are read: numbers stay as they were written, no name comes twice.
 fn read_json(text: Option<&str>, key: &str, mistakes: &mut Vec<String>) -> Option<Value> {
     match aegis_domain::json::parse(text?.as_bytes()) {
@@ -278,6 +268,7 @@ fn mix_in(
         let known = KNOWN.join(", ");
         return mistakes.push(format!("{key}: found the mixin {:?}, expected one of {known}", mixin.name));
     }
+    unserved::refuse_moments(mixin, key, mistakes);
     let Some(options) = read_json(Some(&mixin.options), &format!("{key}.options"), mistakes) else { return };
     let names = options.get("fields").and_then(Value::as_array).cloned().unwrap_or_default();
     if names.is_empty() {

@@ -74,7 +74,7 @@ pub(crate) struct State {
     /// Who made the request, if that is known.
     pub(crate) principal: Option<Arc<Principal>>,
     pub(crate) limiter: MemoryLimiter,
-    /// What the guest wrote to its standard output and error of late.
+    /// What the guest wrote to its standard output and error in the present call.
     pub(crate) output: GuestOutput,
     pub(crate) table: ResourceTable,
     pub(crate) http: Http,
@@ -171,6 +171,7 @@ pub(crate) fn belong(store: &mut Store<State>, owner: &Arc<Owner>, services: &Ar
     if !Arc::ptr_eq(&state.owner, owner) {
         state.owner = Arc::clone(owner);
         state.services = Arc::clone(services);
+        state.http.belong(owner, services);
     }
 }
 
@@ -182,6 +183,8 @@ pub(crate) fn begin(store: &mut Store<State>, budget: Budget, request_id: String
     state.depth = depth;
     state.lot = lot;
     state.principal = None;
+    // What a failure of this call is told with is not what another one wrote.
+    state.output.clear();
     refill(store);
 }
 

@@ -1,5 +1,6 @@
 //! Components from their bytes to their answers, in one process: what the compile helper and a worker do.
 
+mod bank;
 mod bombs;
 mod calls;
 mod deadlines;
@@ -8,6 +9,7 @@ mod events;
 mod javascript;
 mod life;
 mod limits;
+mod lines;
 mod pool;
 mod python;
 mod refused;
@@ -17,6 +19,7 @@ mod rust;
 mod services;
 mod shared;
 mod visits;
+mod vows;
 
 use std::{
     os::fd::AsFd,

@@ -2,6 +2,7 @@
 
 import traceback
 from contextlib import contextmanager
+from typing import Any, Callable
 
 from componentize_py_types import Err
 from wit_world.imports.types import Fault, FaultCode
@@ -16,6 +17,17 @@ def model() -> Model:
     if Model.defined is None:
         raise LookupError("found no Model in the module, expected one")
     return Model.defined
+
+
+def called(part: Callable, *arguments) -> Any:
+    """What a part of the module returns. Nobody would look at what becomes of a coroutine, so that a no in it would be a
+    yes."""
+    result = part(*arguments)
+    if hasattr(result, "__await__") or hasattr(result, "__aiter__"):
+        getattr(result, "close", lambda: None)()
+        name, found = getattr(part, "__name__", "a function"), type(result).__name__
+        raise TypeError(f"{name} returned a {found}, expected a result: functions of a module are synchronous")
+    return result
 
 
 @contextmanager

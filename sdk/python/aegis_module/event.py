@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from .answering import answering, model
+from .answering import answering, called, model
 
 
 @dataclass
@@ -29,7 +29,7 @@ class EventHandlers:
         with answering():
             handle = next(handle for pattern, handle in model().handlers.items() if _is_about(pattern, event.name))
             data = json.loads(event.data)
-            handle(Event(event.id, event.name, event.source, event.time, event.key, data), context)
+            called(handle, Event(event.id, event.name, event.source, event.time, event.key, data), context)
 
 
 def _is_about(pattern: str, name: str) -> bool:

@@ -5,7 +5,7 @@ import json
 from wit_world.exports.identity import ModuleInfo
 from wit_world.imports import spec
 
-from .answering import answering, model
+from .answering import answering, called, model
 from .entity import entity
 from .refusal import Refusal
 
@@ -67,33 +67,33 @@ class DescribeModel:
 class Hooks:
     def on_create(self, context, input):
         with answering():
-            return _text(model().hooks["ON_CREATE"](json.loads(input), context))
+            return _text(called(model().hooks["ON_CREATE"], json.loads(input), context))
 
     def validate(self, context, before, after):
         with answering():
             before = None if before is None else json.loads(before)
-            model().hooks["VALIDATE"](json.loads(after), before, context)
+            called(model().hooks["VALIDATE"], json.loads(after), before, context)
 
     def on_update(self, context, current, changes):
         with answering():
-            return _text(model().hooks["ON_UPDATE"](entity(current), json.loads(changes), context))
+            return _text(called(model().hooks["ON_UPDATE"], entity(current), json.loads(changes), context))
 
     def on_delete(self, context, current):
         with answering():
-            model().hooks["ON_DELETE"](entity(current), context)
+            called(model().hooks["ON_DELETE"], entity(current), context)
 
     def on_load(self, context, stored):
         with answering():
-            return _text(model().hooks["ON_LOAD"](entity(stored), context))
+            return _text(called(model().hooks["ON_LOAD"], entity(stored), context))
 
 
 class Commands:
     def run(self, context, command, target, args):
         with answering():
-            called = model().commands[command]
-            if called.about_one and target is None:
+            said = model().commands[command]
+            if said.about_one and target is None:
                 raise Refusal("invalid", "this command is about one document")
-            return _text(called.run(json.loads(args), entity(target), context))
+            return _text(called(said.run, json.loads(args), entity(target), context))
 
 
 class Lifecycle:
@@ -105,25 +105,25 @@ class Lifecycle:
 
     def drain(self):
         with answering():
-            model().life.get("drain", _nothing)()
+            called(model().life.get("drain", _nothing))
 
     def health(self):
         with answering():
-            model().life.get("health", _nothing)()
+            called(model().life.get("health", _nothing))
 
     def _told(self, part, config):
         with answering():
-            model().life.get(part, _nothing)(json.loads(config))
+            called(model().life.get(part, _nothing), json.loads(config))
 
 
 class Handover:
     def save(self):
         with answering():
-            return _text(model().life["save"]()).encode()
+            return _text(called(model().life["save"])).encode()
 
     def restore(self, from_version, state):
         with answering():
-            model().life["restore"](json.loads(state), from_version)
+            called(model().life["restore"], json.loads(state), from_version)
 
 
 def _nothing(*_):

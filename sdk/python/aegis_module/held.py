@@ -5,7 +5,7 @@ from typing import Any, Optional
 
 from wit_world.imports import documents
 
-from .answering import answering, model
+from .answering import answering, called, model
 from .refusal import asked
 
 #: Whole numbers that the contract says as such.
@@ -86,17 +86,17 @@ class DocumentHooks:
 
     def on_create(self, context, input):
         with answering():
-            model().document_hooks.hooks["ON_CREATE"](HeldDocument(input), context)
+            called(model().document_hooks.hooks["ON_CREATE"], HeldDocument(input), context)
 
     def validate(self, context, before, after):
         with answering():
             before = None if before is None else HeldDocument(before)
-            model().document_hooks.hooks["VALIDATE"](HeldDocument(after), before, context)
+            called(model().document_hooks.hooks["VALIDATE"], HeldDocument(after), before, context)
 
     def on_update(self, context, current, changes):
         with answering():
-            model().document_hooks.hooks["ON_UPDATE"](HeldDocument(current), HeldDocument(changes), context)
+            called(model().document_hooks.hooks["ON_UPDATE"], HeldDocument(current), HeldDocument(changes), context)
 
     def on_delete(self, context, current):
         with answering():
-            model().document_hooks.hooks["ON_DELETE"](HeldDocument(current), context)
+            called(model().document_hooks.hooks["ON_DELETE"], HeldDocument(current), context)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from wit_world.exports import routes
 
-from .answering import answering, model
+from .answering import answering, called, model
 from .message import Message, from_headers, to_message
 from .model import Response
 
@@ -42,7 +42,7 @@ class Routes:
                 from_headers(request.headers),
                 request.body,
             )
-            response = run(asked, context)
+            response = called(run, asked, context)
             if not isinstance(response, Response):
                 response = Response(response)
             headers, body = to_message(response.headers, response.body)

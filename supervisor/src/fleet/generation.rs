@@ -89,6 +89,11 @@ impl Fleet {
         self.bad.truncate(BAD_MAX);
     }
 
+    /// The number of the generation in force; 0 before there is one.
+    pub(crate) fn in_force(&self) -> u64 {
+        self.in_force
+    }
+
     /// Takes a generation into force: its configuration rules from here on.
     pub(super) fn bring_into_force(&mut self, generation: u64) {
         self.in_force = generation;

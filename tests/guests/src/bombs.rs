@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::{
     body::{Body, answer},
     guest::Guest,
+    system::{CLOCK_NAME, with_system},
 };
 
 // Instructions, and what stands for a block without result (core specification, 5.4).
@@ -24,13 +25,6 @@ const NO_RESULT: u8 = 0x40;
 const PAGE_BYTES: usize = 65_536;
 /// Handles that are asked for.
 const HANDLES: u32 = 10_000_000;
-/// Resources of the host that an instance can have many of, as far as these guests need to know them.
-const POLL: &str = "package wasi:io@0.2.0; interface poll { resource pollable; }";
-const CLOCK: &str = "package wasi:clocks@0.2.0; interface monotonic-clock {
-    use wasi:io/poll@0.2.0.{pollable};
-    subscribe-duration: func(when: u64) -> pollable;
-}";
-const CLOCK_NAME: &str = "wasi:clocks/monotonic-clock@0.2.0";
 /// A resource of the guest's own.
 const OWN: &str = "package acme:tools@1.0.0; interface shed { resource thing { constructor(); } }";
 const OWN_NAME: &str = "acme:tools/shed@1.0.0";
@@ -42,9 +36,7 @@ pub fn hoarder() -> Guest {
     let timers = again("(drop (call $monotonic_clock_subscribe_duration (i64.const 1)))")
         .calling(CLOCK_NAME, "subscribe-duration");
     let things = again("(drop (call $shed_thing (i32.const 7)))").calling(OWN_NAME, "[resource-new]thing");
-    Guest::model(json!({ "name": "hoarder", "endpoint": "hoarders", "version": "1.0.0" }))
-        .package(POLL)
-        .package(CLOCK)
+    with_system(Guest::model(json!({ "name": "hoarder", "endpoint": "hoarders", "version": "1.0.0" })))
         .package(OWN)
         .export(OWN_NAME)
         .command("timers", timers)

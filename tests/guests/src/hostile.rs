@@ -62,6 +62,7 @@ pub fn refused() -> Vec<Hostile> {
     add_defects_of_code(&mut add);
     add_defects_of_contract(&mut add);
     add_defects_of_specification(&mut add);
+    add_defects_of_rules(&mut add);
     all.push(Hostile { name: "nothing in it", bytes: empty_component() });
     all.push(Hostile { name: "a core module", bytes: core_module() });
     all.push(Hostile { name: "5000 core modules", bytes: five_thousand_core_modules() });
@@ -187,6 +188,20 @@ fn add_defects_of_specification(add: &mut dyn FnMut(&'static str, Guest)) {
         json!([{ "method": "get", "path": "/a", "public": true, "allow": ["admin"], "openapi": "{" }]);
     add("routes with roles and without JSON", bare(json!({ "routes": routes })).export("routes"));
     add("routes without export", bare(json!({ "routes": [{ "method": "get", "path": "/a" }] })));
+}
+
+fn add_defects_of_rules(add: &mut dyn FnMut(&'static str, Guest)) {
+    let of_some = json!({
+        "fields": [{ "name": "a" }],
+        "mixins": [
+            { "name": "require", "on": ["on-create"], "options": "{\"fields\":[\"a\"]}" },
+            { "name": "unique", "on": ["validate", "on-delete"], "options": "{\"fields\":[\"a\"]}" },
+            { "name": "freeze", "on": ["on-update"], "options": "{\"fields\":[\"a\"]}" },
+            { "name": "require", "on": ["on-create", "on-update"], "options": "{\"fields\":[\"a\"]}" },
+        ],
+        "datasource": { "name": "file", "options": "{\"replicas\":3}" },
+    });
+    add("rules of some moments, and options", bare(of_some));
 }
 
 /// A model that can be loaded and then does every wrong thing: as a command of that name, and in `on-create` when the

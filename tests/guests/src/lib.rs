@@ -19,6 +19,7 @@ mod lower;
 mod network;
 mod route;
 mod service;
+mod system;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +39,7 @@ pub use guest::Guest;
 pub use hostile::{
     Hostile, core_module, empty_component, five_thousand_core_modules, nested_components, refused, unruly,
 };
-pub use network::caller;
+pub use network::{caller, tell};
 pub use route::{digits, first_part, respond, whole};
 pub use service::{relay, service};
+pub use system::{mutter, sleep, with_system};

@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::{
     body::{Body, pass_fault_on},
     guest::Guest,
+    system::{with_system, write_error},
 };
 
 /// `GET` and what else a request of these guests has: the address is the only member of the arguments, `{"url":"…"}`.
@@ -25,26 +26,26 @@ const REST: &str = "(i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
 /// - `hoard` opens the secret `stripe` again and again.
 #[must_use]
 pub fn caller() -> Guest {
-    let tell = TELL.replace("REVEAL_FAULT", &pass_fault_on("secrets_secret_reveal"));
-    let tell = Body::from(tell).calling("secrets", "[method]secret.reveal").calling("log", "write");
-    let tell = open("stripe").then(tell);
     let panic = PANIC.replace("REVEAL_FAULT", &pass_fault_on("secrets_secret_reveal"));
-    let panic = Body::from(panic)
-        .calling("secrets", "[method]secret.reveal")
-        .calling(STDERR_NAME, "get-stderr")
-        .calling(STREAMS_NAME, "[method]output-stream.blocking-write-and-flush");
-    let panic = open("stripe").then(panic);
+    let panic = Body::from(panic).calling("secrets", "[method]secret.reveal");
+    let panic = open("stripe").then(panic).then(write_error(REVEALED)).then("unreachable");
     let hoard = format!("(loop $again {} (br $again)) unreachable", open("stripe").wat);
     let hoard = Body { wat: hoard, ..open("stripe") };
-    Guest::model(json!({ "name": "caller", "endpoint": "callers", "version": "1.0.0" }))
+    with_system(Guest::model(json!({ "name": "caller", "endpoint": "callers", "version": "1.0.0" })))
         .command("fetch", fetch())
         .command("pay", open("stripe").then(pay()))
         .command("both", both())
-        .command("tell", tell)
-        .package(STREAMS)
-        .package(STDERR)
+        .command("tell", tell())
         .command("panic", panic)
         .command("hoard", hoard)
+}
+
+/// Refuses (`invalid`) with the text of the secret `stripe`, after a line in the log that has it too.
+#[must_use]
+pub fn tell() -> Body {
+    let tell = TELL.replace("REVEAL_FAULT", &pass_fault_on("secrets_secret_reveal"));
+    let tell = Body::from(tell).calling("secrets", "[method]secret.reveal").calling("log", "write");
+    open("stripe").then(tell)
 }
 
 /// `$i` is the handle of a secret afterwards.
@@ -73,34 +74,13 @@ const TELL: &str = "
       (i32.load (i32.add (local.get $k) (global.get $secrets_secret_reveal_ok)))
       (i32.load (i32.add (local.get $k) (global.get $secrets_secret_reveal_ok_length))))";
 
-/// Standard error as WASI has it, as far as it is needed here.
-const STREAMS: &str = "package wasi:io@0.2.0;
-    interface error { resource error; }
-    interface streams {
-        use error.{error};
-        variant stream-error { last-operation-failed(error), closed }
-        resource output-stream {
-            blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>;
-        }
-    }";
-const STREAMS_NAME: &str = "wasi:io/streams@0.2.0";
-const STDERR: &str = "package wasi:cli@0.2.0;
-    interface stderr {
-        use wasi:io/streams@0.2.0.{output-stream};
-        get-stderr: func() -> output-stream;
-    }";
-const STDERR_NAME: &str = "wasi:cli/stderr@0.2.0";
-
 const PANIC: &str = "
     (local.set $k (call $allocate (global.get $secrets_secret_reveal_size)))
     (call $secrets_secret_reveal (local.get $i) (local.get $k))
-    REVEAL_FAULT
-    (call $streams_output_stream_blocking_write_and_flush
-      (call $stderr_get_stderr)
-      (i32.load (i32.add (local.get $k) (global.get $secrets_secret_reveal_ok)))
-      (i32.load (i32.add (local.get $k) (global.get $secrets_secret_reveal_ok_length)))
-      (call $allocate (global.get $streams_output_stream_blocking_write_and_flush_size)))
-    unreachable";
+    REVEAL_FAULT";
+/// The text of a secret that was revealed to `$k`.
+const REVEALED: &str = "(i32.load (i32.add (local.get $k) (global.get $secrets_secret_reveal_ok)))
+    (i32.load (i32.add (local.get $k) (global.get $secrets_secret_reveal_ok_length)))";
 
 /// Answers the body at `$k`.
 fn answer_body(import: &str) -> String {

@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     OWNER_WATCH,
-    owner::is_owner,
+    owner::{is_judged, is_owner},
     position::Kept,
     retry::{Verdict, verdict},
 };
@@ -85,6 +85,7 @@ impl Consumer {
 
     /// Delivers whenever this worker is the one to do so, until another generation is the present one.
     pub(super) async fn run(self) {
+        self.begin().await;
         while self.is_present() {
             // Who delivered before notices in this time as well, and keeps its place: nothing has to come twice.
             let was_owner = is_owner(&self.host);
@@ -102,6 +103,16 @@ impl Consumer {
                 tracing::warn!(target: "aegis::events", model, "delivery pauses: {problem}");
                 sleep(TROUBLE_PAUSE).await;
             }
+        }
+    }
+
+    /// Lets a subscription that is new with a version begin with it, although it is not delivered to before it is in force.
+    async fn begin(&self) {
+        let model = self.subscriber.model.name();
+        if is_judged(&self.host)
+            && let Err(problem) = Kept::open(self.data(), model, self.begun, deadline()).await
+        {
+            tracing::debug!(target: "aegis::events", model, "the first position is not kept: {problem}");
         }
     }
 

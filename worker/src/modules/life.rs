@@ -57,8 +57,9 @@ impl Modules {
         }
     }
 
-    /// Hands what code remembers to its next version, where both are made for that, and lets instances go on whose code
-    /// stays, under what is said about them now. A version that is tried begins with nothing, beside one that goes on; when
+    /// Hands what code remembers to its next version, where both are made for that, and lets instances go on whose code stays
+    /// with what it may take and reach, under the settings of now. Under other limits or grants it is handed over as to
+    /// another version. A version that is tried begins with nothing, beside one that goes on; when
     /// it becomes the only one, it goes on with what it has come to remember.
     ///
     /// # Errors
@@ -72,7 +73,7 @@ impl Modules {
             (!goes_on).then_some((model, old, loaded))
         });
         let (stays, others): (Vec<_>, Vec<_>) =
-            both.partition(|(_, old, loaded)| old.spec.digest == loaded.spec.digest);
+            both.partition(|(_, old, loaded)| loaded.module.may_go_on(&old.module));
         for (model, old, loaded) in others {
             if !old.module.hands_over() || !loaded.module.hands_over() {
                 continue;

@@ -305,7 +305,7 @@ pub(crate) fn sealed(
 fn compiled(components: &[&[u8]], terms: &Terms) -> (Vec<ModelSpec>, Vec<Code>) {
     let compiler = Compiler::new().unwrap();
     let prepared = components.iter().map(|component| {
-        let Prepared { spec, code: bytes } = compiler.prepare(component, terms.clone()).unwrap();
+        let Prepared { spec, code: bytes, .. } = compiler.prepare(component, terms.clone()).unwrap();
         let digest = spec.code.as_ref().unwrap().digest.clone();
         (spec, Code { digest, bytes })
     });

@@ -283,7 +283,9 @@ fn a_single_component_is_looked_at_without_an_app() {
     let folder = Folder::new();
     let bytes = folder.component("order.wasm", &aegis_guests::order());
     let path = folder.path().join("order.wasm");
-    let Read::Model(model, component) = load_component(&path).unwrap() else { panic!("found a service") };
+    let Read::Model(model, component) = load_component(&path).unwrap().read else {
+        panic!("found a service")
+    };
     let text = check::describe(&model, &component).replace(&digest_of(&bytes)[..12], "COMPONENT");
     insta::assert_snapshot!(text, @"
     component  order 2.1.3, built with wat
@@ -294,7 +296,30 @@ fn a_single_component_is_looked_at_without_an_app() {
     limits     memory 64MiB, deadline 1s, cpu-deadline 10s, payload 4MiB, 16 instances with 100000 calls each
     ");
     fs::write(&path, "(component)").unwrap();
-    let mistakes = load_component(&path).unwrap_err();
+    let mistakes = load_component(&path).map(|loaded| loaded.read).unwrap_err();
     let told = mistakes.lines[0].replace(&folder.path().display().to_string(), "APP");
     insta::assert_snapshot!(told, @"APP/order.wasm: AEGIS-M130 inspecting the component: found the text format (compile it with `wasm-tools parse`), expected a Wasm component");
+}
+
+#[test]
+fn what_a_component_says_without_effect_is_told() {
+    let folder = Folder::new();
+    let guest = Guest::model(json!({
+        "name": "plain",
+        "endpoint": "plains",
+        "version": "1.0.0",
+        "domain": "sales",
+        "datasource": { "name": "file", "cache-bytes": 1000 },
+        "preload": 3,
+        "extensions": [{ "key": "perhaps", "value": "1" }],
+    }));
+    folder.component("modules/plain/plain.wasm", &guest);
+    insta::assert_snapshot!(folder.load().unwrap().warnings.join("\n"), @r#"
+    modules/plain/plain.wasm: domain: found "sales", which has no effect in this version of the host; ignored
+    modules/plain/plain.wasm: preload: found 3, which has no effect in this version of the host; ignored
+    modules/plain/plain.wasm: datasource.cache-bytes: found 1000, which has no effect in this version of the host; ignored
+    modules/plain/plain.wasm: extensions: found "perhaps", which has no effect in this version of the host; ignored
+    "#);
+    let alone = load_component(&folder.path().join("modules/plain/plain.wasm")).unwrap();
+    assert_eq!(alone.warnings.len(), 4, "{:?}", alone.warnings);
 }

@@ -58,6 +58,12 @@ impl Http {
         Self { context, hooks: Hooks { owner, services, call: None } }
     }
 
+    /// What the code asks for from now on is decided by this generation of its module.
+    pub(crate) fn belong(&mut self, owner: &Arc<Owner>, services: &Arc<dyn Services>) {
+        self.hooks.owner = Arc::clone(owner);
+        self.hooks.services = Arc::clone(services);
+    }
+
     /// What the code asks for from now on, it asks for because of this request.
     pub(super) fn ask_for(&mut self, asks: &Asks) {
         let (request_id, deadline) = (asks.request_id.clone(), asks.until);

@@ -15,6 +15,8 @@ use crate::{
 const LOG_TEXT_BYTES_MAX: usize = 8 * 1024;
 /// Most values of one log line.
 const LOG_VALUES_MAX: usize = 32;
+/// What a log line takes beside its message and values, bytes: time, level, names of module and request.
+const LOG_LINE_BYTES: usize = 128;
 /// Most random bytes at once.
 const RANDOM_BYTES_MAX: u32 = 64 * 1024;
 
@@ -25,6 +27,10 @@ impl log::Host for State {
         message: String,
         fields: Vec<(String, String)>,
     ) -> wasmtime::Result<()> {
+        // What nobody reads takes nothing of what the module may log.
+        if !is_wanted(level) {
+            return Ok(());
+        }
         let message = self.secrets.redact(&message);
         let message = cut(&message);
         let fields: Vec<String> = fields
@@ -34,7 +40,8 @@ impl log::Host for State {
             .map(|(name, value)| format!("{}={:?}", cut(&name), cut(&value)))
             .collect();
         let fields = fields.join(" ");
-        let Some(dropped) = self.owner.log_budget.admit(message.len() + fields.len()) else { return Ok(()) };
+        let bytes = LOG_LINE_BYTES + message.len() + fields.len();
+        let Some(dropped) = self.owner.log_budget.admit(bytes) else { return Ok(()) };
         let (module, request) = (self.owner.module.as_str(), self.request_id.as_str());
         if dropped > 0 {
             tracing::warn!(target: "aegis::module", module, dropped, "log lines beyond the module's budget were dropped");
@@ -56,13 +63,18 @@ impl log::Host for State {
     }
 
     fn enabled(&mut self, level: log::Level) -> wasmtime::Result<bool> {
-        Ok(match level {
-            log::Level::Trace => tracing::enabled!(target: "aegis::module", tracing::Level::TRACE),
-            log::Level::Debug => tracing::enabled!(target: "aegis::module", tracing::Level::DEBUG),
-            log::Level::Info => tracing::enabled!(target: "aegis::module", tracing::Level::INFO),
-            log::Level::Warn => tracing::enabled!(target: "aegis::module", tracing::Level::WARN),
-            log::Level::Error => tracing::enabled!(target: "aegis::module", tracing::Level::ERROR),
-        })
+        Ok(is_wanted(level))
+    }
+}
+
+/// Whether lines of this level go to the log.
+fn is_wanted(level: log::Level) -> bool {
+    match level {
+        log::Level::Trace => tracing::enabled!(target: "aegis::module", tracing::Level::TRACE),
+        log::Level::Debug => tracing::enabled!(target: "aegis::module", tracing::Level::DEBUG),
+        log::Level::Info => tracing::enabled!(target: "aegis::module", tracing::Level::INFO),
+        log::Level::Warn => tracing::enabled!(target: "aegis::module", tracing::Level::WARN),
+        log::Level::Error => tracing::enabled!(target: "aegis::module", tracing::Level::ERROR),
     }
 }
 

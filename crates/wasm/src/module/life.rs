@@ -17,6 +17,7 @@ use wasmtime::Engine;
 use super::{Module, Resident};
 use crate::{
     call::{Budget, Call, CallError, HARD_DEADLINE_SLACK, Origin},
+    contract::Fault,
     runtime::Runtime,
     state,
 };
@@ -66,19 +67,21 @@ impl Runtime {
         let _place = place.map_err(|_| CallError::Busy { module: module.name().to_owned() })?;
         let mut resident = match module.pool.take() {
             Some(resident) => resident,
-            None => module.fresh("init", &budget).await?,
+            None => module.fresh(&budget).await?,
         };
+        let until = budget.until;
         resident.begin(module, budget, lifecycle(deadline));
-        let asked = module.within("health", deadline, async {
+        let asked = module.within("health", until, async {
             let Resident { store, life, .. } = &mut resident;
             match life {
                 Some(life) => life.aegis_module_lifecycle().call_health(store).await,
                 None => Ok(Ok(())),
             }
         });
-        let said = asked.await?;
+        let said = asked.await.map_err(|error| resident.without_secrets(error))?;
+        let said = said.map_err(|fault| resident.refusal(fault));
         module.give_back(resident);
-        said.map_err(|fault| CallError::Refused(fault.into()))
+        said
     }
 
     /// Takes the state of a module for its next version, from the instance that was used last, while none is called.
@@ -103,10 +106,10 @@ impl Runtime {
                 None => Ok(None),
             }
         });
-        let saved = saved.await?;
+        let saved = saved.await.map_err(|error| resident.without_secrets(error))?;
+        let state = saved.transpose().map_err(|fault| resident.refusal(fault));
         module.give_back(resident);
-        let state = saved.transpose().map_err(|fault| CallError::Refused(fault.into()))?;
-        Ok(state.map(|state| Handover { from_version: module.version.clone(), state }))
+        Ok(state?.map(|state| Handover { from_version: module.version.clone(), state }))
     }
 
     /// Makes the first instance of a module out of what the version before has handed over. Nothing happens when it takes
@@ -127,9 +130,10 @@ impl Runtime {
         let budget = module.budget(deadline);
         let place = tokio::time::timeout_at(budget.until.into(), module.pool.place()).await;
         let _place = place.map_err(|_| CallError::Busy { module: module.name().to_owned() })?;
-        let mut resident = module.fresh("init", &budget).await?;
+        let mut resident = module.fresh(&budget).await?;
+        let until = budget.until;
         resident.begin(module, budget, lifecycle(deadline));
-        let restored = module.within("restore", deadline, async {
+        let restored = module.within("restore", until, async {
             let Resident { store, handover: takes, .. } = &mut resident;
             let Handover { from_version, state } = handover;
             match takes {
@@ -137,22 +141,18 @@ impl Runtime {
                 None => Ok(Ok(())),
             }
         });
-        restored.await?.map_err(|fault| CallError::Refused(fault.into()))?;
+        let restored = restored.await.map_err(|error| resident.without_secrets(error))?;
+        restored.map_err(|fault| resident.refusal(fault))?;
         module.give_back(resident);
         Ok(())
     }
 
     /// Lets the instances of a module go on as those of another generation of it, which has the same code. Each is told the
-    /// new settings, if they differ; one that says no is replaced when it is wanted. None goes on where limits differ, or
-    /// where the two were loaded by different runtimes.
+    /// new settings, if they differ; one that says no is replaced when it is wanted. None goes on where more than settings
+    /// differ: see [`Module::may_go_on`].
     pub async fn succeed(&self, module: &Arc<Module>, before: &Arc<Module>, deadline: Instant) -> Succession {
         let mut outcome = Succession::default();
-        // Another engine would never end the code of an instance that it does not know.
-        let is_same = Engine::same(&module.engine, &before.engine)
-            && module.digest == before.digest
-            && module.owner.limits == before.owner.limits
-            && module.owner.model == before.owner.model;
-        if !is_same {
+        if !module.may_go_on(before) {
             return outcome;
         }
         let _running = self.ticker().running();
@@ -187,6 +187,7 @@ impl Runtime {
                 Ok(()) => drained.ended += 1,
                 Err(error) => {
                     drained.cut_off += 1;
+                    let error = resident.without_secrets(error);
                     tracing::warn!(target: "aegis::module", module = module.name(), "{error}; its instance is gone");
                 }
             }
@@ -196,6 +197,18 @@ impl Runtime {
 }
 
 impl Module {
+    /// Whether instances of `before` may go on as those of this module. Under other limits they might have more than they may
+    /// now; under other grants, what they were given when they still might have it: an open secret, or what they have read.
+    #[must_use]
+    pub fn may_go_on(&self, before: &Self) -> bool {
+        // Another engine would never end the code of an instance that it does not know.
+        Engine::same(&self.engine, &before.engine)
+            && self.digest == before.digest
+            && self.owner.limits == before.owner.limits
+            && self.owner.grants == before.owner.grants
+            && self.owner.model == before.owner.model
+    }
+
     /// Time for one call in the life of an instance.
     fn budget(&self, deadline: Instant) -> Budget {
         let mut budget = Budget::new(Duration::from_millis(u64::from(self.owner.limits.call_ms_max)));
@@ -203,9 +216,9 @@ impl Module {
         budget
     }
 
-    async fn fresh(&self, entry: &'static str, budget: &Budget) -> Result<Resident, CallError> {
-        let made = self.instantiate(budget).await;
-        made.map_err(|error| self.failed(entry, budget.allowed, &error, ""))
+    /// An instance whose life begins within the time of a call, whatever it waits for.
+    async fn fresh(&self, budget: &Budget) -> Result<Resident, CallError> {
+        self.within("init", budget.until, self.instantiate(budget)).await
     }
 
     /// Whether an instance goes on under the settings of this generation.
@@ -225,6 +238,7 @@ impl Module {
             Ok(Some(Ok(()))) => true,
             Ok(Some(Err(_)) | None) => false,
             Err(error) => {
+                let error = resident.without_secrets(error);
                 tracing::warn!(target: "aegis::module", module = self.name(), "{error}; its instance is gone");
                 false
             }
@@ -262,6 +276,18 @@ impl Module {
             Ok(outcome) => outcome.map_err(|error| self.failed(entry, allowed, &error, "")),
             Err(_) => Err(CallError::Deadline { module: self.owner.module.clone(), entry, allowed }),
         }
+    }
+}
+
+impl Resident {
+    /// The no of its code, without the secrets that it has opened.
+    pub(super) fn refusal(&self, fault: Fault) -> CallError {
+        CallError::Refused(self.store.data().secrets.redact_refusal(fault.into()))
+    }
+
+    /// What went wrong in it, without the secrets that it has opened.
+    pub(super) fn without_secrets(&self, error: CallError) -> CallError {
+        self.store.data().secrets.redact_error(error)
     }
 }
 

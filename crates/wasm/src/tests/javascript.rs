@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use aegis_domain::code::CodeLimits;
 use serde_json::{Value, json};
 
-use super::{Worker, entity};
+use super::{Worker, entity, vows};
 use crate::{CallError, Entity, Entry, RefusalCode};
 
 fn shop() -> Worker {
@@ -142,4 +142,10 @@ fn long_computations_run_and_end() {
         Entry::Command { name: "fibonacci".to_owned(), target: None, arguments: r#"{"n":12}"#.to_owned() };
     let computed = json_of(worker.tokio.block_on(worker.compute(entry)));
     assert_eq!(computed["result"], json!(144));
+}
+
+#[test]
+#[ignore = "scripts/guests builds the module first"]
+fn code_that_promises_has_failed() {
+    insta::assert_snapshot!(vows::broken("javascript"));
 }

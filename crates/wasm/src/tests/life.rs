@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_domain::code::{CodeLimits, CommandPlace};
-use aegis_guests::{Guest, refuse, spin, trap};
+use aegis_domain::code::{CodeLimits, CommandPlace, Grants};
+use aegis_guests::{Guest, refuse, sleep, spin, tell, trap, with_system};
 use serde_json::{Value, json};
 
-use super::{NOTHING, PATIENCE, Worker, answer, call, command, prepare, seal};
-use crate::{CallError, Drained, Handover, Module, RefusalCode, Succession};
+use super::{NOTHING, PATIENCE, Worker, answer, bank::Bank, call, command, prepare, seal};
+use crate::{CallError, Drained, Handover, Module, RefusalCode, Services, Succession};
 
 /// Time that is enough for all that behaves.
 fn soon() -> Instant {
@@ -19,13 +19,23 @@ fn soon() -> Instant {
 
 /// Another module in the same worker.
 fn beside(worker: &Worker, guest: &Guest, settings: Value, generation: u64) -> Arc<Module> {
+    let module = granted(worker, guest, (settings, Grants::default()), Arc::new(NOTHING));
+    Arc::new(module.of_generation(generation))
+}
+
+/// Another module in the same worker, about which the operator says this.
+fn granted(
+    worker: &Worker,
+    guest: &Guest,
+    (settings, grants): (Value, Grants),
+    services: Arc<dyn Services>,
+) -> Module {
     let prepared = prepare(&guest.build(), CodeLimits::default()).unwrap_or_else(|error| panic!("{error}"));
     let (file, place) = seal(&prepared.code);
     let mut code = prepared.spec.code.unwrap();
-    code.settings = settings;
+    (code.settings, code.grants) = (settings, grants);
     let name = prepared.spec.name.to_string();
-    let module = worker.runtime.load(&name, &code, (&file, place), Arc::new(NOTHING)).unwrap();
-    Arc::new(module.of_generation(generation))
+    worker.runtime.load(&name, &code, (&file, place), services).unwrap()
 }
 
 fn ask(worker: &Worker, module: &Arc<Module>, name: &str) -> Result<Option<String>, CallError> {
@@ -196,4 +206,60 @@ fn instances_of_another_runtime_do_not_go_on() {
     assert_eq!(one.command("next", "{}"), answer("1"));
     let succession = one.tokio.block_on(other.runtime.succeed(&other.module, &one.module, soon()));
     assert_eq!((succession, one.module.instances()), (Succession::default(), 1));
+}
+
+#[test]
+fn instances_with_other_grants_do_not_go_on() {
+    let worker = Worker::of(&aegis_guests::plain());
+    let grants = Grants { secrets: ["stripe".to_owned()].into(), ..Grants::default() };
+    let of = |grants: Grants| {
+        Arc::new(granted(&worker, &aegis_guests::counter(), (json!({}), grants), Arc::new(NOTHING)))
+    };
+    let before = of(grants.clone());
+    assert_eq!(ask(&worker, &before, "next"), answer("1"));
+    let module = of(Grants::default());
+    let succession = worker.tokio.block_on(worker.runtime.succeed(&module, &before, soon()));
+    assert_eq!((succession, before.instances()), (Succession::default(), 1));
+    let succession = worker.tokio.block_on(worker.runtime.succeed(&of(grants), &before, soon()));
+    assert_eq!(succession, Succession { kept: 1, replaced: 0 });
+}
+
+#[test]
+fn an_instance_that_sleeps_as_it_begins_is_given_up_at_its_deadline() {
+    let worker = Worker::of(&aegis_guests::plain());
+    let guest = with_system(aegis_guests::heir("1.0.0")).lifecycle("init", sleep());
+    let module = beside(&worker, &guest, json!({}), 1);
+    let handover = Handover { from_version: "1.0.0".to_owned(), state: vec![0; 8] };
+    let late = worker.tokio.block_on(async {
+        let asked = async {
+            let deadline = Instant::now() + Duration::from_millis(50);
+            let health = worker.runtime.health(&module, deadline).await;
+            let deadline = Instant::now() + Duration::from_millis(50);
+            [health, worker.runtime.restore(&module, &handover, deadline).await]
+        };
+        tokio::time::timeout(PATIENCE, asked).await.expect("nobody waits for an hour")
+    });
+    for late in late {
+        assert!(matches!(late, Err(CallError::Deadline { entry: "init", .. })), "{late:?}");
+    }
+    assert_eq!(module.instances(), 0);
+}
+
+#[test]
+fn what_an_instance_says_of_its_life_has_no_secrets() {
+    let worker = Worker::of(&aegis_guests::plain());
+    let telling = |interface: &str, function: &str| {
+        let guest = aegis_guests::heir("1.0.0").function(interface, function, tell());
+        let grants = Grants { reveal: ["stripe".to_owned()].into(), ..Grants::default() };
+        Arc::new(granted(&worker, &guest, (json!({}), grants), Arc::new(Bank::default())))
+    };
+    let said = worker.tokio.block_on(worker.runtime.health(&telling("lifecycle", "health"), soon()));
+    assert_eq!(refusal(said.unwrap_err()), (RefusalCode::Invalid, "[secret]".to_owned()));
+    let module = telling("handover", "save");
+    assert_eq!(ask(&worker, &module, "next"), answer("1"));
+    assert_eq!(refusal(save(&worker, &module).unwrap_err()).1, "[secret]");
+    let handover = Handover { from_version: "1.0.0".to_owned(), state: vec![0; 8] };
+    let module = telling("handover", "restore");
+    let said = worker.tokio.block_on(worker.runtime.restore(&module, &handover, soon()));
+    assert_eq!(refusal(said.unwrap_err()).1, "[secret]");
 }

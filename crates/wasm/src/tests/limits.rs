@@ -108,6 +108,22 @@ fn memory_ends_at_its_limit() {
 }
 
 #[test]
+fn all_memories_of_an_instance_have_one_limit() {
+    let guest = Guest::model(serde_json::json!({ "name": "twin", "endpoint": "twins", "version": "1.0.0" }))
+        .item("(memory $other 0)")
+        .command(
+            "both",
+            "(drop (memory.grow (i32.const 96)))
+             (local.set $i (memory.grow $other (i32.const 96)))
+             (call $answer (call $digits (i64.extend_i32_u (i32.eq (local.get $i) (i32.const -1)))))",
+        );
+    let limits = CodeLimits { memory_bytes_max: 10 * 1024 * 1024, ..CodeLimits::default() };
+    let worker = Worker::limited(&guest, limits);
+    assert_eq!(worker.command("both", "{}"), answer("1"), "twice 6 MiB are more than 10 MiB");
+    assert_eq!(worker.module.instances(), 0, "an instance that took all is not kept");
+}
+
+#[test]
 fn an_instance_that_grew_large_is_replaced() {
     let limits = CodeLimits { memory_bytes_max: 10 * 1024 * 1024, ..CodeLimits::default() };
     let worker = Worker::limited(&aegis_guests::greedy(), limits);

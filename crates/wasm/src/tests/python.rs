@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use aegis_domain::code::CodeLimits;
 use serde_json::{Value, json};
 
-use super::{Worker, entity};
+use super::{Worker, entity, vows};
 use crate::{CallError, Entity, Entry, RefusalCode};
 
 /// Memory that an instance may want to begin with, bytes: a fourth of what it may have unless said otherwise.
@@ -67,4 +67,10 @@ fn a_whole_interpreter_loads_answers_refuses_and_fails_under_the_usual_limits() 
     let arguments = r#"{"n":12}"#.to_owned();
     let compute = Entry::Command { name: "fibonacci".to_owned(), target: None, arguments };
     assert_eq!(json_of(worker.tokio.block_on(worker.compute(compute)))["result"], 144);
+}
+
+#[test]
+#[ignore = "scripts/guests builds the module first"]
+fn code_that_promises_has_failed() {
+    insta::assert_snapshot!(vows::broken("python"));
 }

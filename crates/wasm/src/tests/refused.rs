@@ -3,9 +3,10 @@
 use std::{fmt::Write, time::Duration};
 
 use aegis_domain::code::CodeLimits;
+use aegis_guests::{sleep, with_system};
 use rustix::time::ClockId;
 
-use super::{Worker, prepare, worked};
+use super::{PATIENCE, Worker, prepare, worked};
 use crate::{Code, Compiler, Diagnostic, PrepareError};
 
 /// Computing time in which any component has to be refused: its description may spin for half a second.
@@ -110,6 +111,27 @@ fn a_trap_in_describe_tells_where() {
     let found = diagnostics(&guest.build());
     assert_eq!(found[0].code, Code::DescribeFailed);
     assert!(found[0].message.contains("; in deep_inside ("), "{}", found[0].message);
+}
+
+#[test]
+fn a_component_that_sleeps_before_it_has_said_who_it_is_is_refused() {
+    let sleeping = || with_system(aegis_guests::plain());
+    for (what, guest) in [
+        ("start", sleeping().start(sleep())),
+        ("info", sleeping().function("identity", "info", sleep())),
+        ("describe", sleeping().describe(sleep())),
+    ] {
+        let bytes = guest.build();
+        // On a thread of its own, which nobody waits for if it sleeps for an hour.
+        let (told, tells) = std::sync::mpsc::channel();
+        std::thread::spawn(move || told.send(diagnostics(&bytes)));
+        let found = tells.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let [found] = &found[..] else { panic!("{what}: {found:?}") };
+        assert!(
+            found.code == Code::DescribeFailed && found.message.contains("its time is up"),
+            "{what}: {found}"
+        );
+    }
 }
 
 #[test]

@@ -5,14 +5,17 @@ use std::{
     task::{Context, Poll},
 };
 
-use aegis_domain::service::{ServiceSpec, usual_limits};
+use aegis_domain::{
+    outgoing::HostGrant,
+    service::{ServiceSpec, usual_limits},
+};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
 use tokio::sync::mpsc;
 
-use super::*;
+use super::{bank::Bank, *};
 use crate::{HttpService, ServiceBody, UploadError, Visit, kind_of};
 
 /// A worker with one service.
@@ -28,13 +31,19 @@ impl Visited {
     }
 
     pub(super) fn of(component: &[u8], limits: CodeLimits) -> Self {
+        Self::with(component, (limits, &[]), Arc::new(NOTHING))
+    }
+
+    /// One that may ask these hosts.
+    fn with(component: &[u8], (limits, hosts): (CodeLimits, &[&str]), services: Arc<dyn Services>) -> Self {
         let prepared = Compiler::new().unwrap().prepare_service(component, None).unwrap();
         let (file, place) = seal(&prepared.code);
         let runtime = Arc::new(Runtime::new(1, 1).unwrap());
         let (name, route) = ("hello".to_owned(), "/hello".to_owned());
         let (digest, wasi) = (prepared.digest, prepared.wasi);
-        let spec = ServiceSpec { name, route, digest, limits, http: Vec::new(), wasi };
-        let service = runtime.load_service(&spec, (&file, place), Arc::new(NOTHING)).unwrap();
+        let http = hosts.iter().map(|host| HostGrant::parse(host).unwrap()).collect();
+        let spec = ServiceSpec { name, route, digest, limits, http, wasi };
+        let service = runtime.load_service(&spec, (&file, place), services).unwrap();
         let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         Self { runtime, service: Arc::new(service), tokio: tokio.unwrap() }
     }
@@ -174,6 +183,21 @@ fn ten_thousand_requests_leave_nothing_behind_in_one_instance() {
 #[test]
 fn requests_to_other_hosts_are_denied() {
     assert_eq!(Visited::new(usual_limits()).get("/hello/deny").unwrap().1.unwrap(), "denied");
+}
+
+#[test]
+fn an_instance_that_goes_on_asks_the_services_of_the_generation_of_its_request() {
+    let limits = CodeLimits { calls_per_instance_max: 100, ..usual_limits() };
+    let (first, second) = (Arc::new(Bank::default()), Arc::new(Bank::default()));
+    let hosts = &["127.0.0.1:9000"];
+    let services = Arc::<Bank>::clone(&first);
+    let mut visited = Visited::with(&aegis_guests::relay(), (limits, hosts), services);
+    let ask = |visited: &Visited| visited.get("/hello?127.0.0.1:9000").unwrap().0;
+    assert_eq!((ask(&visited), first.sent()), (StatusCode::BAD_GATEWAY, 1));
+    let services = Arc::<Bank>::clone(&second);
+    visited.service = Arc::new(visited.service.follow(2, services));
+    assert_eq!((ask(&visited), first.sent(), second.sent()), (StatusCode::BAD_GATEWAY, 1, 1));
+    assert_eq!(Arc::strong_count(&first), 1, "the generation before is let go of");
 }
 
 #[test]
