@@ -78,6 +78,7 @@ pub use self::{
     action::{Action, Level, Notice, Role, Spawn, Vitals},
     event::{Asker, Calls, ChildId, Event, Exit, Look, Origin, Request, Scale, Traffic, TrialReading, Vital},
     policy::Policy,
+    probe::{LATE, unanswered},
 };
 use self::{
     backoff::Backoff,
