@@ -56,6 +56,7 @@ mod lives;
 pub mod policy;
 mod poll;
 mod probe;
+mod quorum;
 mod requests;
 mod rollout;
 mod slots;
@@ -88,6 +89,7 @@ use self::{
     jobs::Jobs,
     poll::Poll,
     probe::Helper,
+    quorum::Growth,
     requests::{Scaling, Waiting},
     rollout::Rollout,
     status::Gone,
@@ -138,6 +140,9 @@ pub struct Fleet {
     slots: BTreeMap<u32, Backoff>,
     workers: BTreeMap<ChildId, Worker>,
     helpers: BTreeMap<ChildId, Helper>,
+    /// More of them than before, until they serve.
+    #[serde(default)]
+    growth: Option<Growth>,
     #[serde(default)]
     poll: Poll,
     store: Store,
@@ -200,6 +205,7 @@ impl Fleet {
             policy,
             generations: BTreeMap::new(),
             next_generation: 1,
+            growth: None,
             in_force: 0,
             previous: None,
             written_ms: None,

@@ -53,7 +53,7 @@ impl Fleet {
         self.activate();
         if matches!(kind, Kind::Reload | Kind::Revert) && self.wanted != self.policy.workers {
             self.end_scaling(&Verdict::Superseded);
-            self.wanted = self.policy.workers;
+            self.want(self.policy.workers);
         }
         let deadline_ms = self.now_ms + self.patience_ms();
         if let Some(rollout) = &mut self.rollout {
