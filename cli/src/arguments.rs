@@ -127,6 +127,9 @@ pub(crate) enum Command {
     /// The process that looks at the app before the host is there.
     #[command(hide = true)]
     Examine(AppArguments),
+    /// A program that is asked to end with the process that started it.
+    #[command(hide = true)]
+    Bound(BoundArguments),
     /// The process that makes a generation.
     #[command(hide = true)]
     Compile(AppArguments),
@@ -324,6 +327,16 @@ fn sha256(text: &str) -> Result<String, String> {
     let digits = text.to_ascii_lowercase();
     let is_digest = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_digest { Ok(digits) } else { Err("expected 64 hexadecimal digits".to_owned()) }
+}
+
+/// Which program, and with whom it ends.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BoundArguments {
+    /// The process that starts it.
+    pub(crate) parent: u32,
+    /// Its path, what it is called, and its arguments.
+    #[arg(last = true, num_args = 2.., required = true)]
+    pub(crate) words: Vec<OsString>,
 }
 
 /// Which code is called, with what. JSON is given as it is, or as `@FILE`.

@@ -44,6 +44,7 @@ fn carry_out(arguments: Arguments) -> u8 {
         Command::Sign(arguments) => return signing::sign(&arguments, form),
         Command::Call(arguments) => return run_command::run(&arguments, form),
         Command::Examine(app) => return examine::examine(&app, &environment),
+        Command::Bound(arguments) => return roles::bound(&arguments),
         Command::Compile(app) => return compile::compile(&app, &environment),
         Command::Look => return look::look(),
         Command::Supervisor { resume } => return roles::supervisor(resume),
