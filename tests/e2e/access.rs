@@ -216,7 +216,11 @@ fn without_a_good_token_nothing_is_served_but_health() {
     // Operators need no token on the socket; elsewhere the role lets them in.
     let config = "/aegis/api/config?details=models";
     assert!(host.cluster.admin_get(config).contains("TODO"));
-    assert_eq!(told(&client.send("GET", config, b"")), refused(403, "admin-only"));
+    for (method, path) in [("GET", config), ("GET", "/metrics"), ("POST", "/reload")] {
+        let nobody = client.send(method, path, b"");
+        assert_eq!(told(&nobody), refused(401, "unauthorized"), "{path}");
+        assert_eq!(nobody.header("www-authenticate"), Some("Bearer realm=\"aegis\""), "{path}");
+    }
     assert_eq!(told(&known.send("GET", config, b"")), refused(403, "admin-only"));
     assert_eq!(told(&stranger.send("GET", config, b"")), refused(401, "unauthorized"));
     assert_eq!(host.holding(&["admin"]).send("GET", config, b"").status, 200);

@@ -22,7 +22,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::{
-    access::{Caller, Gate},
+    access::{Caller, Door, Gate},
     admin,
     connection::{Ledger, Link, Order, Protocol},
     custom,
@@ -397,8 +397,11 @@ impl<'v> Visit<'v> {
     }
 
     fn caller_at(&self, parts: &Parts, place: Option<&Place<'_, '_>>) -> Result<Caller, Refusal> {
-        let is_operator = self.may_administer(&Caller::Anonymous);
-        self.asked(|gate| gate.at_place(&parts.headers, place, is_operator))
+        let door = Door {
+            lets_operators_in: self.may_administer(&Caller::Anonymous),
+            takes_webhooks: self.host.config.reload.webhook_secret.is_some(),
+        };
+        self.asked(|gate| gate.at_place(&parts.headers, place, door))
     }
 
     fn may_administer(&self, caller: &Caller) -> bool {
