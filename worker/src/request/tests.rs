@@ -33,12 +33,17 @@ fn entity_tags_follow_rfc_9110() {
         (&["\"3\", \"4\"", "\"5\""], of(&[3, 4, 5])),
         (&["\"abc\",\"03\",\"-1\",\"7\""], of(&[7])),
         (&["\"a,b\" , \"2\""], of(&[2])),
+        (&["\"1\",,\"2\""], of(&[1, 2])),
+        (&[", ,\"1\" ,\t, \"2\",", "", ",\"3\""], of(&[1, 2, 3])),
+        (&[",*,"], Ok(Some(Revisions::Any))),
     ] {
         assert_eq!(tags(header::IF_MATCH, values), expected, "{values:?}");
     }
     assert_eq!(tags(header::IF_MATCH, &["W/\"3\""]), of(&[]), "a weak tag never matches strongly");
     assert_eq!(tags(header::IF_NONE_MATCH, &["W/\"3\""]), of(&[3]));
-    for values in [&["3"][..], &["\"3"], &["\"3\" \"4\""], &["*, \"3\""], &[""], &["*", "*"], &["\"3\","]] {
+    for values in
+        [&["3"][..], &["\"3"], &["\"3\" \"4\""], &["*, \"3\""], &[""], &[","], &["*", "*"], &["\"3\","]]
+    {
         let outcome = tags(header::IF_MATCH, values);
         if values == ["\"3\","] {
             assert_eq!(outcome, of(&[3]), "an empty last element is tolerated");
