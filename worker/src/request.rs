@@ -230,6 +230,10 @@ async fn with_body(
     deadline: Instant,
 ) -> Result<Operation, Problem> {
     let patches = *method == Method::PATCH;
+    if *method == Method::PUT && headers.contains_key(header::CONTENT_RANGE) {
+        let detail = "Content-Range: found one with PUT, expected a whole document (RFC 9110 section 14.5)";
+        return Err(Problem::new(ProblemCode::BadHeader, detail));
+    }
     let kind = fields::media_type(headers, patches)?;
     let body = body.read(limits.body_bytes_max, deadline).await?;
     Ok(match (id, kind) {

@@ -248,6 +248,21 @@ async fn wishes_apply_to_writes_only() {
 }
 
 #[tokio::test]
+#[tokio::test]
+async fn a_part_of_a_document_is_not_put_in_place_of_the_whole() {
+    let part = &[("content-range", "bytes 0-1/8")];
+    for (method, id, is_refused) in
+        [("PUT", Some("a"), true), ("PATCH", Some("a"), false), ("POST", None, false)]
+    {
+        let outcome = read_request(method, "/x", id, part, "{}").await;
+        assert_eq!(
+            outcome.err().map(|problem| problem.code),
+            is_refused.then_some(ProblemCode::BadHeader),
+            "{method}"
+        );
+    }
+}
+
 async fn a_body_is_bounded() {
     assert!(read_request("POST", "/x", None, &[], "12345678").await.is_ok());
     let refused = read_request("POST", "/x", None, &[], "123456789").await.unwrap_err();
