@@ -152,7 +152,9 @@ fn rules_decide_about_documents_lists_batches_and_events() {
 
     // Who may write and not read gets no document from a write.
     let writer = host.holding(&["writer"]);
-    let written = writer.patch("letters/a", &json!({"text": "w"}));
+    let whole = writer.with("prefer", "return=representation");
+    let written = whole.patch("letters/a", &json!({"text": "w"}));
+    assert_eq!(written.header("preference-applied"), None);
     assert_eq!((written.status, written.json()), (200, json!({"status": "ok", "modelId": "a"})));
     let post = json!({"sub": "bob", "team": ["post", "desk"], "exp": 4_000_000_000_u64});
     let removed = host.cluster.client().with("authorization", &host.issuer.sign(&post)).delete("letters/a");

@@ -169,6 +169,8 @@ impl Envelope<'_> {
             Outcome::Created { .. } | Outcome::CreatedMany => StatusCode::CREATED,
             Outcome::Found { .. } | Outcome::Listed { .. } | Outcome::Answered => StatusCode::OK,
         };
+        // In which form a stored response was asked for is not known, and what code answers has a form of its own.
+        let has_form = !replayed && result != Outcome::Answered;
         let mut response = self.whole(status, JSON, body, sequence);
         let headers = response.headers_mut();
         match result {
@@ -186,7 +188,7 @@ impl Envelope<'_> {
             | Outcome::Answered
             | Outcome::NotModified { .. } => {}
         }
-        if let Some(applied) = about.wish.applied {
+        if let Some(applied) = about.wish.applied.filter(|_| has_form) {
             headers.insert(&PREFERENCE_APPLIED, HeaderValue::from_static(applied));
         }
         if replayed {

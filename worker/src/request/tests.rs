@@ -243,11 +243,11 @@ async fn wishes_apply_to_writes_only() {
     let prefer = &[("prefer", "return=minimal")];
     let (request, wish) = read_request("POST", "/x", None, prefer, "{}").await.unwrap();
     assert_eq!((request.answer, wish.applied), (Answer::Minimal, Some("return=minimal")));
+    assert_eq!(Wish::granted(Some(Preference::Representation), Answer::Minimal).applied, None);
     let (request, wish) = read_request("GET", "/x", None, prefer, "").await.unwrap();
     assert_eq!((request.answer, wish.applied), (Answer::Representation, None));
 }
 
-#[tokio::test]
 #[tokio::test]
 async fn a_part_of_a_document_is_not_put_in_place_of_the_whole() {
     let part = &[("content-range", "bytes 0-1/8")];
@@ -263,6 +263,7 @@ async fn a_part_of_a_document_is_not_put_in_place_of_the_whole() {
     }
 }
 
+#[tokio::test]
 async fn a_body_is_bounded() {
     assert!(read_request("POST", "/x", None, &[], "12345678").await.is_ok());
     let refused = read_request("POST", "/x", None, &[], "123456789").await.unwrap_err();
