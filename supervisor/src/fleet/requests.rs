@@ -117,7 +117,7 @@ impl Fleet {
             Phase::Stopping(_) | Phase::Over => return self.refuse(asker, "the host is stopping".to_owned()),
         }
         match request {
-            Request::Reload { origin: Origin::Automatic, .. } if self.is_pinned() => self.stay(asker),
+            Request::Reload { origin: Origin::Automatic, .. } if self.stays().is_some() => self.stay(asker),
             Request::Reload { origin, mode } => self.wish(asker, Wish::Reload { origin, mode }),
             Request::Upgrade { path } => self.wish(asker, Wish::Upgrade(path)),
             Request::Deploy(order) => self.line_up(asker, Wish::Deploy(order)),
