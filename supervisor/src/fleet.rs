@@ -130,6 +130,9 @@ pub struct Fleet {
     previous: Option<Previous>,
     /// When the generation in force was written as last good.
     written_ms: Option<u64>,
+    /// Whether any was since the host was started.
+    #[serde(default)]
+    has_written: bool,
     bad: VecDeque<Bad>,
     /// Why the fleet is not what it should be and cannot help itself.
     degraded: Option<String>,
@@ -137,12 +140,12 @@ pub struct Fleet {
     images: BTreeSet<u64>,
 
     wanted: u32,
-    slots: BTreeMap<u32, Backoff>,
-    workers: BTreeMap<ChildId, Worker>,
-    helpers: BTreeMap<ChildId, Helper>,
     /// More of them than before, until they serve.
     #[serde(default)]
     growth: Option<Growth>,
+    slots: BTreeMap<u32, Backoff>,
+    workers: BTreeMap<ChildId, Worker>,
+    helpers: BTreeMap<ChildId, Helper>,
     #[serde(default)]
     poll: Poll,
     store: Store,
@@ -202,13 +205,14 @@ impl Fleet {
             phase: Phase::New,
             announced_ms: None,
             wanted: policy.workers,
+            growth: None,
             policy,
             generations: BTreeMap::new(),
             next_generation: 1,
-            growth: None,
             in_force: 0,
             previous: None,
             written_ms: None,
+            has_written: false,
             bad: VecDeque::new(),
             degraded: None,
             image: 1,

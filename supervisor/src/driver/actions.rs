@@ -45,6 +45,7 @@ impl Driver {
             }
             Action::WriteLastGood { generation } => self.write_last_good(generation),
             Action::WritePrevious { generation } => self.write_previous(generation),
+            Action::KeepLastGoodBefore { generation } => self.keep_last_good_before(generation),
             Action::Pin { generation } => self.pin(generation),
             Action::LoadLastGood { generation } => self.load_last_good(generation),
             Action::CopyGeneration { from, to } => self.copy_generation(from, to),

@@ -106,6 +106,11 @@ pub enum Action {
         /// The generation.
         generation: u64,
     },
+    /// What is in `data_dir/generations/last-good` becomes `data_dir/generations/previous`, unless it is this generation.
+    KeepLastGoodBefore {
+        /// The generation.
+        generation: u64,
+    },
     /// Write the bundle of the generation to `data_dir/generations/previous`: the one to go back to when somebody asks.
     /// Failure is reported as [`Event::LastGoodNotWritten`](super::Event::LastGoodNotWritten).
     WritePrevious {
