@@ -24,9 +24,8 @@ use aegis_ipc::{
     codec, sealed,
 };
 
-use crate::SupervisorError;
+use crate::{SupervisorError, kept::GENERATIONS_FOLDER};
 
-const FOLDER: &str = "generations";
 const LAST_GOOD: &str = "last-good";
 const PREVIOUS: &str = "previous";
 /// What the file begins with.
@@ -87,13 +86,13 @@ impl LastGood {
     /// The one of this data directory.
     #[must_use]
     pub fn of(data_directory: &Path) -> Self {
-        Self { folder: data_directory.join(FOLDER), file: LAST_GOOD }
+        Self { folder: data_directory.join(GENERATIONS_FOLDER), file: LAST_GOOD }
     }
 
     /// The one that was in force before the last good one of this data directory was.
     #[must_use]
     pub fn previous_of(data_directory: &Path) -> Self {
-        Self { folder: data_directory.join(FOLDER), file: PREVIOUS }
+        Self { folder: data_directory.join(GENERATIONS_FOLDER), file: PREVIOUS }
     }
 
     /// Begins to write the bundle behind `bundle`. Nothing is replaced before all of it is there.
@@ -346,7 +345,7 @@ mod tests {
             );
             assert_eq!(Bundle::read(&last_good.read().unwrap()).unwrap(), bundle(digest));
         }
-        let files: Vec<_> = std::fs::read_dir(directory.path().join(FOLDER)).unwrap().collect();
+        let files: Vec<_> = std::fs::read_dir(directory.path().join(GENERATIONS_FOLDER)).unwrap().collect();
         assert_eq!(files.len(), 1, "nothing is left beside it");
         let mode = files[0].as_ref().unwrap().metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "nobody else may read it");
@@ -368,7 +367,7 @@ mod tests {
         }
         write(&last_good, &bundle("second").seal().unwrap());
         assert_eq!((digest(&previous), digest(&last_good)), ("first".to_owned(), "second".to_owned()));
-        let files = std::fs::read_dir(directory.path().join(FOLDER)).unwrap();
+        let files = std::fs::read_dir(directory.path().join(GENERATIONS_FOLDER)).unwrap();
         assert_eq!(files.count(), 2, "nothing is left beside them");
         std::fs::write(last_good.path(), "nonsense").unwrap();
         let told = crate::with_causes(&last_good.keep_before(&sealed("third")).unwrap_err());
@@ -414,7 +413,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let last_good = LastGood::of(directory.path());
         write(&last_good, &bundle("x").seal().unwrap());
-        let path = directory.path().join(FOLDER).join(LAST_GOOD);
+        let path = directory.path().join(GENERATIONS_FOLDER).join(LAST_GOOD);
         let whole = std::fs::read(&path).unwrap();
         for position in (0..whole.len()).step_by(97).chain([whole.len() - 1]) {
             std::fs::write(&path, &whole[..position]).unwrap();
@@ -429,7 +428,7 @@ mod tests {
     #[test]
     fn the_file_of_another_version_is_told_apart() {
         let directory = tempfile::tempdir().unwrap();
-        let folder = directory.path().join(FOLDER);
+        let folder = directory.path().join(GENERATIONS_FOLDER);
         std::fs::create_dir(&folder).unwrap();
         std::fs::write(folder.join(LAST_GOOD), [7; 100]).unwrap();
         let message = LastGood::of(directory.path()).read().unwrap_err().to_string();
@@ -442,7 +441,7 @@ mod tests {
     #[test]
     fn a_folder_that_cannot_be_written_is_an_error_with_the_path() {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join(FOLDER), "a file").unwrap();
+        std::fs::write(directory.path().join(GENERATIONS_FOLDER), "a file").unwrap();
         let error = LastGood::of(directory.path()).begin(&bundle("x").seal().unwrap()).unwrap_err();
         assert!(error.to_string().ends_with("generations/last-good failed"), "{error}");
     }
@@ -451,7 +450,7 @@ mod tests {
     fn of_a_bundle_that_cannot_be_kept_nothing_stays() {
         let directory = tempfile::tempdir().unwrap();
         let last_good = LastGood::of(directory.path());
-        let folder = directory.path().join(FOLDER);
+        let folder = directory.path().join(GENERATIONS_FOLDER);
         std::fs::create_dir_all(folder.join(LAST_GOOD).join("in the way")).unwrap();
         let mut writing = last_good.begin(&bundle("x").seal().unwrap()).unwrap();
         while matches!(writing.advance(), Ok(Progress::Some)) {}
