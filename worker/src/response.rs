@@ -6,7 +6,7 @@ mod tests;
 
 use std::{borrow::Cow, cell::RefCell, sync::OnceLock};
 
-use aegis_domain::{FieldError, Problem, ProblemCode, Retry, trial::Variant};
+use aegis_domain::{FieldError, Problem, ProblemCode, Retry, query::with_cursor, trial::Variant};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -305,26 +305,12 @@ impl Envelope<'_> {
 
     /// `Link` to the next page: the same query with another cursor.
     fn insert_next(&self, headers: &mut HeaderMap, about: &About<'_>, cursor: &str) {
-        let query = next_query(about.query, cursor);
+        let query = with_cursor(about.query, cursor);
         let link = format!("<{}/models/{}?{query}>; rel=\"next\"", self.host.config.api_root, about.endpoint);
         if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(link)) {
             headers.insert(header::LINK, value);
         }
     }
-}
-
-/// The query with this cursor instead of what it had for paging.
-fn next_query(query: &str, cursor: &str) -> String {
-    let mut pairs: Vec<&str> = query
-        .split('&')
-        .filter(|pair| {
-            let name = pair.split('=').next().unwrap_or_default();
-            !pair.is_empty() && name != "__cursor" && name != "__skip"
-        })
-        .collect();
-    let cursor = format!("__cursor={}", utf8_percent_encode(cursor, SEGMENT));
-    pairs.push(&cursor);
-    pairs.join("&")
 }
 
 /// A whole HTTP/1.1 answer for a request that never became one. The connection ends with it.
