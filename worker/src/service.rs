@@ -28,6 +28,7 @@ use crate::{
     custom,
     defect::{self, Defect},
     events,
+    execute::not_found,
     host::{Host, microseconds},
     operation::{self, Operation},
     present::Present,
@@ -463,11 +464,6 @@ fn not_answered(
 
 fn admin_only() -> Problem {
     Problem::new(ProblemCode::AdminOnly, "this is answered on the admin listener only")
-}
-
-fn not_found(model: &Model, id: &str) -> Problem {
-    let detail = format!("there is no document of {} with the id {id:?}", model.name());
-    Problem::new(ProblemCode::NotFound, detail)
 }
 
 /// The revision that an entity tag names, if it is one tag as we write it.
