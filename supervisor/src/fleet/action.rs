@@ -106,7 +106,8 @@ pub enum Action {
         /// The generation.
         generation: u64,
     },
-    /// What is in `data_dir/generations/last-good` becomes `data_dir/generations/previous`, unless it is this generation.
+    /// What is in `data_dir/generations/last-good` becomes `data_dir/generations/previous`, unless it is the app of
+    /// this generation.
     KeepLastGoodBefore {
         /// The generation.
         generation: u64,
