@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the app in DIR until it is stopped
-    Run(AppArguments),
+    Run(RunArguments),
     /// Run the app in DIR while it is worked on: what changes is built and brought into force at once
     Dev(AppArguments),
     /// Report every mistake in the configuration and modules of the app in DIR, without running it
@@ -327,6 +327,19 @@ fn sha256(text: &str) -> Result<String, String> {
     let digits = text.to_ascii_lowercase();
     let is_digest = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_digest { Ok(digits) } else { Err("expected 64 hexadecimal digits".to_owned()) }
+}
+
+/// What is run.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct RunArguments {
+    #[command(flatten)]
+    pub(crate) app: AppArguments,
+    /// The app was looked at just now by an image that had this process before.
+    #[arg(long = "checked", hide = true)]
+    pub(crate) is_checked: bool,
+    /// Instead of the app: why, the digest of a generation that is kept, and more words for people.
+    #[arg(long, hide = true, num_args = 3, value_names = ["CAUSE", "DIGEST", "REASON"])]
+    pub(crate) instead: Vec<String>,
 }
 
 /// Which program, and with whom it ends.

@@ -4,69 +4,74 @@
 //! now, it comes up on the last generation that was good. Both are said aloud. A mistake in the configuration itself is
 //! refused, because it is not known then where the data are.
 
-use std::path::Path;
+use std::{os::unix::process::CommandExt, path::Path, process::Command};
 
 use aegis_config::{Config, Environment};
-use aegis_supervisor::{Instead, Start, exit, fleet::hold::Cause, kept, with_causes};
+use aegis_supervisor::{Instead, exit, fleet::hold::Cause, kept, with_causes};
 
 use crate::{
     app::{Blame, Mistakes, find, last_good},
-    arguments::AppArguments,
+    arguments::{AppArguments, RunArguments},
     check,
     examine::{self, Examined},
     logging,
     output::{self, Form, counted, listed},
 };
 
+/// Where a process finds the image that it runs, whatever became of the file.
+const RUNNING_IMAGE: &str = "/proc/self/exe";
+/// Words for the two reasons to begin with something else than the app.
+const CAUSES: [(&str, Cause); 2] = [("pinned", Cause::Pinned), ("mistakes", Cause::Mistakes)];
 /// Characters of the mistakes of an app that its host repeats in its status.
 const REASON_CHARACTERS_MAX: usize = 500;
 
 /// Runs the app until it is stopped.
-pub(crate) fn run(arguments: AppArguments, environment: &Environment, form: Form) -> u8 {
+pub(crate) fn run(arguments: RunArguments, environment: &Environment, form: Form) -> u8 {
+    let RunArguments { app: arguments, is_checked, instead } = arguments;
     let arguments = arguments.absolute();
-    let config = Config::load(&arguments.folder, &arguments.overrides(), environment);
-    let config = config.map(|loaded| loaded.config);
-    let pinned = config.as_ref().ok().and_then(|config| pinned(&config.data_dir));
-    let (instead, warnings) = match pinned {
-        Some(instead) => (Some(instead), Vec::new()),
-        None => match look_first(&arguments, config.as_ref().ok(), form) {
-            Ok(found) => found,
-            Err(code) => return code,
-        },
-    };
-    let config = match config {
-        Ok(config) => config,
+    if !is_checked {
+        return check_first(&arguments, environment, form);
+    }
+    // The modules are the business of the compile helper, which the supervisor starts first of all.
+    let loaded = match Config::load(&arguments.folder, &arguments.overrides(), environment) {
+        Ok(loaded) => loaded,
         Err(errors) => {
             output::complain(&listed("the configuration has just changed", &errors.lines()));
             return exit::CONFIGURATION;
         }
     };
-    logging::start(&config.log, "supervisor");
-    for warning in &warnings {
-        tracing::warn!("{warning}");
-    }
-    // The modules are the business of the compile helper, which the supervisor starts first of all.
-    let compile_arguments = arguments.compile_arguments();
-    aegis_supervisor::run(Start { config, compile_arguments, instead })
+    logging::start(&loaded.config.log, "supervisor");
+    let (compile_arguments, instead) = (arguments.compile_arguments(), instead_of(&instead));
+    aegis_supervisor::run(aegis_supervisor::Start { config: loaded.config, compile_arguments, instead })
 }
 
-/// Has the app looked at. What comes up instead of it, if it has mistakes, and what there is to say about it; or the exit
-/// status, after what is wrong was told.
-fn look_first(
-    arguments: &AppArguments,
-    config: Option<&Config>,
-    form: Form,
-) -> Result<(Option<Instead>, Vec<String>), u8> {
-    let time = config.map(|config| config.reload.probe_timeout);
-    match examine::app(arguments, time) {
-        Ok(Examined::Valid { warnings }) => Ok((None, warnings)),
+/// Has a helper look at the app, unless it is known already that something else is to come up.
+fn check_first(arguments: &AppArguments, environment: &Environment, form: Form) -> u8 {
+    let config = Config::load(&arguments.folder, &arguments.overrides(), environment);
+    let config = config.ok().map(|loaded| loaded.config);
+    let data_dir = config.as_ref().map(|config| config.data_dir.as_path());
+    if let Some(instead) = data_dir.and_then(pinned) {
+        return begin_anew(arguments, Some(&instead));
+    }
+    match examine::app(arguments, config.as_ref().map(|config| config.reload.probe_timeout)) {
+        Ok(Examined::Valid { warnings }) => {
+            if let Some(config) = &config {
+                logging::start(&config.log, "supervisor");
+            }
+            for warning in &warnings {
+                tracing::warn!("{warning}");
+            }
+            begin_anew(arguments, None)
+        }
         Ok(Examined::Mistaken(mistakes)) => {
-            let instead = config.and_then(|config| good_before(&config.data_dir, &mistakes));
-            instead.map(|instead| (Some(instead), Vec::new())).ok_or_else(|| check::refuse(&mistakes, form))
+            match data_dir.and_then(|data_dir| good_before(data_dir, &mistakes)) {
+                Some(instead) => begin_anew(arguments, Some(&instead)),
+                None => check::refuse(&mistakes, form),
+            }
         }
         Err(error) => {
             output::complain(&format!("run: looking at the app: {error}"));
-            Err(exit::OS)
+            exit::OS
         }
     }
 }
@@ -115,4 +120,25 @@ fn good_before(data_dir: &Path, mistakes: &Mistakes) -> Option<Instead> {
     let told: String = mistakes.lines.join("; ").chars().take(REASON_CHARACTERS_MAX).collect();
     let reason = format!("the last good generation, because the app has {count}: {told}");
     Some(Instead { digest, cause: Cause::Mistakes, reason })
+}
+
+/// Goes on as a fresh image in the same process: what was taken in memory so far, some of it in huge pages from before they
+/// were refused, would stay with the supervisor for as long as the host runs.
+fn begin_anew(arguments: &AppArguments, instead: Option<&Instead>) -> u8 {
+    let mut command = Command::new(RUNNING_IMAGE);
+    command.arg0("aegis").args(["run", "--checked"]);
+    if let Some(Instead { digest, cause, reason }) = instead {
+        let word = CAUSES.iter().find(|(_, known)| known == cause).map_or("", |(word, _)| word);
+        command.args(["--instead", word, digest, reason]);
+    }
+    let error = command.args(arguments.compile_arguments()).exec();
+    output::complain(&format!("run: executing {RUNNING_IMAGE}: {error}"));
+    exit::OS
+}
+
+/// What the image before has found out.
+fn instead_of(words: &[String]) -> Option<Instead> {
+    let [word, digest, reason] = words else { return None };
+    let (_, cause) = *CAUSES.iter().find(|(known, _)| known == word)?;
+    Some(Instead { digest: digest.clone(), cause, reason: reason.clone() })
 }

@@ -224,7 +224,7 @@ fn the_helper_reads_the_app_with_the_same_overrides() {
     let words: Vec<_> =
         line.replace("--data -weird", "--data=-weird").split_whitespace().map(str::to_owned).collect();
     let Command::Run(run) = Arguments::try_parse_from(words).unwrap().command else { panic!("not run") };
-    let app = run.absolute();
+    let app = run.app.absolute();
     let words =
         [OsString::from("aegis"), OsString::from("compile")].into_iter().chain(app.compile_arguments());
     let Command::Compile(again) = Arguments::try_parse_from(words).unwrap().command else {
