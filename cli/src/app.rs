@@ -1,8 +1,7 @@
 //! From an app folder to a generation: configuration and modules, read and checked in one go.
 //!
-//! `aegis run`, `aegis check` and the compile helper all come through here, so they can never disagree about what is
-//! valid. Components are compiled on the way, so none of these processes goes on to live long: `aegis run` begins anew as
-//! a fresh image, the others end.
+//! `aegis check` and the helpers `examine` and `compile` all come through here, so they can never disagree about what is
+//! valid. Components are compiled on the way, so none of these processes goes on to live long.
 
 use std::{collections::BTreeMap, os::fd::OwnedFd, path::Path, time::Duration};
 
@@ -21,6 +20,7 @@ use aegis_ipc::{
     deploy::Member,
 };
 use aegis_wasm::Terms;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -75,7 +75,7 @@ pub(crate) struct App {
 }
 
 /// Everything that is wrong with an app.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mistakes {
     /// One line each: where, what was found, what was expected.
     pub(crate) lines: Vec<String>,
@@ -84,7 +84,7 @@ pub(crate) struct Mistakes {
 }
 
 /// What a mistake is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Blame {
     /// Only in flags.
     CommandLine,

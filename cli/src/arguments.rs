@@ -124,6 +124,12 @@ pub(crate) enum Command {
     /// A worker process.
     #[command(hide = true)]
     Worker,
+    /// The process that looks at the app before the host is there.
+    #[command(hide = true)]
+    Examine(AppArguments),
+    /// A program that is asked to end with the process that started it.
+    #[command(hide = true)]
+    Bound(BoundArguments),
     /// The process that makes a generation.
     #[command(hide = true)]
     Compile(AppArguments),
@@ -328,12 +334,22 @@ fn sha256(text: &str) -> Result<String, String> {
 pub(crate) struct RunArguments {
     #[command(flatten)]
     pub(crate) app: AppArguments,
-    /// The app was found valid just now by an image that had this process before.
+    /// The app was looked at just now by an image that had this process before.
     #[arg(long = "checked", hide = true)]
     pub(crate) is_checked: bool,
     /// Instead of the app: why, the digest of a generation that is kept, and more words for people.
     #[arg(long, hide = true, num_args = 3, value_names = ["CAUSE", "DIGEST", "REASON"])]
     pub(crate) instead: Vec<String>,
+}
+
+/// Which program, and with whom it ends.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BoundArguments {
+    /// The process that starts it.
+    pub(crate) parent: u32,
+    /// Its path, what it is called, and its arguments.
+    #[arg(last = true, num_args = 2.., required = true)]
+    pub(crate) words: Vec<OsString>,
 }
 
 /// Which code is called, with what. JSON is given as it is, or as `@FILE`.

@@ -1,4 +1,4 @@
-//! The process that makes a generation: reads the app exactly as `aegis run` did, or puts another version of one module
+//! The process that makes a generation: reads the app exactly as `examine` did, or puts another version of one module
 //! into the generation in force, or takes up one that is kept, and hands the result to the supervisor, or everything that
 //! is wrong with it.
 //!
@@ -63,9 +63,7 @@ pub(crate) fn compile(arguments: &AppArguments, environment: &Environment) -> u8
 
 fn make(arguments: &AppArguments, environment: &Environment) -> Result<u8, IpcError> {
     roles::name_process("compile");
-    roles::become_helper()?;
-    limit_memory()?;
-    end_without_memory();
+    become_bounded()?;
     let handoff = Handoff::from_environment()?;
     let control = ControlSocket::from_descriptor(handoff::adopt(handoff.control, "control socket")?);
     let hello = ToSupervisor::Hello {
@@ -228,6 +226,14 @@ fn is_pinned(held: &OwnedFd) -> Result<bool, IpcError> {
     Ok(kept::pinned(&config.data_dir).map_or(true, |pinned| pinned.as_ref() == Some(&bundle.digest)))
 }
 
+/// Makes this process a helper that is held to what a helper may have.
+pub(crate) fn become_bounded() -> Result<(), IpcError> {
+    roles::become_helper()?;
+    limit_memory()?;
+    end_without_memory();
+    Ok(())
+}
+
 fn limit_memory() -> Result<(), IpcError> {
     for (resource, bytes_max) in
         [(Resource::RLIMIT_DATA, DATA_BYTES_MAX), (Resource::RLIMIT_AS, ADDRESS_SPACE_BYTES_MAX)]
@@ -253,7 +259,7 @@ fn end_without_memory() {
 }
 
 /// Counts computing time anew: beyond it, the kernel ends this process.
-fn renew_computing_time() {
+pub(crate) fn renew_computing_time() {
     let renew = || -> nix::Result<()> {
         let usage = getrusage(UsageWho::RUSAGE_SELF)?;
         let used = usage.user_time().tv_sec() + usage.system_time().tv_sec();

@@ -29,7 +29,7 @@ use nix::{
     sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
-use signal_hook::consts::signal::{SIGCHLD, SIGINT, SIGTERM};
+use signal_hook::consts::signal::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::{
     arguments::AppArguments,
@@ -42,6 +42,8 @@ mod plan;
 
 /// Where a process finds the image that it runs.
 const RUNNING_IMAGE: &str = "/proc/self/exe";
+/// By these somebody ends it: a key, a terminal that is closed, a service manager.
+const ENDS: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 /// Settings of a host that one person works on, unless the environment has them: outcomes are told here, so the log has
 /// what is wrong only, and nobody waits for a verdict over requests that do not come.
 const SETTINGS: [(&str, &str); 3] = [
@@ -71,6 +73,7 @@ pub(crate) fn dev(arguments: AppArguments, environment: &Environment) -> u8 {
     };
     match Dev::new(arguments, environment, config).and_then(Dev::run) {
         Ok(code) => code,
+        // A host that is there is asked to end as soon as this process has.
         Err(failure) => {
             complain(&format!("dev: {}", with_causes(&failure)));
             exit::OS
@@ -118,11 +121,11 @@ impl<'a> Dev<'a> {
         let (wake, waker) = UnixStream::pair().map_err(os("making a pair of sockets"))?;
         wake.set_nonblocking(true).map_err(os("using a socket"))?;
         let wants_to_end = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
+        for signal in ENDS {
             let registered = signal_hook::flag::register(signal, Arc::clone(&wants_to_end));
             registered.map_err(os("setting up signals"))?;
         }
-        for signal in [SIGINT, SIGTERM, SIGCHLD] {
+        for signal in ENDS.into_iter().chain([SIGCHLD]) {
             let waker = waker.try_clone().map_err(os("duplicating a socket"))?;
             signal_hook::low_level::pipe::register(signal, waker).map_err(os("setting up signals"))?;
         }
@@ -153,8 +156,8 @@ impl<'a> Dev<'a> {
         // It reads everything that is there now.
         self.files.read(monotonic_ms());
         self.files.take_due(u64::MAX);
-        let mut command = Command::new(RUNNING_IMAGE);
-        command.arg0("aegis").arg("run").args(self.arguments.compile_arguments());
+        let mut command = bound([RUNNING_IMAGE, "aegis", "run"]);
+        command.args(self.arguments.compile_arguments());
         let unset = SETTINGS.iter().filter(|(name, _)| !self.environment.contains_key(*name));
         command.envs(unset.copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
@@ -193,8 +196,8 @@ impl<'a> Dev<'a> {
     fn run_command(&self, line: &str) -> Result<Option<ExitStatus>, Failure> {
         let deadline = Instant::now() + BUILD_TIME_MAX;
         let shown = io::stderr().as_fd().try_clone_to_owned().map_err(os("duplicating standard error"))?;
-        let mut command = Command::new("/bin/sh");
-        command.arg("-c").arg(line).current_dir(&self.config.app_dir);
+        let mut command = bound(["/bin/sh", "sh", "-c"]);
+        command.arg(line).current_dir(&self.config.app_dir);
         command.stdin(Stdio::null()).stdout(Stdio::from(shown)).process_group(0);
         let mut child = command.spawn().map_err(os("starting a build"))?;
         let mut is_given_up = false;
@@ -354,6 +357,13 @@ fn watched(config: &Config) -> BTreeMap<String, Watch> {
         }
     }
     watches
+}
+
+/// A program, what it is called, and its first argument: it is asked to end when this process is gone, whatever became of it.
+fn bound(words: [&str; 3]) -> Command {
+    let mut command = Command::new(RUNNING_IMAGE);
+    command.arg0("aegis").arg("bound").arg(std::process::id().to_string()).arg("--").args(words);
+    command
 }
 
 fn pid_of(child: &Child) -> Option<Pid> {

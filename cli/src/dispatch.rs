@@ -12,7 +12,7 @@ use clap::{Parser, error::ErrorKind};
 
 use crate::{
     arguments::{Arguments, Command, KeyCommand, LogsCommand, NewCommand, ReloadManner, absolute},
-    check, compile, data, dev, look, new, operate,
+    check, compile, data, dev, examine, look, new, operate,
     output::{self, Form},
     roles, run, run_command, signing,
 };
@@ -43,6 +43,8 @@ fn carry_out(arguments: Arguments) -> u8 {
         Command::Key(KeyCommand::New(arguments)) => return signing::new_key(&arguments, form),
         Command::Sign(arguments) => return signing::sign(&arguments, form),
         Command::Call(arguments) => return run_command::run(&arguments, form),
+        Command::Examine(app) => return examine::examine(&app, &environment),
+        Command::Bound(arguments) => return roles::bound(&arguments),
         Command::Compile(app) => return compile::compile(&app, &environment),
         Command::Look => return look::look(),
         Command::Supervisor { resume } => return roles::supervisor(resume),

@@ -10,6 +10,7 @@ mod compile;
 mod data;
 mod dev;
 mod dispatch;
+mod examine;
 mod logging;
 mod look;
 mod new;

@@ -4,7 +4,11 @@ use std::{
     ffi::CString,
     fs::File,
     io,
-    os::fd::{OwnedFd, RawFd},
+    os::{
+        fd::{OwnedFd, RawFd},
+        unix::process::CommandExt,
+    },
+    process::Command,
     sync::Arc,
 };
 
@@ -14,7 +18,7 @@ use aegis_supervisor::{exit, with_causes};
 use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH};
 
-use crate::{logging, output::complain};
+use crate::{arguments::BoundArguments, logging, output::complain};
 
 /// The store process.
 pub(crate) fn store() -> u8 {
@@ -84,6 +88,24 @@ pub(crate) fn become_helper() -> Result<(), IpcError> {
     }
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|error| IpcError::os("binding this process to the life of its parent", error))
+}
+
+/// Becomes another program, which is asked to end when the process that started this one is gone, however that ends.
+pub(crate) fn bound(arguments: &BoundArguments) -> u8 {
+    let BoundArguments { parent, words } = arguments;
+    let [program, name, rest @ ..] = words.as_slice() else { return exit::USAGE };
+    let failed = |error: io::Error| {
+        complain(&format!("executing {}: {error}", program.display()));
+        exit::OS
+    };
+    if let Err(error) = nix::sys::prctl::set_pdeathsig(Signal::SIGTERM) {
+        return failed(error.into());
+    }
+    // It may have been gone before the kernel was asked to watch over it.
+    if std::os::unix::process::parent_id() != *parent {
+        return exit::FINE;
+    }
+    failed(Command::new(program).arg0(name).args(rest).exec())
 }
 
 /// The supervisor that continues in this executable what another one began.

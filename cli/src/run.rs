@@ -10,9 +10,11 @@ use aegis_config::{Config, Environment};
 use aegis_supervisor::{Instead, exit, fleet::hold::Cause, kept, with_causes};
 
 use crate::{
-    app::{Blame, Compilation, Keep, Mistakes, find, last_good, load_app},
+    app::{Blame, Mistakes, find, last_good},
     arguments::{AppArguments, RunArguments},
-    check, logging,
+    check,
+    examine::{self, Examined},
+    logging,
     output::{self, Form, counted, listed},
 };
 
@@ -43,28 +45,34 @@ pub(crate) fn run(arguments: RunArguments, environment: &Environment, form: Form
     aegis_supervisor::run(aegis_supervisor::Start { config: loaded.config, compile_arguments, instead })
 }
 
-/// Looks at the app, unless it is known already that something else is to come up.
+/// Has a helper look at the app, unless it is known already that something else is to come up.
 fn check_first(arguments: &AppArguments, environment: &Environment, form: Form) -> u8 {
     let config = Config::load(&arguments.folder, &arguments.overrides(), environment);
-    let data_dir = config.ok().map(|loaded| loaded.config.data_dir);
-    if let Some(instead) = data_dir.as_deref().and_then(pinned) {
+    let config = config.ok().map(|loaded| loaded.config);
+    let data_dir = config.as_ref().map(|config| config.data_dir.as_path());
+    if let Some(instead) = data_dir.and_then(pinned) {
         return begin_anew(arguments, Some(&instead));
     }
-    let loaded = Compilation::quiet(Keep::InDataFolder, |compilation| {
-        load_app(&arguments.folder, &arguments.overrides(), environment, compilation)
-    });
-    match loaded {
-        Ok(app) => {
-            logging::start(&app.config.log, "supervisor");
-            for warning in &app.warnings {
+    match examine::app(arguments, config.as_ref().map(|config| config.reload.probe_timeout)) {
+        Ok(Examined::Valid { warnings }) => {
+            if let Some(config) = &config {
+                logging::start(&config.log, "supervisor");
+            }
+            for warning in &warnings {
                 tracing::warn!("{warning}");
             }
             begin_anew(arguments, None)
         }
-        Err(mistakes) => match data_dir.as_deref().and_then(|data_dir| good_before(data_dir, &mistakes)) {
-            Some(instead) => begin_anew(arguments, Some(&instead)),
-            None => check::refuse(&mistakes, form),
-        },
+        Ok(Examined::Mistaken(mistakes)) => {
+            match data_dir.and_then(|data_dir| good_before(data_dir, &mistakes)) {
+                Some(instead) => begin_anew(arguments, Some(&instead)),
+                None => check::refuse(&mistakes, form),
+            }
+        }
+        Err(error) => {
+            output::complain(&format!("run: looking at the app: {error}"));
+            exit::OS
+        }
     }
 }
 
@@ -114,8 +122,8 @@ fn good_before(data_dir: &Path, mistakes: &Mistakes) -> Option<Instead> {
     Some(Instead { digest, cause: Cause::Mistakes, reason })
 }
 
-/// Goes on as a fresh image in the same process: what checking the modules took in memory would stay with the
-/// supervisor for as long as the host runs.
+/// Goes on as a fresh image in the same process: what was taken in memory so far, some of it in huge pages from before they
+/// were refused, would stay with the supervisor for as long as the host runs.
 fn begin_anew(arguments: &AppArguments, instead: Option<&Instead>) -> u8 {
     let mut command = Command::new(RUNNING_IMAGE);
     command.arg0("aegis").args(["run", "--checked"]);

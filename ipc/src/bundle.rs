@@ -128,16 +128,21 @@ impl Bundle {
 
     /// Reads a bundle back, all but the code. Uses no file position: processes share the one of an inherited descriptor.
     pub fn read(descriptor: &OwnedFd) -> Result<Self, IpcError> {
-        let failed = |error| IpcError::os("reading a bundle", error);
         let clone = descriptor.try_clone().map_err(|error| IpcError::os("duplicating a bundle", error))?;
-        let file = File::from(clone);
+        Self::read_from(&File::from(clone), 0)
+    }
+
+    /// The same, for a bundle that begins at `start` of a file.
+    pub fn read_from(file: &File, start: u64) -> Result<Self, IpcError> {
+        let failed = |error| IpcError::os("reading a bundle", error);
         let length = file.metadata().map_err(|error| IpcError::os("measuring a bundle", error))?.len();
+        let length = length.saturating_sub(start);
         within(length, BUNDLE_BYTES_MAX)?;
         if length < HEADER_BYTES {
             return Err(unexpected("a generation bundle", format!("{length} bytes"), "a header at least"));
         }
         let mut header = [0; HEADER_BYTES as usize];
-        file.read_exact_at(&mut header, 0).map_err(failed)?;
+        file.read_exact_at(&mut header, start).map_err(failed)?;
         let (magic, front_length) = header.split_at(MAGIC.len());
         if magic != MAGIC {
             let expected = "the layout of this version";
@@ -150,7 +155,7 @@ impl Bundle {
             return Err(unexpected("a generation bundle", format!("{length} bytes"), &expected));
         }
         let mut front = vec![0; front_length as usize];
-        file.read_exact_at(&mut front, HEADER_BYTES).map_err(failed)?;
+        file.read_exact_at(&mut front, start + HEADER_BYTES).map_err(failed)?;
         let bundle: Self = codec::decode(&front)?;
         if bundle.format != BUNDLE_FORMAT {
             let expected = BUNDLE_FORMAT.to_string();

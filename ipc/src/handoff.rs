@@ -39,7 +39,7 @@ pub struct Handoff {
     pub store_listener: Option<RawFd>,
     /// Where workers connect to the store.
     pub store_path: PathBuf,
-    /// Store: what its predecessor had only in memory, when that could keep it (see [`crate::kept`]).
+    /// Store: what its predecessor had only in memory, when that could keep it (see [`crate::sealed`]).
     #[serde(default)]
     pub kept: Option<RawFd>,
     /// Compile helper: what it is to make.

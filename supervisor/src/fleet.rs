@@ -56,6 +56,7 @@ mod lives;
 pub mod policy;
 mod poll;
 mod probe;
+mod quorum;
 mod requests;
 mod rollout;
 mod slots;
@@ -78,6 +79,7 @@ pub use self::{
     action::{Action, Level, Notice, Role, Spawn, Vitals},
     event::{Asker, Calls, ChildId, Event, Exit, Look, Origin, Request, Scale, Traffic, TrialReading, Vital},
     policy::Policy,
+    probe::{LATE, unanswered},
 };
 use self::{
     backoff::Backoff,
@@ -87,6 +89,7 @@ use self::{
     jobs::Jobs,
     poll::Poll,
     probe::Helper,
+    quorum::Growth,
     requests::{Scaling, Waiting},
     rollout::Rollout,
     status::Gone,
@@ -127,6 +130,9 @@ pub struct Fleet {
     previous: Option<Previous>,
     /// When the generation in force was written as last good.
     written_ms: Option<u64>,
+    /// Whether any was since the host was started.
+    #[serde(default)]
+    has_written: bool,
     bad: VecDeque<Bad>,
     /// Why the fleet is not what it should be and cannot help itself.
     degraded: Option<String>,
@@ -134,6 +140,9 @@ pub struct Fleet {
     images: BTreeSet<u64>,
 
     wanted: u32,
+    /// More of them than before, until they serve.
+    #[serde(default)]
+    growth: Option<Growth>,
     slots: BTreeMap<u32, Backoff>,
     workers: BTreeMap<ChildId, Worker>,
     helpers: BTreeMap<ChildId, Helper>,
@@ -196,12 +205,14 @@ impl Fleet {
             phase: Phase::New,
             announced_ms: None,
             wanted: policy.workers,
+            growth: None,
             policy,
             generations: BTreeMap::new(),
             next_generation: 1,
             in_force: 0,
             previous: None,
             written_ms: None,
+            has_written: false,
             bad: VecDeque::new(),
             degraded: None,
             image: 1,

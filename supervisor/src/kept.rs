@@ -22,7 +22,8 @@ pub const DEPLOYMENTS_FOLDER: &str = "deployments";
 /// Most modules that are deployed aside from the app folder.
 pub const DEPLOYMENTS_MAX: usize = 1000;
 
-const GENERATIONS_FOLDER: &str = "generations";
+/// Folder with generations and what is noted beside them, inside the data directory.
+pub(crate) const GENERATIONS_FOLDER: &str = "generations";
 const PIN_FILE: &str = "pinned";
 const RECORDS_FILE: &str = "records.json";
 /// Layout of the records.

@@ -17,11 +17,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aegis_ipc::{IpcError, bundle::BUNDLE_BYTES_MAX, sealed};
+use aegis_config::Config;
+use aegis_ipc::{
+    IpcError,
+    bundle::{BUNDLE_BYTES_MAX, Bundle},
+    codec, sealed,
+};
 
-use crate::SupervisorError;
+use crate::{SupervisorError, kept::GENERATIONS_FOLDER};
 
-const FOLDER: &str = "generations";
 const LAST_GOOD: &str = "last-good";
 const PREVIOUS: &str = "previous";
 /// What the file begins with.
@@ -82,13 +86,13 @@ impl LastGood {
     /// The one of this data directory.
     #[must_use]
     pub fn of(data_directory: &Path) -> Self {
-        Self { folder: data_directory.join(FOLDER), file: LAST_GOOD }
+        Self { folder: data_directory.join(GENERATIONS_FOLDER), file: LAST_GOOD }
     }
 
     /// The one that was in force before the last good one of this data directory was.
     #[must_use]
     pub fn previous_of(data_directory: &Path) -> Self {
-        Self { folder: data_directory.join(FOLDER), file: PREVIOUS }
+        Self { folder: data_directory.join(GENERATIONS_FOLDER), file: PREVIOUS }
     }
 
     /// Begins to write the bundle behind `bundle`. Nothing is replaced before all of it is there.
@@ -118,7 +122,7 @@ impl LastGood {
 
     /// Reads it into a new sealed memory file.
     pub fn read(&self) -> Result<OwnedFd, Missing> {
-        let path = self.folder.join(self.file);
+        let path = self.path();
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Missing::Never),
@@ -127,13 +131,66 @@ impl LastGood {
         open(&file).map_err(|error| Missing::Damaged { path, reason: crate::with_causes(&error) })
     }
 
+    /// Keeps it as the previous one as well, unless it is the app of this bundle, or none is there. Only its beginning is looked
+    /// at: whether it is whole is found out by whoever goes back to it.
+    pub fn keep_before(&self, bundle: &OwnedFd) -> Result<(), SupervisorError> {
+        let failed = |error| SupervisorError::os(format!("reading {}", self.path().display()), error);
+        let file = match File::open(self.path()) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        };
+        let known = Bundle::read_from(&file, HEADER_BYTES);
+        let both = known.and_then(|known| Ok((known, Bundle::read(bundle)?)));
+        let (known, next) = both.map_err(|error| failed(io::Error::other(error)))?;
+        if is_same_app(&known, &next) {
+            return Ok(());
+        }
+        let previous = Self { folder: self.folder.clone(), file: PREVIOUS };
+        let link = || {
+            let beside = previous.path_being_written();
+            match std::fs::remove_file(&beside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            std::fs::hard_link(self.path(), &beside)?;
+            std::fs::rename(&beside, previous.path())?;
+            // It is still there if both were the same file before.
+            let _ = std::fs::remove_file(&beside);
+            File::open(&self.folder)?.sync_all()
+        };
+        link().map_err(|error| previous.failed(error))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.join(self.file)
+    }
+
     fn failed(&self, error: io::Error) -> SupervisorError {
-        SupervisorError::os(format!("writing {}", self.folder.join(self.file).display()), error)
+        SupervisorError::os(format!("writing {}", self.path().display()), error)
     }
 
     fn path_being_written(&self) -> PathBuf {
         self.folder.join(format!("{}.new", self.file))
     }
+}
+
+/// Whether both are the same app, wherever it lies, where it is served and with how many workers: flags may say that, and those
+/// of today count for whatever is gone back to.
+fn is_same_app(before: &Bundle, next: &Bundle) -> bool {
+    if before.digest == next.digest {
+        return true;
+    }
+    let configs = [before, next].map(|bundle| codec::decode::<Config>(&bundle.config));
+    let [Ok(mut config), Ok(wanted)] = configs else { return false };
+    config.app_dir.clone_from(&wanted.app_dir);
+    config.modules_dir.clone_from(&wanted.modules_dir);
+    config.data_dir.clone_from(&wanted.data_dir);
+    config.control_socket.clone_from(&wanted.control_socket);
+    config.admin_socket.clone_from(&wanted.admin_socket);
+    config.listen.clone_from(&wanted.listen);
+    config.workers.count = wanted.workers.count;
+    config == wanted && before.catalog == next.catalog && before.modules == next.modules
 }
 
 impl Writing {
@@ -288,10 +345,52 @@ mod tests {
             );
             assert_eq!(Bundle::read(&last_good.read().unwrap()).unwrap(), bundle(digest));
         }
-        let files: Vec<_> = std::fs::read_dir(directory.path().join(FOLDER)).unwrap().collect();
+        let files: Vec<_> = std::fs::read_dir(directory.path().join(GENERATIONS_FOLDER)).unwrap().collect();
         assert_eq!(files.len(), 1, "nothing is left beside it");
         let mode = files[0].as_ref().unwrap().metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "nobody else may read it");
+    }
+
+    #[test]
+    fn another_generation_than_the_last_good_one_has_it_as_the_previous_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (last_good, previous) = (LastGood::of(directory.path()), LastGood::previous_of(directory.path()));
+        let digest = |place: &LastGood| Bundle::read(&place.read().unwrap()).unwrap().digest;
+        let sealed = |digest| bundle(digest).seal().unwrap();
+        last_good.keep_before(&sealed("first")).unwrap();
+        write(&last_good, &bundle("first").seal().unwrap());
+        last_good.keep_before(&sealed("first")).unwrap();
+        assert!(matches!(previous.read(), Err(Missing::Never)));
+        for _ in 0..2 {
+            last_good.keep_before(&sealed("second")).unwrap();
+            assert_eq!((digest(&previous), digest(&last_good)), ("first".to_owned(), "first".to_owned()));
+        }
+        write(&last_good, &bundle("second").seal().unwrap());
+        assert_eq!((digest(&previous), digest(&last_good)), ("first".to_owned(), "second".to_owned()));
+        let files = std::fs::read_dir(directory.path().join(GENERATIONS_FOLDER)).unwrap();
+        assert_eq!(files.count(), 2, "nothing is left beside them");
+        std::fs::write(last_good.path(), "nonsense").unwrap();
+        let told = crate::with_causes(&last_good.keep_before(&sealed("third")).unwrap_err());
+        assert!(told.contains("generations/last-good"), "{told}");
+        assert_eq!(digest(&previous), "first");
+    }
+
+    #[test]
+    fn an_app_is_the_same_wherever_it_is_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = crate::test_config(folder.path());
+        let with = |digest: &str, config: &Config| Bundle {
+            config: codec::encode(config).unwrap(),
+            ..bundle(digest)
+        };
+        let (mut moved, mut changed) = (config.clone(), config.clone());
+        moved.workers.count += 1;
+        moved.data_dir = "/elsewhere".into();
+        changed.limits.body_bytes_max += 1;
+        let first = with("first", &config);
+        assert!(is_same_app(&first, &with("second", &moved)));
+        assert!(!is_same_app(&first, &with("second", &changed)));
+        assert!(!is_same_app(&first, &Bundle { catalog: Vec::new(), ..with("second", &moved) }));
     }
 
     #[test]
@@ -314,7 +413,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let last_good = LastGood::of(directory.path());
         write(&last_good, &bundle("x").seal().unwrap());
-        let path = directory.path().join(FOLDER).join(LAST_GOOD);
+        let path = directory.path().join(GENERATIONS_FOLDER).join(LAST_GOOD);
         let whole = std::fs::read(&path).unwrap();
         for position in (0..whole.len()).step_by(97).chain([whole.len() - 1]) {
             std::fs::write(&path, &whole[..position]).unwrap();
@@ -329,7 +428,7 @@ mod tests {
     #[test]
     fn the_file_of_another_version_is_told_apart() {
         let directory = tempfile::tempdir().unwrap();
-        let folder = directory.path().join(FOLDER);
+        let folder = directory.path().join(GENERATIONS_FOLDER);
         std::fs::create_dir(&folder).unwrap();
         std::fs::write(folder.join(LAST_GOOD), [7; 100]).unwrap();
         let message = LastGood::of(directory.path()).read().unwrap_err().to_string();
@@ -342,7 +441,7 @@ mod tests {
     #[test]
     fn a_folder_that_cannot_be_written_is_an_error_with_the_path() {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join(FOLDER), "a file").unwrap();
+        std::fs::write(directory.path().join(GENERATIONS_FOLDER), "a file").unwrap();
         let error = LastGood::of(directory.path()).begin(&bundle("x").seal().unwrap()).unwrap_err();
         assert!(error.to_string().ends_with("generations/last-good failed"), "{error}");
     }
@@ -351,7 +450,7 @@ mod tests {
     fn of_a_bundle_that_cannot_be_kept_nothing_stays() {
         let directory = tempfile::tempdir().unwrap();
         let last_good = LastGood::of(directory.path());
-        let folder = directory.path().join(FOLDER);
+        let folder = directory.path().join(GENERATIONS_FOLDER);
         std::fs::create_dir_all(folder.join(LAST_GOOD).join("in the way")).unwrap();
         let mut writing = last_good.begin(&bundle("x").seal().unwrap()).unwrap();
         while matches!(writing.advance(), Ok(Progress::Some)) {}

@@ -6,7 +6,7 @@
 
 use std::{
     fs::OpenOptions,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     os::{
         fd::{AsFd, OwnedFd},
         unix::fs::OpenOptionsExt,
@@ -15,6 +15,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use rustix::{
     event::{PollFd, PollFlags},
     fs::FileType,
@@ -48,18 +49,34 @@ static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Bytes that a pipe which polls as writable takes at once (`PIPE_BUF`), whole or not at all.
 const PIPE_BYTES: usize = 4096;
-/// Most attempts to write one piece. A terminal that stops background output interrupts every single one.
+/// Most attempts to write one piece: signals may interrupt each.
 const ATTEMPTS_MAX: usize = 8;
 
 impl Write for PatientStderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        write_or_drop(&io::stderr(), line, &DROPPED);
+        let stderr = io::stderr();
+        unstopped(&stderr, || write_or_drop(&stderr, line, &DROPPED));
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Writes to `output`, whoever has the terminal that it may be. One that stops background output (`stty tostop`) sends TTOU to
+/// who writes and takes nothing, and does so again for every new attempt that follows a handler, which the kernel makes by
+/// itself; while the signal is blocked, it takes what is written.
+pub(crate) fn unstopped<T>(output: &impl IsTerminal, write: impl FnOnce() -> T) -> T {
+    if !output.is_terminal() {
+        return write();
+    }
+    let before = SigSet::from(Signal::SIGTTOU).thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    let outcome = write();
+    if let Ok(before) = before {
+        let _ = before.thread_set_mask(); // it was the mask a moment ago
+    }
+    outcome
 }
 
 fn write_or_drop(output: &impl AsFd, line: &[u8], dropped: &AtomicU64) {

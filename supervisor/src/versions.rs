@@ -15,12 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     SupervisorError,
-    kept::{self, NoteError},
+    kept::{self, GENERATIONS_FOLDER, NoteError},
 };
 
 /// Most modules whose version is kept.
 const VERSIONS_MAX: usize = 4096;
-const FOLDER: &str = "generations";
 const FILE: &str = "versions.json";
 /// Layout of the note.
 const FORMAT: u32 = 1;
@@ -91,7 +90,7 @@ fn raised(known: &Versions, signed: &[Member]) -> Versions {
 }
 
 fn path(data_directory: &Path) -> PathBuf {
-    data_directory.join(FOLDER).join(FILE)
+    data_directory.join(GENERATIONS_FOLDER).join(FILE)
 }
 
 #[cfg(test)]
@@ -116,7 +115,7 @@ mod tests {
     fn versions_rise_and_are_lowered_only_by_whoever_wants_that() {
         let data = tempfile::tempdir().unwrap();
         keep(data.path(), &[]).unwrap();
-        assert!(!data.path().join(FOLDER).exists(), "nothing is no reason to write");
+        assert!(!data.path().join(GENERATIONS_FOLDER).exists(), "nothing is no reason to write");
         for (members, expected) in [
             (vec![member("a", "1.0.0", false), member("b", "0.1.0", false)], "a 1.0.0, b 0.1.0"),
             (vec![member("a", "1.10.0", false)], "a 1.10.0, b 0.1.0"),

@@ -152,7 +152,9 @@ fn rules_decide_about_documents_lists_batches_and_events() {
 
     // Who may write and not read gets no document from a write.
     let writer = host.holding(&["writer"]);
-    let written = writer.patch("letters/a", &json!({"text": "w"}));
+    let whole = writer.with("prefer", "return=representation");
+    let written = whole.patch("letters/a", &json!({"text": "w"}));
+    assert_eq!(written.header("preference-applied"), None);
     assert_eq!((written.status, written.json()), (200, json!({"status": "ok", "modelId": "a"})));
     let post = json!({"sub": "bob", "team": ["post", "desk"], "exp": 4_000_000_000_u64});
     let removed = host.cluster.client().with("authorization", &host.issuer.sign(&post)).delete("letters/a");
@@ -216,7 +218,11 @@ fn without_a_good_token_nothing_is_served_but_health() {
     // Operators need no token on the socket; elsewhere the role lets them in.
     let config = "/aegis/api/config?details=models";
     assert!(host.cluster.admin_get(config).contains("TODO"));
-    assert_eq!(told(&client.send("GET", config, b"")), refused(403, "admin-only"));
+    for (method, path) in [("GET", config), ("GET", "/metrics"), ("POST", "/reload")] {
+        let nobody = client.send(method, path, b"");
+        assert_eq!(told(&nobody), refused(401, "unauthorized"), "{path}");
+        assert_eq!(nobody.header("www-authenticate"), Some("Bearer realm=\"aegis\""), "{path}");
+    }
     assert_eq!(told(&known.send("GET", config, b"")), refused(403, "admin-only"));
     assert_eq!(told(&stranger.send("GET", config, b"")), refused(401, "unauthorized"));
     assert_eq!(host.holding(&["admin"]).send("GET", config, b"").status, 200);

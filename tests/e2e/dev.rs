@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{self, Receiver},
@@ -16,7 +16,7 @@ use aegis_harness::{
     App, Client,
     app::{TODO, write_module},
     cluster::{START_TIMEOUT, executable},
-    eventually,
+    eventually, eventually_some,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -64,15 +64,24 @@ impl Dev {
     }
 
     /// The next line is where it listens.
-    fn client(&self) -> Client {
+    fn address(&self) -> SocketAddr {
         let line = self.line();
         let address = line.strip_prefix("listening on http://").unwrap_or_else(|| panic!("{line}"));
-        Client::new(address.parse::<SocketAddr>().unwrap())
+        address.parse().unwrap()
+    }
+
+    fn client(&self) -> Client {
+        Client::new(self.address())
     }
 
     fn stop(&mut self) -> Option<i32> {
+        self.end_by(Signal::SIGTERM)
+    }
+
+    /// Ends it like this; its exit status, if it exits.
+    fn end_by(&mut self, signal: Signal) -> Option<i32> {
         let pid = Pid::from_raw(i32::try_from(self.process.id()).unwrap());
-        kill(pid, Signal::SIGTERM).unwrap();
+        kill(pid, signal).unwrap();
         let end = std::time::Instant::now() + START_TIMEOUT;
         loop {
             if let Some(status) = self.process.try_wait().unwrap() {
@@ -156,4 +165,34 @@ fn an_app_with_mistakes_starts_when_they_are_mended() {
     // Whoever waits for a change must have seen the end of the host, or the change is part of the start.
     write_module(dev.path(), "todo", TODO);
     assert_eq!(dev.client().post("todo", &json!({"text": "x"})).status, 201);
+}
+
+#[test]
+fn a_terminal_that_is_closed_ends_it_with_its_host() {
+    for signal in [Signal::SIGHUP, Signal::SIGQUIT] {
+        let mut dev = Dev::start(&App::todo(), |_| {});
+        let address = dev.address();
+        assert_eq!(Client::new(address).get("todo").status, 200);
+        assert_eq!(dev.end_by(signal), Some(0), "{signal}");
+        assert!(TcpStream::connect(address).is_err(), "{signal}: its host has ended before");
+    }
+}
+
+#[test]
+fn its_host_and_a_build_that_runs_are_ended_when_it_is_killed() {
+    let mut dev = Dev::start(&App::todo(), |_| {});
+    let address = dev.address();
+    assert_eq!(dev.end_by(Signal::SIGKILL), None);
+    eventually("the host has ended", PATIENCE, || TcpStream::connect(address).is_err());
+
+    let settings =
+        "[modules.todo]\nbuild = \"echo $$ > build.new && mv build.new build.pid && exec sleep 600\"";
+    let mut dev = Dev::start(&App::todo().settings(settings), |_| {});
+    let path = dev.path().join("build.pid");
+    let read = || fs::read_to_string(&path).ok();
+    let build = eventually_some("the build has begun", PATIENCE, read);
+    assert_eq!(dev.end_by(Signal::SIGKILL), None);
+    let status = format!("/proc/{}/status", build.trim());
+    let is_gone = || fs::read_to_string(&status).map_or(true, |status| status.contains("State:\tZ"));
+    eventually("the build has ended", PATIENCE, is_gone);
 }

@@ -3,12 +3,20 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::Read,
+    os::fd::AsFd,
     path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use aegis_harness::{App, Cluster, eventually, http, load::Plan};
-use nix::sys::signal::Signal;
+use aegis_harness::{App, Cluster, cluster::executable, eventually, http, load::Plan};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    pty::openpty,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 
 const WAIT: Duration = Duration::from_secs(30);
@@ -69,4 +77,65 @@ fn rotated_logs_have_every_answered_request_in_one_whole_line() {
     let lost: Vec<String> =
         expected.filter(|(id, times)| lines.get(id) != Some(times)).map(|(id, _)| id).collect();
     assert!(lost.is_empty(), "{} of {} lines: {lost:?}", lost.len(), report.succeeded);
+}
+
+/// A host in the background of a terminal. Its process group is killed when this is dropped.
+struct Background {
+    folder: tempfile::TempDir,
+    terminal: fs::File,
+    shell: Child,
+}
+
+impl Background {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        App::todo().write(folder.path());
+        let pty = openpty(None, None).unwrap();
+        let script = "stty tostop; set -m; \"$0\" run \"$1\" --listen 127.0.0.1:0 --workers 2 & echo $! > \"$1/pid\"; wait";
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", "sh", "-c", script]).arg(executable()).arg(folder.path());
+        let stdio = || Stdio::from(pty.slave.try_clone().unwrap());
+        let shell = command.stdin(stdio()).stdout(stdio()).stderr(stdio()).spawn().unwrap();
+        Self { folder, terminal: pty.master.into(), shell }
+    }
+
+    /// Reads what is shown until this is.
+    fn until(&mut self, shown: &str) -> String {
+        let (mut text, mut bytes) = (String::new(), [0; 4096]);
+        while !text.contains(shown) {
+            let mut polled = [PollFd::new(self.terminal.as_fd(), PollFlags::POLLIN)];
+            let ready = poll(&mut polled, PollTimeout::try_from(WAIT).unwrap()).unwrap();
+            assert!(ready > 0, "{shown:?} is not shown, but {text:?}");
+            let count = self.terminal.read(&mut bytes).unwrap();
+            text.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+        text
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let pid = fs::read_to_string(self.folder.path().join("pid")).unwrap_or_default();
+        if let Ok(pid) = pid.trim().parse() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL); // unless it is gone
+        }
+        let _ = self.shell.wait();
+    }
+}
+
+#[test]
+fn a_terminal_that_stops_background_output_shows_what_a_host_says_and_stops_nothing() {
+    let mut host = Background::start();
+    host.until("listening on http://");
+    let control = host.folder.path().join("data/control.sock");
+    let ask = |word: &str| {
+        let asked = Command::new(executable()).args([word, "--control"]).arg(&control).output().unwrap();
+        assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+        String::from_utf8(asked.stdout).unwrap()
+    };
+    ask("restart");
+    let status = ask("status");
+    assert!(status.contains("2/2 serving"), "{status}");
+    ask("stop");
+    assert!(host.shell.wait().unwrap().success());
 }

@@ -258,6 +258,33 @@ fn a_component_that_nobody_can_compile_in_time_is_refused() {
 }
 
 #[test]
+fn a_component_that_nobody_can_compile_in_time_does_not_keep_a_host_from_coming_up() {
+    let settings = "[reload]\nprobe-timeout = \"5s\"\n[restart]\nhealthy-after = \"50ms\"\n";
+    let mut cluster = Cluster::start(App::default().component("note", stamping("one")).settings(settings), 1);
+    let last_good = cluster.folder().join("data/generations/last-good");
+    eventually("the generation is kept", PATIENCE, || last_good.exists());
+    app::write_component(cluster.folder(), "note", &endless());
+    cluster.stop_and_restart();
+    assert_eq!(by(&cluster), "one");
+    let (log, mistake) = (cluster.log(), "(did not end in time) while it compiled modules/note/module.wasm");
+    assert!(
+        log.contains("1 mistake found in the app; the host comes up on the LAST GOOD generation"),
+        "{log}"
+    );
+    assert!(log.contains(mistake), "{log}");
+    assert!(cluster.aegis_ok(&["status"]).contains(mistake));
+    // Without one, it is refused as any mistake is.
+    cluster.aegis_ok(&["stop"]);
+    assert!(cluster.wait_exit(PATIENCE).success());
+    fs::remove_file(&last_good).unwrap();
+    let refused = cluster.start_in_vain();
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(78), "{told}");
+    assert!(told.contains("1 mistake found, nothing was started"), "{told}");
+    assert!(told.contains(mistake), "{told}");
+}
+
+#[test]
 fn code_that_keeps_failing_is_not_called_for_a_while_and_the_log_says_so() {
     let spec = json!({"name": "note", "endpoint": "notes", "version": "1.0.0"});
     let guest = Guest::model(spec)

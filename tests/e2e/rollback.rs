@@ -119,6 +119,27 @@ fn a_rollback_takes_back_what_was_deployed_and_its_record() {
 }
 
 #[test]
+fn a_rollback_after_a_start_with_another_app_leads_to_what_was_there_before_it() {
+    let settings = format!("{QUICK}[restart]\nhealthy-after = \"50ms\"\n");
+    let mut cluster =
+        Cluster::start(App::default().settings(&settings).component("note", stamping("one")), 1);
+    app::write_component(cluster.folder(), "note", &stamping("two"));
+    cluster.aegis_ok(&["reload"]);
+    cluster.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(cluster.wait_exit(WAIT).success());
+    app::write_component(cluster.folder(), "note", &stamping("three"));
+    let last_good = cluster.folder().join("data/generations/last-good");
+    let kept = fs::read(&last_good).unwrap();
+    cluster.restart();
+    eventually("it has proved itself", WAIT, || fs::read(&last_good).unwrap() != kept);
+    assert_eq!(by(&cluster), "three");
+    cluster.aegis_ok(&["rollback"]);
+    assert_eq!(by(&cluster), "two");
+    cluster.aegis_ok(&["rollback"]);
+    assert_eq!(by(&cluster), "three");
+}
+
+#[test]
 fn a_host_whose_modules_have_mistakes_by_now_comes_up_on_the_last_good_generation_and_says_so() {
     let mut cluster = Cluster::start(App::default().settings(QUICK).component("note", stamping("one")), 2);
     app::write_component(cluster.folder(), "note", &stamping("two"));

@@ -67,6 +67,15 @@ pub(crate) struct Gate {
     known: Known,
 }
 
+/// Who is let in without a token where operators are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Door {
+    /// The listener lets callers in whatever they say of themselves.
+    pub(crate) lets_operators_in: bool,
+    /// Webhooks sign what they ask.
+    pub(crate) takes_webhooks: bool,
+}
+
 /// Who asks.
 #[derive(Debug, Clone)]
 pub(crate) enum Caller {
@@ -98,19 +107,17 @@ impl Gate {
     }
 
     /// Who asks for the place that a path names, or for nothing that there is: what is not there is only told to those
-    /// who are known. Where `is_operator`, the listener lets callers in whatever they say of themselves.
+    /// who are known.
     pub(crate) fn at_place(
         &self,
         headers: &HeaderMap,
         place: Option<&Place<'_, '_>>,
-        is_operator: bool,
+        door: Door,
     ) -> Result<Caller, Refusal> {
         match place {
             Some(Place::Alive | Place::Ready | Place::PublicConfig) => Ok(Caller::Anonymous),
-            // Without a token, webhooks are let in there that sign what they ask.
-            Some(place)
-                if place.is_admin() && (is_operator || !headers.contains_key(header::AUTHORIZATION)) =>
-            {
+            Some(place) if place.is_admin() && door.lets_operators_in => Ok(Caller::Anonymous),
+            Some(Place::Reload) if door.takes_webhooks && !headers.contains_key(header::AUTHORIZATION) => {
                 Ok(Caller::Anonymous)
             }
             Some(_) | None => self.identify(headers),

@@ -42,8 +42,8 @@ use aegis_ipc::board::{Cell, Counter, ModelCounter};
 use aegis_wasm::{Call, CallError, Entry, RouteRequest, RouteResponse, ServiceBody, Visit};
 use bytes::Bytes;
 
-pub(crate) use self::load::loads;
 use self::{change::Change, command::Order, commanded::Commanded, keyed::KeyedTurns, load::Loaded};
+pub(crate) use self::{change::not_found, load::loads};
 use crate::{
     data::{Data, ModelTable},
     modules::{Modules, NotTold, Subscriber},

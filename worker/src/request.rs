@@ -53,8 +53,19 @@ pub(crate) struct Glance<'r> {
 /// What a write asked for besides the write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Wish {
-    /// Value of `Preference-Applied`.
+    /// Value of `Preference-Applied`, for an answer that has the form of the write's.
     pub(crate) applied: Option<&'static str>,
+}
+
+impl Wish {
+    /// What becomes of a preference when the write is answered like this.
+    fn granted(preference: Option<Preference>, answer: Answer) -> Self {
+        let form = match answer {
+            Answer::Representation => Preference::Representation,
+            Answer::Minimal => Preference::Minimal,
+        };
+        Self { applied: preference.filter(|wanted| *wanted == form).map(Preference::as_str) }
+    }
 }
 
 /// What a request to a model is about.
@@ -187,8 +198,7 @@ pub(crate) async fn read(
     } else {
         Answer::Representation
     };
-    let wish = Wish { applied: preference.filter(|_| writes).map(Preference::as_str) };
-    let request = Request {
+    let request = caller.ask(Request {
         model: Arc::clone(model),
         operation,
         precondition,
@@ -199,8 +209,9 @@ pub(crate) async fn read(
         depth: 0,
         lot: Lot::default(),
         principal: None,
-    };
-    Ok((caller.ask(request), wish))
+    });
+    let wish = Wish::granted(preference.filter(|_| writes), request.answer);
+    Ok((request, wish))
 }
 
 /// The arguments of a command. Without a body there are none, and no type either.
@@ -230,6 +241,10 @@ async fn with_body(
     deadline: Instant,
 ) -> Result<Operation, Problem> {
     let patches = *method == Method::PATCH;
+    if *method == Method::PUT && headers.contains_key(header::CONTENT_RANGE) {
+        let detail = "Content-Range: found one with PUT, expected a whole document (RFC 9110 section 14.5)";
+        return Err(Problem::new(ProblemCode::BadHeader, detail));
+    }
     let kind = fields::media_type(headers, patches)?;
     let body = body.read(limits.body_bytes_max, deadline).await?;
     Ok(match (id, kind) {

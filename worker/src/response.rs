@@ -6,7 +6,7 @@ mod tests;
 
 use std::{borrow::Cow, cell::RefCell, sync::OnceLock};
 
-use aegis_domain::{FieldError, Problem, ProblemCode, Retry, trial::Variant};
+use aegis_domain::{FieldError, Problem, ProblemCode, Retry, query::with_cursor, trial::Variant};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -169,6 +169,8 @@ impl Envelope<'_> {
             Outcome::Created { .. } | Outcome::CreatedMany => StatusCode::CREATED,
             Outcome::Found { .. } | Outcome::Listed { .. } | Outcome::Answered => StatusCode::OK,
         };
+        // In which form a stored response was asked for is not known, and what code answers has a form of its own.
+        let has_form = !replayed && result != Outcome::Answered;
         let mut response = self.whole(status, JSON, body, sequence);
         let headers = response.headers_mut();
         match result {
@@ -186,7 +188,7 @@ impl Envelope<'_> {
             | Outcome::Answered
             | Outcome::NotModified { .. } => {}
         }
-        if let Some(applied) = about.wish.applied {
+        if let Some(applied) = about.wish.applied.filter(|_| has_form) {
             headers.insert(&PREFERENCE_APPLIED, HeaderValue::from_static(applied));
         }
         if replayed {
@@ -303,26 +305,12 @@ impl Envelope<'_> {
 
     /// `Link` to the next page: the same query with another cursor.
     fn insert_next(&self, headers: &mut HeaderMap, about: &About<'_>, cursor: &str) {
-        let query = next_query(about.query, cursor);
+        let query = with_cursor(about.query, cursor);
         let link = format!("<{}/models/{}?{query}>; rel=\"next\"", self.host.config.api_root, about.endpoint);
         if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(link)) {
             headers.insert(header::LINK, value);
         }
     }
-}
-
-/// The query with this cursor instead of what it had for paging.
-fn next_query(query: &str, cursor: &str) -> String {
-    let mut pairs: Vec<&str> = query
-        .split('&')
-        .filter(|pair| {
-            let name = pair.split('=').next().unwrap_or_default();
-            !pair.is_empty() && name != "__cursor" && name != "__skip"
-        })
-        .collect();
-    let cursor = format!("__cursor={}", utf8_percent_encode(cursor, SEGMENT));
-    pairs.push(&cursor);
-    pairs.join("&")
 }
 
 /// A whole HTTP/1.1 answer for a request that never became one. The connection ends with it.

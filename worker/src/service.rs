@@ -24,12 +24,13 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::{
-    access::{Caller, Gate},
+    access::{Caller, Door, Gate},
     admin,
     connection::{Ledger, Link, Order, Protocol},
     custom,
     defect::{self, Defect},
     events,
+    execute::not_found,
     host::{Host, microseconds},
     operation::{self, Operation},
     present::Present,
@@ -411,8 +412,11 @@ impl<'v> Visit<'v> {
     }
 
     fn caller_at(&self, parts: &Parts, place: Option<&Place<'_, '_>>) -> Result<Caller, Refusal> {
-        let is_operator = self.may_administer(&Caller::Anonymous);
-        self.asked(|gate| gate.at_place(&parts.headers, place, is_operator))
+        let door = Door {
+            lets_operators_in: self.may_administer(&Caller::Anonymous),
+            takes_webhooks: self.host.config.reload.webhook_secret.is_some(),
+        };
+        self.asked(|gate| gate.at_place(&parts.headers, place, door))
     }
 
     fn may_administer(&self, caller: &Caller) -> bool {
@@ -474,11 +478,6 @@ fn not_answered(
 
 fn admin_only() -> Problem {
     Problem::new(ProblemCode::AdminOnly, "this is answered on the admin listener only")
-}
-
-fn not_found(model: &Model, id: &str) -> Problem {
-    let detail = format!("there is no document of {} with the id {id:?}", model.name());
-    Problem::new(ProblemCode::NotFound, detail)
 }
 
 /// The revision that an entity tag names, if it is one tag as we write it.

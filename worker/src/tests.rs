@@ -7,7 +7,7 @@ mod defects;
 mod deliveries;
 mod deploy;
 mod failing;
-mod house;
+pub(crate) mod house;
 mod leaving;
 mod modules;
 mod operators;

@@ -18,6 +18,7 @@ pub(crate) use held::depth;
 pub use held::{ChangeError, Changes, Held};
 pub use members::{Member, Members};
 pub(crate) use number::Decimal;
+pub use pointer::of as pointer_to;
 
 use crate::problem::{Problem, ProblemCode};
 

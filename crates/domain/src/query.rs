@@ -30,7 +30,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use page::Page;
-pub use parameters::with_cursor;
+pub use parameters::{decode, with_cursor};
 pub use parse::{Invocation, no_such_command, read_item};
 pub use plan::{Plan, Step, Wanted};
 pub use showing::Showing;

@@ -16,7 +16,11 @@ pub(crate) fn milliseconds(text: &str) -> Option<u64> {
     u64::try_from(text.parse::<Timestamp>().ok()?.as_millisecond()).ok()
 }
 
-/// Whether a text is a `date-time` of RFC 3339 section 5.6, with a calendar day that exists.
+/// Most decimals of a second: more cannot be compared.
+const DECIMALS_MAX: usize = 9;
+
+/// Whether a text is a `date-time` of RFC 3339 section 5.6, with a calendar day that exists and a second that can be compared
+/// with others.
 pub(crate) fn is_valid(text: &str) -> bool {
     read(text.as_bytes()).is_some()
 }
@@ -41,7 +45,7 @@ fn read(text: &[u8]) -> Option<()> {
         None => rest,
         Some(rest) => {
             let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            if length == 0 {
+            if length == 0 || length > DECIMALS_MAX {
                 return None;
             }
             &rest[length..]
@@ -67,6 +71,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{order, spec::FieldKind};
 
     #[test]
     fn times_are_written_in_utc_with_milliseconds() {
@@ -79,7 +84,8 @@ mod tests {
     fn only_rfc_3339_is_a_timestamp() {
         for good in [
             "2026-01-31T09:30:00Z",
-            "2026-01-31t09:30:00.123456789012z",
+            "2026-01-31t09:30:00.123456789z",
+            "9999-12-31T23:59:59.999999999Z",
             "2024-02-29T23:59:60+05:30",
             "0000-01-01T00:00:00-00:00",
         ] {
@@ -95,6 +101,7 @@ mod tests {
             "2026-13-01T09:30:00Z",
             "2026-01-31T24:00:00Z",
             "2026-01-31T09:30:00.Z",
+            "2026-01-31T09:30:00.1234567890Z",
             "2026-01-31T09:30:00+5:30",
             "2026-01-31T09:30:00+0530",
             "2026-01-31T09:30:00+24:00",
@@ -104,6 +111,26 @@ mod tests {
         ] {
             assert!(!is_valid(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_valid_sorts_by_time() {
+        let bytes = |text: &str| {
+            assert!(is_valid(text), "{text}");
+            let mut bytes = Vec::new();
+            order::write_text(FieldKind::Timestamp, text, &mut bytes);
+            bytes
+        };
+        // The last day of the calendar may be no point in time any more, and comes last all the same.
+        let sorted = [
+            "0000-01-01T00:00:00-00:00",
+            "2024-02-29T23:59:60+05:30",
+            "2026-01-31T09:30:00.12345678+00:00",
+            "2026-01-31t09:30:00.123456789z",
+            "2026-01-31T10:30:00.2+00:30",
+            "9999-12-31T23:59:59Z",
+        ];
+        assert!(sorted.map(bytes).is_sorted());
     }
 
     proptest! {

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use super::{Announcement, Driver, Stage};
 use crate::{
     fleet::{Action, ChildId, Event, Level, Notice},
+    logs,
     relay::Patience,
 };
 
@@ -44,6 +45,7 @@ impl Driver {
                 self.insist(child, &ToChild::Discard { generation }, &[])
             }
             Action::WriteLastGood { generation } => self.write_last_good(generation),
+            Action::KeepLastGoodBefore { generation } => self.keep_last_good_before(generation),
             Action::WritePrevious { generation } => self.write_previous(generation),
             Action::Pin { generation } => self.pin(generation),
             Action::LoadLastGood { generation } => self.load_last_good(generation),
@@ -189,7 +191,10 @@ impl Driver {
             tracing::info!("operators are served on {url}");
         }
         let mut stdout = std::io::stdout().lock();
-        if let Err(error) = stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush()) {
+        let told = logs::unstopped(&std::io::stdout(), || {
+            stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush())
+        });
+        if let Err(error) = told {
             tracing::warn!(%error, "telling standard output where the host listens failed");
         }
     }

@@ -90,6 +90,15 @@ impl Driver {
         self.write_generation(generation, &place);
     }
 
+    /// What is kept as last good is the one to go back to from a generation that takes its place, unless both are
+    /// the same app.
+    pub(super) fn keep_last_good_before(&self, generation: u64) {
+        let Some(held) = self.generations.get(&generation) else { return };
+        if let Err(error) = LastGood::of(&self.identity.data_dir).keep_before(&held.bundle) {
+            tracing::warn!("a rollback may lead to before the last start: {}", with_causes(&error));
+        }
+    }
+
     /// Begins to write a generation as the one to go back to.
     pub(super) fn write_previous(&mut self, generation: u64) {
         let place = LastGood::previous_of(&self.identity.data_dir);

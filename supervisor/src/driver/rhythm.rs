@@ -221,16 +221,10 @@ impl Driver {
         }
     }
 
-    /// Whether enough workers serve and show signs of life: half of those that are wanted. Before the first start is
-    /// over, while the host ends and while workers are not wanted, none have to.
+    /// Whether enough workers serve and show signs of life. Before the first start is over and while the host ends, none
+    /// have to.
     fn has_quorum(&self, now_ms: u64) -> bool {
-        if matches!(self.stage, Stage::Starting | Stage::Stopping) {
-            return true;
-        }
-        let status = self.fleet.status(now_ms);
-        let serving = status.workers.iter().filter(|worker| worker.state == "serving").count();
-        let wanted = status.workers_wanted as usize; // 0 while they are drained on request
-        serving >= wanted.div_ceil(2)
+        matches!(self.stage, Stage::Starting | Stage::Stopping) || self.fleet.has_quorum(now_ms)
     }
 }
 

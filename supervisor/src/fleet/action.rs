@@ -106,6 +106,12 @@ pub enum Action {
         /// The generation.
         generation: u64,
     },
+    /// What is in `data_dir/generations/last-good` becomes `data_dir/generations/previous`, unless it is the app of
+    /// this generation.
+    KeepLastGoodBefore {
+        /// The generation.
+        generation: u64,
+    },
     /// Write the bundle of the generation to `data_dir/generations/previous`: the one to go back to when somebody asks.
     /// Failure is reported as [`Event::LastGoodNotWritten`](super::Event::LastGoodNotWritten).
     WritePrevious {

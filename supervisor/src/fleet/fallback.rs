@@ -70,7 +70,7 @@ impl Fleet {
         self.previous = None;
         self.let_go();
         self.bring_into_force(to);
-        self.wanted = self.policy.workers;
+        self.want(self.policy.workers);
         // Written again only when it has proved itself once more.
         self.written_ms = None;
         self.activate();

@@ -12,7 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Fleet,
+    Fleet, Phase,
     action::{Action, Level},
     event::Asker,
     jobs::Kind,
@@ -20,6 +20,9 @@ use super::{
 
 /// What is said of a generation that was put back.
 const ROLLED_BACK: &str = "rolled back on request; it stays until `aegis reload`";
+
+/// What is said of workers that were drained.
+const DRAINED: &str = "all workers were drained on request; `aegis reload` brings them back with it";
 
 /// Why the generation in force is not that of the app folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,9 +65,18 @@ impl Fleet {
         self.hold.as_ref().is_some_and(|hold| hold.cause == Cause::Pinned)
     }
 
+    /// What somebody asked for, if changes that nobody asked for would undo it.
+    pub(super) fn stays(&self) -> Option<&'static str> {
+        match self.phase {
+            Phase::Paused(_) => Some(DRAINED),
+            _ => self.is_pinned().then_some(ROLLED_BACK),
+        }
+    }
+
     /// A change that nobody asked for does not undo what somebody asked for.
     pub(super) fn stay(&mut self, asker: Option<Asker>) {
-        let message = format!("what changed in the app is not taken up: {ROLLED_BACK}");
+        let why = self.stays().unwrap_or(ROLLED_BACK);
+        let message = format!("what changed in the app is not taken up: {why}");
         match asker {
             Some(_) => self.refuse(asker, message),
             None => self.log(Level::Warn, message),

@@ -30,6 +30,9 @@ const EXIT_TRANSIENT: u8 = 75;
 /// (`aegis_wasm::Code`); here nobody is left to give it.
 const BEYOND_LIMITS: &str = "AEGIS-M172 compiling the component";
 
+/// What is said of a helper that has not answered when its time was over.
+pub const LATE: &str = "did not end in time";
+
 /// A helper: it makes a generation, or asks the sources.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Helper {
@@ -66,6 +69,25 @@ fn used_up(exit: Exit) -> Option<&'static str> {
         Ok(Signal::SIGXCPU) => Some("computing time"),
         _ => None,
     }
+}
+
+/// What is said of a helper that is gone without an answer, while it worked on this: to those who wait for the answer, and
+/// about the helper. A component that it could not compile within its limits is to blame.
+#[must_use]
+pub fn unanswered(working_on: Option<&str>, exit: Option<Exit>, reason: String) -> (String, String) {
+    // Whatever it was taken for meanwhile, because its socket is closed: it is never ended like this by us.
+    let told = match (working_on, exit, exit.and_then(used_up)) {
+        (Some(on), Some(exit), Some(limit)) => Some(format!(
+            "{on}: {BEYOND_LIMITS}: found that it takes more {limit} than the compile helper may have (which {}), expected less",
+            exit.describe()
+        )),
+        _ => None,
+    };
+    let reason = match working_on {
+        Some(on) => format!("{reason} while it compiled {on}"),
+        None => reason,
+    };
+    (told.unwrap_or_else(|| format!("the compile helper gave no answer: {reason}")), reason)
 }
 
 impl Fleet {
@@ -147,7 +169,7 @@ impl Fleet {
         let now_ms = self.now_ms;
         for (child, helper) in self.helpers.iter_mut().filter(|(_, helper)| helper.kill_at_ms <= now_ms) {
             if helper.state == State::Working {
-                helper.state = State::Doomed("did not end in time".to_owned());
+                helper.state = State::Doomed(LATE.to_owned());
             }
             helper.kill_at_ms = now_ms + KILL_AGAIN_MS;
             self.actions.push(Action::Kill { child: *child });
@@ -228,19 +250,7 @@ impl Fleet {
         if helper.looks {
             return self.look_failed(&helper, reason);
         }
-        // Whatever it was taken for meanwhile, because its socket is closed: it is never ended like this by us.
-        let told = match (&helper.working_on, exit, exit.and_then(used_up)) {
-            (Some(on), Some(exit), Some(limit)) => Some(format!(
-                "{on}: {BEYOND_LIMITS}: found that it takes more {limit} than the compile helper may have (which {}), expected less",
-                exit.describe()
-            )),
-            _ => None,
-        };
-        let reason = match &helper.working_on {
-            Some(on) => format!("{reason} while it compiled {on}"),
-            None => reason,
-        };
-        let told = told.unwrap_or_else(|| format!("the compile helper gave no answer: {reason}"));
+        let (told, reason) = unanswered(helper.working_on.as_deref(), exit, reason);
         self.tally("compile".to_owned(), helper.pid, helper.generation, reason);
         if !self.is_probing(helper.generation) {
             return;

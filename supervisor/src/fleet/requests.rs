@@ -117,7 +117,7 @@ impl Fleet {
             Phase::Stopping(_) | Phase::Over => return self.refuse(asker, "the host is stopping".to_owned()),
         }
         match request {
-            Request::Reload { origin: Origin::Automatic, .. } if self.is_pinned() => self.stay(asker),
+            Request::Reload { origin: Origin::Automatic, .. } if self.stays().is_some() => self.stay(asker),
             Request::Reload { origin, mode } => self.wish(asker, Wish::Reload { origin, mode }),
             Request::Upgrade { path } => self.wish(asker, Wish::Upgrade(path)),
             Request::Deploy(order) => self.line_up(asker, Wish::Deploy(order)),
@@ -236,7 +236,7 @@ impl Fleet {
         }
         let step = format!("from {} to {wanted} workers", self.wanted);
         self.step(job, &step);
-        self.wanted = wanted;
+        self.want(wanted);
         let deadline_ms = self.now_ms + self.patience_ms();
         self.scaling = Some(Scaling { job, before, deadline_ms });
         self.turn += 1;
@@ -261,7 +261,7 @@ impl Fleet {
             }
         } else if is_late && self.rollout.is_none() {
             // A rollout may yet bring the missing ones.
-            self.wanted = before.min(wanted);
+            self.want(before.min(wanted));
             self.turn += 1;
             let reason = format!("{serving} of {wanted} workers serve in time; back to {}", self.wanted);
             self.end_scaling(&Verdict::RolledBack { reason });

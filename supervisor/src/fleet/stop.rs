@@ -168,6 +168,7 @@ impl Fleet {
         self.end_pause(&Verdict::Superseded);
         self.log(Level::Info, "workers are wanted again".to_owned());
         self.phase = Phase::Running;
+        self.grow_from(0);
         self.clear_backoffs();
         self.turn += 1;
     }

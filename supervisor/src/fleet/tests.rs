@@ -2,6 +2,7 @@
 
 mod backoffs;
 mod checks;
+mod quorum;
 mod rules;
 mod simulation;
 mod stories;

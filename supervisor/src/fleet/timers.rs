@@ -92,6 +92,7 @@ impl Fleet {
                 }
             }
         }
+        self.end_growth();
         self.expire_adoptions();
         self.expire_helpers();
         self.expire_store();

@@ -53,7 +53,7 @@ impl Fleet {
         self.activate();
         if matches!(kind, Kind::Reload | Kind::Revert) && self.wanted != self.policy.workers {
             self.end_scaling(&Verdict::Superseded);
-            self.wanted = self.policy.workers;
+            self.want(self.policy.workers);
         }
         let deadline_ms = self.now_ms + self.patience_ms();
         if let Some(rollout) = &mut self.rollout {
@@ -74,6 +74,7 @@ impl Fleet {
 
     fn write_last_good(&mut self) {
         self.written_ms = Some(self.now_ms);
+        self.has_written = true;
         self.actions.push(Action::WriteLastGood { generation: self.in_force });
     }
 
@@ -94,6 +95,10 @@ impl Fleet {
     /// Keeps the generation in force as last good once it has proved itself.
     pub(super) fn prove(&mut self) {
         if self.proven_at_ms().is_some_and(|at_ms| at_ms <= self.now_ms) {
+            // The host may have been started with another app than it was stopped with.
+            if !self.has_written {
+                self.actions.push(Action::KeepLastGoodBefore { generation: self.in_force });
+            }
             self.write_last_good();
             self.degraded = None;
         }

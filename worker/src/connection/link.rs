@@ -138,6 +138,8 @@ pub(crate) struct Link {
     clock: Arc<Clock>,
     seat: Seat,
     protocol: AtomicU8,
+    /// Bytes of the preface of HTTP/2 that have arrived while nothing else has.
+    preface_bytes: AtomicU8,
     orders: AtomicU8,
     answering: AtomicU32,
     streams: AtomicU32,
@@ -159,6 +161,7 @@ impl Link {
             clock,
             seat,
             protocol: AtomicU8::new(Protocol::Unknown as u8),
+            preface_bytes: AtomicU8::new(0),
             orders: AtomicU8::new(0),
             answering: AtomicU32::new(0),
             streams: AtomicU32::new(0),
@@ -246,12 +249,7 @@ impl Link {
         self.active_ms.store(now_ms, Relaxed);
         let mut protocol = self.protocol();
         if protocol == Protocol::Unknown {
-            // Fewer bytes than the preface that look like its beginning leave it open until the first request.
-            protocol = match bytes.len().min(HTTP2_PREFACE.len()) {
-                length if bytes[..length] != HTTP2_PREFACE[..length] => Protocol::Http1,
-                length if length == HTTP2_PREFACE.len() => Protocol::Http2,
-                _ => Protocol::Unknown,
-            };
+            protocol = self.listen_for_preface(bytes);
             self.protocol.store(protocol as u8, Relaxed);
         }
         if protocol != Protocol::Http2
@@ -265,6 +263,23 @@ impl Link {
             self.orders.fetch_and(!(Order::CloseIdle as u8), Relaxed);
             self.orders.fetch_or(Order::LastResponse as u8, Relaxed);
         }
+    }
+
+    /// What is spoken by whoever has begun like this. A part of the preface leaves it open, wherever reads cut it.
+    fn listen_for_preface(&self, bytes: &[u8]) -> Protocol {
+        let seen = self.preface_bytes.load(Relaxed);
+        let missing = &HTTP2_PREFACE[usize::from(seen)..];
+        let length = bytes.len().min(missing.len());
+        if bytes[..length] != missing[..length] {
+            return Protocol::Http1;
+        }
+        if length < missing.len() {
+            self.preface_bytes.store(seen + length as u8, Relaxed);
+            return Protocol::Unknown;
+        }
+        // What looked like the beginning of a request head was none.
+        self.head_since_ms.store(0, Relaxed);
+        Protocol::Http2
     }
 
     /// Bytes went out.
@@ -382,5 +397,43 @@ pub(crate) struct Streaming(Arc<Link>);
 impl Drop for Streaming {
     fn drop(&mut self) {
         self.0.streams.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{connection::Ledger, tests::house::House};
+
+    #[tokio::test]
+    async fn the_preface_of_http2_is_known_however_it_is_cut() {
+        let house = House::new().await;
+        let ledger = Ledger::new(Arc::new(Clock::new()));
+        let link = || ledger.link_of_nobody(&house.host.seats);
+        let frame = [0; 9];
+        for cut in 1..HTTP2_PREFACE.len() {
+            let (first, rest) = HTTP2_PREFACE.split_at(cut);
+            let link = link();
+            link.received(first);
+            assert_eq!(link.protocol(), Protocol::Unknown, "{cut}");
+            assert!(matches!(link.activity(), Activity::Receiving { .. }), "{cut}");
+            link.received(&[rest, &frame].concat());
+            assert_eq!((link.protocol(), link.activity()), (Protocol::Http2, Activity::Idle), "{cut}");
+            link.received(&frame);
+            assert_eq!(link.activity(), Activity::Idle, "a frame is no request head");
+        }
+        let link = link();
+        HTTP2_PREFACE.iter().for_each(|byte| link.received(&[*byte]));
+        assert_eq!((link.protocol(), link.activity()), (Protocol::Http2, Activity::Idle));
+    }
+
+    #[tokio::test]
+    async fn what_only_begins_like_the_preface_is_http1() {
+        let house = House::new().await;
+        let link = Ledger::new(Arc::new(Clock::new())).link_of_nobody(&house.host.seats);
+        link.received(b"PRI * HT");
+        link.received(b"TP/1.1\r\n");
+        assert_eq!(link.protocol(), Protocol::Http1);
+        assert!(matches!(link.activity(), Activity::Receiving { .. }));
     }
 }

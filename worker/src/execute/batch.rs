@@ -95,7 +95,7 @@ impl Engine {
             }
         };
         let (current, shown) = self.current(&request.model, id, request.deadline).await?;
-        let current = current.ok_or_else(|| change::not_found(request, id))?;
+        let current = current.ok_or_else(|| change::not_found(&request.model, id))?;
         let current = self.loaded_for(request, id, change, current).await?;
         let proposal = self.propose(request, id, change, current).await?;
         let (Outcome::Found { revision } | Outcome::Created { revision, .. }) = proposal.result else {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use aegis_domain::{
     FieldError, Problem, ProblemCode,
+    catalog::Model,
     document::{Evolved, Form, Stamp},
     json,
 };
@@ -169,9 +170,9 @@ impl Engine {
         change: Change<'_>,
     ) -> Result<Proposal, Problem> {
         let model = &*request.model;
-        let Change::Replace(body) = change else { return Err(not_found(request, id)) };
+        let Change::Replace(body) = change else { return Err(not_found(&request.model, id)) };
         if !precondition::wants_absent(&request.precondition) {
-            let mut problem = not_found(request, id);
+            let mut problem = not_found(&request.model, id);
             problem.detail.push_str("; a replacement creates it only with If-None-Match: *");
             return Err(problem);
         }
@@ -236,11 +237,10 @@ fn operation(request: &Request, id: &str, current: &Version, revision: u64) -> O
 }
 
 /// The problem of a document that does not exist.
-pub(super) fn not_found(request: &Request, id: &str) -> Problem {
-    Problem::new(
-        ProblemCode::NotFound,
-        format!("there is no document of {} with the id {id:?}", request.model.name()),
-    )
+/// What is said of a document that is not there.
+pub(crate) fn not_found(model: &Model, id: &str) -> Problem {
+    let detail = format!("there is no document of {} with the id {id:?}", model.name());
+    Problem::new(ProblemCode::NotFound, detail)
 }
 
 pub(super) fn contended(id: &str) -> Problem {

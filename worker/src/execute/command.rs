@@ -44,7 +44,7 @@ impl Engine {
             return Err(Problem::new(ProblemCode::BadParameter, detail));
         }
         let (current, sequence) = self.current(&request.model, id, request.deadline).await?;
-        let version = current.ok_or_else(|| change::not_found(request, id))?;
+        let version = current.ok_or_else(|| change::not_found(&request.model, id))?;
         precondition::check_read(&request.precondition, version.revision)?;
         let version = self.loaded(request, id, version).await?;
         let answer = self.run(request, command, (id, &version), order).await?;

@@ -1,6 +1,6 @@
 //! One commit and what its outcome means for the client.
 
-use aegis_domain::{FieldError, Problem, ProblemCode};
+use aegis_domain::{FieldError, Problem, ProblemCode, json};
 use aegis_ipc::{
     board::Counter,
     data::{Idempotency, Operation, Outcome as Committed},
@@ -120,9 +120,9 @@ pub(super) fn already_exists(request: &Request, place: Place, operation: usize, 
 
 /// JSON pointer (RFC 6901) to a field of a document in the body.
 fn pointer(place: Place, index: usize, field: &str) -> String {
-    let field = field.replace('~', "~0").replace('/', "~1");
+    let field = json::pointer_to(field);
     match place {
-        Place::Whole => format!("/{field}"),
-        Place::Item => format!("/{index}/{field}"),
+        Place::Whole => field,
+        Place::Item => format!("/{index}{field}"),
     }
 }

@@ -36,7 +36,7 @@ impl Engine {
     pub(super) async fn read(&self, request: &Request, id: &str) -> Result<Reply, Problem> {
         let (current, sequence) = self.current(&request.model, id, request.deadline).await?;
         self.count_model(&request.model, ModelCounter::Reads, 1);
-        let version = current.ok_or_else(|| change::not_found(request, id))?;
+        let version = current.ok_or_else(|| change::not_found(&request.model, id))?;
         let revision = version.revision;
         let (result, body) = match precondition::check_read(&request.precondition, revision)? {
             // What the client has of this revision may be what another version of the code made of it.

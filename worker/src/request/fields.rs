@@ -129,6 +129,11 @@ pub(crate) fn entity_tags(headers: &HeaderMap, name: &HeaderName) -> Result<Opti
         let text = value.to_str().map_err(|_| bad_tags(name, "characters beyond ASCII"))?;
         let mut rest = text.trim();
         while !rest.is_empty() {
+            // Elements of a list may be empty (RFC 9110 section 5.6.1).
+            if let Some(after) = rest.strip_prefix(',') {
+                rest = after.trim_start();
+                continue;
+            }
             tags += 1;
             if let Some(after) = rest.strip_prefix('*') {
                 any = true;

@@ -1,18 +1,12 @@
 //! The pairs of a query string of a route that has a fixed set of parameters.
 
-use std::borrow::Cow;
-
-use aegis_domain::{Problem, ProblemCode};
-use percent_encoding::percent_decode_str;
+use aegis_domain::{Problem, ProblemCode, query::decode};
 
 /// Names and values, decoded, in order.
 ///
 /// # Errors
 /// A name that is not in `known`, or a value that is not UTF-8.
-pub(crate) fn pairs<'q>(
-    query: &'q str,
-    known: &[&'static str],
-) -> Result<Vec<(&'static str, String)>, Problem> {
+pub(crate) fn pairs(query: &str, known: &[&'static str]) -> Result<Vec<(&'static str, String)>, Problem> {
     let mut pairs = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -20,11 +14,6 @@ pub(crate) fn pairs<'q>(
             let quoted: String = pair.chars().take(100).collect();
             let detail = format!("parameter {quoted:?}: {what}");
             Problem::new(ProblemCode::BadParameter, detail)
-        };
-        let decode = |text: &'q str| -> Option<String> {
-            let spaced =
-                if text.contains('+') { Cow::Owned(text.replace('+', " ")) } else { Cow::Borrowed(text) };
-            percent_decode_str(&spaced).decode_utf8().ok().map(Cow::into_owned)
         };
         let name = decode(name).ok_or_else(|| bad("found bytes that are not UTF-8"))?;
         let value = decode(value).ok_or_else(|| bad("found bytes that are not UTF-8"))?;

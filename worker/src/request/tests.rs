@@ -33,12 +33,17 @@ fn entity_tags_follow_rfc_9110() {
         (&["\"3\", \"4\"", "\"5\""], of(&[3, 4, 5])),
         (&["\"abc\",\"03\",\"-1\",\"7\""], of(&[7])),
         (&["\"a,b\" , \"2\""], of(&[2])),
+        (&["\"1\",,\"2\""], of(&[1, 2])),
+        (&[", ,\"1\" ,\t, \"2\",", "", ",\"3\""], of(&[1, 2, 3])),
+        (&[",*,"], Ok(Some(Revisions::Any))),
     ] {
         assert_eq!(tags(header::IF_MATCH, values), expected, "{values:?}");
     }
     assert_eq!(tags(header::IF_MATCH, &["W/\"3\""]), of(&[]), "a weak tag never matches strongly");
     assert_eq!(tags(header::IF_NONE_MATCH, &["W/\"3\""]), of(&[3]));
-    for values in [&["3"][..], &["\"3"], &["\"3\" \"4\""], &["*, \"3\""], &[""], &["*", "*"], &["\"3\","]] {
+    for values in
+        [&["3"][..], &["\"3"], &["\"3\" \"4\""], &["*, \"3\""], &[""], &[","], &["*", "*"], &["\"3\","]]
+    {
         let outcome = tags(header::IF_MATCH, values);
         if values == ["\"3\","] {
             assert_eq!(outcome, of(&[3]), "an empty last element is tolerated");
@@ -238,8 +243,24 @@ async fn wishes_apply_to_writes_only() {
     let prefer = &[("prefer", "return=minimal")];
     let (request, wish) = read_request("POST", "/x", None, prefer, "{}").await.unwrap();
     assert_eq!((request.answer, wish.applied), (Answer::Minimal, Some("return=minimal")));
+    assert_eq!(Wish::granted(Some(Preference::Representation), Answer::Minimal).applied, None);
     let (request, wish) = read_request("GET", "/x", None, prefer, "").await.unwrap();
     assert_eq!((request.answer, wish.applied), (Answer::Representation, None));
+}
+
+#[tokio::test]
+async fn a_part_of_a_document_is_not_put_in_place_of_the_whole() {
+    let part = &[("content-range", "bytes 0-1/8")];
+    for (method, id, is_refused) in
+        [("PUT", Some("a"), true), ("PATCH", Some("a"), false), ("POST", None, false)]
+    {
+        let outcome = read_request(method, "/x", id, part, "{}").await;
+        assert_eq!(
+            outcome.err().map(|problem| problem.code),
+            is_refused.then_some(ProblemCode::BadHeader),
+            "{method}"
+        );
+    }
 }
 
 #[tokio::test]

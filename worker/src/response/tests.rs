@@ -89,13 +89,6 @@ fn the_body_of_a_problem_has_a_fixed_form() {
 }
 
 #[test]
-fn the_next_page_keeps_the_query_and_replaces_the_position() {
-    assert_eq!(next_query("", "a b"), "__cursor=a%20b");
-    assert_eq!(next_query("a=1&__skip=5&__limit=2", "c"), "a=1&__limit=2&__cursor=c");
-    assert_eq!(next_query("__cursor=x&a=%20", "c/d="), "a=%20&__cursor=c%2Fd%3D");
-}
-
-#[test]
 fn tags_and_numbers_are_written_as_they_are() {
     assert_eq!(entity_tag(u64::MAX), "\"18446744073709551615\"");
     for revision in 0..12 {

@@ -69,6 +69,29 @@ async fn what_is_not_for_operators_needs_a_token_at_their_place_too() {
 }
 
 #[tokio::test]
+async fn elsewhere_operators_need_a_token_and_webhooks_a_signature() {
+    for has_secret in [false, true] {
+        let house = House::with(|config| {
+            asking(config);
+            let secret = || Secret::new(b"It's a Secret to Everybody".to_vec());
+            config.reload.webhook_secret = has_secret.then(secret);
+        })
+        .await;
+        for target in
+            ["GET /metrics", "GET /aegis/api/config", "GET /aegis/api/jobs/5", "POST /aegis/api/deploy"]
+        {
+            let nobody = house.ask(target).await;
+            assert_eq!(nobody.status, 401, "{target}");
+            assert_eq!(nobody.header("www-authenticate"), Some("Bearer realm=\"aegis\""), "{target}");
+            assert_eq!(house.ask(&format!("{target}\n{}", ada(&[]))).await.status, 403, "{target}");
+        }
+        let code = if has_secret { "bad-signature" } else { "unauthorized" };
+        let unsigned = house.ask("POST /reload").await;
+        assert_eq!((unsigned.status, unsigned.json()["code"].as_str()), (401, Some(code)));
+    }
+}
+
+#[tokio::test]
 async fn a_worker_that_asks_who_calls_passes_its_own_test() {
     let house = House::with(asking).await;
     assert_eq!(service::self_test(&house.host).await, 200);

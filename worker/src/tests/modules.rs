@@ -166,6 +166,23 @@ async fn a_command_is_carried_out_once_for_each_idempotency_key() {
 }
 
 #[tokio::test]
+async fn a_preference_is_applied_where_the_answer_has_the_form_of_a_write() {
+    let house = todos().await;
+    let minimal = "prefer: return=minimal";
+    for (request, applied) in [
+        (format!("POST {TODOS}\n{minimal}\nidempotency-key: one\n\n{{\"id\":\"a\",\"title\":\"x\"}}"), true),
+        (format!("POST {TODOS}\n{minimal}\nidempotency-key: one\n\n{{\"id\":\"a\",\"title\":\"x\"}}"), false),
+        (format!("POST {TODOS}/a/echo\n{minimal}\n\n{{\"n\":1}}"), false),
+        (format!("POST {TODOS}/a/approve\n{minimal}"), true),
+    ] {
+        let answer = house.ask(&request).await;
+        assert!(answer.status < 300, "{request}: {}", answer.body);
+        let expected = applied.then_some("return=minimal");
+        assert_eq!(answer.header("preference-applied"), expected, "{request}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
 async fn a_trap_costs_one_request_and_its_instance() {
     let house =
         creating(trap().when_holds("input", "explode").then(refuse("invalid", "no")), CodeLimits::default())

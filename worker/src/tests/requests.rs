@@ -271,6 +271,23 @@ async fn a_list_leads_to_its_next_page() {
 }
 
 #[tokio::test]
+async fn the_next_page_has_one_cursor_however_the_one_before_was_written() {
+    let house = House::new().await;
+    for id in ["a", "b", "c"] {
+        create(&house, &format!("{{\"id\":\"{id}\",\"text\":\"x\"}}")).await;
+    }
+    let next = async |query: &str| {
+        let answer = house.ask(&format!("GET {TODOS}?{query}")).await;
+        let link = answer.header("link").unwrap_or_else(|| panic!("{}", answer.body)).to_owned();
+        link.split_once('?').and_then(|(_, rest)| rest.split_once('>')).unwrap().0.to_owned()
+    };
+    let first = next("__limit=1&__sort=id").await;
+    let second = next(&first.replace("__cursor", "__%63ursor")).await;
+    assert_eq!(second.matches("ursor=").count(), 1, "{second}");
+    assert_ne!(first, second);
+}
+
+#[tokio::test]
 async fn an_idempotent_write_is_answered_again() {
     let house = House::new().await;
     let request = format!("POST {TODOS}\nidempotency-key: k1\n\n{{\"text\":\"x\"}}");

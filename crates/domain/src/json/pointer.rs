@@ -17,7 +17,8 @@ pub(crate) fn push(pointer: &mut String, name: &str) {
 }
 
 /// The pointer to a property of the outermost object.
-pub(crate) fn of(name: &str) -> String {
+#[must_use]
+pub fn of(name: &str) -> String {
     let mut pointer = String::with_capacity(name.len() + 1);
     push(&mut pointer, name);
     pointer

@@ -69,7 +69,10 @@ pub(crate) fn split(raw_query: &str) -> Result<Vec<(String, String)>, Mistake> {
         .collect()
 }
 
-fn decode(text: &str) -> Option<String> {
+/// A name or a value as it was before it was written into a query string (`application/x-www-form-urlencoded`); none if it was
+/// no UTF-8.
+#[must_use]
+pub fn decode(text: &str) -> Option<String> {
     let spaced: Cow<'_, str> =
         if text.contains('+') { Cow::Owned(text.replace('+', " ")) } else { Cow::Borrowed(text) };
     percent_decode(spaced.as_bytes()).decode_utf8().ok().map(Cow::into_owned)

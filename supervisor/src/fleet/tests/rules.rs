@@ -442,6 +442,27 @@ fn automatic_reload_waits_like_any_other_but_a_person_makes_it_a_deliberate_one(
 }
 
 #[test]
+fn a_host_that_was_drained_is_not_woken_by_a_change_that_nobody_asked_for() {
+    let mut world = proven(1);
+    offer(&mut world, "second", 1);
+    world.ask(Request::Drain);
+    world.run(1_000);
+    world.story();
+    let automatic = Request::Reload { origin: Origin::Automatic, mode: None };
+    world.report(Event::Request { asker: None, request: automatic.clone() });
+    world.run(10_000);
+    assert!(world.serving().is_empty() && world.processes.len() == 1, "only the store is there");
+    let asker = world.ask(automatic);
+    let told = "what changed in the app is not taken up: all workers were drained on request";
+    assert!(world.checks.refusal(asker).is_some_and(|message| message.starts_with(told)));
+    assert!(world.story().contains(&format!("Warn: {told}")));
+    let person = world.reload();
+    world.run(20_000);
+    assert_eq!(world.verdict(person), Some(&Verdict::Done));
+    assert_eq!(world.fleet.status(world.now_ms).generation, 2);
+}
+
+#[test]
 fn signals_are_obeyed_without_anybody_who_waits() {
     let mut fleet = Fleet::new(policy(1), 1, 0);
     let actions = fleet.on(1, Event::Start);

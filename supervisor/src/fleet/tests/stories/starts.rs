@@ -29,6 +29,7 @@ fn start() {
             serve #4 (slot 1 gen 1)
             Notify(Ready)
     10025 …
+            KeepLastGoodBefore { generation: 1 }
             WriteLastGood { generation: 1 }
     ");
     world.check_converged();
@@ -87,6 +88,7 @@ fn crash_loop_at_the_first_start_falls_back_to_what_is_on_disk() {
             serve #9 (slot 0 gen 2)
             Notify(Ready)
     10129 …
+            KeepLastGoodBefore { generation: 2 }
             WriteLastGood { generation: 2 }
     "#);
     world.check_converged();

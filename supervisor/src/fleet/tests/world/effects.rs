@@ -50,6 +50,7 @@ impl<F: Fate> World<F> {
             | Action::Discard { .. }
             | Action::ForgetImage { .. }
             | Action::Instruct { .. }
+            | Action::KeepLastGoodBefore { .. }
             | Action::WritePrevious { .. }
             | Action::Pin { .. }
             | Action::Accepted { .. }
