@@ -39,6 +39,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod trial;
+mod vanished;
 mod workshop;
 
 use deployments::Deployments;
@@ -121,13 +122,16 @@ pub(crate) fn load_app(
     // Mistakes in modules are of interest even when the configuration is wrong.
     let mut workshop = Workshop::new(compilation, data_dir);
     let (deployed, damage) = Deployments::of(data_dir);
-    let modules = modules_dir.map(|modules_dir| {
+    let modules = modules_dir.as_ref().map(|modules_dir| {
         let (workshop, sources) = (&mut workshop, &mut sources);
-        let (app_dir, modules_dir, deployed, gate) = (folder, &modules_dir, &deployed, &gate);
+        let (app_dir, deployed, gate) = (folder, &deployed, &gate);
         Modules::read(Reading { app_dir, modules_dir, api_root, terms, workshop, sources, deployed, gate })
     });
     let (mut modules, output) = (modules.unwrap_or_default(), workshop.finish());
     modules.mistakes.extend(damage);
+    if let (Some(modules_dir), Some(data_dir), []) = (&modules_dir, data_dir, &modules.mistakes[..]) {
+        modules.mistakes.extend(vanished::mistake(modules_dir, data_dir, &modules));
+    }
     modules.warnings.extend(deployed.warnings());
     modules.warnings.extend(sources.finish());
     if let Ok(Loaded { config, .. }) = &mut loaded {

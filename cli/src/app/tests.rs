@@ -5,6 +5,7 @@ use std::{
 };
 
 use aegis_domain::{module, spec::ModelName};
+use aegis_supervisor::last_good::{LastGood, Progress};
 
 use super::{modules::MODULES_MAX, *};
 use crate::check;
@@ -133,6 +134,19 @@ fn an_app_without_modules_is_valid_with_a_warning() {
     insta::assert_snapshot!(folder.load().unwrap().warnings.join("\n"), @"modules: no such folder, so no models are served");
     folder.write("aegis.toml", "modules_dir = \"elsewhere\"");
     insta::assert_snapshot!(folder.mistakes(), @"elsewhere: found nothing, expected a folder with modules");
+}
+
+#[test]
+fn a_folder_that_is_gone_does_not_take_what_is_served_out_of_service() {
+    let folder = Folder::new();
+    folder.write("aegis.toml", "").write("modules/todo/module.toml", TODO);
+    let app = folder.load().unwrap();
+    let mut writing = LastGood::of(&app.config.data_dir).begin(&app.bundle.seal().unwrap()).unwrap();
+    while writing.advance().unwrap() == Progress::Some {}
+    fs::rename(folder.path().join("modules"), folder.path().join("elsewhere")).unwrap();
+    insta::assert_snapshot!(folder.mistakes(), @"modules: no such folder, and the last good generation serves TODO as well; an empty folder takes out of service what came from it");
+    fs::create_dir(folder.path().join("modules")).unwrap();
+    insta::assert_snapshot!(folder.load().unwrap().warnings.join("\n"), @"modules: no modules in it, so no models are served");
 }
 
 #[test]
