@@ -2,7 +2,7 @@
 //!
 //! There are two pools of them. CPU-bound commands begin on one, behind a bounded queue: who comes when it is full is told
 //! so at once instead of waiting past the deadline. Anything else begins where its request is, and works overtime on a
-//! thread of the other pool when it is not over after one slice; there is no queue there. A caller who goes away cancels
+//! thread of the other pool when it is not over after its slices; there is no queue there. A caller who goes away cancels
 //! its call; a call that was not begun is not begun any more.
 
 use std::{
@@ -12,8 +12,10 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::{runtime::Handle, sync::oneshot};
 use wasmtime::Engine;
 
@@ -98,23 +100,32 @@ impl CpuPool {
             .map(|_| Place { taken: Arc::clone(&self.taken) })
     }
 
-    /// Carries work out on one of the threads, unless `is_wanted` says no when its turn comes. `None` when it was not
-    /// carried out to its end.
+    /// Carries work out on one of the threads, unless `is_wanted` says no when its turn comes, and tells `computed` how
+    /// long that kept a processor busy. `None` when it was not carried out to its end.
     pub(crate) async fn carry_out<T: Send + 'static>(
         &self,
         place: Place,
         work: Work<T>,
-        is_wanted: impl Fn() -> bool + Send + 'static,
+        is_wanted: impl FnOnce() -> bool + Send + 'static,
+        computed: impl FnOnce(Duration) + Send + 'static,
     ) -> Option<T> {
         let (answer, answered) = oneshot::channel();
         let handle = Handle::current();
         self.threads.spawn(move || {
             if is_wanted() {
+                let before = processor_time();
                 let answered = handle.block_on(work);
+                computed(processor_time().saturating_sub(before));
                 drop(place); // before the caller knows, who may ask again at once
                 let _ = answer.send(answered);
             }
         });
         answered.await.ok()
     }
+}
+
+/// How long this thread has been run by a processor. It stands still while others are run, however busy the machine is.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }

@@ -30,6 +30,7 @@ mod memory;
 mod module;
 mod outgoing;
 mod output;
+mod pace;
 mod platform;
 mod pool;
 mod route;

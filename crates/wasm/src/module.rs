@@ -18,6 +18,7 @@ use crate::{
     entry::{Answer, Entry, Happening},
     mapping::MappingError,
     output::LogBudget,
+    pace::Paces,
     pool::Pool,
     runtime::Runtime,
     services::Services,
@@ -47,6 +48,7 @@ pub struct Module {
     handover: Option<handing::HasHandoverIndices>,
     routes: Option<routing::HasRoutesIndices>,
     pool: Arc<Pool>,
+    paces: Arc<Paces>,
     /// SHA-256 of the component.
     digest: String,
     version: String,
@@ -91,6 +93,7 @@ impl Module {
         };
         Ok(Self {
             pool: Arc::new(Pool::new(code.limits.instances_max as usize)),
+            paces: Arc::default(),
             owner: Arc::new(owner),
             services,
             engine: runtime.engine().clone(),
@@ -133,6 +136,7 @@ impl Module {
             handover: self.handover.clone(),
             routes: self.routes.clone(),
             pool: Arc::clone(&self.pool),
+            paces: Arc::clone(&self.paces),
             digest: self.digest.clone(),
             version: self.version.clone(),
         }
@@ -154,6 +158,11 @@ impl Module {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.owner.module
+    }
+
+    /// Which of its entries take long.
+    pub(crate) fn paces(&self) -> &Arc<Paces> {
+        &self.paces
     }
 
     pub(crate) fn limits(&self) -> CodeLimits {

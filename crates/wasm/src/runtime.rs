@@ -14,14 +14,15 @@ use aegis_domain::{
 use wasmtime::Engine;
 
 use crate::{
-    call::{Budget, Call, CallError},
-    cpu::{self, CpuPool, Work},
+    call::{Budget, Call, CallError, Signals},
+    cpu::{self, CpuPool, Place, Work},
     engine::{self, EngineError, Profile},
     entry::{Answer, Entry},
     http::HttpService,
     mapping,
     mapping::{MappingError, SealedFile},
     module::{CodePlace, Module},
+    pace::Way,
     platform::Platform,
     route::{RouteRequest, RouteResponse},
     services::Services,
@@ -53,6 +54,9 @@ impl Ticking {
 
 /// Calls that may work overtime at once. Further ones go on where they are, in slices.
 const OVERTIME_MAX: usize = 32;
+/// Slices in a row that a call has on the thread of its request. The end of one does not say that it computes for long: the
+/// operating system may have run others in the meantime, and then it is over at once when it goes on.
+const SLICES_HERE: u32 = 2;
 
 /// What a call comes to.
 type Called = Result<Answer, CallError>;
@@ -172,8 +176,8 @@ impl Runtime {
     }
 
     /// Calls code and waits for its answer: JSON, or nothing for entries that only agree. A call that is CPU-bound by
-    /// declaration runs on the CPU pool; any other begins here and goes on on a thread of its own when it takes longer
-    /// than a slice. Dropping the future cancels the call.
+    /// declaration runs on the CPU pool; any other begins here and goes on on a thread of its own when it computes for
+    /// longer than its slices, or begins there when calls of its entry are known to. Dropping the future cancels the call.
     ///
     /// # Errors
     /// See [`CallError`]. After anything but a refusal the instance is gone and the next call gets a fresh one.
@@ -222,6 +226,7 @@ impl Runtime {
         let signals = budget.signals.clone();
         let _cancels = signals.cancel_on_drop();
         let entered = entry.name();
+        let way = Way::of(&entry);
         // The work holds it, not this future: code that nobody waits for any longer still has to learn that.
         let running = self.ticker().running();
         let carried = Arc::clone(module).enter(call, entry, budget);
@@ -229,31 +234,63 @@ impl Runtime {
             let _running = running;
             carried.await
         });
-        let (pool, place) = match place {
+        let (pool, place, to_note) = match place {
             CommandPlace::Cpu => {
                 let busy = || CallError::Busy { module: module.name().to_owned() };
-                (&self.cpu, self.cpu.place().ok_or_else(busy)?)
+                (&self.cpu, self.cpu.place().ok_or_else(busy)?, None)
             }
-            CommandPlace::Io => loop {
-                let slice = poll_fn(|context| match work.as_mut().poll(context) {
-                    Poll::Ready(called) => Poll::Ready(Some(called)),
-                    Poll::Pending if signals.slice_was_used_up() => Poll::Ready(None),
-                    Poll::Pending => Poll::Pending,
-                });
-                if let Some(called) = slice.await {
-                    return called;
+            CommandPlace::Io => {
+                match self.begin_here(&mut work, &signals, module.paces().is_long(&way)).await {
+                    Begun::Over(called) => return called,
+                    Begun::Goes(place) => (&self.overtime, place, Some(way)),
                 }
-                if let Some(place) = self.overtime.free_thread() {
-                    break (&self.overtime, place);
-                }
-                tokio::task::yield_now().await;
-            },
+            }
         };
         let wanted = signals.clone();
-        let carried_out = pool.carry_out(place, work, move || !wanted.is_cancelled()).await;
+        let paces = Arc::clone(module.paces());
+        // Noted where it ran, since whoever asked may be gone by then.
+        let computed = move |computed| {
+            if let Some(way) = to_note {
+                paces.note(way, computed);
+            }
+        };
+        let carried_out = pool.carry_out(place, work, move || !wanted.is_cancelled(), computed).await;
         carried_out.unwrap_or_else(|| {
             let reason = "the thread that ran it ended".to_owned();
             Err(CallError::Trapped { module: module.name().to_owned(), entry: entered, reason })
         })
     }
+
+    /// Carries work out on the thread of its request, until it is over or goes on elsewhere.
+    async fn begin_here(&self, work: &mut Work<Called>, signals: &Signals, is_long: bool) -> Begun {
+        let mut slices = if is_long { SLICES_HERE } else { 0 };
+        loop {
+            if slices >= SLICES_HERE
+                && let Some(place) = self.overtime.free_thread()
+            {
+                return Begun::Goes(place);
+            }
+            let slice = poll_fn(|context| match work.as_mut().poll(context) {
+                Poll::Ready(called) => Poll::Ready(Some(called)),
+                Poll::Pending if signals.slice_was_used_up() => Poll::Ready(None),
+                Poll::Pending => {
+                    // It waits for something: what it computed before is not held against it.
+                    slices = 0;
+                    Poll::Pending
+                }
+            });
+            if let Some(called) = slice.await {
+                return Begun::Over(called);
+            }
+            slices += 1;
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// What comes of work that begins on the thread of its request.
+enum Begun {
+    Over(Called),
+    /// It goes on on a thread of its own.
+    Goes(Place),
 }

@@ -10,6 +10,7 @@ mod javascript;
 mod life;
 mod limits;
 mod lines;
+mod overtime;
 mod pool;
 mod python;
 mod refused;

@@ -8,6 +8,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -202,6 +203,22 @@ fn every_hook_command_route_and_event_handler() {
     };
     let asked = || worker.runtime.route(&worker.module, CommandPlace::Io, call(), request);
     is_late("a route", &worker.on_time("a route", asked));
+}
+
+#[test]
+fn a_short_call_that_a_tick_falls_into_goes_on_at_once() {
+    let mut body = Body::default();
+    let name = body.text("ticks");
+    let tick = format!("(call $metrics_add {name} (f64.const 1) (i32.const 0) (i32.const 0))");
+    let body = body.then(tick).calling("metrics", "add").then(aegis_guests::answer("{}"));
+    let worker = Timed::of(&aegis_guests::plain().command("tick", body));
+    let _inside = worker.tokio.enter();
+    for _ in 0..10 {
+        let mut asked = Box::pin(worker.enter(call(), command("tick", "{}")));
+        let polled = asked.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(polled, Poll::Ready(answer("{}")), "others were let go first");
+    }
+    assert_eq!(worker.clock.ticks.load(Ordering::Relaxed), 10);
 }
 
 #[test]

@@ -1,0 +1,50 @@
+//! Code that computes for long costs the thread of its request little, and only once.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::{Worker, call, command};
+use crate::ticker::EPOCH;
+
+/// Tens of milliseconds of one core, whatever the machine.
+const LONG: &str = "{\"n\":30000000}";
+const SHORT: &str = "{\"n\":10}";
+
+fn worked() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap()
+}
+
+/// Calls the same command so often, from a runtime of one thread: how long that thread worked for it.
+fn burn(worker: &Worker, arguments: &str, times: u32) -> Duration {
+    let one = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let before = worked();
+    for _ in 0..times {
+        one.block_on(worker.enter(call(), command("burn", arguments))).unwrap();
+    }
+    worked() - before
+}
+
+#[test]
+fn an_entry_that_took_long_begins_on_a_thread_of_its_own() {
+    let worker = Worker::of(&aegis_guests::todo());
+    burn(&worker, LONG, 1);
+    assert!(worker.module.paces().knows_any());
+    let did = burn(&worker, LONG, 10);
+    assert!(did < 10 * EPOCH, "the thread worked {did:?} for what is known to take long");
+}
+
+#[test]
+fn an_entry_that_is_short_again_begins_where_it_is_asked_for() {
+    let worker = Worker::of(&aegis_guests::todo());
+    burn(&worker, LONG, 1);
+    burn(&worker, SHORT, 8);
+    assert!(!worker.module.paces().knows_any());
+}
+
+#[test]
+fn entries_that_are_short_stay_where_they_are_asked_for() {
+    let worker = Worker::of(&aegis_guests::todo());
+    burn(&worker, SHORT, 1000);
+    assert!(!worker.module.paces().knows_any());
+}
