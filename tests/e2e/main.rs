@@ -29,6 +29,7 @@ mod leaks;
 mod letters;
 mod list;
 mod logs;
+mod measuring;
 mod module_trouble;
 mod modules;
 mod museum;

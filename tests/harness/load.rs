@@ -1,7 +1,7 @@
 //! A load generator that classifies every failure.
 //!
 //! One thread, one epoll set, closed loop: each connection sends its next request when its response is complete (or,
-//! with a rate, when its turn has come). Anything but a complete response with a wanted status is a failure: refused,
+//! with a rate, when its turn has come, from which its answer counts however late the one before was). Anything but a complete response with a wanted status is a failure: refused,
 //! reset, end of file, timed out, another status. A connection that the server announced to close is opened anew and
 //! is no failure; one that just ends is.
 
@@ -20,6 +20,7 @@ use crate::http::Failure;
 
 mod connection;
 mod run;
+mod schedule;
 
 /// Whether connections are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub type MakeRequest = Box<dyn FnMut(u64) -> Vec<u8> + Send>;
 /// Hears of each request that succeeded, by its number.
 pub type HearSuccess = Box<dyn FnMut(u64) + Send>;
 
-/// Hears of each request that succeeded, when it was sent and how long its answer took.
+/// Hears of each request that succeeded, from when its answer counts and how long that took.
 pub type HearLatency = Box<dyn FnMut(Instant, Duration) + Send>;
 
 /// What is to be sent.
@@ -93,7 +94,7 @@ impl Plan {
         self
     }
 
-    /// The same with somebody who hears when each request that succeeded was sent, and how long its answer took.
+    /// The same with somebody who hears from when the answer to each request that succeeded counts, and how long it took.
     #[must_use]
     pub fn on_latency(mut self, timed: impl FnMut(Instant, Duration) + Send + 'static) -> Self {
         self.timed = Box::new(timed);

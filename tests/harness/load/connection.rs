@@ -37,7 +37,14 @@ pub(super) struct Answer {
 pub(super) struct Connection {
     stream: Option<TcpStream>,
     pub(super) waiting: Waiting,
-    pub(super) started: Instant,
+    /// When it began to wait for its turn.
+    pub(super) free_since: Instant,
+    /// Turns that it has had.
+    pub(super) turns_had: u64,
+    /// From when the answer counts.
+    pub(super) counts_from: Instant,
+    /// When the request was sent.
+    pub(super) sent: Instant,
     /// Number of the request.
     pub(super) number: u64,
     /// Newest generation that has answered on this socket.
@@ -52,7 +59,10 @@ impl Connection {
         Self {
             stream: None,
             waiting: Waiting::Turn,
-            started: now,
+            free_since: now,
+            turns_had: 0,
+            counts_from: now,
+            sent: now,
             number: 0,
             generation: 0,
             request: Vec::new(),
@@ -70,15 +80,22 @@ impl Connection {
         self.received.clear();
     }
 
-    /// Takes a request; opens the socket when there is none. Gives whether it was opened.
+    /// What it had to do is over.
+    pub(super) fn take_turns(&mut self) {
+        self.waiting = Waiting::Turn;
+        self.free_since = Instant::now();
+    }
+
+    /// Takes a request with its number; opens the socket when there is none. Gives whether it was opened.
     pub(super) fn begin(
         &mut self,
         address: SocketAddr,
-        number: u64,
-        request: Vec<u8>,
+        (number, request): (u64, Vec<u8>),
+        counts_from: Instant,
         now: Instant,
     ) -> Result<bool, Failure> {
-        self.started = now;
+        self.counts_from = counts_from;
+        self.sent = now;
         self.number = number;
         self.request = request;
         self.written = 0;
@@ -124,7 +141,7 @@ impl Connection {
                     self.received.extend_from_slice(&bytes[..count]);
                     if let Some((answer, used)) = scan(&self.received)? {
                         self.received.drain(..used);
-                        self.waiting = Waiting::Turn;
+                        self.take_turns();
                         return Ok(Some(answer));
                     }
                 }

@@ -7,20 +7,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::{
+    epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+    time::TimeSpec,
+    timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
+};
 
 use super::{
     Plan, Report, Reuse,
     connection::{Answer, Connection, Waiting},
+    schedule::Schedule,
 };
 use crate::http::Failure;
 
 const WAIT_MILLISECONDS: u16 = 2;
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+/// What the epoll set says of the timer, which is no connection.
+const TIMER: u64 = u64::MAX;
 
 struct Run {
     plan: Plan,
     epoll: Epoll,
+    pace: Option<Pace>,
     connections: Vec<Connection>,
     report: Report,
     numbers: BTreeMap<String, u64>,
@@ -29,11 +37,36 @@ struct Run {
     stopping: bool,
 }
 
+/// What a load with a rate goes by.
+struct Pace {
+    schedule: Schedule,
+    /// Expires when the next turn is due.
+    timer: TimerFd,
+}
+
+impl Pace {
+    fn of(plan: &Plan, began: Instant, epoll: &Epoll) -> Option<Self> {
+        let schedule = Schedule::new(began, plan.rate?, plan.connections);
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC).expect("make a timer");
+        let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+        epoll.add(timer.as_fd(), EpollEvent::new(interest, TIMER)).expect("watch a timer");
+        Some(Self { schedule, timer })
+    }
+
+    fn wake_at(&self, due: Instant) {
+        let wait = due.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+        let once = Expiration::OneShot(TimeSpec::from_duration(wait));
+        self.timer.set(once, TimerSetTimeFlags::empty()).expect("set a timer");
+    }
+}
+
 /// Runs a plan until `end` or until `stop` is set, then lets what is in flight finish.
 pub(super) fn run(plan: Plan, stop: &AtomicBool, done: &AtomicU64, end: Option<Instant>) -> Report {
     let now = Instant::now();
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("make an epoll set");
     let mut run = Run {
-        epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("make an epoll set"),
+        pace: Pace::of(&plan, now, &epoll),
+        epoll,
         connections: (0..plan.connections).map(|_| Connection::new(now)).collect(),
         plan,
         report: Report::default(),
@@ -42,7 +75,7 @@ pub(super) fn run(plan: Plan, stop: &AtomicBool, done: &AtomicU64, end: Option<I
         began: now,
         stopping: false,
     };
-    let mut events = vec![EpollEvent::empty(); run.connections.len().max(1)];
+    let mut events = vec![EpollEvent::empty(); run.connections.len() + 1];
     let mut swept = now;
     loop {
         let now = Instant::now();
@@ -56,7 +89,7 @@ pub(super) fn run(plan: Plan, stop: &AtomicBool, done: &AtomicU64, end: Option<I
             Err(nix::errno::Errno::EINTR) => 0,
             Err(error) => panic!("epoll: {error}"),
         };
-        for event in &events[..ready] {
+        for event in events[..ready].iter().filter(|event| event.data() != TIMER) {
             run.advance(event.data() as usize);
         }
         if now - swept >= SWEEP_INTERVAL {
@@ -77,26 +110,35 @@ impl Run {
         if self.stopping {
             return;
         }
-        let allowed = match self.plan.rate {
-            Some(rate) => ((now - self.began).as_secs_f64() * rate as f64) as u64,
-            None => u64::MAX,
-        };
+        let mut next_due: Option<Instant> = None;
         for index in 0..self.connections.len() {
-            if self.issued >= allowed {
-                return;
+            let connection = &self.connections[index];
+            if connection.waiting != Waiting::Turn {
+                continue;
             }
-            if self.connections[index].waiting == Waiting::Turn {
-                self.start(index, now);
+            let Some(pace) = &self.pace else {
+                self.start(index, self.issued, now, now);
+                continue;
+            };
+            let turn = pace.schedule.turn(index, connection.turns_had);
+            if turn.due <= now {
+                let counts_from = turn.counts_from(connection.free_since, now);
+                self.start(index, turn.number, counts_from, now);
+            } else {
+                next_due = Some(next_due.map_or(turn.due, |next| next.min(turn.due)));
             }
+        }
+        if let (Some(pace), Some(due)) = (&self.pace, next_due) {
+            pace.wake_at(due);
         }
     }
 
-    fn start(&mut self, index: usize, now: Instant) {
-        let number = self.issued;
+    fn start(&mut self, index: usize, number: u64, counts_from: Instant, now: Instant) {
         let request = (self.plan.request)(number);
         self.issued += 1;
         let connection = &mut self.connections[index];
-        match connection.begin(self.plan.address, number, request, now) {
+        connection.turns_had += 1;
+        match connection.begin(self.plan.address, (number, request), counts_from, now) {
             Ok(false) => self.advance(index),
             Ok(true) => {
                 self.report.connections += 1;
@@ -135,8 +177,8 @@ impl Run {
         if (self.plan.wanted)(answer.status) {
             self.report.succeeded += 1;
             (self.plan.succeeded)(connection.number);
-            let latency = connection.started.elapsed();
-            (self.plan.timed)(connection.started, latency);
+            let latency = connection.counts_from.elapsed();
+            (self.plan.timed)(connection.counts_from, latency);
             self.report.latencies_us.push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
             if let Some(worker) = answer.worker {
                 *self.numbers.entry(worker).or_default() += 1;
@@ -152,14 +194,14 @@ impl Run {
     fn fail(&mut self, index: usize, failure: Failure) {
         *self.report.failures.entry(failure).or_default() += 1;
         self.connections[index].close();
-        self.connections[index].waiting = Waiting::Turn;
+        self.connections[index].take_turns();
     }
 
     /// Ends requests that take too long.
     fn sweep(&mut self, now: Instant) {
         for index in 0..self.connections.len() {
             let connection = &self.connections[index];
-            if connection.waiting != Waiting::Turn && now - connection.started > self.plan.timeout {
+            if connection.waiting != Waiting::Turn && now - connection.sent > self.plan.timeout {
                 self.fail(index, Failure::Timeout);
             }
         }
