@@ -62,6 +62,10 @@ fn main() -> ExitCode {
             }
         }
     }
+    if !rows::NAMES.iter().any(|name| options.wants(name)) {
+        eprintln!("no row of that name; known: {}", rows::NAMES.join(" "));
+        return ExitCode::from(64);
+    }
     let rows = rows::all(&options);
     let held = rows.iter().filter(|row| row.held).count();
     println!();

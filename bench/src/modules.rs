@@ -58,6 +58,8 @@ fn hook(options: &Options) -> Row {
         "text": "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut labore et",
         "isComplete": false, "n": 7, "tags": ["a", "b", "c"], "customer": {"name": "Ada", "city": "London"},
     });
+    let stamped = cluster.client().post("hooked", &body);
+    assert!(stamped.status == 201 && stamped.json()["stamped"] == true, "the hook is called: {stamped:?}");
     let body = body.to_string();
     let (mut ours, mut beside, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=options.rounds {

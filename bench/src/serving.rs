@@ -12,7 +12,7 @@ use aegis_harness::{App, Client, Start};
 
 use crate::{
     Options, median,
-    rows::{Row, clean, rate, row},
+    rows::{Row, clean, not_measured, rate, row},
     told,
     wrk::{self, Load},
 };
@@ -29,7 +29,8 @@ const AT_A_TIME: u32 = 16;
 struct Contest {
     /// In words.
     how: &'static str,
-    component: Vec<u8>,
+    /// Or why there is none.
+    component: Result<Vec<u8>, String>,
     /// What `wasmtime serve` has to be told to run it.
     options: &'static [&'static str],
     /// Requests of one instance.
@@ -41,50 +42,28 @@ struct Contest {
 }
 
 impl Contest {
-    /// All that can be: the component of WASI 0.3 is there when `scripts/guests rust` has built it.
     fn all() -> Vec<Self> {
-        let older = || aegis_guests::service("hello");
-        let mut contests = vec![
-            Self {
-                how: "a fresh instance each",
-                component: older(),
-                options: &[],
-                reuse: 1,
-                at_a_time: 1,
-                least: 1.0,
-            },
-            Self {
-                how: "instances used again",
-                component: older(),
-                options: &[],
-                reuse: REUSED,
-                at_a_time: 1,
-                least: 0.9,
-            },
-        ];
-        match fs::read(NEWER) {
-            Ok(component) => contests.extend(
-                [
-                    ("of WASI 0.3, a fresh instance each", 1, 1, 1.0),
-                    ("of WASI 0.3, instances used again", REUSED, 1, 0.9),
-                    ("of WASI 0.3, several at a time", REUSED, AT_A_TIME, 0.9),
-                ]
-                .map(|(how, reuse, at_a_time, least)| Self {
-                    how,
-                    component: component.clone(),
-                    options: &["-Scli"],
-                    reuse,
-                    at_a_time,
-                    least,
-                }),
-            ),
-            Err(error) => told(&format!("without a service of WASI 0.3: {NEWER}: {error}")),
-        }
-        contests
+        let newer =
+            || fs::read(NEWER).map_err(|error| format!("{NEWER}: {error}; `scripts/guests rust` builds it"));
+        let older = || Ok(aegis_guests::service("hello"));
+        let contest = |how, component, options, (reuse, at_a_time), least| Self {
+            how,
+            component,
+            options,
+            reuse,
+            at_a_time,
+            least,
+        };
+        let options: &[&str] = &["-Scli"];
+        vec![
+            contest("a fresh instance each", older(), &[], (1, 1), 1.0),
+            contest("instances used again", older(), &[], (REUSED, 1), 0.9),
+            contest("of WASI 0.3, a fresh instance each", newer(), options, (1, 1), 1.0),
+            contest("of WASI 0.3, instances used again", newer(), options, (REUSED, 1), 0.9),
+            contest("of WASI 0.3, several at a time", newer(), options, (REUSED, AT_A_TIME), 0.9),
+        ]
     }
-}
 
-impl Contest {
     /// What `wasmtime serve` is told where requests share instances.
     fn shares(&self) -> Option<String> {
         (self.at_a_time > 1).then(|| format!("--max-instance-concurrent-reuse-count={}", self.at_a_time))
@@ -142,10 +121,9 @@ pub(crate) fn all(options: &Options) -> Vec<Row> {
     let contests = Contest::all();
     contests
         .iter()
-        .filter_map(|contest| {
-            serve(options, contest)
-                .inspect_err(|reason| told(&format!("without wasmtime serve: {reason}")))
-                .ok()
+        .map(|contest| {
+            let name = format!("service, {} / wasmtime serve", contest.how);
+            serve(options, contest, &name).unwrap_or_else(|reason| not_measured(&name, &reason))
         })
         .collect()
 }
@@ -153,13 +131,14 @@ pub(crate) fn all(options: &Options) -> Vec<Row> {
 /// Status, headers and body of an answer, without what a host adds of its own.
 fn answered(address: SocketAddr) -> (u16, Vec<(String, String)>, Vec<u8>) {
     let response = Client::new(address).send("GET", PATH, b"");
-    let added = ["date", "x-request-id", "aegis-worker", "transfer-encoding"];
+    let added = ["date", "x-request-id", "aegis-worker", "aegis-seq", "transfer-encoding"];
     let headers = response.headers.into_iter().filter(|(name, _)| !added.contains(&name.as_str()));
     (response.status, headers.collect(), response.body)
 }
 
-fn serve(options: &Options, contest: &Contest) -> Result<Row, String> {
-    let Contest { how, component: bytes, reuse, at_a_time, least, .. } = contest;
+fn serve(options: &Options, contest: &Contest, name: &str) -> Result<Row, String> {
+    let Contest { how, component, reuse, at_a_time, least, .. } = contest;
+    let bytes = component.as_ref().map_err(String::clone)?;
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let component = folder.path().join("hello.wasm");
     fs::write(&component, bytes).map_err(|error| error.to_string())?;
@@ -179,7 +158,7 @@ fn serve(options: &Options, contest: &Contest) -> Result<Row, String> {
     }
     let ratio = median(ratios);
     Ok(row(
-        &format!("service, {how} / wasmtime serve"),
+        name,
         rate(median(ours)),
         rate(median(beside)),
         format!("{ratio:.2}"),
