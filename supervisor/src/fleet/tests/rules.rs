@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use aegis_ipc::operator::{StopMode, Verdict};
+use aegis_ipc::{
+    PROTOCOL_VERSION,
+    operator::{StopMode, Verdict},
+};
 
 use super::{
     super::{
@@ -55,6 +58,16 @@ fn request_of_another_kind_supersedes_the_waiting_one() {
     for asker in [running, restart, wider] {
         assert_eq!(world.verdict(asker), Some(&Verdict::Done));
     }
+}
+
+#[test]
+fn children_of_the_next_image_are_understood_on_the_way_back() {
+    let mut world = serving(2);
+    let child = world.serving()[0];
+    let worker = &world.fleet.workers[&child];
+    let (pid, generation) = (worker.pid, worker.generation);
+    world.report(Event::Hello { child, protocol: PROTOCOL_VERSION + 1, pid, generation });
+    assert_eq!(world.serving().len(), 2);
 }
 
 #[test]
