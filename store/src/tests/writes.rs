@@ -9,12 +9,14 @@ use aegis_ipc::{
 
 use super::{
     gated::{Gate, GatedEngine},
-    world::{World, committed},
+    world::{NOTE, PATIENCE, TODO, World, committed},
 };
 use crate::{
     engine::memory::MemoryEngine,
     error::EXIT_TRANSIENT,
-    testing::{create, idempotency, settings, write},
+    notice::Notice,
+    testing::{create, generation, idempotency, settings, write},
+    writer::Command,
 };
 
 fn gated() -> (std::sync::Arc<Gate>, Box<GatedEngine>) {
@@ -238,3 +240,31 @@ fn workers_keep_positions_whatever_models_there_are() {
     let late = worker.write_all(write(0, position(Expect::At(1), 2)), &mut replica);
     assert_eq!(late, Outcome::Conflict { operation: 0, current: Some(2) });
 }
+#[test]
+fn what_is_no_longer_needed_goes_also_while_the_disk_is_low_as_long_as_there_is_some_room() {
+    let free_bytes = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(1 << 30));
+    let world = World::on_disk_with(&free_bytes);
+    let (mut worker, mut replica) = world.worker();
+    // As many as are promised.
+    for number in 0..1000 {
+        committed(worker.write(create("TODO", &format!("a{number}"), "{}"), &mut replica));
+    }
+    free_bytes.store(48 << 20, Ordering::Relaxed);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    for number in 0.. {
+        match worker.write(create("TODO", &format!("b{number}"), "{}"), &mut replica) {
+            Outcome::Unavailable { .. } => break,
+            Outcome::Committed { .. } => assert!(std::time::Instant::now() < deadline, "no write is refused"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut next = generation(2, &[TODO, NOTE]);
+    next.settings.store.log_changes_min = 100;
+    world.commands.send(Command::Prepare(Box::new(next))).unwrap();
+    assert!(matches!(world.notices.wait(), Notice::Prepared { .. }));
+    world.commands.send(Command::Activate(2)).unwrap();
+    let kept = |world: &World| world.shared.storage.committed() - world.shared.storage.log_oldest();
+    world.wait_until(|world| kept(world) < 200, "the log is cut");
+    world.stop();
+}
+

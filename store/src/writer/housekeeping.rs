@@ -62,11 +62,13 @@ impl Writer {
     /// Removes a little. Returns whether there is more to do at once.
     pub(super) fn sweep(&mut self) -> Result<bool, StoreError> {
         self.swept.at = Instant::now();
-        if self.space.refusal().is_some() {
+        if self.space.is_cramped() {
             return Ok(false); // removing writes as well
         }
         let failed = |source| StoreError::engine("removing what is no longer needed", source);
-        self.sweep_engines().map_err(failed)
+        let more = self.sweep_engines().map_err(failed)?;
+        // With little room left there is a look at it every few steps.
+        Ok(more && self.space.refusal().is_none())
     }
 
     fn sweep_engines(&mut self) -> EngineResult<bool> {
