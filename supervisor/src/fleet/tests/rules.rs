@@ -113,6 +113,17 @@ fn nonsense_is_refused_with_what_was_expected() {
 }
 
 #[test]
+fn reasons_of_deaths_are_cut_so_that_a_hundred_of_them_can_be_told() {
+    let mut world = serving(2);
+    for _ in 0..200 {
+        world.fleet.tally("compile".to_owned(), 1, 1, "ü".repeat(20_000));
+    }
+    let status = world.fleet.status(world.now_ms);
+    assert_eq!(status.deaths.len(), 100);
+    assert!(status.deaths[0].reason.len() < 600 && status.deaths[0].reason.ends_with("ü…"));
+}
+
+#[test]
 fn askers_of_one_job_are_bounded() {
     let mut world = serving(1);
     offer(&mut world, "second", 1);
