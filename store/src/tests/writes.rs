@@ -179,6 +179,24 @@ fn a_kept_response_expires_and_is_removed() {
 }
 
 #[test]
+fn a_clock_that_is_set_forward_makes_no_response_expire() {
+    let world = World::start(Box::new(MemoryEngine::new()));
+    let (mut worker, mut replica) = world.worker();
+    let keyed =
+        |id: &str| Write { idempotency: Some(idempotency("k", id)), ..write(0, create("TODO", id, "{}")) };
+    committed(worker.write_all(keyed("a"), &mut replica));
+    world.shared.aging().set_forward_ms.store(86_400_000, Ordering::Relaxed);
+    assert!(matches!(worker.write_all(keyed("b"), &mut replica), Outcome::Replayed(_)));
+    // Another one makes room for itself.
+    let other = Write { idempotency: Some(idempotency("l", "l")), ..write(0, create("TODO", "l", "{}")) };
+    committed(worker.write_all(other, &mut replica));
+    worker.send(&ToStore::Recall { request: 5, key: "k".into() });
+    let answer = worker.receive();
+    assert!(matches!(answer, FromStore::Recalled { request: 5, stored: Some(_) }), "{answer:?}");
+    world.stop();
+}
+
+#[test]
 fn a_group_larger_than_a_frame_arrives_in_several() {
     let world = World::start(Box::new(MemoryEngine::new()));
     let (mut worker, mut replica) = world.worker();
