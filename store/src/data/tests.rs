@@ -5,7 +5,10 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
-    engine::{Batch, IndexName, IndexRow, IndexState, MetaEdit, UniqueEdit, UniqueKey},
+    engine::{
+        Batch, IndexName, IndexRow, IndexState, MetaEdit, UniqueEdit, UniqueKey,
+        records::{self, FORMAT_OLDEST},
+    },
     testing::specs,
 };
 
@@ -307,9 +310,6 @@ fn an_import_without_known_models_leaves_unique_indexes_to_the_next_start() {
 }
 
 #[test]
-fn positions_in_the_log_are_not_exported() {
-    let folder = tempfile::tempdir().unwrap();
-#[test]
 fn an_import_leaves_an_index_that_the_models_do_not_name_to_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     fill(folder.path());
@@ -345,6 +345,9 @@ fn only_an_import_raises_the_format_of_the_data() {
     assert_eq!(format(), records::FORMAT);
 }
 
+#[test]
+fn positions_in_the_log_are_not_exported() {
+    let folder = tempfile::tempdir().unwrap();
     fill(folder.path());
     let before = exported(folder.path());
     let engine = options(folder.path()).open().unwrap().engine;
