@@ -244,21 +244,6 @@ fn a_nearly_full_disk_refuses_writes_until_there_is_room_again() {
 }
 
 #[test]
-fn workers_keep_positions_whatever_models_there_are() {
-    let world = World::start(Box::new(MemoryEngine::new()));
-    let (mut worker, mut replica) = world.worker();
-    let position =
-        |expect, revision| Operation { expect, revision, ..create(POSITIONS, "TODO", "{\"position\":7}") };
-    let first = worker.write_all(write(0, position(Expect::Absent, 1)), &mut replica);
-    assert_eq!(first, Outcome::Committed { first: 1, last: 1 });
-    let again = worker.write_all(write(0, position(Expect::Absent, 1)), &mut replica);
-    assert_eq!(again, Outcome::Conflict { operation: 0, current: Some(1) });
-    let next = worker.write_all(write(0, position(Expect::At(1), 2)), &mut replica);
-    assert_eq!(next, Outcome::Committed { first: 2, last: 2 });
-    let late = worker.write_all(write(0, position(Expect::At(1), 2)), &mut replica);
-    assert_eq!(late, Outcome::Conflict { operation: 0, current: Some(2) });
-}
-#[test]
 fn what_is_no_longer_needed_goes_also_while_the_disk_is_low_as_long_as_there_is_some_room() {
     let free_bytes = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(1 << 30));
     let world = World::on_disk_with(&free_bytes);
@@ -286,3 +271,18 @@ fn what_is_no_longer_needed_goes_also_while_the_disk_is_low_as_long_as_there_is_
     world.stop();
 }
 
+#[test]
+fn workers_keep_positions_whatever_models_there_are() {
+    let world = World::start(Box::new(MemoryEngine::new()));
+    let (mut worker, mut replica) = world.worker();
+    let position =
+        |expect, revision| Operation { expect, revision, ..create(POSITIONS, "TODO", "{\"position\":7}") };
+    let first = worker.write_all(write(0, position(Expect::Absent, 1)), &mut replica);
+    assert_eq!(first, Outcome::Committed { first: 1, last: 1 });
+    let again = worker.write_all(write(0, position(Expect::Absent, 1)), &mut replica);
+    assert_eq!(again, Outcome::Conflict { operation: 0, current: Some(1) });
+    let next = worker.write_all(write(0, position(Expect::At(1), 2)), &mut replica);
+    assert_eq!(next, Outcome::Committed { first: 2, last: 2 });
+    let late = worker.write_all(write(0, position(Expect::At(1), 2)), &mut replica);
+    assert_eq!(late, Outcome::Conflict { operation: 0, current: Some(2) });
+}

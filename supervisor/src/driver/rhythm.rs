@@ -237,10 +237,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rest_begins_when_nothing_happened_for_a_while_and_is_told_once() {
-        let mut rhythm = Rhythm::new(&Notifier::new(None, None), 1_000);
-        rhythm.stirred(true, 0, 1_000 + REST_MS - 1);
-    #[test]
     fn after_a_late_pass_it_is_soon_looked_again_whether_there_is_a_sign_of_life() {
         let mut rhythm = Rhythm::new(&Notifier::new(None, Some(Duration::from_secs(10))), 0);
         assert_eq!((rhythm.sign_due(0), rhythm.sign_due(4_999)), (Some(true), None));
@@ -250,6 +246,10 @@ mod tests {
         assert_eq!((rhythm.sign_due(10_299), rhythm.sign_due(10_300)), (None, Some(true)));
     }
 
+    #[test]
+    fn a_rest_begins_when_nothing_happened_for_a_while_and_is_told_once() {
+        let mut rhythm = Rhythm::new(&Notifier::new(None, None), 1_000);
+        rhythm.stirred(true, 0, 1_000 + REST_MS - 1);
         assert!(!rhythm.rests(1_000 + REST_MS), "something happened meanwhile");
         assert!(rhythm.rests(1_000 + 2 * REST_MS));
         rhythm.stirred(false, 0, 5 * REST_MS);
