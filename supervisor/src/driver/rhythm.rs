@@ -173,6 +173,10 @@ impl Driver {
         }
         if self.watch.as_mut().is_some_and(|watch| watch.take_due(now_ms)) {
             tracing::info!("files of the app changed");
+            // It may be another folder that bears the name now.
+            if let Some(config) = self.config().cloned() {
+                self.adjust_watch(&config);
+            }
             let request = Request::Reload { origin: Origin::Automatic, mode: None };
             self.events.push_back(Event::Request { asker: None, request });
         }
