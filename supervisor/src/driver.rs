@@ -25,7 +25,7 @@ use aegis_ipc::{board::Board, board::monotonic_ms, deploy::Task};
 
 use crate::{
     control, exit,
-    fleet::{Action, ChildId, Event, Fleet},
+    fleet::{Action, ChildId, Event, Fleet, Spawn},
     last_good::Writing,
     listen::Listeners,
     lock::{DataLock, Predecessor},
@@ -97,6 +97,10 @@ pub(crate) struct Driver {
     upgrading: Option<Upgrading>,
     /// Generations on their way to the disk, with their numbers.
     keeping: VecDeque<(u64, Writing)>,
+    /// Helpers that are started once what they read is on the disk.
+    held_back: Vec<Spawn>,
+    /// The generation to be named as the one that a host that starts anew comes up on, once it is on the disk.
+    pin_due: Option<u64>,
     /// What helpers are to make that are about to be spawned.
     tasks: BTreeMap<ChildId, Task>,
     /// Compatibility tag of the code that images of today make, as far as a helper has told.

@@ -214,6 +214,8 @@ impl Driver {
             watch: None,
             upgrading: None,
             keeping: VecDeque::new(),
+            held_back: Vec::new(),
+            pin_due: None,
             tasks: BTreeMap::new(),
             engine: None,
             log_file: state.log_file,
