@@ -331,6 +331,20 @@ fn scaling_down_takes_slots_where_nobody_serves_first_and_then_the_youngest() {
 }
 
 #[test]
+fn a_store_that_takes_too_long_to_prepare_is_told_with_the_setting_that_gives_it_more_time() {
+    let mut world = proven(2);
+    let mut app = App::new("second", 2);
+    app.store = StoreSays::Nothing;
+    stories::offer(&mut world, app);
+    let asker = world.reload();
+    world.run(30_000);
+    let Some(Verdict::Rejected { reasons }) = world.verdict(asker) else {
+        panic!("{:?}", world.verdict(asker))
+    };
+    insta::assert_snapshot!(reasons.join("\n"), @"the store did not answer within 20 s (reload.probe_timeout) whether the generation can start; a field that becomes unique needs longer the more documents its model has");
+}
+
+#[test]
 fn every_worker_gets_its_own_recycling_point() {
     let mut fleet_policy = policy(20);
     fleet_policy.recycle.requests_max = Some(1_000);
