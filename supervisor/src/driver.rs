@@ -25,7 +25,7 @@ use aegis_ipc::{board::Board, board::monotonic_ms, deploy::Task};
 
 use crate::{
     control, exit,
-    fleet::{Action, ChildId, Event, Fleet, Spawn},
+    fleet::{Action, ChildId, Event, Fleet},
     last_good::Writing,
     listen::Listeners,
     lock::{DataLock, Predecessor},
@@ -49,7 +49,7 @@ mod upgrading;
 mod vitals;
 
 use children::Child;
-use generations::PendingBind;
+use generations::{Awaiting, PendingBind};
 use poller::{Interest, Poller, Ready, Source};
 use rhythm::Rhythm;
 use upgrading::Upgrading;
@@ -97,10 +97,8 @@ pub(crate) struct Driver {
     upgrading: Option<Upgrading>,
     /// Generations on their way to the disk, with their numbers.
     keeping: VecDeque<(u64, Writing)>,
-    /// Helpers that are started once what they read is on the disk.
-    held_back: Vec<Spawn>,
-    /// The generation to be named as the one that a host that starts anew comes up on, once it is on the disk.
-    pin_due: Option<u64>,
+    /// What waits for them to be there.
+    awaiting: Awaiting,
     /// What helpers are to make that are about to be spawned.
     tasks: BTreeMap<ChildId, Task>,
     /// Compatibility tag of the code that images of today make, as far as a helper has told.

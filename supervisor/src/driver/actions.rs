@@ -19,7 +19,7 @@ impl Driver {
     /// Does what the fleet says.
     pub(super) fn perform(&mut self, action: Action) {
         match action {
-            Action::Spawn(spawn) if self.has_to_wait(&spawn) => self.held_back.push(spawn),
+            Action::Spawn(spawn) if self.has_to_wait(&spawn) => self.hold_back(spawn),
             Action::Spawn(spawn) => self.start_child(spawn),
             Action::Instruct { child, task } => {
                 self.tasks.insert(child, task);

@@ -36,6 +36,15 @@ pub(super) struct PendingBind {
     until_ms: u64,
 }
 
+/// What waits for generations to be on the disk.
+#[derive(Debug, Default)]
+pub(super) struct Awaiting {
+    /// Helpers that take up one of them.
+    helpers: Vec<Spawn>,
+    /// The one to be named as what a host that starts anew comes up on.
+    pin: Option<u64>,
+}
+
 impl Driver {
     /// A compile helper is done; the bundle rode along.
     pub(super) fn compiled(&mut self, child: ChildId, mut descriptors: Vec<OwnedFd>) -> Event {
@@ -137,11 +146,11 @@ impl Driver {
 
     /// What has waited for a generation to be on the disk.
     fn follow_kept(&mut self) {
-        if let Some(generation) = self.pin_due.take() {
+        if let Some(generation) = self.awaiting.pin.take() {
             self.pin(Some(generation));
         }
         if self.keeping.is_empty() && self.exit.is_none() {
-            for spawn in std::mem::take(&mut self.held_back) {
+            for spawn in std::mem::take(&mut self.awaiting.helpers) {
                 self.start_child(spawn);
             }
         }
@@ -153,9 +162,14 @@ impl Driver {
         restores && !self.keeping.is_empty()
     }
 
+    /// Starts a helper once there is what it takes up.
+    pub(super) fn hold_back(&mut self, spawn: Spawn) {
+        self.awaiting.helpers.push(spawn);
+    }
+
     /// A helper that has not been started is not needed any more.
     pub(super) fn call_off(&mut self, child: ChildId) {
-        if self.held_back.extract_if(.., |spawn| spawn.child == child).next().is_some() {
+        if self.awaiting.helpers.extract_if(.., |spawn| spawn.child == child).next().is_some() {
             self.tasks.remove(&child);
             let reason = "it was called off".to_owned();
             self.events.push_back(Event::SpawnFailed { child, reason });
@@ -234,8 +248,9 @@ impl Driver {
 
     /// Notes which generation a host that starts anew comes up on, once that can be found.
     pub(super) fn pin(&mut self, generation: Option<u64>) {
-        self.pin_due = generation.filter(|wanted| self.keeping.iter().any(|(number, _)| number == wanted));
-        if self.pin_due.is_some() {
+        self.awaiting.pin =
+            generation.filter(|wanted| self.keeping.iter().any(|(number, _)| number == wanted));
+        if self.awaiting.pin.is_some() {
             return;
         }
         let held = generation.and_then(|generation| self.generations.get(&generation));
