@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_ipc::operator::{LINE_BYTES_MAX, Reply, Request};
+use aegis_ipc::operator::{REPLY_BYTES_MAX, Reply, Request};
 use aegis_supervisor::exit;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
@@ -120,8 +120,8 @@ impl Client {
             if let Some(line) = self.take_line() {
                 return self.understand(&line).map(Incoming::Reply);
             }
-            if self.unread.len() > LINE_BYTES_MAX {
-                let found = format!("a line of more than {LINE_BYTES_MAX} bytes");
+            if self.unread.len() > REPLY_BYTES_MAX {
+                let found = format!("a line of more than {REPLY_BYTES_MAX} bytes");
                 return Err(ClientError::Nonsense { path: self.path.clone(), found });
             }
             let left = deadline.saturating_duration_since(Instant::now());

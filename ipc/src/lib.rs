@@ -23,7 +23,7 @@
 //! * [`slice`]: how a thread that others wait for is let in at once.
 //!
 //! Promises: messages are MessagePack maps with named fields, unknown fields are ignored and new fields have a
-//! default, so version N understands N−1 during an upgrade; the brief form is used only between two sides that have
+//! default, so versions N and N−1 understand each other during an upgrade; the brief form is used only between two sides that have
 //! told each other that they read it. Frames carry a checksum and a hard size limit. This
 //! crate does not know what a model is: documents are opaque bytes under a model name and an id.
 
@@ -44,6 +44,27 @@ pub mod slice;
 
 pub use error::IpcError;
 
-/// Version of the messages in this crate. A child says which it speaks in its hello; the supervisor accepts its own
-/// version and the one before.
+/// Version of the messages in this crate. A child says which it speaks in its hello, a worker also to the store; see
+/// [`speaks_with`].
 pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Whether a process that speaks this version is understood: our own, the one before and the one after. An upgrade
+/// exchanges the workers first and the store last, so that for a while the workers are the newer side; and on the way back
+/// children of the newer image meet a supervisor of the older one. The newer side says only what the older one reads.
+#[must_use]
+pub const fn speaks_with(protocol: u32) -> bool {
+    protocol > 0 && protocol.abs_diff(PROTOCOL_VERSION) <= 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_versions_beside_our_own_are_understood() {
+        for beside in PROTOCOL_VERSION.saturating_sub(1).max(1)..=PROTOCOL_VERSION + 1 {
+            assert!(speaks_with(beside), "{beside}");
+        }
+        assert!(!speaks_with(PROTOCOL_VERSION + 2) && !speaks_with(0));
+    }
+}

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::deploy::{Deployed, Order, Tried};
 
-/// Longest line either side accepts, bytes.
+/// Longest request that the supervisor accepts, bytes.
 pub const LINE_BYTES_MAX: usize = 256 * 1024;
+/// Longest answer, bytes: there may be much to tell of a host.
+pub const REPLY_BYTES_MAX: usize = 1024 * 1024;
 
 /// A request to the supervisor.
 ///

@@ -32,7 +32,7 @@ use crate::{
     catalog::Rules,
     control::store_folder,
     engine::{
-        Engine, Recovered,
+        Engine, EngineResult, Recovered,
         fjall::{FjallEngine, Opened, Options},
     },
     error::{EXIT_CONFIGURATION, EXIT_SYSTEM, EngineError, StoreError},
@@ -163,21 +163,28 @@ struct Alone {
 }
 
 impl Alone {
-    /// Opens the store of a data folder; it has to exist.
+    /// Opens the store of a data folder to read it; it has to exist. The version that wrote it can still use it afterwards.
     fn open(data_folder: &Path) -> Result<Self, DataError> {
         let options = Self::options(data_folder);
         if !options.exists() {
             return Err(DataError::NoStore { folder: options.folder.display().to_string() });
         }
-        Self::open_or_make(data_folder)
+        Self::with(data_folder, &options, Options::open_as_it_is)
     }
 
-    /// Opens the store of a data folder, and makes it when there is none.
+    /// Opens the store of a data folder to write into it, and makes it when there is none.
     fn open_or_make(data_folder: &Path) -> Result<Self, DataError> {
-        let options = Self::options(data_folder);
+        Self::with(data_folder, &Self::options(data_folder), Options::open)
+    }
+
+    fn with(
+        data_folder: &Path,
+        options: &Options,
+        open: fn(&Options) -> EngineResult<Opened>,
+    ) -> Result<Self, DataError> {
         let locks = (HostLock::take(data_folder)?, StoreLock::take(&options.folder)?);
         let opening = |source| DataError::store("opening the store", source);
-        let Opened { engine, set_aside } = options.open().map_err(opening)?;
+        let Opened { engine, set_aside } = open(options).map_err(opening)?;
         let recovered = engine.recover().map_err(opening)?;
         let notes = set_aside.map(|copy| {
             format!("the unfinished last group was moved to {}; nobody was told of it", copy.display())

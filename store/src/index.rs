@@ -15,8 +15,9 @@ use crate::{
     storage::{Copy, Place, Storage},
 };
 
-/// Documents handed over at once by a scan. Filling them in takes a few milliseconds.
-const SCAN_DOCUMENTS: usize = 128;
+/// Documents handed over at once by a scan. Each piece is synced; filling it in takes some milliseconds, in which writes
+/// wait.
+const SCAN_DOCUMENTS: usize = 512;
 /// Collisions that are named; further ones are counted.
 pub(crate) const COLLISIONS_NAMED_MAX: usize = 20;
 

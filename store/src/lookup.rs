@@ -7,7 +7,6 @@ use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender};
 
 use crate::{
-    clock::now_ms,
     engine::{EngineResult, KeptResponse, LogBudget, LogPage},
     error::chain,
     link::Link,
@@ -132,8 +131,7 @@ fn fetch(shared: &Shared, versions: &[Version]) -> EngineResult<Vec<Option<Bytes
 }
 
 fn recall(shared: &Shared, key: &str) -> EngineResult<Option<StoredResponse>> {
-    let oldest_ms = now_ms().saturating_sub(shared.idempotency_time_ms());
-    let kept = shared.storage.response(key, oldest_ms)?;
+    let kept = shared.storage.response(key, shared.expired_ms())?;
     Ok(kept.map(|KeptResponse { fingerprint, response, sequence, .. }| StoredResponse {
         fingerprint,
         response,

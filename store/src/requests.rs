@@ -10,7 +10,7 @@ use crate::{
 
 /// Writes are recognised at least this long, unless there are more than [`WRITES_MAX`], milliseconds. A worker gives
 /// up on a write after seconds.
-const KEPT_MS: u64 = 10 * 60 * 1000;
+pub(crate) const KEPT_MS: u64 = 10 * 60 * 1000;
 /// Writes that are recognised at most. At fifty thousand a second this is still ten seconds of them.
 const WRITES_MAX: usize = 512 * 1024;
 

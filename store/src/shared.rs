@@ -11,11 +11,13 @@ use parking_lot::RwLock;
 
 use crate::{
     catalog::Rules,
+    clock::Aging,
     commit::Requested,
     error::{EXIT_CONFIGURATION, EngineError, StoreError},
     link::{Link, Registry},
     lookup::Lookups,
     notice::{Notice, Notifier},
+    requests,
     storage::Storage,
 };
 
@@ -60,6 +62,7 @@ pub(crate) struct Shared {
     notifier: Notifier,
     rules: RwLock<Arc<Rules>>,
     idempotency_time_ms: AtomicU64,
+    aging: Aging,
     stopping: AtomicBool,
 }
 
@@ -85,6 +88,7 @@ impl Shared {
             notifier,
             rules: RwLock::new(rules),
             idempotency_time_ms: AtomicU64::new(0),
+            aging: Aging::new(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -132,9 +136,20 @@ impl Shared {
         *self.rules.write() = rules;
     }
 
-    /// How long a response is kept under its key, milliseconds.
-    pub(crate) fn idempotency_time_ms(&self) -> u64 {
-        self.idempotency_time_ms.load(Ordering::Relaxed)
+    /// Responses kept under a key before this have expired, milliseconds since 1970 UTC.
+    pub(crate) fn expired_ms(&self) -> u64 {
+        self.aged_ms().saturating_sub(self.idempotency_time_ms.load(Ordering::Relaxed))
+    }
+
+    /// The time by which responses and requests grow old, milliseconds since 1970 UTC.
+    pub(crate) fn aged_ms(&self) -> u64 {
+        self.aging.now_ms(self.idempotency_time_ms.load(Ordering::Relaxed).max(requests::KEPT_MS))
+    }
+
+    /// The time by which things grow old, for tests that set the clock.
+    #[cfg(test)]
+    pub(crate) fn aging(&self) -> &Aging {
+        &self.aging
     }
 
     /// Responses are kept this long from now on.

@@ -12,14 +12,14 @@ use std::{
     },
 };
 
-use aegis_ipc::operator::{LINE_BYTES_MAX, Reply, Request};
+use aegis_ipc::operator::{LINE_BYTES_MAX, REPLY_BYTES_MAX, Reply, Request};
 use nix::sys::socket::sockopt::PeerCredentials;
 use serde::{Deserialize, Serialize};
 
 /// Most clients at once.
 pub const CLIENTS_MAX: usize = 64;
 /// Most bytes of answers that wait for one client; one that lets more pile up is cut off.
-const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+const OUTPUT_BYTES_MAX: usize = REPLY_BYTES_MAX;
 /// Most bytes read from one client in one pass of the loop.
 const READ_BYTES_MAX: usize = 64 * 1024;
 /// Most requests taken from one client in one pass of the loop.

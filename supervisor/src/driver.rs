@@ -49,7 +49,7 @@ mod upgrading;
 mod vitals;
 
 use children::Child;
-use generations::PendingBind;
+use generations::{Awaiting, PendingBind};
 use poller::{Interest, Poller, Ready, Source};
 use rhythm::Rhythm;
 use upgrading::Upgrading;
@@ -97,6 +97,8 @@ pub(crate) struct Driver {
     upgrading: Option<Upgrading>,
     /// Generations on their way to the disk, with their numbers.
     keeping: VecDeque<(u64, Writing)>,
+    /// What waits for them to be there.
+    awaiting: Awaiting,
     /// What helpers are to make that are about to be spawned.
     tasks: BTreeMap<ChildId, Task>,
     /// Compatibility tag of the code that images of today make, as far as a helper has told.

@@ -149,6 +149,9 @@ pub struct Fleet {
     #[serde(default)]
     poll: Poll,
     store: Store,
+    /// Generation of which was said that its workers need more memory from the beginning than they may have.
+    #[serde(default)]
+    bound_told: u64,
     next_child: u64,
     vitals_due_ms: u64,
     /// Workers that stopped accepting during this event.
@@ -222,6 +225,7 @@ impl Fleet {
             helpers: BTreeMap::new(),
             poll: Poll::default(),
             store: Store::default(),
+            bound_told: 0,
             next_child: 1,
             vitals_due_ms: now_ms,
             departures: 0,

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
@@ -77,9 +77,18 @@ impl DataLock {
 
     /// Writes our process id into it: whoever comes next without a goodbye in between will find that we were killed. One
     /// that ends before has left nothing behind, and what its predecessor has left is still told.
+    ///
+    /// On a full disk it is not written: the lock is what counts.
     pub fn say_hello(&self) -> Result<(), SupervisorError> {
-        self.write(&format!("{}\n", std::process::id()))
-            .map_err(|error| SupervisorError::os("writing the lock of the data directory", error))
+        match self.write(&format!("{}\n", std::process::id())) {
+            Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                tracing::warn!(%error, "the lock of the data directory does not tell who has it");
+                Ok(())
+            }
+            written => {
+                written.map_err(|error| SupervisorError::os("writing the lock of the data directory", error))
+            }
+        }
     }
 
     /// Says goodbye: the next host will find that this one ended in order.
@@ -91,8 +100,8 @@ impl DataLock {
 
     fn write(&self, content: &str) -> std::io::Result<()> {
         use std::os::unix::fs::FileExt;
-        self.file.set_len(0)?;
         self.file.write_all_at(content.as_bytes(), 0)?;
+        self.file.set_len(content.len() as u64)?;
         (&self.file).flush()
     }
 }
@@ -114,6 +123,12 @@ mod tests {
         first.say_goodbye();
         drop(first);
         assert_eq!(DataLock::take(directory.path()).unwrap().1, Predecessor::Gone);
+    }
+
+    #[test]
+    fn on_a_full_disk_it_is_taken_without_a_word() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        DataLock::from_descriptor(full.into()).say_hello().unwrap();
     }
 
     #[test]

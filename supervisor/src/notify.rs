@@ -26,6 +26,8 @@ use crate::SupervisorError;
 pub const SERVICE_MANAGER_VARIABLES: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 
+/// A longer status line is cut, bytes: the service manager throws a datagram of more than 4 KiB away as a whole.
+const STATUS_BYTES_MAX: usize = 1024;
 /// Turning points that are kept at most.
 const WAITING_MAX: usize = 16;
 /// See [`Notifier::retry_interval`].
@@ -85,12 +87,14 @@ impl Notifier {
 
     /// Serving, also after a reload.
     pub fn ready(&mut self, status: &str) {
+        let status = cut(status);
         status.clone_into(&mut self.status);
         self.insist(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
     /// A new line for people, sent only when it differs from the last one.
     pub fn status(&mut self, status: &str) {
+        let status = cut(status);
         if self.status != status && self.mention(&[NotifyState::Status(status)]) {
             status.clone_into(&mut self.status);
         }
@@ -106,6 +110,7 @@ impl Notifier {
 
     /// The host ends.
     pub fn stopping(&mut self, status: &str) {
+        let status = cut(status);
         status.clone_into(&mut self.status);
         self.insist(&[NotifyState::Stopping, NotifyState::Status(status)]);
     }
@@ -178,6 +183,10 @@ impl Notifier {
     }
 }
 
+fn cut(status: &str) -> &str {
+    &status[..status.floor_char_boundary(STATUS_BYTES_MAX)]
+}
+
 fn datagram(states: &[NotifyState<'_>]) -> String {
     let mut datagram = String::new();
     for state in states {
@@ -214,7 +223,7 @@ mod tests {
     use super::*;
 
     fn receive(socket: &UnixDatagram) -> String {
-        let mut bytes = [0; 1024];
+        let mut bytes = [0; 65_536];
         let length = socket.recv(&mut bytes).unwrap();
         String::from_utf8(bytes[..length].to_vec()).unwrap()
     }
@@ -285,6 +294,20 @@ mod tests {
         assert_eq!(notifier.retry_interval(), None);
         notifier.status("gen 2, 1 of 2 serving");
         assert_eq!(receive(&manager), "STATUS=gen 2, 1 of 2 serving\n");
+    }
+
+    #[test]
+    fn a_long_status_line_is_cut_so_that_what_comes_with_it_is_heard() {
+        let (_directory, manager, mut notifier) = mock();
+        let long = format!("x{}", "ü".repeat(5_000));
+        let status = format!("STATUS=x{}\n", "ü".repeat(511));
+        notifier.status(&long);
+        notifier.status(&long);
+        assert_eq!(receive(&manager), status);
+        notifier.ready(&long);
+        assert_eq!(receive(&manager), format!("READY=1\n{status}"));
+        notifier.stopping(&long);
+        assert_eq!(receive(&manager), format!("STOPPING=1\n{status}"));
     }
 
     #[test]

@@ -265,10 +265,11 @@ impl MemoryKills {
         kills
     }
 
-    /// Whether there was one since the last call.
-    pub fn any_since(&mut self) -> bool {
-        let count = self.count();
-        count > std::mem::replace(&mut self.seen, count)
+    /// Whether there was one that was not taken yet. Each explains the end of one process.
+    pub fn take_one(&mut self) -> bool {
+        let is_one = self.count() > self.seen;
+        self.seen += u64::from(is_one);
+        is_one
     }
 
     fn count(&self) -> u64 {

@@ -9,7 +9,7 @@ use std::{
     ffi::OsStr,
     os::{
         fd::{AsFd, BorrowedFd},
-        unix::ffi::OsStrExt,
+        unix::{ffi::OsStrExt, fs::MetadataExt},
     },
     path::{Path, PathBuf},
 };
@@ -33,6 +33,8 @@ pub struct Watch {
     inotify: Inotify,
     folders: BTreeMap<i32, Folder>,
     app_dir: PathBuf,
+    /// Device and inode of the app folder: another one may come to bear its name.
+    app_identity: Option<(u64, u64)>,
     modules_dir: PathBuf,
     due_ms: Option<u64>,
 }
@@ -74,13 +76,16 @@ impl Watch {
     fn empty(app_dir: PathBuf, modules_dir: PathBuf) -> Result<Self, SupervisorError> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
             .map_err(|error| SupervisorError::os("creating a file watch", error))?;
-        Ok(Self { inotify, folders: BTreeMap::new(), app_dir, modules_dir, due_ms: None })
+        let app_identity = identity(&app_dir);
+        Ok(Self { inotify, folders: BTreeMap::new(), app_dir, app_identity, modules_dir, due_ms: None })
     }
 
-    /// Whether it watches what `config` says.
+    /// Whether it watches what `config` says, and that is still what bears the name.
     #[must_use]
     pub fn fits(&self, config: &Config) -> bool {
-        self.app_dir == config.app_dir && self.modules_dir == config.modules_dir
+        self.app_dir == config.app_dir
+            && self.modules_dir == config.modules_dir
+            && self.app_identity == identity(&config.app_dir)
     }
 
     /// Takes what happened in the watched folders.
@@ -129,7 +134,10 @@ impl Watch {
             self.folders.remove(&event.wd.as_raw());
             return false;
         }
-        let Some(name) = &event.name else { return folder.scope == Scope::Modules };
+        let Some(name) = &event.name else {
+            let gone = AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_DELETE_SELF;
+            return folder.scope == Scope::Modules || event.mask.intersects(gone);
+        };
         let path = folder.path.join(name);
         let arrived = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
         // A link to a folder is no folder to the kernel.
@@ -174,7 +182,12 @@ impl Watch {
             | AddWatchFlags::IN_DELETE
             | AddWatchFlags::IN_MOVE
             | AddWatchFlags::IN_ONLYDIR;
-        let watch = self.inotify.add_watch(&folder.path, changes).map_err(|error| {
+        // Of a folder of modules, the folder that it is in tells.
+        let own = match folder.scope {
+            Scope::Configuration => AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_DELETE_SELF,
+            Scope::Modules => AddWatchFlags::empty(),
+        };
+        let watch = self.inotify.add_watch(&folder.path, changes | own).map_err(|error| {
             SupervisorError::os(format!("watching the folder {}", folder.path.display()), error)
         })?;
         self.folders.insert(watch.as_raw(), folder);
@@ -186,6 +199,10 @@ impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
     }
+}
+
+fn identity(folder: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(folder).ok().map(|known| (known.dev(), known.ino()))
 }
 
 /// Whether this is a link to a folder that it is in itself. What else is in there, such as the data of the host, is no
@@ -292,6 +309,23 @@ mod tests {
         assert!(noticed(&mut watch, || fs::remove_dir_all(&config.modules_dir).unwrap()));
         assert!(noticed(&mut watch, || fs::create_dir_all(config.modules_dir.join("todo")).unwrap()));
         assert!(noticed(&mut watch, || fs::write(config.modules_dir.join("todo/module.toml"), "x").unwrap()));
+    }
+
+    #[test]
+    fn an_app_folder_that_is_replaced_is_noticed_and_does_not_fit_any_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let (app, next) = (directory.path().join("app"), directory.path().join("next"));
+        for folder in [&app, &next] {
+            fs::create_dir_all(folder.join("modules")).unwrap();
+        }
+        let config = crate::test_config(&app);
+        let mut watch = Watch::start(&config).unwrap();
+        assert!(watch.fits(&config));
+        assert!(noticed(&mut watch, || {
+            fs::rename(&config.app_dir, directory.path().join("before")).unwrap();
+            fs::rename(&next, &config.app_dir).unwrap();
+        }));
+        assert!(!watch.fits(&config));
     }
 
     #[test]

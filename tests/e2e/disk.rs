@@ -211,6 +211,21 @@ fn a_deployment_that_cannot_be_kept_is_refused() {
 }
 
 #[test]
+fn a_host_that_was_stopped_comes_up_on_a_full_disk_and_answers_what_it_can() {
+    let mut cluster = start();
+    let kept = cluster.client().create("notes", &json!({"x": 1}));
+    cluster.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(cluster.wait_exit(PATIENCE).success());
+    cluster.disk().leave(0);
+    cluster.restart();
+    assert_eq!(cluster.client().get(&format!("notes/{kept}")).status, 200);
+    let refused = cluster.client().post("notes", &json!({}));
+    assert_problem(&refused, 503, "store-unavailable");
+    cluster.disk().relieve();
+    eventually("writes are taken", PATIENCE, || cluster.client().post("notes", &json!({})).status == 201);
+}
+
+#[test]
 fn a_host_on_a_disk_that_cannot_be_written_says_so_and_does_not_start() {
     let mut cluster = start();
     let kept = cluster.client().create("notes", &json!({"x": 1}));

@@ -109,6 +109,16 @@ fn nonsense_and_a_closed_door_are_told() {
 }
 
 #[test]
+fn an_answer_as_long_as_a_host_may_give_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let reply = Reply::Error { message: "x".repeat(REPLY_BYTES_MAX - 100) };
+    let answer = serde_json::to_string(&reply).unwrap() + "\n";
+    let (path, host) = host(folder.path(), answer.leak().as_bytes());
+    assert_eq!(Client::connect(&path).unwrap().ask(&Request::Status).unwrap(), reply);
+    host.join().unwrap();
+}
+
+#[test]
 fn a_line_without_end_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("control.sock");

@@ -214,8 +214,14 @@ impl<'a> Importer<'a> {
         // tells about values that are there twice.
         let drop_all =
             || alone.recovered.indexes.iter().map(|row: &IndexRow| MetaEdit::DropIndex(row.clone()));
+        // An index that the models do not name was built for a generation that has not come into force. What is imported
+        // would be missing in it.
+        let is_named = |row: &IndexRow| {
+            let model = catalog.and_then(|catalog| catalog.by_name(&row.name.model));
+            model.is_some_and(|model| model.unique_fields().contains(&row.name.field))
+        };
         let unfinished = |edit: &MetaEdit| match edit {
-            MetaEdit::DropIndex(row) => catalog.is_none() || row.state == IndexState::Building,
+            MetaEdit::DropIndex(row) => row.state == IndexState::Building || !is_named(row),
             _ => false,
         };
         Self {

@@ -5,7 +5,10 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
-    engine::{Batch, IndexName, IndexRow, IndexState, MetaEdit, UniqueEdit, UniqueKey},
+    engine::{
+        Batch, IndexName, IndexRow, IndexState, MetaEdit, UniqueEdit, UniqueKey,
+        records::{self, FORMAT_OLDEST},
+    },
     testing::specs,
 };
 
@@ -304,6 +307,42 @@ fn an_import_without_known_models_leaves_unique_indexes_to_the_next_start() {
         notes,
         ["the models are not known yet, so unique indexes were not compared with the documents"]
     );
+}
+
+#[test]
+fn an_import_leaves_an_index_that_the_models_do_not_name_to_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path());
+    let header = "{\"format\":\"aegis-documents\",\"version\":1,\"documents\":1,\"sequence\":9}\n";
+    let line = format!(
+        "{{\"model\":\"TODO\",\"id\":\"b\",\"revision\":1,\"sequence\":1,\
+         \"document\":{{\"mail\":\"m\",{}}}}}\n",
+        host_fields("b", 1)
+    );
+    // The host was killed after the store had prepared a generation, and before that was in force.
+    let engine = options(folder.path()).open().unwrap().engine;
+    let name = IndexName { model: "TODO".into(), field: "mail".into() };
+    let prepared = IndexRow { name, number: 2, state: IndexState::Complete };
+    engine.apply(&Batch { meta: vec![MetaEdit::Index(prepared)], ..Batch::default() }).unwrap();
+    drop(engine);
+    imported(folder.path(), &format!("{header}{line}")).unwrap();
+    let recovered = options(folder.path()).open().unwrap().engine.recover().unwrap();
+    let kept: Vec<u32> = recovered.indexes.iter().map(|row| row.number).collect();
+    assert_eq!((kept, recovered.dropped), (vec![1], vec![2]));
+}
+
+#[test]
+fn only_an_import_raises_the_format_of_the_data() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path());
+    let pretend = || options(folder.path()).open().unwrap().engine.pretend_format(FORMAT_OLDEST);
+    let format = || options(folder.path()).open_as_it_is().unwrap().engine.format().unwrap();
+    pretend();
+    let text = exported(folder.path());
+    assert_eq!(findings(folder.path()), Vec::<String>::new());
+    assert_eq!(format(), FORMAT_OLDEST, "the version before can still open it");
+    imported(folder.path(), &text).unwrap();
+    assert_eq!(format(), records::FORMAT);
 }
 
 #[test]

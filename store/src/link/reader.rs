@@ -97,8 +97,7 @@ fn read(link: &Arc<Link>, shared: &Arc<Shared>) -> Result<(), ReadError> {
 
 /// Answers an introduction. Returns whether the worker is served.
 fn attach(link: &Link, shared: &Shared, attach: &Attach) -> bool {
-    let known = [PROTOCOL_VERSION, PROTOCOL_VERSION.saturating_sub(1).max(1)];
-    let reason = if !known.contains(&attach.protocol) {
+    let reason = if !aegis_ipc::speaks_with(attach.protocol) {
         Some(format!("found protocol {}, expected {PROTOCOL_VERSION}", attach.protocol))
     } else if shared.is_stopping() {
         Some("the store is stopping".to_owned())

@@ -187,6 +187,24 @@ fn a_worker_of_before_is_fed_and_answered_in_the_plain_form_beside_one_that_is_n
 }
 
 #[test]
+fn during_an_upgrade_workers_of_the_next_protocol_are_served() {
+    let world = World::start(Box::new(MemoryEngine::new()));
+    let mut worker = world.connect();
+    worker.send(&ToStore::Attach(Attach {
+        protocol: aegis_ipc::PROTOCOL_VERSION + 1,
+        incarnation: 1,
+        cell: 1,
+        generation: 1,
+        applied: None,
+        brief: true,
+    }));
+    let answer = worker.receive();
+    assert!(matches!(answer, FromStore::Attached { .. }), "{answer:?}");
+    drop(worker);
+    world.stop();
+}
+
+#[test]
 fn workers_of_another_protocol_are_refused_with_a_reason() {
     let world = World::start(memory());
     let mut worker = world.connect();

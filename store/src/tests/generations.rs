@@ -14,7 +14,7 @@ use crate::{
 const TODO_MAIL: &str = "name = \"todo\"\n[fields]\ncode = { unique = true }\nmail = { unique = true }";
 const NOTE_UNIQUE: &str = "name = \"note\"\ndatasource = \"memory\"\n[fields]\ntext = { unique = true }";
 
-fn prepare(world: &World, number: u64, modules: &[&str]) -> Result<(), Vec<String>> {
+pub(super) fn prepare(world: &World, number: u64, modules: &[&str]) -> Result<(), Vec<String>> {
     world.commands.send(Command::Prepare(Box::new(generation(number, modules)))).unwrap();
     match world.notices.wait() {
         Notice::Prepared { generation } if generation == number => Ok(()),

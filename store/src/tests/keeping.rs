@@ -8,11 +8,14 @@ use aegis_ipc::{
 };
 
 use super::{
-    generations::wait_until_closed,
+    generations::{prepare, wait_until_closed},
     world::{Replica, TODO, World, committed},
 };
 use crate::{
-    engine::{fjall::Options, memory::kept::Kept},
+    engine::{
+        fjall::Options,
+        memory::{MemoryEngine, kept::Kept},
+    },
     testing::{create, generation, idempotency, write},
 };
 
@@ -33,6 +36,32 @@ fn start(folder: &Path, kept: Option<&[u8]>, board: Board, epoch: u64) -> World 
 
 fn removal(id: &str, at: u64) -> Operation {
     Operation { expect: Expect::At(at), body: None, ..create("NOTE", id, "") }
+}
+
+#[test]
+fn unique_values_are_right_also_when_another_generation_takes_them_up() {
+    const ALPHA: &str = "name = \"alpha\"\ndatasource = \"memory\"\n[fields]\ntext = { unique = true }";
+    let alone = || generation(1, &[NOTE]);
+    let both = || generation(2, &[NOTE, ALPHA]);
+    let engine = || Box::new(MemoryEngine::new());
+    let (board, _) = Board::create().unwrap();
+    let world = World::continuing(engine(), alone(), board, 1).unwrap();
+    let (mut worker, mut replica) = world.worker();
+    committed(worker.write(create("NOTE", "a", "{\"text\":\"x\"}"), &mut replica));
+    prepare(&world, 2, &[NOTE, ALPHA]).unwrap();
+    committed(worker.write(create("ALPHA", "b", "{\"text\":\"x\"}"), &mut replica));
+    let kept = world.stop_and_keep();
+
+    // There are more indexes than before, so they are counted differently.
+    let world = World::taking_up(engine(), both(), &kept, board, 2).unwrap();
+    let (mut worker, mut replica) = world.worker();
+    for model in ["NOTE", "ALPHA"] {
+        let taken = Outcome::UniqueTaken { operation: 0, field: "text".into() };
+        assert_eq!(worker.write(create(model, "c", "{\"text\":\"x\"}"), &mut replica), taken, "{model}");
+    }
+    assert_eq!(committed(worker.write(removal("a", 1), &mut replica)), 3);
+    assert_eq!(committed(worker.write(create("NOTE", "d", "{\"text\":\"x\"}"), &mut replica)), 4);
+    world.stop();
 }
 
 #[test]

@@ -9,12 +9,14 @@ use aegis_ipc::{
 
 use super::{
     gated::{Gate, GatedEngine},
-    world::{World, committed},
+    world::{NOTE, PATIENCE, TODO, World, committed},
 };
 use crate::{
     engine::memory::MemoryEngine,
     error::EXIT_TRANSIENT,
-    testing::{create, idempotency, settings, write},
+    notice::Notice,
+    testing::{create, generation, idempotency, settings, write},
+    writer::Command,
 };
 
 fn gated() -> (std::sync::Arc<Gate>, Box<GatedEngine>) {
@@ -177,6 +179,24 @@ fn a_kept_response_expires_and_is_removed() {
 }
 
 #[test]
+fn a_clock_that_is_set_forward_makes_no_response_expire() {
+    let world = World::start(Box::new(MemoryEngine::new()));
+    let (mut worker, mut replica) = world.worker();
+    let keyed =
+        |id: &str| Write { idempotency: Some(idempotency("k", id)), ..write(0, create("TODO", id, "{}")) };
+    committed(worker.write_all(keyed("a"), &mut replica));
+    world.shared.aging().set_forward_ms.store(86_400_000, Ordering::Relaxed);
+    assert!(matches!(worker.write_all(keyed("b"), &mut replica), Outcome::Replayed(_)));
+    // Another one makes room for itself.
+    let other = Write { idempotency: Some(idempotency("l", "l")), ..write(0, create("TODO", "l", "{}")) };
+    committed(worker.write_all(other, &mut replica));
+    worker.send(&ToStore::Recall { request: 5, key: "k".into() });
+    let answer = worker.receive();
+    assert!(matches!(answer, FromStore::Recalled { request: 5, stored: Some(_) }), "{answer:?}");
+    world.stop();
+}
+
+#[test]
 fn a_group_larger_than_a_frame_arrives_in_several() {
     let world = World::start(Box::new(MemoryEngine::new()));
     let (mut worker, mut replica) = world.worker();
@@ -220,6 +240,34 @@ fn a_nearly_full_disk_refuses_writes_until_there_is_room_again() {
     until(&world, false);
     free_bytes.store(1 << 30, Ordering::Relaxed);
     until(&world, true);
+    world.stop();
+}
+
+#[test]
+fn what_is_no_longer_needed_goes_also_while_the_disk_is_low_as_long_as_there_is_some_room() {
+    let free_bytes = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(1 << 30));
+    let world = World::on_disk_with(&free_bytes);
+    let (mut worker, mut replica) = world.worker();
+    // As many as are promised.
+    for number in 0..1000 {
+        committed(worker.write(create("TODO", &format!("a{number}"), "{}"), &mut replica));
+    }
+    free_bytes.store(48 << 20, Ordering::Relaxed);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    for number in 0.. {
+        match worker.write(create("TODO", &format!("b{number}"), "{}"), &mut replica) {
+            Outcome::Unavailable { .. } => break,
+            Outcome::Committed { .. } => assert!(std::time::Instant::now() < deadline, "no write is refused"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut next = generation(2, &[TODO, NOTE]);
+    next.settings.store.log_changes_min = 100;
+    world.commands.send(Command::Prepare(Box::new(next))).unwrap();
+    assert!(matches!(world.notices.wait(), Notice::Prepared { .. }));
+    world.commands.send(Command::Activate(2)).unwrap();
+    let kept = |world: &World| world.shared.storage.committed() - world.shared.storage.log_oldest();
+    world.wait_until(|world| kept(world) < 200, "the log is cut");
     world.stop();
 }
 

@@ -60,7 +60,8 @@ impl Writer {
             collisions: Collisions::default(),
             cancelled: Arc::clone(&cancelled),
         };
-        tracing::info!(generation, indexes = new.len(), "unique indexes are being built");
+        let names: Vec<String> = new.iter().map(|index| index.name.to_string()).collect();
+        tracing::info!(generation, indexes = names.join(", "), "unique indexes are being built");
         // The view is opened before the next group is written: what is written from now on updates the new indexes.
         let copy =
             self.shared.storage.copy().map_err(|source| StoreError::engine("opening a view", source))?;

@@ -95,7 +95,7 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let (storage, rules) = (&shared.storage, shared.rules());
         let before = storage.committed();
-        let oldest_ms = now_ms.saturating_sub(shared.idempotency_time_ms());
+        let oldest_ms = shared.expired_ms();
         let view = StoredView { storage, requests: &self.requests, oldest_ms };
         let plan = commit::plan(&view, &rules, group, before, now_ms)?;
         shared.board.store(StoreWord::Conflicts).fetch_add(plan.conflicts, Ordering::Relaxed);
@@ -115,7 +115,7 @@ impl Writer {
             self.reserved = last + RESERVED_AT_ONCE;
             batches.file.meta.push(MetaEdit::Reserved(self.reserved));
         }
-        self.forget_with_group(&mut batches.file, now_ms)?;
+        self.forget_with_group(&mut batches.file)?;
         let syncing = Instant::now();
         storage.apply(&batches.file, &batches.memory, last)?;
         self.gather.committed(outcomes.len(), self.inbox.intake.len(), syncing.elapsed());

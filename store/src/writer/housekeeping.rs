@@ -8,7 +8,6 @@ use aegis_ipc::board::StoreWord;
 
 use super::Writer;
 use crate::{
-    clock::now_ms,
     engine::{Batch, EngineResult, Forget, MetaEdit, UniqueKey},
     error::StoreError,
     storage::Place,
@@ -41,7 +40,7 @@ impl Swept {
 
 impl Writer {
     /// Adds to a group what is to be removed when there is so much that idle moments are not enough.
-    pub(super) fn forget_with_group(&mut self, file: &mut Batch<'_>, now_ms: u64) -> EngineResult<()> {
+    pub(super) fn forget_with_group(&mut self, file: &mut Batch<'_>) -> EngineResult<()> {
         let storage = &self.shared.storage;
         let promised = self.settings.store.log_changes_min;
         let kept = storage.committed().saturating_sub(storage.engine(Place::File).log_oldest());
@@ -51,27 +50,28 @@ impl Writer {
             file.forget = Forget { log_before: before, log, ..Forget::default() };
         }
         if !file.responses.is_empty() {
-            let expired_ms = now_ms.saturating_sub(self.shared.idempotency_time_ms());
+            let expired_ms = self.shared.expired_ms();
             let engine = self.shared.storage.engine(Place::File);
             file.forget.responses = engine.responses_before(expired_ms, 2 * file.responses.len())?;
         }
-        file.forget.requests = self.requests.expire(now_ms, REQUEST_ROWS_WITH_GROUP);
+        file.forget.requests = self.requests.expire(self.shared.aged_ms(), REQUEST_ROWS_WITH_GROUP);
         Ok(())
     }
 
     /// Removes a little. Returns whether there is more to do at once.
     pub(super) fn sweep(&mut self) -> Result<bool, StoreError> {
         self.swept.at = Instant::now();
-        if self.space.refusal().is_some() {
+        if self.space.is_cramped() {
             return Ok(false); // removing writes as well
         }
         let failed = |source| StoreError::engine("removing what is no longer needed", source);
-        self.sweep_engines().map_err(failed)
+        let more = self.sweep_engines().map_err(failed)?;
+        // With little room left there is a look at it every few steps.
+        Ok(more && self.space.refusal().is_none())
     }
 
     fn sweep_engines(&mut self) -> EngineResult<bool> {
-        let now_ms = now_ms();
-        let expired_ms = now_ms.saturating_sub(self.shared.idempotency_time_ms());
+        let (aged_ms, expired_ms) = (self.shared.aged_ms(), self.shared.expired_ms());
         let (mut file, mut memory) = (Batch::default(), Batch::default());
         let mut more = false;
         for (place, batch) in [(Place::File, &mut file), (Place::Memory, &mut memory)] {
@@ -80,7 +80,7 @@ impl Writer {
             more |= log.len() == ROWS_AT_ONCE || responses.len() == ROWS_AT_ONCE;
             batch.forget = Forget { log_before, log, responses, ..Forget::default() };
         }
-        file.forget.requests = self.requests.expire(now_ms, ROWS_AT_ONCE);
+        file.forget.requests = self.requests.expire(aged_ms, ROWS_AT_ONCE);
         more |= file.forget.requests.len() == ROWS_AT_ONCE;
         if let Some((place, number)) = self.indexes.dropped() {
             let after = self.swept.index_row.take();

@@ -10,6 +10,8 @@ use crate::{engine::Engine, error::chain};
 
 /// Free bytes below which writes are refused, beside what the engine still has to sort into its final place.
 const RESERVE_BYTES: u64 = 64 * 1024 * 1024;
+/// Part of the reserve that is there for removing what is no longer needed, which writes as well.
+const REMOVAL_BYTES: u64 = RESERVE_BYTES / 2;
 /// Free bytes beyond the reserve at which writes are taken again.
 const RELIEF_BYTES: u64 = 8 * 1024 * 1024;
 /// How often the file system is asked.
@@ -31,12 +33,14 @@ pub(super) struct Space {
     probe: Option<Probe>,
     looked: Option<Instant>,
     low: bool,
+    /// There is not even room to remove something.
+    cramped: bool,
 }
 
 impl Space {
     /// Watches what the probe says; an engine that is not on disk needs none.
     pub(super) fn new(probe: Option<Probe>) -> Self {
-        Self { probe, looked: None, low: false }
+        Self { probe, looked: None, low: false, cramped: false }
     }
 
     /// Looks again if it is time to.
@@ -49,7 +53,9 @@ impl Space {
         match probe() {
             Ok(free_bytes) => {
                 let was_low = self.low;
-                self.low = is_low(was_low, free_bytes, engine.unsettled_bytes());
+                let unsettled_bytes = engine.unsettled_bytes();
+                self.low = is_low(was_low, free_bytes, unsettled_bytes);
+                self.cramped = is_cramped(free_bytes, unsettled_bytes);
                 match (was_low, self.low) {
                     (false, true) => {
                         tracing::error!(free_bytes, "the disk is nearly full, writes are refused")
@@ -68,6 +74,15 @@ impl Space {
     pub(super) fn refusal(&self) -> Option<&'static str> {
         self.low.then_some("the disk of the store is nearly full")
     }
+
+    /// Whether there is no room to remove something either.
+    pub(super) fn is_cramped(&self) -> bool {
+        self.cramped
+    }
+}
+
+fn is_cramped(free_bytes: u64, unsettled_bytes: u64) -> bool {
+    free_bytes < (RESERVE_BYTES - REMOVAL_BYTES).saturating_add(unsettled_bytes)
 }
 
 fn is_low(was_low: bool, free_bytes: u64, unsettled_bytes: u64) -> bool {
@@ -87,5 +102,13 @@ mod tests {
         assert!(is_low(false, 90 * mebibyte, 30 * mebibyte), "what waits in memory needs room as well");
         assert!(is_low(true, 70 * mebibyte, 0));
         assert!(!is_low(true, 72 * mebibyte, 0));
+    }
+
+    #[test]
+    fn half_of_the_reserve_is_there_for_removing() {
+        let mebibyte = 1024 * 1024;
+        assert!(is_low(false, 32 * mebibyte, 0) && !is_cramped(32 * mebibyte, 0));
+        assert!(is_cramped(32 * mebibyte - 1, 0));
+        assert!(is_cramped(40 * mebibyte, 9 * mebibyte));
     }
 }

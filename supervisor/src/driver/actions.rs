@@ -19,6 +19,7 @@ impl Driver {
     /// Does what the fleet says.
     pub(super) fn perform(&mut self, action: Action) {
         match action {
+            Action::Spawn(spawn) if self.has_to_wait(&spawn) => self.hold_back(spawn),
             Action::Spawn(spawn) => self.start_child(spawn),
             Action::Instruct { child, task } => {
                 self.tasks.insert(child, task);
@@ -33,7 +34,10 @@ impl Driver {
                 let _ = self.tell(child, &ToChild::Keep, &[]); // a store that does not hear it ends all the same
             }
             Action::Terminate { child } => self.signal_child(child, Signal::TERM),
-            Action::Kill { child } => self.signal_child(child, Signal::KILL),
+            Action::Kill { child } => {
+                self.call_off(child);
+                self.signal_child(child, Signal::KILL);
+            }
 
             Action::BindListeners { generation } => self.bind_listeners(generation),
             Action::CloseListeners { generation } => self.settle(generation),

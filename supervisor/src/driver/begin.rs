@@ -8,7 +8,7 @@ use std::{
 
 use aegis_ipc::board::{Board, monotonic_ms};
 
-use super::{Announcement, Driver, Interest, Mistakes, Poller, Rhythm, Source, Stage, StoreSocket};
+use super::{Announcement, Awaiting, Driver, Interest, Mistakes, Poller, Rhythm, Source, Stage, StoreSocket};
 use crate::{
     Instead, Start, SupervisorError, control,
     fleet::{Event, Fleet, Policy},
@@ -90,6 +90,7 @@ impl Driver {
             watch: None,
             upgrading: None,
             keeping: VecDeque::new(),
+            awaiting: Awaiting::default(),
             tasks: BTreeMap::new(),
             engine: None,
             log_file: config.log.file,

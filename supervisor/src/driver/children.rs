@@ -365,7 +365,7 @@ impl Driver {
     fn exit_of(&mut self, ending: Ending) -> Exit {
         match ending {
             Ending::Exited(code) => Exit::Code(i32::from(code)),
-            Ending::Killed(signal) if signal == Signal::KILL.as_raw() && self.memory_kills.any_since() => {
+            Ending::Killed(signal) if signal == Signal::KILL.as_raw() && self.memory_kills.take_one() => {
                 Exit::OutOfMemory
             }
             Ending::Killed(signal) => Exit::Signal(signal),

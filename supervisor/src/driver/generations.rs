@@ -6,12 +6,12 @@ use std::{
 };
 
 use aegis_config::Config;
-use aegis_ipc::{board::monotonic_ms, control::ToChild};
+use aegis_ipc::{board::monotonic_ms, control::ToChild, deploy::Task};
 
 use super::{Driver, Interest, Source};
 use crate::{
     SupervisorError,
-    fleet::{ChildId, Event, Policy, Role},
+    fleet::{ChildId, Event, Policy, Role, Spawn},
     kept,
     last_good::{LastGood, Progress},
     listen::BindFailure,
@@ -34,6 +34,15 @@ pub(super) struct PendingBind {
     generation: u64,
     pub(super) retry_ms: u64,
     until_ms: u64,
+}
+
+/// What waits for generations to be on the disk.
+#[derive(Debug, Default)]
+pub(super) struct Awaiting {
+    /// Helpers that take up one of them.
+    helpers: Vec<Spawn>,
+    /// The one to be named as what a host that starts anew comes up on.
+    pin: Option<u64>,
 }
 
 impl Driver {
@@ -125,12 +134,45 @@ impl Driver {
     pub(super) fn keep_generations(&mut self) {
         let Some((generation, mut writing)) = self.keeping.pop_front() else { return };
         match writing.advance() {
-            Ok(Progress::Some) => self.keeping.push_front((generation, writing)),
+            Ok(Progress::Some) => return self.keeping.push_front((generation, writing)),
             Ok(Progress::Done) => {}
             Err(error) => {
                 let reason = with_causes(&error);
                 self.events.push_back(Event::LastGoodNotWritten { generation, reason });
             }
+        }
+        self.follow_kept();
+    }
+
+    /// What has waited for a generation to be on the disk.
+    fn follow_kept(&mut self) {
+        if let Some(generation) = self.awaiting.pin.take() {
+            self.pin(Some(generation));
+        }
+        if self.keeping.is_empty() && self.exit.is_none() {
+            for spawn in std::mem::take(&mut self.awaiting.helpers) {
+                self.start_child(spawn);
+            }
+        }
+    }
+
+    /// Whether a helper is to take up what is still on its way to the disk. What is there in its place is older.
+    pub(super) fn has_to_wait(&self, spawn: &Spawn) -> bool {
+        let restores = matches!(self.tasks.get(&spawn.child), Some(Task::Restore(_)));
+        restores && !self.keeping.is_empty()
+    }
+
+    /// Starts a helper once there is what it takes up.
+    pub(super) fn hold_back(&mut self, spawn: Spawn) {
+        self.awaiting.helpers.push(spawn);
+    }
+
+    /// A helper that has not been started is not needed any more.
+    pub(super) fn call_off(&mut self, child: ChildId) {
+        if self.awaiting.helpers.extract_if(.., |spawn| spawn.child == child).next().is_some() {
+            self.tasks.remove(&child);
+            let reason = "it was called off".to_owned();
+            self.events.push_back(Event::SpawnFailed { child, reason });
         }
     }
 
@@ -204,8 +246,13 @@ impl Driver {
         }
     }
 
-    /// Notes which generation a host that starts anew comes up on.
-    pub(super) fn pin(&self, generation: Option<u64>) {
+    /// Notes which generation a host that starts anew comes up on, once that can be found.
+    pub(super) fn pin(&mut self, generation: Option<u64>) {
+        self.awaiting.pin =
+            generation.filter(|wanted| self.keeping.iter().any(|(number, _)| number == wanted));
+        if self.awaiting.pin.is_some() {
+            return;
+        }
         let held = generation.and_then(|generation| self.generations.get(&generation));
         let digest = held.map(|held| held.digest.as_str());
         if let Err(error) = kept::pin(&self.identity.data_dir, digest) {

@@ -16,7 +16,7 @@ use aegis_ipc::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Announcement, Driver, Interest, Mistakes, Poller, Rhythm, Source, Stage, StoreSocket,
+    Announcement, Awaiting, Driver, Interest, Mistakes, Poller, Rhythm, Source, Stage, StoreSocket,
     children::{Child, Line},
 };
 use crate::{
@@ -214,6 +214,7 @@ impl Driver {
             watch: None,
             upgrading: None,
             keeping: VecDeque::new(),
+            awaiting: Awaiting::default(),
             tasks: BTreeMap::new(),
             engine: None,
             log_file: state.log_file,

@@ -2,7 +2,8 @@
 
 use aegis_ipc::{
     board::monotonic_ms,
-    control::ToChild,
+    codec,
+    control::{CONTROL_BYTES_MAX, ToChild},
     deploy::Supply,
     operator::{self, Reply},
 };
@@ -14,6 +15,9 @@ use crate::{
     signals::Wish,
     with_causes,
 };
+
+/// Longest reply that a worker is told, bytes: a message with it has to fit.
+const RELAYED_BYTES_MAX: usize = CONTROL_BYTES_MAX - 1024;
 
 impl Driver {
     pub(super) fn take_signals(&mut self) {
@@ -143,7 +147,7 @@ impl Driver {
         match who {
             Who::Client(client) => self.operators.send(client, reply),
             Who::Worker { child, request } => {
-                let answer = ToChild::Answer { request, reply: reply.clone() };
+                let answer = ToChild::Answer { request, reply: fitting(reply) };
                 if !self.tell(child, &answer, &[]) {
                     tracing::debug!(child = child.0, request, "a worker did not take an answer");
                 }
@@ -207,6 +211,16 @@ impl Driver {
     }
 }
 
+/// What a worker is answered: the reply, as far as it fits into a message.
+fn fitting(reply: &Reply) -> Reply {
+    let bytes = codec::encode(reply).map_or(0, |bytes| bytes.len());
+    if bytes <= RELAYED_BYTES_MAX {
+        return reply.clone();
+    }
+    let message = format!("the answer has {bytes} bytes, too many to be relayed: ask on the machine itself");
+    Reply::Error { message }
+}
+
 /// Whether a worker may ask for it. Workers face the network: whoever takes one over must not be able to end the host or
 /// to have it run another program.
 fn may_be_relayed(request: &operator::Request) -> bool {
@@ -232,6 +246,16 @@ mod tests {
     use aegis_ipc::deploy::Order;
 
     use super::*;
+
+    #[test]
+    fn a_reply_that_is_too_long_to_be_relayed_is_an_error_instead() {
+        let long = |length| Reply::Error { message: "x".repeat(length) };
+        assert_eq!(fitting(&long(1000)), long(1000));
+        let Reply::Error { message } = fitting(&long(CONTROL_BYTES_MAX)) else { panic!() };
+        assert!(message.contains("too many to be relayed"), "{message}");
+        let longest = ToChild::Answer { request: u64::MAX, reply: fitting(&long(RELAYED_BYTES_MAX - 50)) };
+        assert!(codec::encode(&longest).unwrap().len() <= CONTROL_BYTES_MAX);
+    }
 
     #[test]
     fn workers_relay_no_request_about_files_of_the_machine_or_the_life_of_the_host() {

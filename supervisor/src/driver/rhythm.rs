@@ -28,6 +28,10 @@ const REST_MS: u64 = 500;
 /// Time between two looks at what versions do that are tried, milliseconds.
 const TRIALS_INTERVAL_MS: u64 = 500;
 
+/// Time after which the loop is looked at again that was late, milliseconds: one long pass is no reason to be silent for
+/// another whole interval.
+const LATE_MS: u64 = 100;
+
 /// When what is due.
 #[derive(Debug)]
 pub(super) struct Rhythm {
@@ -122,10 +126,13 @@ impl Rhythm {
         is_due
     }
 
-    /// Whether the loop was on time since the last sign of life. Asked once per sign.
-    fn was_on_time(&mut self) -> bool {
-        let longest_ms = std::mem::take(&mut self.longest_pass_us) / 1000;
-        self.watchdog_interval_ms.is_none_or(|interval| longest_ms < interval)
+    /// When a sign of life is due: whether the loop was on time since the last look.
+    fn sign_due(&mut self, now_ms: u64) -> Option<bool> {
+        let interval_ms = self.watchdog_interval_ms.filter(|_| self.watchdog_due_ms <= now_ms)?;
+        let was_on_time = std::mem::take(&mut self.longest_pass_us) / 1000 < interval_ms;
+        let pause_ms = if was_on_time { interval_ms } else { LATE_MS.min(interval_ms) };
+        self.watchdog_due_ms = now_ms + pause_ms;
+        Some(was_on_time)
     }
 }
 
@@ -166,6 +173,10 @@ impl Driver {
         }
         if self.watch.as_mut().is_some_and(|watch| watch.take_due(now_ms)) {
             tracing::info!("files of the app changed");
+            // It may be another folder that bears the name now.
+            if let Some(config) = self.config().cloned() {
+                self.adjust_watch(&config);
+            }
             let request = Request::Reload { origin: Origin::Automatic, mode: None };
             self.events.push_back(Event::Request { asker: None, request });
         }
@@ -202,11 +213,8 @@ impl Driver {
             let summary = self.fleet.summary(now_ms);
             self.notifier.status(&summary);
         }
-        if let Some(interval_ms) = self.rhythm.watchdog_interval_ms
-            && self.rhythm.watchdog_due_ms <= now_ms
-        {
-            self.rhythm.watchdog_due_ms = now_ms + interval_ms;
-            if !self.rhythm.was_on_time() {
+        if let Some(was_on_time) = self.rhythm.sign_due(now_ms) {
+            if !was_on_time {
                 tracing::warn!("no sign of life for the service manager: the loop was late");
             } else if !self.has_quorum(now_ms) {
                 tracing::warn!("no sign of life for the service manager: too few workers show one");
@@ -231,6 +239,16 @@ impl Driver {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn after_a_late_pass_it_is_soon_looked_again_whether_there_is_a_sign_of_life() {
+        let mut rhythm = Rhythm::new(&Notifier::new(None, Some(Duration::from_secs(10))), 0);
+        assert_eq!((rhythm.sign_due(0), rhythm.sign_due(4_999)), (Some(true), None));
+        rhythm.note_pass(5_100_000);
+        assert_eq!(rhythm.sign_due(5_200), Some(false));
+        assert_eq!((rhythm.sign_due(5_299), rhythm.sign_due(5_300)), (None, Some(true)));
+        assert_eq!((rhythm.sign_due(10_299), rhythm.sign_due(10_300)), (None, Some(true)));
+    }
 
     #[test]
     fn a_rest_begins_when_nothing_happened_for_a_while_and_is_told_once() {

@@ -81,8 +81,20 @@ impl Fleet {
             return;
         }
         let memory_max = self.policy.recycle.memory_bytes_max;
+        let healthy_ms = milliseconds(self.policy.restart.healthy_after);
+        let is_large = |vital: &Vital| memory_max.is_some_and(|max| vital.resident_bytes > max);
+        // Its successor would be as large. It is replaced all the same, but no sooner than a worker counts as healthy.
+        let is_young = |worker: &Worker| worker.lived_ms(self.now_ms) < healthy_ms;
+        let large = vitals.iter().find(|vital| {
+            is_large(vital)
+                && self
+                    .workers
+                    .get(&vital.child)
+                    .is_some_and(|worker| worker.is_serving() && is_young(worker))
+        });
+        let resident_bytes = large.map(|vital| vital.resident_bytes);
         let reason = |vital: &Vital, worker: &Worker| {
-            if memory_max.is_some_and(|max| vital.resident_bytes > max) {
+            if is_large(vital) && !is_young(worker) {
                 return Some(format!("{} MiB resident", vital.resident_bytes / (1024 * 1024)));
             }
             let is_spent = worker.requests_max.is_some_and(|max| vital.requests >= max);
@@ -99,6 +111,22 @@ impl Fleet {
             let name = name_of(worker);
             self.log(Level::Info, format!("{name} is recycled: {reason}"));
         }
+        if let Some(resident_bytes) = resident_bytes {
+            self.warn_of_memory_bound(resident_bytes);
+        }
+    }
+
+    /// Says once for each generation that a worker needs more memory from the beginning than it may have.
+    fn warn_of_memory_bound(&mut self, resident_bytes: u64) {
+        if std::mem::replace(&mut self.bound_told, self.in_force) == self.in_force {
+            return;
+        }
+        let (mebibytes, healthy_after) = (resident_bytes / (1024 * 1024), self.policy.restart.healthy_after);
+        let line = format!(
+            "a new worker has {mebibytes} MiB resident, more than recycle.memory_bytes_max: each will be replaced when it \
+             has served for {healthy_after:?}"
+        );
+        self.log(Level::Warn, line);
     }
 
     /// Takes back every mark for replacement of one kind.

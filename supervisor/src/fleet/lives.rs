@@ -56,8 +56,7 @@ impl Fleet {
         } else {
             return;
         };
-        let speaks = protocol == PROTOCOL_VERSION || protocol + 1 == PROTOCOL_VERSION;
-        if speaks && (pid, generation) == expected {
+        if aegis_ipc::speaks_with(protocol) && (pid, generation) == expected {
             return;
         }
         let reason = format!(

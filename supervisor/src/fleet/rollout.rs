@@ -366,9 +366,11 @@ impl Fleet {
         match &rollout.stage {
             Stage::Preflight | Stage::Probing { .. } | Stage::Loading | Stage::Binding => {}
             Stage::Preparing { .. } if is_due => {
-                self.reject(vec![
-                    "the store did not answer in time whether the generation can start".to_owned(),
-                ]);
+                let patience_s = self.policy.reload.probe_timeout.as_secs();
+                self.reject(vec![format!(
+                    "the store did not answer within {patience_s} s (reload.probe_timeout) whether the generation can \
+                     start; a field that becomes unique needs longer the more documents its model has"
+                )]);
             }
             Stage::Preparing { .. } => {}
             Stage::Canary(_) => self.advance_canary(),

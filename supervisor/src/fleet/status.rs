@@ -7,6 +7,8 @@ use super::{Fleet, Phase, store, worker::State};
 
 /// Deaths that are remembered.
 const DEATHS_MAX: usize = 100;
+/// Bytes of a reason for a death that are remembered. What a process says of itself may be of any length.
+const REASON_BYTES_MAX: usize = 500;
 
 /// A child that ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +21,11 @@ pub(super) struct Gone {
 }
 
 impl Fleet {
-    pub(super) fn tally(&mut self, who: String, pid: u32, generation: u64, reason: String) {
+    pub(super) fn tally(&mut self, who: String, pid: u32, generation: u64, mut reason: String) {
+        if reason.len() > REASON_BYTES_MAX {
+            reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+            reason.push('…');
+        }
         self.tally.push_front(Gone { who, pid, generation, reason, at_ms: self.now_ms });
         self.tally.truncate(DEATHS_MAX);
     }

@@ -107,7 +107,15 @@ fn files_that_cannot_run_are_refused_with_the_reason() {
 fn kills_for_lack_of_memory_are_counted_by_the_kernel() {
     assert_eq!(memory_kills("low 0\nhigh 0\nmax 3\noom 2\noom_kill 2\noom_group_kill 0\n"), 2);
     assert_eq!(memory_kills(""), 0);
-    assert!(!MemoryKills::new().any_since());
+    assert!(!MemoryKills::new().take_one());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "oom 2\noom_kill 2\n").unwrap();
+    let mut kills = MemoryKills { events: Some(file.path().to_owned()), seen: 0 };
+    assert_eq!(
+        [(); 3].map(|()| kills.take_one()),
+        [true, true, false],
+        "one for each process that was killed"
+    );
 }
 
 #[test]

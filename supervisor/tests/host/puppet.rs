@@ -15,13 +15,14 @@ use aegis_config::{Config, Environment, Overrides};
 use aegis_ipc::{
     PROTOCOL_VERSION,
     board::{Board, Gauge, StoreWord, monotonic_ms},
-    bundle::{BUNDLE_FORMAT, Bundle},
+    bundle::{BUNDLE_FORMAT, Bundle, Code},
     codec,
     control::{ControlSocket, Received, ToChild, ToSupervisor},
+    deploy::Task,
     handoff::{self, Handoff, ListenerAddress},
     operator::Request,
 };
-use aegis_supervisor::Start;
+use aegis_supervisor::{Start, last_good::LastGood};
 
 /// Plays a role, if the arguments name one.
 pub(crate) fn play(arguments: &[String]) -> Option<u8> {
@@ -54,6 +55,11 @@ fn compile(folder: &Path) -> u8 {
     let control = ControlSocket::from_descriptor(handoff::adopt(handoff.control, "control").unwrap());
     hello(&control, &handoff);
     let config = load(folder);
+    if let Task::Restore(_) = handoff.task {
+        let held = LastGood::previous_of(&config.data_dir).read().unwrap();
+        assert!(control.send(&ToSupervisor::Compiled, &[held.as_fd()]).unwrap());
+        return 0;
+    }
     let bad = told(&config.modules_dir, "bad");
     if !bad.is_empty() {
         assert!(control.send(&ToSupervisor::Invalid { reasons: vec![bad] }, &[]).unwrap());
@@ -61,6 +67,9 @@ fn compile(folder: &Path) -> u8 {
     }
     let catalog = told(&config.modules_dir, "catalog");
     let digest = format!("{catalog}-{config:?}");
+    let ballast_bytes = told(&config.modules_dir, "ballast").parse().unwrap_or(0);
+    let ballast = Code { digest: String::new(), bytes: vec![0; ballast_bytes] };
+    let code = if ballast_bytes > 0 { vec![ballast] } else { Vec::new() };
     let bundle = Bundle {
         format: BUNDLE_FORMAT,
         digest,
@@ -70,7 +79,7 @@ fn compile(folder: &Path) -> u8 {
         code: Vec::new(),
         modules: Vec::new(),
     };
-    let sealed = bundle.seal().unwrap();
+    let sealed = bundle.seal_with(code).unwrap();
     assert!(control.send(&ToSupervisor::Compiled, &[sealed.as_fd()]).unwrap());
     0
 }

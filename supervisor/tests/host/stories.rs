@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use crate::harness::{Host, eventually};
 
 /// Every story by name.
-pub(crate) const ALL: [(&str, fn()); 18] = [
+pub(crate) const ALL: [(&str, fn()); 20] = [
     ("it_serves_and_stops_and_leaves_nothing_behind", serves_and_stops),
     ("a_killed_worker_is_replaced", killed_worker_is_replaced),
     ("a_killed_store_is_started_again", killed_store_is_started_again),
@@ -33,6 +33,8 @@ pub(crate) const ALL: [(&str, fn()); 18] = [
     ("what_a_worker_relays_is_answered_through_it", relayed_request),
     ("a_second_host_on_the_same_data_is_refused", second_host),
     ("changed_files_are_a_reload_when_they_are_watched", watched_files),
+    ("an_app_folder_that_is_replaced_is_watched_on", replaced_app_folder),
+    ("a_rollback_right_after_a_change_leads_to_the_generation_before_it", early_rollback),
     ("sockets_of_the_service_manager_are_used", activated_sockets),
     ("clients_are_never_refused_while_everything_changes", no_refusal),
 ];
@@ -317,6 +319,42 @@ fn watched_files() {
     let config = std::fs::read_to_string(host.folder().join("aegis.toml")).unwrap();
     std::fs::write(host.folder().join("aegis.toml"), config.replace("count = 2", "count = 3")).unwrap();
     host.settled(3);
+}
+
+fn replaced_app_folder() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let data = elsewhere.path().join("data");
+    let host = Host::start(&format!("data_dir = {data:?}\n{TWO}watch = true\n"));
+    let before = host.settled(2).generation;
+    let next = elsewhere.path().join("next");
+    std::fs::create_dir_all(next.join("modules")).unwrap();
+    std::fs::copy(host.folder().join("aegis.toml"), next.join("aegis.toml")).unwrap();
+    std::fs::rename(host.folder(), elsewhere.path().join("before")).unwrap();
+    std::fs::rename(&next, host.folder()).unwrap();
+    eventually("it is looked at, and found to be the same", || {
+        host.status().last_job.filter(|job| job.kind == "reload" && job.verdict == Some(Verdict::Unchanged))
+    });
+    host.tell("catalog", "second");
+    eventually("what changes in it is noticed", || (host.status().generation > before).then_some(()));
+}
+
+fn early_rollback() {
+    let host = Host::start(TWO);
+    host.settled(2);
+    // So much that it takes a while until it is on the disk.
+    host.tell("ballast", &(48 << 20).to_string());
+    host.tell("catalog", "second");
+    assert_eq!(host.verdict(&RELOAD), Verdict::Done);
+    let folder = crate::puppet::load(host.folder()).data_dir.join("generations");
+    eventually("both generations are on the disk", || {
+        let is_there = |name: &str| folder.join(name).exists();
+        (is_there("previous") && !is_there("previous.new") && !is_there("last-good.new")).then_some(())
+    });
+    host.tell("catalog", "third");
+    assert_eq!(host.verdict(&RELOAD), Verdict::Done);
+    assert_eq!(host.verdict(&Request::Rollback), Verdict::Done);
+    let digest = host.status().digest;
+    assert!(digest.starts_with("second-"), "{digest}");
 }
 
 fn activated_sockets() {

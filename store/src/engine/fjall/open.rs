@@ -78,11 +78,19 @@ impl Options {
         folder.exists() && !half_made
     }
 
-    /// Opens the engine, and makes it when there is none.
+    /// Opens the engine, and makes it when there is none. From now on there may be rows in it that older versions do not
+    /// understand.
     pub(crate) fn open(&self) -> EngineResult<Opened> {
         if !self.exists() {
             return Ok(Opened { engine: self.create()?, set_aside: None });
         }
+        let opened = self.open_as_it_is()?;
+        opened.engine.raise_format()?;
+        Ok(opened)
+    }
+
+    /// Opens an engine that is there, for reading only: older versions understand it as well as before.
+    pub(crate) fn open_as_it_is(&self) -> EngineResult<Opened> {
         let folder = self.engine_folder();
         self.remove_mark()?;
         check_files(&folder)?;
@@ -186,14 +194,13 @@ impl FjallEngine {
         Ok(())
     }
 
-    fn check_format(&self) -> EngineResult<()> {
+    fn check_format(&self) -> EngineResult<u32> {
         let bytes = self.get(&self.meta, records::META_FORMAT, "reading the format")?;
         match bytes.as_deref().and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes) {
             Some(found) if found > FORMAT => {
                 Err(EngineError::NewerFormat { path: PathBuf::from(&self.folder), found, supported: FORMAT })
             }
-            Some(FORMAT) => Ok(()),
-            Some(FORMAT_OLDEST..FORMAT) => self.raise_format(),
+            Some(found @ FORMAT_OLDEST..=FORMAT) => Ok(found),
             Some(_) | None => {
                 let found =
                     bytes.map_or_else(|| "nothing".to_owned(), |bytes| bytes.escape_ascii().to_string());
@@ -205,6 +212,9 @@ impl FjallEngine {
 
     /// From now on there may be rows that older versions do not understand.
     fn raise_format(&self) -> EngineResult<()> {
+        if self.check_format()? == FORMAT {
+            return Ok(());
+        }
         let mut batch = self.database.batch().durability(Some(fjall::PersistMode::SyncAll));
         batch.insert(&self.meta, records::META_FORMAT, FORMAT.to_le_bytes());
         batch.commit().map_err(|error| self.failed("raising the format", error))

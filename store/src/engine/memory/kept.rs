@@ -1,11 +1,14 @@
 //! What is in memory, from one store process to the next.
 //!
 //! ```text
-//! Begin   Documents…   Changes…   Unique…   Responses…   End        one frame each, about a mebibyte long
+//! Begin   Documents…   Changes…   Responses…   End        one frame each, about a mebibyte long
 //! ```
 //!
 //! It is the state as a certain change left it, and right for that number alone: a store that finds another number on the
 //! board must not use it.
+//!
+//! Unique values are not part of it: the next store gives the indexes of what is in memory numbers of its own, and fills
+//! them from the documents.
 
 use std::{
     io::{self, Read, Write},
@@ -43,9 +46,15 @@ pub(crate) struct Kept {
 
 #[derive(Serialize, Deserialize)]
 enum Piece {
-    Begin { format: u32, committed: u64, last: u64, log_oldest: u64 },
+    Begin {
+        format: u32,
+        committed: u64,
+        last: u64,
+        log_oldest: u64,
+    },
     Documents(Vec<Stored>),
     Changes(Vec<Change>),
+    /// Written by versions before, under the numbers that their indexes had; not used.
     Unique(Vec<UniqueEdit>),
     Responses(Vec<KeptResponse>),
     End,
@@ -63,10 +72,6 @@ impl MemoryEngine {
         in_pieces(output, documents, Piece::Documents)?;
         let changes = state.log.iter().map(|change| (change_bytes(change), change.clone()));
         in_pieces(output, changes, Piece::Changes)?;
-        let unique = state.unique.iter().map(|(key, owner)| {
-            (key.value.len() + owner.len(), UniqueEdit { key: key.clone(), owner: Some(owner.clone()) })
-        });
-        in_pieces(output, unique, Piece::Unique)?;
         let responses = state.responses.values().map(|kept| {
             (kept.key.len() + kept.fingerprint.len() + kept.response.len(), KeptResponse::clone(kept))
         });
@@ -94,10 +99,7 @@ impl Kept {
                     state.log_bytes += changes.iter().map(change_bytes).sum::<usize>();
                     state.log.extend(changes);
                 }
-                Piece::Unique(edits) => {
-                    let owned = |UniqueEdit { key, owner }| Some((key, owner?));
-                    state.unique.extend(edits.into_iter().filter_map(owned));
-                }
+                Piece::Unique(_) => {}
                 Piece::Responses(responses) => responses.into_iter().for_each(|kept| state.respond(kept)),
                 Piece::End => break,
             }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use aegis_ipc::operator::{StopMode, Verdict};
+use aegis_ipc::{
+    PROTOCOL_VERSION,
+    operator::{StopMode, Verdict},
+};
 
 use super::{
     super::{
@@ -58,6 +61,16 @@ fn request_of_another_kind_supersedes_the_waiting_one() {
 }
 
 #[test]
+fn children_of_the_next_image_are_understood_on_the_way_back() {
+    let mut world = serving(2);
+    let child = world.serving()[0];
+    let worker = &world.fleet.workers[&child];
+    let (pid, generation) = (worker.pid, worker.generation);
+    world.report(Event::Hello { child, protocol: PROTOCOL_VERSION + 1, pid, generation });
+    assert_eq!(world.serving().len(), 2);
+}
+
+#[test]
 fn reload_of_the_same_digest_changes_nothing() {
     let mut world = proven(2);
     let before = world.serving();
@@ -97,6 +110,17 @@ fn nonsense_is_refused_with_what_was_expected() {
     there is no slot 7, only 0, 1
     the host is stopping
     ");
+}
+
+#[test]
+fn reasons_of_deaths_are_cut_so_that_a_hundred_of_them_can_be_told() {
+    let mut world = serving(2);
+    for _ in 0..200 {
+        world.fleet.tally("compile".to_owned(), 1, 1, "ü".repeat(20_000));
+    }
+    let status = world.fleet.status(world.now_ms);
+    assert_eq!(status.deaths.len(), 100);
+    assert!(status.deaths[0].reason.len() < 600 && status.deaths[0].reason.ends_with("ü…"));
 }
 
 #[test]
@@ -304,6 +328,20 @@ fn scaling_down_takes_slots_where_nobody_serves_first_and_then_the_youngest() {
     assert_eq!(world.serving().len(), 2, "the slot where nobody serves was given up");
     world.scale(1);
     assert_eq!(world.serving(), [oldest[2]], "the youngest was given up");
+}
+
+#[test]
+fn a_store_that_takes_too_long_to_prepare_is_told_with_the_setting_that_gives_it_more_time() {
+    let mut world = proven(2);
+    let mut app = App::new("second", 2);
+    app.store = StoreSays::Nothing;
+    stories::offer(&mut world, app);
+    let asker = world.reload();
+    world.run(30_000);
+    let Some(Verdict::Rejected { reasons }) = world.verdict(asker) else {
+        panic!("{:?}", world.verdict(asker))
+    };
+    insta::assert_snapshot!(reasons.join("\n"), @"the store did not answer within 20 s (reload.probe_timeout) whether the generation can start; a field that becomes unique needs longer the more documents its model has");
 }
 
 #[test]

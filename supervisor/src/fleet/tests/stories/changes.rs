@@ -75,26 +75,49 @@ fn worker_with_too_much_memory_is_replaced_first() {
     app.policy.recycle.memory_bytes_max = Some(1 << 30);
     offer(&mut world, app);
     world.reload();
-    world.run(10_000);
+    world.run(20_000);
     world.story();
     for process in world.processes.values_mut() {
         process.resident_bytes = 2 << 30;
     }
     world.run(2_000);
     insta::assert_snapshot!(world.story(), @r"
-    31005 …
+    41005 …
             spawn #8 Worker { slot: 0 } gen 2 image 1
-    31015 #8 (slot 0 gen 2) is ready
+    41015 #8 (slot 0 gen 2) is ready
             serve #8 (slot 0 gen 2)
             drain #6 (slot 0 gen 2) in Some(5000)
-    31065 #6 exited with 0
-    31505 …
+    41065 #6 exited with 0
+    41505 …
             spawn #9 Worker { slot: 1 } gen 2 image 1
-    31515 #9 (slot 1 gen 2) is ready
+    41515 #9 (slot 1 gen 2) is ready
             serve #9 (slot 1 gen 2)
             drain #7 (slot 1 gen 2) in Some(5000)
-    31565 #7 exited with 0
+    41565 #7 exited with 0
     ");
+    world.check_converged();
+}
+
+#[test]
+fn workers_that_are_too_large_from_the_beginning_are_not_replaced_without_end() {
+    let mut world = proven(2);
+    let mut app = App::new("second", 2);
+    app.policy.recycle.memory_bytes_max = Some(1 << 30);
+    offer(&mut world, app);
+    world.reload();
+    world.run(20_000);
+    world.story();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..300 {
+        for process in world.processes.values_mut() {
+            process.resident_bytes = 2 << 30;
+        }
+        world.run(100);
+        seen.extend(world.serving());
+    }
+    assert!(seen.len() <= 2 + 2 * 3, "one for each slot in ten seconds, not {}", seen.len());
+    let warnings = world.story().matches("more than recycle.memory_bytes_max").count();
+    assert_eq!(warnings, 1);
     world.check_converged();
 }
 
