@@ -2,13 +2,13 @@
 
 use std::{
     fs,
-    process::Output,
     time::{Duration, Instant},
 };
 
 use aegis_harness::{
     App, Cluster, app, eventually,
     load::{Plan, Reuse, Running},
+    words,
 };
 use serde_json::json;
 
@@ -33,10 +33,6 @@ fn writers(cluster: &Cluster) -> Running {
     let running = plan.spawn();
     eventually("the load to run", Duration::from_secs(20), || running.completed() > 100);
     running
-}
-
-fn words(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
 }
 
 #[test]

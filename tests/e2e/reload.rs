@@ -6,14 +6,12 @@ use std::{
 };
 
 use aegis_harness::{
-    App, Cluster, app,
+    App, Cluster, QUICK, app,
     load::{Plan, Reuse, Running},
+    words,
 };
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-
-/// A quick rollout: the judgement itself has tests of its own.
-const QUICK: &str = "[reload]\ncanary-time = \"50ms\"\ncanary-requests-min = 1000000";
 
 fn load(cluster: &Cluster, reuse: Reuse) -> (String, Running) {
     let id = cluster.client().create("todo", &json!({"text": "read me"}));
@@ -113,8 +111,7 @@ fn a_bad_module_or_config_is_rejected_with_reasons_and_touches_nothing() {
     fs::write(cluster.folder().join("aegis.toml"), "workers = \"many\"\n").unwrap();
     let output = cluster.aegis(&["reload"]);
     assert_eq!(output.status.code(), Some(3));
-    let text =
-        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    let text = words(&output);
     assert!(text.contains("nonsense") && text.contains("many"), "{text}");
     let after = cluster.await_workers(2);
     assert_eq!(
@@ -134,8 +131,7 @@ fn a_generation_that_the_data_contradict_is_rejected() {
     app::write_module(cluster.folder(), "todo", &format!("{}\n[mixins]\nunique = [\"text\"]\n", app::TODO));
     let output = cluster.aegis(&["reload"]);
     assert_eq!(output.status.code(), Some(3));
-    let text =
-        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    let text = words(&output);
     assert!(text.contains("text") && text.to_lowercase().contains("unique"), "{text}");
     assert_eq!(client.post("todo", &json!({"text": "twice"})).status, 201, "the old rules are in force");
 }

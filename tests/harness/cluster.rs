@@ -429,6 +429,12 @@ impl Cluster {
     }
 }
 
+/// What a command said: its complaints, then the rest.
+#[must_use]
+pub fn words(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
+}
+
 /// Sends a signal to any process of a host.
 pub fn signal_process(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid as i32), signal).unwrap_or_else(|error| panic!("{signal} to {pid}: {error}"));

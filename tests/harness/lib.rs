@@ -18,10 +18,10 @@ pub mod notify;
 pub mod publisher;
 pub mod wait;
 
-pub use app::App;
+pub use app::{App, QUICK};
 pub use author::Author;
 pub use client::Client;
-pub use cluster::{Cluster, Start};
+pub use cluster::{Cluster, Start, words};
 pub use disk::Disk;
 pub use footprint::Footprint;
 pub use http::{Connection, Failure, Response};
