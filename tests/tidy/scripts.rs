@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
+    path::Path,
     process::{Command, Output},
 };
 
@@ -58,4 +59,16 @@ fn a_missing_tool_has_an_exit_status_of_its_own() {
     let missing = needs("no-such-tool-anywhere");
     assert_eq!(missing.status.code(), Some(69));
     assert!(String::from_utf8_lossy(&missing.stderr).starts_with("missing: no-such-tool-anywhere"));
+}
+
+/// Where root finds servers, and others do not look.
+#[test]
+fn servers_are_found_by_everybody() {
+    let nginx = Path::new("/usr/sbin/nginx");
+    if !nginx.exists() {
+        return; // it would be installed
+    }
+    let status =
+        Command::new(root().join("scripts/needs")).arg("nginx").env("PATH", "/usr/bin:/bin").status();
+    assert!(status.unwrap().success());
 }
