@@ -1,11 +1,12 @@
 //! What systemd is told, and the socket it gives.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufRead, BufReader},
     net::TcpListener,
     os::fd::AsRawFd,
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
@@ -95,20 +96,103 @@ fn a_wildcard_socket_of_systemd_serves_the_address_of_the_configuration() {
 
 #[test]
 fn the_bundled_units_fit_the_default_configuration() {
-    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/systemd");
-    let unit = fs::read_to_string(units.join("aegis.socket")).unwrap();
-    let defaults = fs::read_to_string(units.join("../../config/aegis.toml")).unwrap();
-    let value = |text: &str, key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-        line.trim_matches(['[', ']', '"']).to_owned()
-    };
+    let unit = fs::read_to_string(units().join("aegis.socket")).unwrap();
+    let defaults = fs::read_to_string(units().join("../../config/aegis.toml")).unwrap();
     let (given, given_port) = split_port(&value(&unit, "ListenStream="));
     let (asked, asked_port) = split_port(&value(&defaults, "listen = "));
     assert_eq!(given_port, asked_port);
     serves_received_socket(&given, |port, _| format!("{asked}:{port}"));
 
-    let unit = fs::read_to_string(units.join("aegis.service")).unwrap();
+    let unit = fs::read_to_string(units().join("aegis.service")).unwrap();
     assert_eq!(value(&unit, "StartLimitIntervalSec="), "0");
+}
+
+#[test]
+fn the_bundled_service_begins_on_a_machine_that_has_nothing_but_the_app() {
+    let unit = fs::read_to_string(units().join("aegis.service")).unwrap();
+    // systemd refuses to start what may write to a path that is not there.
+    assert!(!unit.contains("ReadWritePaths="), "only the host would make them");
+    let machine = tempfile::tempdir().unwrap();
+    let places = [("StateDirectory=", "var/lib"), ("RuntimeDirectory=", "run")];
+    let places = places.map(|(key, folder)| machine.path().join(folder).join(value(&unit, key)));
+    let at_home = |word: &str| match word.strip_prefix('/') {
+        Some(path) => machine.path().join(path),
+        None => PathBuf::from(word),
+    };
+    let command = value(&unit, "ExecStart=");
+    let words: Vec<PathBuf> = command.split(' ').skip(1).map(at_home).collect();
+    App::todo().write(&words[1]);
+    places.iter().for_each(|place| fs::create_dir_all(place).unwrap());
+    let before = paths_outside(machine.path(), &places);
+
+    let mut host = std::process::Command::new(aegis_harness::cluster::executable())
+        .args(&words)
+        .args(["--listen", "127.0.0.1:0", "--workers", "1"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(host.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("listening on"), "{line:?}");
+    let advice = unit.split_once("`aegis status ").unwrap().1.split_once('`').unwrap().0;
+    let asked = std::process::Command::new(aegis_harness::cluster::executable())
+        .arg("status")
+        .args(advice.split(' ').map(at_home))
+        .output()
+        .unwrap();
+    aegis_harness::cluster::signal_process(host.id(), Signal::SIGTERM);
+    assert!(host.wait().unwrap().success());
+    assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+    assert_eq!(paths_outside(machine.path(), &places), before, "the rest of the machine is read-only");
+}
+
+#[test]
+fn systemd_understands_the_bundled_units() {
+    if std::process::Command::new("systemd-analyze").arg("--version").output().is_err() {
+        return; // this machine has none
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["aegis.socket", "aegis.service"] {
+        let unit = fs::read_to_string(units().join(name)).unwrap();
+        // The program must be there.
+        fs::write(folder.path().join(name), unit.replace("/usr/local/bin/aegis", "/bin/true")).unwrap();
+    }
+    let output = std::process::Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(folder.path().join("aegis.service"))
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let of_later_versions = ["notify-reload", "RestartSteps", "RestartMaxDelaySec"];
+    let ours = told.lines().filter(|line| line.contains("aegis."));
+    let ours = ours.filter(|line| !of_later_versions.iter().any(|word| line.contains(word)));
+    assert_eq!(ours.collect::<Vec<_>>(), Vec::<&str>::new());
+}
+
+fn units() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/systemd")
+}
+
+/// What a unit or a configuration says after `key` at the beginning of a line.
+fn value(text: &str, key: &str) -> String {
+    let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_else(|| panic!("no {key}"));
+    line.trim_matches(['[', ']', '"']).to_owned()
+}
+
+/// Everything under `folder`, without what is in `places`.
+fn paths_outside(folder: &Path, places: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(folder) = waiting.pop() {
+        for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() && !places.contains(&path) {
+                waiting.push(path.clone());
+            }
+            found.insert(path);
+        }
+    }
+    found
 }
 
 fn split_port(address: &str) -> (String, String) {
