@@ -50,22 +50,27 @@ fn reloads_lose_nothing(reuse: Reuse) {
 
 #[test]
 fn hup_reloads_and_a_storm_of_them_is_joined() {
+    const SIGNALS: u32 = 10;
     let cluster = Cluster::start(App::todo().settings(QUICK), 2);
     let (_, running) = load(&cluster, Reuse::KeepAlive);
-    for n in 1..=10 {
+    for n in 1..=SIGNALS {
         app::write_module(cluster.folder(), "todo", &app::revised_todo(n));
         cluster.signal(Signal::SIGHUP);
-        aegis_harness::eventually("the reload to begin", Duration::from_secs(30), || {
-            let status = cluster.status();
-            !status.jobs.is_empty() || status.generation > 1
-        });
     }
+    let refused = json!({format!("extra{SIGNALS}"): "not a number"});
+    aegis_harness::eventually("the last text to be in force", Duration::from_secs(60), || {
+        cluster.client().post("todo", &refused).status == 422
+    });
     aegis_harness::eventually("the last reload to end", Duration::from_secs(60), || {
         let status = cluster.status();
         status.jobs.is_empty() && status.last_job.is_some_and(|job| job.verdict.is_some())
     });
     running.stop().assert_clean();
     cluster.await_workers(2);
+    let status = cluster.status();
+    let jobs = status.last_job.unwrap().job;
+    assert!(jobs < u64::from(SIGNALS), "{jobs} reloads for {SIGNALS} signals");
+    assert!((2..=jobs + 1).contains(&status.generation), "{jobs} reloads, generation {}", status.generation);
 }
 
 #[test]
