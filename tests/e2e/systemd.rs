@@ -7,15 +7,20 @@ use std::{
     net::TcpListener,
     os::fd::AsRawFd,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Child, Stdio},
     time::Duration,
 };
 
-use aegis_harness::{App, Start, app, notify::NotifySocket};
+use aegis_harness::{
+    App, Start, app,
+    load::{Plan, Reuse},
+    notify::NotifySocket,
+};
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
     sys::signal::Signal,
 };
+use serde_json::json;
 
 const WAIT: Duration = Duration::from_secs(30);
 
@@ -27,12 +32,14 @@ fn the_notify_protocol_is_spoken_exactly() {
         .environment("NOTIFY_SOCKET", socket.path())
         .environment("WATCHDOG_USEC", "1000000")
         .start();
-    let ready = socket.receive_matching("READY=1", WAIT, |text| text.contains("READY=1"));
+    let mut told = Vec::new();
+    let mut next = |word: &str| socket.receive_noting(&mut told, word, WAIT, |text| text.contains(word));
+    let ready = next("READY=1");
     assert!(ready.contains("STATUS="), "{ready}");
 
-    app::write_module(cluster.folder(), "todo", &format!("{}\nextra = \"text\"\n", app::TODO));
+    app::write_module(cluster.folder(), "todo", &app::revised_todo(1));
     cluster.signal(Signal::SIGHUP);
-    let reloading = socket.receive_matching("RELOADING=1", WAIT, |text| text.contains("RELOADING=1"));
+    let reloading = next("RELOADING=1");
     let stamp = reloading.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).unwrap();
     let now = (aegis_ipc::board::monotonic_ms() + 1) * 1000; // rounded up: the stamp counts microseconds
     let stamp: u64 = stamp.parse().unwrap();
@@ -40,8 +47,11 @@ fn the_notify_protocol_is_spoken_exactly() {
         stamp <= now && now - stamp < 20_000_000,
         "the monotonic clock, in the same datagram: {reloading}"
     );
-    socket.receive_matching("READY=1 after the reload", WAIT, |text| text.contains("READY=1"));
-    socket.receive_matching("WATCHDOG=1", WAIT, |text| text.contains("WATCHDOG=1"));
+    next("READY=1");
+    assert_eq!(cluster.status().generation, 2, "not before it is in force");
+    let refused = json!({"extra1": "not a number"});
+    assert_eq!(cluster.client().post("todo", &refused).status, 422, "not before it is in force");
+    next("WATCHDOG=1");
 
     for worker in cluster.await_workers(2) {
         let environment = fs::read(format!("/proc/{}/environ", worker.pid)).unwrap();
@@ -52,8 +62,19 @@ fn the_notify_protocol_is_spoken_exactly() {
         );
     }
     cluster.signal(Signal::SIGTERM);
-    socket.receive_matching("STOPPING=1", WAIT, |text| text.contains("STOPPING=1"));
+    next("STOPPING=1");
     assert!(cluster.wait_exit(WAIT).success());
+    while let Ok(text) = socket.receive(Duration::from_millis(1)) {
+        told.push(text);
+    }
+    // What comes when it comes: signs of life, requests for patience, lines for people.
+    let by_the_clock = ["WATCHDOG=1", "EXTEND_TIMEOUT_USEC=", "STATUS="];
+    let states: Vec<&str> = told
+        .iter()
+        .filter(|text| !by_the_clock.iter().any(|word| text.starts_with(word)))
+        .filter_map(|text| text.lines().next())
+        .collect();
+    assert_eq!(states, ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"], "{told:?}");
 }
 
 #[test]
@@ -200,6 +221,50 @@ fn split_port(address: &str) -> (String, String) {
     (host.to_owned(), port.to_owned())
 }
 
+#[test]
+fn a_restart_of_the_service_refuses_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    App::todo().write(folder.path());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let running = Plan::get(address, 16, "/livez").reuse(Reuse::PerRequest).spawn();
+    for _ in 0..3 {
+        let mut host = activate(&listener, folder.path(), &address.to_string());
+        let served = running.completed() + 500;
+        aegis_harness::eventually("requests to be answered", WAIT, || running.completed() > served);
+        aegis_harness::cluster::signal_process(host.id(), Signal::SIGTERM);
+        assert!(host.wait().unwrap().success());
+    }
+    // Those that were queued last are answered, too.
+    let mut host = activate(&listener, folder.path(), &address.to_string());
+    running.stop().assert_clean();
+    aegis_harness::cluster::signal_process(host.id(), Signal::SIGTERM);
+    assert!(host.wait().unwrap().success());
+}
+
+/// Starts a host with a socket, as systemd does, and waits until it serves `listen` there.
+fn activate(listener: &TcpListener, folder: &Path, listen: &str) -> Child {
+    // The number 3 is the protocol's first; the shell moves the socket there and says who it is for.
+    fcntl(listener, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let script = format!(
+        "exec 3<&{0}; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" run \"$1\" --listen {listen} --workers 2",
+        listener.as_raw_fd()
+    );
+    let mut host = std::process::Command::new("bash")
+        .args(["-c", &script])
+        .arg(aegis_harness::cluster::executable())
+        .arg(folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(host.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = listener.local_addr().unwrap();
+    assert_eq!(line.trim(), format!("listening on http://{address}"), "asked for {listen}");
+    host
+}
+
 /// Starts a host with a socket bound to `given` on some port, and with what `asked` makes of that port and of the
 /// whole address as `listen`.
 fn serves_received_socket(given: &str, asked: impl Fn(u16, String) -> String) {
@@ -210,23 +275,7 @@ fn serves_received_socket(given: &str, asked: impl Fn(u16, String) -> String) {
     let listen = asked(address.port(), address.to_string());
     let early = std::net::TcpStream::connect(&listen).unwrap();
 
-    // The number 3 is the protocol's first; the shell moves the socket there and says who it is for.
-    fcntl(&listener, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
-    let script = format!(
-        "exec 3<&{0}; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" run \"$1\" --listen {listen} --workers 2",
-        listener.as_raw_fd()
-    );
-    let mut host = std::process::Command::new("bash")
-        .args(["-c", &script])
-        .arg(aegis_harness::cluster::executable())
-        .arg(folder.path())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(host.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line.trim(), format!("listening on http://{address}"), "asked for {listen}");
+    let mut host = activate(&listener, folder.path(), &listen);
     drop(listener);
     let mut early = aegis_harness::Connection::from_stream(early, &listen);
     assert_eq!(early.request("GET", "/livez", &[], b"").unwrap().status, 200, "it waited in the queue");
