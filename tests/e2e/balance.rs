@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, thread, time::Duration};
 use aegis_harness::{App, Client, Cluster, Connection};
 
 const CONNECTIONS: usize = 200;
+/// Two for each worker.
+const FEW_CONNECTIONS: usize = 16;
 const WORKERS: usize = 8;
 
 /// Sends one request on each connection; opens those that were closed anew. Gives the spread over the workers.
@@ -31,9 +33,18 @@ fn assert_even(spread: &BTreeMap<String, usize>) {
 
 #[test]
 fn slow_connections_are_even_before_and_after_a_roll() {
+    are_even_before_and_after_a_roll(CONNECTIONS);
+}
+
+#[test]
+fn a_few_slow_connections_are_even_before_and_after_a_roll() {
+    are_even_before_and_after_a_roll(FEW_CONNECTIONS);
+}
+
+fn are_even_before_and_after_a_roll(count: usize) {
     let cluster = Cluster::start(App::todo().settings("[reload]\ncanary-time = \"50ms\""), WORKERS as u32);
     let client = cluster.client();
-    let mut connections: Vec<Option<Connection>> = (0..CONNECTIONS).map(|_| None).collect();
+    let mut connections: Vec<Option<Connection>> = (0..count).map(|_| None).collect();
     visit(&client, &mut connections);
     assert_even(&visit(&client, &mut connections));
 
