@@ -102,7 +102,7 @@ fn make(arguments: &AppArguments, environment: &Environment) -> Result<u8, IpcEr
         Ok(App { config, bundle, code, warnings, .. }) => {
             // Those of the first generation were told by `aegis run`.
             if handoff.generation > FIRST_GENERATION {
-                logging::start(&config.log, "compile");
+                logging::follow(&config.log, "compile");
                 for warning in &warnings {
                     tracing::warn!("{warning}");
                 }
@@ -145,7 +145,7 @@ fn put_in(
     let compilation = Compilation { keep: Keep::InDataFolder, begins: &mut begins };
     match deploy(order, base, compilation, now_s) {
         Ok(Made { config, bundle, code, warnings }) => {
-            logging::start(&config.log, "compile");
+            logging::follow(&config.log, "compile");
             for warning in &warnings {
                 tracing::warn!("{warning}");
             }

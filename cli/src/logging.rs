@@ -4,7 +4,13 @@
 //! 2026-11-21T02:15:04.123456Z  INFO worker 3.7[4242] aegis_worker: ready cached=1000
 //! ```
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use aegis_config::{Log, LogFormat};
 use aegis_supervisor::logs::PatientStderr;
@@ -18,32 +24,67 @@ use tracing_subscriber::{
         time::{FormatTime, SystemTime},
     },
     layer::SubscriberExt,
-    registry::LookupSpan,
+    registry::{LookupSpan, Registry},
+    reload,
 };
 
-/// From now on, events of this process are written as `log` says, by somebody called `process`.
-pub(crate) fn start(log: &Log, process: &str) {
-    // Fails only when it was called before; the first settings then stay.
-    let _ = tracing::subscriber::set_global_default(subscriber(log, process, || PatientStderr));
+/// What a process that has begun to log can still change.
+static SETTINGS: OnceLock<Settings> = OnceLock::new();
+
+/// From now on, events of this process are written as `log` says, by somebody called `process`. The name stays the first
+/// one; level and format are those of the last call.
+pub(crate) fn follow(log: &Log, process: &str) {
+    let mut fresh = None;
+    let settings = SETTINGS.get_or_init(|| {
+        let (subscriber, settings) = subscriber(log, process, || PatientStderr);
+        fresh = Some(subscriber);
+        settings
+    });
+    match fresh {
+        // Fails only when somebody else has set one, and nobody has.
+        Some(subscriber) => drop(tracing::subscriber::set_global_default(subscriber)),
+        None => settings.follow(log),
+    }
 }
 
-fn subscriber<W>(log: &Log, process: &str, writer: W) -> impl Subscriber + Send + Sync + use<W>
+fn subscriber<W>(log: &Log, process: &str, writer: W) -> (impl Subscriber + Send + Sync + use<W>, Settings)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    // The configuration has checked the filter; should the two ever disagree, too much is better than nothing.
-    let filter =
-        log.level.parse::<Targets>().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
-    let line = Line { process: process.to_owned(), pid: std::process::id(), format: log.format };
+    let (filter, handle) = reload::Layer::new(filter(log));
+    let is_json = Arc::new(AtomicBool::new(log.format == LogFormat::Json));
+    let settings = Settings { filter: handle, is_json: Arc::clone(&is_json) };
+    let line = Line { process: process.to_owned(), pid: std::process::id(), is_json };
     let layer = tracing_subscriber::fmt::layer().with_ansi(false).event_format(line).with_writer(writer);
-    tracing_subscriber::registry().with(filter).with(layer)
+    (tracing_subscriber::registry().with(filter).with(layer), settings)
+}
+
+/// Which events are written.
+fn filter(log: &Log) -> Targets {
+    // The configuration has checked the filter; should the two ever disagree, too much is better than nothing.
+    log.level.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO))
+}
+
+/// The parts of a subscriber that another configuration exchanges.
+struct Settings {
+    filter: reload::Handle<Targets, Registry>,
+    is_json: Arc<AtomicBool>,
+}
+
+impl Settings {
+    fn follow(&self, log: &Log) {
+        self.is_json.store(log.format == LogFormat::Json, Ordering::Relaxed);
+        if let Err(error) = self.filter.reload(filter(log)) {
+            tracing::error!(%error, "log.level does not come into force");
+        }
+    }
 }
 
 /// How an event becomes a line.
 struct Line {
     process: String,
     pid: u32,
-    format: LogFormat,
+    is_json: Arc<AtomicBool>,
 }
 
 impl<S, N> FormatEvent<S, N> for Line
@@ -57,9 +98,10 @@ where
         writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        match self.format {
-            LogFormat::Text => self.text(context, writer, event),
-            LogFormat::Json => self.json(context, writer, event),
+        if self.is_json.load(Ordering::Relaxed) {
+            self.json(context, writer, event)
+        } else {
+            self.text(context, writer, event)
         }
     }
 }
@@ -193,8 +235,7 @@ mod tests {
     fn logged(level: &str, format: LogFormat) -> String {
         let memory = Memory::default();
         let copy = memory.clone();
-        let log = Log { level: level.to_owned(), format, file: None, requests: false };
-        let subscriber = subscriber(&log, "worker 3.7", move || copy.clone());
+        let (subscriber, _) = subscriber(&log(level, format), "worker 3.7", move || copy.clone());
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(cached = 1000, ratio = 0.5, name = "a b", target_host = ?Some(1), "ready");
             tracing::debug!("unseen");
@@ -202,6 +243,14 @@ mod tests {
             span.in_scope(|| tracing::warn!(level = "own", "two\nlines"));
             tracing::info!(target: "noisy", "unseen unless asked for");
         });
+        shown(&memory)
+    }
+
+    fn log(level: &str, format: LogFormat) -> Log {
+        Log { level: level.to_owned(), format, file: None, requests: false }
+    }
+
+    fn shown(memory: &Memory) -> String {
         let text = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
         let text = text.replace(&format!("{}", std::process::id()), "PID");
         text.lines().map(without_time).collect::<Vec<_>>().join("\n")
@@ -217,6 +266,30 @@ mod tests {
         insta::assert_snapshot!(logged("info,noisy=warn", LogFormat::Text), @r#"
         TIME  INFO worker 3.7[PID] aegis::logging::tests: ready cached=1000 ratio=0.5 name="a b" target_host=Some(1)
         TIME  WARN worker 3.7[PID] aegis::logging::tests: request{id=7}: two\nlines level="own"
+        "#);
+    }
+
+    #[test]
+    fn level_and_format_change_while_the_process_runs() {
+        let memory = Memory::default();
+        let copy = memory.clone();
+        let (subscriber, settings) = subscriber(&log("info", LogFormat::Text), "store", move || copy.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            let say = |what| {
+                tracing::info!(what);
+                tracing::debug!(what);
+            };
+            say("before");
+            settings.follow(&log("info,aegis=debug", LogFormat::Json));
+            say("between");
+            settings.follow(&log("info", LogFormat::Text));
+            say("after");
+        });
+        insta::assert_snapshot!(shown(&memory), @r#"
+        TIME  INFO store[PID] aegis::logging::tests: what="before"
+        {"time":"TIME","level":"INFO","process":"store","pid":PID,"target":"aegis::logging::tests","what":"between"}
+        {"time":"TIME","level":"DEBUG","process":"store","pid":PID,"target":"aegis::logging::tests","what":"between"}
+        TIME  INFO store[PID] aegis::logging::tests: what="after"
         "#);
     }
 

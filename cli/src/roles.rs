@@ -22,7 +22,8 @@ use crate::{arguments::BoundArguments, logging, output::complain};
 
 /// The store process.
 pub(crate) fn store() -> u8 {
-    begin("store", |_| "store".to_owned(), aegis_store::run)
+    let run = |handoff| aegis_store::run(handoff, |log| logging::follow(log, "store"));
+    begin("store", |_| "store".to_owned(), run)
 }
 
 /// A worker process.
@@ -37,7 +38,7 @@ fn begin(role: &str, name: impl Fn(&Handoff) -> String, run: impl FnOnce(Handoff
     let begun = Handoff::from_environment().and_then(|handoff| Ok((log_settings(&handoff)?, handoff)));
     match begun {
         Ok((log, handoff)) => {
-            logging::start(&log, &name(&handoff));
+            logging::follow(&log, &name(&handoff));
             run(handoff)
         }
         Err(error) => fail(role, &error),
@@ -111,5 +112,5 @@ pub(crate) fn bound(arguments: &BoundArguments) -> u8 {
 
 /// The supervisor that continues in this executable what another one began.
 pub(crate) fn supervisor(state: RawFd) -> u8 {
-    aegis_supervisor::resume(state, |log| logging::start(log, "supervisor"))
+    aegis_supervisor::resume(state, |log| logging::follow(log, "supervisor"))
 }

@@ -6,7 +6,7 @@
 
 use std::{os::unix::process::CommandExt, path::Path, process::Command};
 
-use aegis_config::{Config, Environment};
+use aegis_config::{Config, Environment, Log};
 use aegis_supervisor::{Instead, exit, fleet::hold::Cause, kept, with_causes};
 
 use crate::{
@@ -40,9 +40,11 @@ pub(crate) fn run(arguments: RunArguments, environment: &Environment, form: Form
             return exit::CONFIGURATION;
         }
     };
-    logging::start(&loaded.config.log, "supervisor");
+    logging::follow(&loaded.config.log, "supervisor");
     let (compile_arguments, instead) = (arguments.compile_arguments(), instead_of(&instead));
-    aegis_supervisor::run(aegis_supervisor::Start { config: loaded.config, compile_arguments, instead })
+    let follow_log = |log: &Log| logging::follow(log, "supervisor");
+    let config = loaded.config;
+    aegis_supervisor::run(aegis_supervisor::Start { config, compile_arguments, instead, follow_log })
 }
 
 /// Has a helper look at the app, unless it is known already that something else is to come up.
@@ -56,7 +58,7 @@ fn check_first(arguments: &AppArguments, environment: &Environment, form: Form) 
     match examine::app(arguments, config.as_ref().map(|config| config.reload.probe_timeout)) {
         Ok(Examined::Valid { warnings }) => {
             if let Some(config) = &config {
-                logging::start(&config.log, "supervisor");
+                logging::follow(&config.log, "supervisor");
             }
             for warning in &warnings {
                 tracing::warn!("{warning}");

@@ -79,7 +79,7 @@ struct Given {
 /// Calls the code and prints what it answers.
 pub(crate) fn run(arguments: &RunCommandArguments, form: Form) -> u8 {
     let (level, format) = ("info".to_owned(), LogFormat::Text);
-    logging::start(&Log { level, format, file: None, requests: false }, "run-command");
+    logging::follow(&Log { level, format, file: None, requests: false }, "run-command");
     match attempt(arguments) {
         Ok(outcome) => tell(&outcome, form),
         Err(Failure::Component(mistakes)) => check::refuse(&mistakes, form),

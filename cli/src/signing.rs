@@ -1,7 +1,7 @@
 //! `aegis key new` and `aegis sign`: what an author needs so that hosts know who publishes a module.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::OpenOptions,
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -194,10 +194,5 @@ fn put_signature(arguments: &SignArguments) -> Result<SignedNow, Failure> {
 fn replace(path: &Path, envelope: &Envelope) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(envelope)?;
     text.push(b'\n');
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push(".new");
-    let mut file = File::create(&fresh)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)
+    aegis_ipc::replace::replace(path, 0o666, &text)
 }

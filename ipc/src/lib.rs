@@ -19,6 +19,7 @@
 //! * [`sealed`]: memory files that nobody can change any more, the carriers of bundles and of what outlives a process.
 //! * [`deploy`]: one module instead of all, and which modules a generation consists of.
 //! * [`handoff`]: which descriptors a child inherits, under which numbers.
+//! * [`replace`]: how what one process writes is found whole by another.
 //! * [`residence`]: how a process stays small.
 //! * [`slice`]: how a thread that others wait for is let in at once.
 //!
@@ -38,6 +39,7 @@ pub mod error;
 pub mod frame;
 pub mod handoff;
 pub mod operator;
+pub mod replace;
 pub mod residence;
 pub mod sealed;
 pub mod slice;

@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) default_place: Place,
     /// How long the store serves workers that outlive the supervisor.
     pub(crate) orphan_grace: Duration,
+    /// How log lines are written.
+    pub(crate) log: settings::Log,
 }
 
 impl Settings {
@@ -33,7 +35,12 @@ impl Settings {
             Datasource::Memory => Place::Memory,
             Datasource::File => Place::File,
         };
-        Self { store: config.store.clone(), default_place, orphan_grace: config.workers.orphan_grace }
+        Self {
+            store: config.store.clone(),
+            default_place,
+            orphan_grace: config.workers.orphan_grace,
+            log: config.log.clone(),
+        }
     }
 }
 

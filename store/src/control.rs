@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aegis_config::Log;
 use aegis_ipc::{
     IpcError, PROTOCOL_VERSION,
     board::{Board, StoreWord, monotonic_ms},
@@ -86,14 +87,14 @@ impl Inheritance {
 ///
 /// # Errors
 /// Why it cannot start or go on.
-pub(crate) fn run(handoff: &Handoff) -> Result<(), StoreError> {
+pub(crate) fn run(handoff: &Handoff, follow_log: fn(&Log)) -> Result<(), StoreError> {
     let signals = Signals::install()?;
     let inheritance = Inheritance::take(handoff)?;
     let Inheritance { control, board, bundle, listener, kept, epoch, generation } = inheritance;
     let hello = ToSupervisor::Hello { protocol: PROTOCOL_VERSION, pid: std::process::id(), generation };
     tell(&control, &hello);
     board.store(StoreWord::Beat).store(monotonic_ms(), Ordering::Relaxed);
-    let started = start(&bundle, generation, kept, board, epoch);
+    let started = start(&bundle, (generation, follow_log), kept, board, epoch);
     let store = match started {
         Ok(store) => store,
         Err(error) => {
@@ -125,7 +126,7 @@ struct Store {
 
 fn start(
     bundle: &OwnedFd,
-    number: u64,
+    (number, follow_log): (u64, fn(&Log)),
     kept: Option<OwnedFd>,
     board: Board,
     epoch: u64,
@@ -146,7 +147,8 @@ fn start(
         .map_err(|error| StoreError::os("starting the lookup threads", error))?;
     let (shared, commands) = (parts.shared, parts.inbox.to_commands.clone());
     let writer =
-        Writer::new(Arc::clone(&shared), parts.inbox, notifier.clone(), parts.memory, Some(probe(folder)));
+        Writer::new(Arc::clone(&shared), parts.inbox, notifier.clone(), parts.memory, Some(probe(folder)))
+            .with_log(follow_log);
     let work = move || {
         slice::ask_for_short();
         // A panic must end the process as well: without a writer nothing is answered any more.

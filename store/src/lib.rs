@@ -40,17 +40,19 @@ mod testing;
 mod tests;
 mod writer;
 
+use aegis_config::Log;
 use aegis_ipc::handoff::Handoff;
 
 /// Runs the store process until it is told to end, and returns its exit status: 0 when it was asked to end; 75 when
 /// starting it again is right, for instance after a failed sync; 78 when somebody has to look at the configuration or
 /// the data first; 70 and 71 for a defect and for a refusal of the operating system.
 ///
-/// Call it at most once per process, from the main thread, after the log output is set up.
+/// Call it at most once per process, from the main thread, after the log output is set up. `follow_log` makes that what a
+/// generation which comes into force says.
 #[must_use]
 #[expect(clippy::needless_pass_by_value, reason = "the descriptors it names are taken over, once")]
-pub fn run(handoff: Handoff) -> u8 {
-    match control::run(&handoff) {
+pub fn run(handoff: Handoff, follow_log: fn(&Log)) -> u8 {
+    match control::run(&handoff, follow_log) {
         Ok(()) => error::EXIT_FINE,
         Err(error) => {
             let code = error.exit_code();

@@ -25,6 +25,12 @@ pub(crate) fn settings() -> Settings {
         },
         default_place: Place::File,
         orphan_grace: Duration::from_secs(1),
+        log: settings::Log {
+            level: "info".to_owned(),
+            format: settings::LogFormat::Text,
+            file: None,
+            requests: false,
+        },
     }
 }
 

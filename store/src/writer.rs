@@ -20,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aegis_config::Log;
 use aegis_ipc::board::{StoreWord, monotonic_ms};
 use crossbeam::channel::{Receiver, Sender, select_biased};
 
@@ -107,6 +108,7 @@ pub(crate) struct Writer {
     gather: Gather,
     swept: Swept,
     space: Space,
+    follow_log: fn(&Log),
 }
 
 impl Writer {
@@ -133,7 +135,13 @@ impl Writer {
             gather: Gather::default(),
             swept: Swept::new(Instant::now()),
             space: Space::new(probe),
+            follow_log: |_| (),
         }
+    }
+
+    /// The same, with what makes log lines be written as a generation says.
+    pub(crate) fn with_log(self, follow_log: fn(&Log)) -> Self {
+        Self { follow_log, ..self }
     }
 
     /// Writes until told to stop.

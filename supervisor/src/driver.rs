@@ -20,7 +20,7 @@ use std::{
     time::Instant,
 };
 
-use aegis_config::Config;
+use aegis_config::{Config, Log};
 use aegis_ipc::{board::Board, board::monotonic_ms, deploy::Task};
 
 use crate::{
@@ -104,6 +104,7 @@ pub(crate) struct Driver {
     /// Compatibility tag of the code that images of today make, as far as a helper has told.
     engine: Option<String>,
     log_file: Option<PathBuf>,
+    follow_log: fn(&Log),
     stage: Stage,
     announcement: Announcement,
     rhythm: Rhythm,

@@ -7,12 +7,15 @@
 
 use std::{
     fs::{self, DirBuilder, File},
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    io::{self, Read},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
-use aegis_ipc::deploy::{Deployed, Member};
+use aegis_ipc::{
+    deploy::{Deployed, Member},
+    replace::replace,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::SupervisorError;
@@ -155,18 +158,13 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, NoteError> {
 }
 
 pub(crate) fn write(path: &Path, note: &impl Serialize) -> Result<(), SupervisorError> {
-    let replace = || {
+    let write = || {
         let text = serde_json::to_vec(note).map_err(io::Error::other)?;
         let folder = path.parent().unwrap_or(path);
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let fresh = path.with_extension("new");
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&fresh, path)?;
-        File::open(folder)?.sync_all()
+        replace(path, 0o600, &text)
     };
-    replace().map_err(|error| SupervisorError::os(format!("writing {}", path.display()), error))
+    write().map_err(|error| SupervisorError::os(format!("writing {}", path.display()), error))
 }
 
 #[cfg(test)]

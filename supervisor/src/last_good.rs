@@ -21,7 +21,9 @@ use aegis_config::Config;
 use aegis_ipc::{
     IpcError,
     bundle::{BUNDLE_BYTES_MAX, Bundle},
-    codec, sealed,
+    codec,
+    replace::put_in_place,
+    sealed,
 };
 
 use crate::{SupervisorError, kept::GENERATIONS_FOLDER};
@@ -233,9 +235,7 @@ impl Writing {
     fn replace(&mut self) -> io::Result<()> {
         let LastGood { folder, file } = &self.last_good;
         self.file.write_all(&self.checksum.clone().finalize().to_le_bytes())?;
-        self.file.sync_all()?;
-        std::fs::rename(self.last_good.path_being_written(), folder.join(file))?;
-        File::open(folder)?.sync_all()
+        put_in_place(&self.file, &self.last_good.path_being_written(), &folder.join(file))
     }
 }
 

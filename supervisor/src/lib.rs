@@ -59,6 +59,8 @@ pub struct Start {
     pub compile_arguments: Vec<OsString>,
     /// A generation that is kept on disk, to begin with instead of the app.
     pub instead: Option<Instead>,
+    /// Makes log lines of this process be written as a generation that comes into force says: their level and format.
+    pub follow_log: fn(&Log),
 }
 
 /// What a host begins with instead of the app.
@@ -83,14 +85,14 @@ pub fn run(start: Start) -> u8 {
 }
 
 /// Continues the host of a previous image of this process, whose state is behind the inherited descriptor `state`; or,
-/// in another process than the one the state names, only shows that it could. `start_log` is called once it is known how
-/// log lines are to be written. The value is the exit status.
+/// in another process than the one the state names, only shows that it could. `follow_log` is called once it is known how
+/// log lines are to be written, and when that changes. The value is the exit status.
 ///
 /// Call it in the main thread, before any other thread is started and before descriptors are opened.
 #[must_use]
-pub fn resume(state: RawFd, start_log: impl FnOnce(&Log)) -> u8 {
+pub fn resume(state: RawFd, follow_log: fn(&Log)) -> u8 {
     name_process();
-    resume::resume(state, start_log)
+    resume::resume(state, follow_log)
 }
 
 /// An image that was started by descriptor is called after its number until it says otherwise.

@@ -4,7 +4,8 @@ use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use aegis_guests::{Guest, answer, splice};
 use aegis_harness::{
-    App, Cluster, Issuer, Start, client::Client, cluster::executable, eventually, http, load::Plan,
+    App, Cluster, Issuer, QUICK, Start, client::Client, cluster::executable, eventually, http, load::Plan,
+    words,
 };
 use serde_json::{Value, json};
 
@@ -48,10 +49,7 @@ impl Guarded {
         let outside = tempfile::tempdir().unwrap();
         let (secret, issuer) = (outside.path().join("secret"), Issuer::new("first"));
         issuer.write_secret(&secret);
-        let settings = format!(
-            "[reload]\ncanary-time = \"50ms\"\ncanary-requests-min = 1000000\n[auth]\nsecret-file = \"{}\"\n",
-            secret.display()
-        );
+        let settings = format!("{QUICK}[auth]\nsecret-file = \"{}\"\n", secret.display());
         let cluster = Start::app(app.settings(&settings)).workers(2).compiled_first().start();
         Self { cluster, issuer, secret, _outside: outside }
     }
@@ -275,8 +273,7 @@ fn a_bad_key_is_refused_with_its_reason_and_the_one_before_stays() {
     let host = Guarded::start(App::todo());
     fs::write(&host.secret, "too short").unwrap();
     let refused = host.cluster.aegis(&["reload"]);
-    let text =
-        String::from_utf8_lossy(&refused.stderr).into_owned() + &String::from_utf8_lossy(&refused.stdout);
+    let text = words(&refused);
     assert_eq!(refused.status.code(), Some(3), "{text}");
     assert!(text.contains("auth.secret_file") && text.contains("found a secret of 9 bytes"), "{text}");
     assert!(!text.contains("too short"), "{text}");

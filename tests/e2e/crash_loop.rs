@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use aegis_harness::{App, Cluster, app, cluster::signal_process, eventually};
+use aegis_harness::{App, Cluster, QUICK, app, cluster::signal_process, eventually};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -34,9 +34,8 @@ fn workers_that_keep_crashing_are_started_again_ever_more_slowly() {
 
 #[test]
 fn a_generation_that_crashes_in_a_loop_is_rolled_back_without_being_asked() {
-    let settings =
-        "[reload]\ncanary-time = \"50ms\"\ncanary-requests-min = 1000000\n[restart]\ndelay-min = \"10ms\"";
-    let cluster = Cluster::start(App::todo().settings(settings), 1);
+    let app = App::todo().settings(QUICK).settings("[restart]\ndelay-min = \"10ms\"");
+    let cluster = Cluster::start(app, 1);
     let client = cluster.client();
     let id = client.create("todo", &json!({"text": "a"}));
     app::write_module(cluster.folder(), "todo", &format!("{}\nextra = \"text\"\n", app::TODO));

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use aegis_guests::refuse;
-use aegis_harness::{App, Cluster, app, cluster::signal_process, eventually};
+use aegis_harness::{App, Cluster, app, cluster::signal_process, eventually, words};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -97,8 +97,7 @@ fn what_is_not_granted_is_refused_when_the_app_is_read() {
     let journal = aegis_guests::journal(&["CREATETODO"]).build();
     app::write_component(cluster.folder(), "journal", &journal);
     let refused = cluster.aegis(&["reload"]);
-    let told =
-        String::from_utf8_lossy(&refused.stderr).into_owned() + &String::from_utf8_lossy(&refused.stdout);
+    let told = words(&refused);
     assert_eq!(refused.status.code(), Some(3), "{told}");
     let reason = "subscriptions.0.event: found CREATETODO, expected changes of its own model";
     assert!(told.contains(reason), "{told}");

@@ -4,20 +4,18 @@ use std::{
     collections::BTreeMap,
     fs,
     path::PathBuf,
-    process::Output,
     time::{Duration, Instant},
 };
 
-use aegis_guests::{Guest, splice, trap};
+use aegis_guests::{Guest, trap};
 use aegis_harness::{
-    App, Cluster, Publisher, app, eventually, eventually_some, http,
+    App, Cluster, Publisher, QUICK, app, eventually, eventually_some, http,
     http::Response,
     load::{Plan, Running},
+    words,
 };
 use serde_json::{Value, json};
 
-/// A quick rollout: the judgement itself has tests of its own.
-const QUICK: &str = "[reload]\ncanary-time = \"50ms\"\ncanary-requests-min = 1000000\n";
 const WAIT: Duration = Duration::from_secs(30);
 /// Time within which a deployed version answers.
 const SEEN_WITHIN: Duration = Duration::from_secs(2);
@@ -26,9 +24,8 @@ fn spec(name: &str) -> Value {
     json!({"name": name, "endpoint": format!("{name}s"), "version": "1.0.0"})
 }
 
-/// A model whose create hook adds `"by":stamp` in front.
 fn stamping(name: &str, stamp: &str) -> Vec<u8> {
-    Guest::model(spec(name)).hook("on-create", splice("input", &format!("\"by\":\"{stamp}\""))).build()
+    aegis_guests::stamping_model(name, stamp).build()
 }
 
 fn by(cluster: &Cluster, name: &str) -> String {
@@ -52,10 +49,6 @@ fn digests(cluster: &Cluster) -> BTreeMap<String, String> {
 
 fn modules(cluster: &Cluster) -> String {
     cluster.admin_get("/aegis/api/config?details=modules")
-}
-
-fn words(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
 }
 
 /// Creates documents of a model without end; these statuses are expected.

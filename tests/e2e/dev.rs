@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use aegis_guests::{Guest, splice};
+use aegis_guests::stamping;
 use aegis_harness::{
     App, Client,
     app::{TODO, write_module},
@@ -122,12 +122,6 @@ fn an_edited_module_is_in_force_and_a_broken_one_is_told_while_the_old_one_serve
     assert!(line.starts_with("reload: in force after "), "{line}");
     eventually("the rule is gone", PATIENCE, || client.post("todo", &json!({"n": 1})).status == 201);
     assert_eq!(dev.stop(), Some(0));
-}
-
-/// A model whose create hook adds `"by":name` in front.
-fn stamping(name: &str) -> Vec<u8> {
-    let spec = json!({"name": "note", "endpoint": "notes", "version": "1.0.0"});
-    Guest::model(spec).hook("on-create", splice("input", &format!("\"by\":\"{name}\""))).build()
 }
 
 #[test]

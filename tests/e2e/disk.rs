@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeSet,
     fs,
-    process::Output,
     sync::{
         Mutex,
         atomic::{AtomicBool, Ordering},
@@ -13,8 +12,8 @@ use std::{
     time::Duration,
 };
 
-use aegis_guests::{Guest, splice};
-use aegis_harness::{App, Cluster, Start, app, eventually};
+use aegis_guests::stamping;
+use aegis_harness::{App, Cluster, QUICK, Start, app, eventually, words};
 use serde_json::json;
 
 use crate::errors::assert_problem;
@@ -23,27 +22,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const MEBIBYTE: u64 = 1024 * 1024;
 /// Room for the reserve of the store, and for what it writes in a test.
 const DISK_BYTES: u64 = 224 * MEBIBYTE;
-const SETTINGS: &str = "data-dir = \"disk\"\ncontrol-socket = \"data/control.sock\"\nadmin-socket = \"data/admin.sock\"\n\
-                        [reload]\ncanary-time = \"50ms\"\ncanary-requests-min = 1000000\n";
-
-/// A model whose documents say which version made them.
-fn stamping(name: &str) -> Vec<u8> {
-    let spec = json!({"name": "note", "endpoint": "notes", "version": "1.0.0"});
-    Guest::model(spec).hook("on-create", splice("input", &format!("\"by\":\"{name}\""))).build()
-}
+const SETTINGS: &str =
+    "data-dir = \"disk\"\ncontrol-socket = \"data/control.sock\"\nadmin-socket = \"data/admin.sock\"\n";
 
 fn start() -> Cluster {
-    let app = App::default().settings(SETTINGS).component("note", stamping("one"));
+    let app = App::default().settings(SETTINGS).settings(QUICK).component("note", stamping("one"));
     Start::app(app).disk(DISK_BYTES).start()
 }
 
 fn by(cluster: &Cluster) -> String {
     let created = cluster.client().post("notes", &json!({"x": 1}));
     created.json()["by"].as_str().unwrap_or_default().to_owned()
-}
-
-fn words(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
 }
 
 /// Writes with many clients until told to stop. Gives the ids that were acknowledged.

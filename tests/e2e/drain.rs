@@ -7,7 +7,8 @@ use std::{
 };
 
 use aegis_harness::{
-    App, Cluster, Connection, app, client::MODELS, cluster::signal_process, eventually, eventually_some, http,
+    App, Cluster, Connection, QUICK, app, client::MODELS, cluster::signal_process, eventually,
+    eventually_some, http,
 };
 use aegis_ipc::operator::{Reply, Request, Verdict};
 use nix::{
@@ -19,7 +20,6 @@ use nix::{
 };
 use serde_json::json;
 
-const QUICK: &str = "[reload]\ncanary-time = \"50ms\"\ncanary-requests-min = 1000000";
 const WAIT: Duration = Duration::from_secs(30);
 /// How long a worker that says nothing is waited for.
 const CLOSING: Duration = Duration::from_secs(2);

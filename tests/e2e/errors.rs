@@ -1,4 +1,4 @@
-//! Every row of the error table, and that the connection and the host survive each.
+//! Every row of the error table; that the host survives each, and the connection where HTTP lets it.
 
 use std::{net::TcpStream, time::Duration};
 
@@ -109,6 +109,42 @@ fn conflicts_conditions_and_rules_have_their_status() {
     assert_problem(&client.post("todo", &json!({"text": 7})), 422, "invalid");
     assert_problem(&client.post("todo", &json!({"id": "a/b"})), 422, "invalid");
     assert_problem(&client.get("todo?__limit=-1"), 400, "bad-parameter");
+}
+
+#[test]
+fn a_connection_goes_on_after_each_refusal_that_leaves_nothing_unread() {
+    let cluster = Cluster::start(App::todo().settings("[limits]\nuri-bytes-max = \"1KiB\""), 1);
+    let _ = cluster.client().post("todo", &json!({"id": "a", "text": "x"}));
+    let long = format!("/todo?text={}", "x".repeat(2000));
+    let json = ("content-type", "application/json");
+    type Row<'a> = (u16, &'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
+    let rows: [Row<'_>; 16] = [
+        (400, "POST", "/todo", &[json], "{\"text\": \"a\",}"),
+        (400, "POST", "/todo", &[json], ""),
+        (422, "POST", "/todo", &[json], "{\"text\": 7}"),
+        (409, "POST", "/todo", &[json], "{\"id\": \"a\"}"),
+        (415, "POST", "/todo", &[("content-type", "text/plain")], "{\"text\": \"a\"}"),
+        (405, "POST", "/todo/a", &[json], "{}"),
+        (405, "DELETE", "/todo", &[], ""),
+        (404, "PATCH", "/todo/none", &[json], "{\"text\": \"a\"}"),
+        (404, "DELETE", "/todo/none", &[], ""),
+        (412, "DELETE", "/todo/a", &[("if-match", "\"9\"")], ""),
+        (400, "DELETE", "/todo/a", &[("if-match", "garbage")], ""),
+        (404, "GET", "/todo/none", &[], ""),
+        (404, "GET", "/nothing", &[], ""),
+        (406, "GET", "/todo", &[("accept", "image/png")], ""),
+        (400, "GET", "/todo?__limit=-1", &[], ""),
+        (414, "GET", &long, &[], ""),
+    ];
+    let mut connection = cluster.client().connect().unwrap();
+    for (status, method, path, headers, body) in rows {
+        let response = connection.request(method, &format!("{MODELS}{path}"), headers, body.as_bytes());
+        let response = response.unwrap_or_else(|failure| panic!("{method} {path}: {failure}"));
+        assert_eq!(response.status, status, "{method} {path}: {}", response.text());
+        assert!(!response.closes(), "{method} {path}: {status}");
+    }
+    let read = connection.request("GET", &format!("{MODELS}/todo/a"), &[], b"").unwrap();
+    assert_eq!((read.status, read.json()["text"].as_str()), (200, Some("x")));
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use aegis_guests::{Guest, splice};
 use aegis_harness::{App, Cluster, Publisher, eventually};
 use serde_json::json;
 
@@ -12,9 +11,7 @@ const MANIFEST: &str = "/note/aegis.module.json";
 
 /// A model of this version whose create hook adds `"by":version` in front.
 fn stamping(version: &str) -> Vec<u8> {
-    let spec = json!({"name": "note", "endpoint": "notes", "version": "1.0.0"});
-    let hook = splice("input", &format!("\"by\":\"{version}\""));
-    Guest::model(spec).info("note", version).hook("on-create", hook).build()
+    aegis_guests::stamping_model("note", version).info("note", version).build()
 }
 
 /// An app that has nothing but what is published, and asks for it every second.

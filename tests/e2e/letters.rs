@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
-use aegis_harness::App;
+use aegis_harness::{App, words};
 use serde_json::{Value, json};
 
 use crate::access::Guarded;
@@ -100,7 +100,7 @@ fn refused(file: &str, source: &str, build: impl Fn(&Path, &Path) -> Output) -> 
     fs::write(&path, source).unwrap();
     let output = build(&path, &made);
     assert!(!output.status.success() && !made.exists(), "{source} was built");
-    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
+    words(&output)
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use aegis_harness::{App, Cluster, cluster::executable, eventually, http, load::Plan};
+use aegis_harness::{App, Cluster, QUICK, cluster::executable, eventually, http, load::Plan};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     pty::openpty,
@@ -77,6 +77,45 @@ fn rotated_logs_have_every_answered_request_in_one_whole_line() {
     let lost: Vec<String> =
         expected.filter(|(id, times)| lines.get(id) != Some(times)).map(|(id, _)| id).collect();
     assert!(lost.is_empty(), "{} of {} lines: {lost:?}", lost.len(), report.succeeded);
+}
+
+/// Lines of the store, from a mark in the log on.
+fn lines_of_store(cluster: &Cluster, from: usize) -> Vec<String> {
+    let log = cluster.log();
+    let lines = log[from..].lines().filter(|line| line.contains(" store[") || line.contains(r#""store""#));
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn level_and_format_of_every_process_are_those_of_the_generation_in_force() {
+    let mut cluster = Cluster::start(App::todo().settings(QUICK), 2);
+    let settings = format!("{QUICK}\n[log]\nlevel = \"info,aegis_store=debug\"\nformat = \"json\"");
+    fs::write(cluster.folder().join("aegis.toml"), settings).unwrap();
+    cluster.aegis_ok(&["reload"]);
+    // The store tells at `debug` of a worker that goes.
+    cluster.aegis_ok(&["restart"]);
+    eventually("a debug line of the store", WAIT, || {
+        let told = |line: &String| line.contains(r#""level":"DEBUG""#) && line.contains("connection ended");
+        lines_of_store(&cluster, 0).iter().any(told)
+    });
+    cluster.await_workers(2);
+    // What was begun before the reload may end after it in text; from here on everything is new.
+    let mark = cluster.log().len();
+    cluster.aegis_ok(&["restart"]);
+    let log = cluster.log();
+    assert!(log.len() > mark, "something was told");
+    let other = log[mark..].lines().find(|line| serde_json::from_str::<Value>(line).is_err());
+    assert_eq!(other, None, "the supervisor writes JSON, too");
+
+    cluster.aegis_ok(&["rollback"]);
+    cluster.await_workers(2);
+    let mark = cluster.log().len();
+    cluster.aegis_ok(&["restart"]);
+    cluster.signal(Signal::SIGTERM);
+    assert!(cluster.wait_exit(WAIT).success());
+    let lines = lines_of_store(&cluster, mark);
+    assert!(lines.iter().any(|line| line.contains("INFO store[")), "{lines:?}");
+    assert!(lines.iter().all(|line| !line.contains("DEBUG") && !line.contains('{')), "{lines:?}");
 }
 
 /// A host in the background of a terminal. Its process group is killed when this is dropped.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_guests::{Guest, mazes, splice, trap, with_core_module};
+use aegis_guests::{Guest, mazes, splice, stamping, trap, with_core_module};
 use aegis_harness::{
     App, Cluster, app, client::MODELS, cluster::signal_process, eventually, eventually_some, http,
 };
@@ -30,12 +30,6 @@ const LITTLE_ADDRESS_SPACE_BYTES: u64 = 500_000_000;
 const TOO_FEW_ADDRESSES_BYTES: u64 = 300_000_000;
 /// A busy machine compiles slowly.
 const UNHURRIED: &str = "[reload]\nprobe-timeout = \"10m\"\n";
-
-/// A model whose create hook adds `"by":name` in front.
-fn stamping(name: &str) -> Vec<u8> {
-    let spec = json!({"name": "note", "endpoint": "notes", "version": "1.0.0"});
-    Guest::model(spec).hook("on-create", splice("input", &format!("\"by\":\"{name}\""))).build()
-}
 
 fn by(cluster: &Cluster) -> String {
     let created = cluster.client().post("notes", &json!({"x": 1}));

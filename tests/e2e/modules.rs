@@ -2,15 +2,9 @@
 
 use std::time::Duration;
 
-use aegis_guests::{Guest, echo, spin, splice, trap};
-use aegis_harness::{App, Cluster, app, eventually, http, load::Plan};
+use aegis_guests::{Guest, echo, spin, splice, stamping, trap};
+use aegis_harness::{App, Cluster, app, eventually, http, load::Plan, words};
 use serde_json::json;
-
-/// A model whose create hook adds `"by":name` in front.
-fn stamping(name: &str) -> Vec<u8> {
-    let spec = json!({"name": "note", "endpoint": "notes", "version": "1.0.0"});
-    Guest::model(spec).hook("on-create", splice("input", &format!("\"by\":\"{name}\""))).build()
-}
 
 fn todos() -> App {
     App::default().component("todo", aegis_guests::todo().build())
@@ -79,8 +73,7 @@ fn a_bad_component_is_refused_with_its_reason_and_what_runs_goes_on() {
     ] {
         app::write_component(cluster.folder(), "note", &bytes);
         let refused = cluster.aegis(&["reload"]);
-        let told =
-            String::from_utf8_lossy(&refused.stderr).into_owned() + &String::from_utf8_lossy(&refused.stdout);
+        let told = words(&refused);
         assert_eq!(refused.status.code(), Some(3), "{told}");
         assert!(told.contains(reason) && told.contains("modules/note"), "{told}");
         assert_eq!(cluster.client().post("notes", &json!({"x": 1})).json()["by"], "one");

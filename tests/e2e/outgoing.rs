@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use aegis_harness::{App, Cluster, Start, eventually};
+use aegis_harness::{App, Cluster, Start, eventually, words};
 use serde_json::json;
 
 use crate::services_in_rust;
@@ -195,8 +195,7 @@ fn a_secret_is_read_anew_with_every_reload_and_one_that_is_missing_changes_nothi
     let text = fs::read_to_string(&settings).unwrap();
     fs::write(&settings, text.replace("{ env = \"STRIPE_KEY\" }", "{ file = \"stripe\" }")).unwrap();
     let refused = cluster.aegis(&["reload"]);
-    let told =
-        String::from_utf8_lossy(&refused.stderr).into_owned() + &String::from_utf8_lossy(&refused.stdout);
+    let told = words(&refused);
     assert!(refused.status.code() == Some(3) && told.contains("secrets.stripe"), "{told}");
     for secret in ["sk_first_key", "sk_second_key"] {
         fs::write(&file, secret).unwrap();

@@ -6,14 +6,12 @@ use std::{
 };
 
 use aegis_harness::{
-    App, Cluster, app,
+    App, Cluster, QUICK, app,
     load::{Plan, Reuse, Running},
+    words,
 };
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-
-/// A quick rollout: the judgement itself has tests of its own.
-const QUICK: &str = "[reload]\ncanary-time = \"50ms\"\ncanary-requests-min = 1000000";
 
 fn load(cluster: &Cluster, reuse: Reuse) -> (String, Running) {
     let id = cluster.client().create("todo", &json!({"text": "read me"}));
@@ -52,22 +50,27 @@ fn reloads_lose_nothing(reuse: Reuse) {
 
 #[test]
 fn hup_reloads_and_a_storm_of_them_is_joined() {
+    const SIGNALS: u32 = 10;
     let cluster = Cluster::start(App::todo().settings(QUICK), 2);
     let (_, running) = load(&cluster, Reuse::KeepAlive);
-    for n in 1..=10 {
+    for n in 1..=SIGNALS {
         app::write_module(cluster.folder(), "todo", &app::revised_todo(n));
         cluster.signal(Signal::SIGHUP);
-        aegis_harness::eventually("the reload to begin", Duration::from_secs(30), || {
-            let status = cluster.status();
-            !status.jobs.is_empty() || status.generation > 1
-        });
     }
+    let refused = json!({format!("extra{SIGNALS}"): "not a number"});
+    aegis_harness::eventually("the last text to be in force", Duration::from_secs(60), || {
+        cluster.client().post("todo", &refused).status == 422
+    });
     aegis_harness::eventually("the last reload to end", Duration::from_secs(60), || {
         let status = cluster.status();
         status.jobs.is_empty() && status.last_job.is_some_and(|job| job.verdict.is_some())
     });
     running.stop().assert_clean();
     cluster.await_workers(2);
+    let status = cluster.status();
+    let jobs = status.last_job.unwrap().job;
+    assert!(jobs < u64::from(SIGNALS), "{jobs} reloads for {SIGNALS} signals");
+    assert!((2..=jobs + 1).contains(&status.generation), "{jobs} reloads, generation {}", status.generation);
 }
 
 #[test]
@@ -113,8 +116,7 @@ fn a_bad_module_or_config_is_rejected_with_reasons_and_touches_nothing() {
     fs::write(cluster.folder().join("aegis.toml"), "workers = \"many\"\n").unwrap();
     let output = cluster.aegis(&["reload"]);
     assert_eq!(output.status.code(), Some(3));
-    let text =
-        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    let text = words(&output);
     assert!(text.contains("nonsense") && text.contains("many"), "{text}");
     let after = cluster.await_workers(2);
     assert_eq!(
@@ -134,8 +136,7 @@ fn a_generation_that_the_data_contradict_is_rejected() {
     app::write_module(cluster.folder(), "todo", &format!("{}\n[mixins]\nunique = [\"text\"]\n", app::TODO));
     let output = cluster.aegis(&["reload"]);
     assert_eq!(output.status.code(), Some(3));
-    let text =
-        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    let text = words(&output);
     assert!(text.contains("text") && text.to_lowercase().contains("unique"), "{text}");
     assert_eq!(client.post("todo", &json!({"text": "twice"})).status, 201, "the old rules are in force");
 }

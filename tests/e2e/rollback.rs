@@ -2,18 +2,11 @@
 
 use std::{fs, time::Duration};
 
-use aegis_guests::{Guest, splice};
-use aegis_harness::{App, Cluster, Publisher, app, eventually};
+use aegis_guests::stamping;
+use aegis_harness::{App, Cluster, Publisher, QUICK, app, eventually};
 use serde_json::json;
 
-const QUICK: &str = "[reload]\ncanary-time = \"50ms\"\ncanary-requests-min = 1000000\n";
 const WAIT: Duration = Duration::from_secs(30);
-
-/// A model whose create hook adds `"by":stamp` in front.
-fn stamping(stamp: &str) -> Vec<u8> {
-    let spec = json!({"name": "note", "endpoint": "notes", "version": "1.0.0"});
-    Guest::model(spec).hook("on-create", splice("input", &format!("\"by\":\"{stamp}\""))).build()
-}
 
 fn by(cluster: &Cluster) -> String {
     let created = cluster.client().post("notes", &json!({"x": 1}));

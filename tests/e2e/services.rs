@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use aegis_harness::{App, Cluster, app, eventually, http, load::Plan};
+use aegis_harness::{App, Cluster, app, eventually, http, load::Plan, words};
 
 fn hello() -> App {
     App::todo().component("hello", aegis_guests::service("one"))
@@ -88,7 +88,7 @@ fn the_manifest_says_the_route_and_a_route_of_others_is_a_mistake() {
     let manifest = |text: &str| {
         fs::write(cluster.folder().join("modules/hello/aegis.module.json"), text).unwrap();
         let output = cluster.aegis(&["reload"]);
-        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
+        words(&output)
     };
     manifest(r#"{ "schema": "aegis.module/1", "kind": "http-service", "route": "/shop/cart" }"#);
     assert_eq!(cluster.client().send("GET", "/shop/cart/1", b"").text(), "one/shop/cart/1");

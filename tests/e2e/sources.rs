@@ -2,15 +2,9 @@
 
 use std::{fs, path::Path};
 
-use aegis_guests::{Guest, splice};
-use aegis_harness::{App, Cluster, Publisher, Start};
+use aegis_guests::{Guest, splice, stamping};
+use aegis_harness::{App, Cluster, Publisher, Start, words};
 use serde_json::json;
-
-/// A model whose create hook adds `"by":name` in front.
-fn stamping(name: &str) -> Vec<u8> {
-    let spec = json!({"name": "note", "endpoint": "notes", "version": "1.0.0"});
-    Guest::model(spec).hook("on-create", splice("input", &format!("\"by\":\"{name}\""))).build()
-}
 
 /// An app that has nothing but what is published.
 fn app(publisher: &Publisher) -> App {
@@ -111,8 +105,7 @@ fn a_version_that_is_not_what_its_manifest_says_is_refused_and_the_old_one_goes_
     ] {
         publisher.publish_as("note", &component, &sha256);
         let refused = cluster.aegis(&["reload"]);
-        let told =
-            String::from_utf8_lossy(&refused.stderr).into_owned() + &String::from_utf8_lossy(&refused.stdout);
+        let told = words(&refused);
         assert_eq!(refused.status.code(), Some(3), "{told}");
         assert!(told.contains(reason), "{told}");
         assert_eq!(by(&cluster), "one");

@@ -7,13 +7,11 @@ use std::{
 };
 
 use aegis_guests::{Guest, answer, respond};
-use aegis_harness::{App, Cluster, app, eventually, http, load::Plan};
+use aegis_harness::{App, Cluster, QUICK, app, eventually, http, load::Plan};
 use serde_json::json;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A quick rollout; how it is judged has tests of its own.
-const QUICK: &str = "[reload]\ncanary-time = \"50ms\"\ncanary-requests-min = 1000000\n\
-                     [modules.journal]\ngrants = { events = [\"CREATETODO\"] }\n";
+const GRANT: &str = "[modules.journal]\ngrants = { events = [\"CREATETODO\"] }\n";
 const MODES: [&str; 2] = ["swap", "rolling"];
 const TODOS: &str = "/aegis/api/models/todo";
 const VERSIONS: u64 = 4;
@@ -29,7 +27,10 @@ fn journal(version: u64) -> Guest {
 }
 
 fn start(code: &Guest) -> Cluster {
-    let cluster = Cluster::start(App::todo().settings(QUICK).component("journal", code.build()), WORKERS);
+    let cluster = Cluster::start(
+        App::todo().settings(QUICK).settings(GRANT).component("journal", code.build()),
+        WORKERS,
+    );
     eventually("the delivery has begun", PATIENCE, || lags(&cluster));
     cluster
 }

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeSet,
     fs,
-    process::Output,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +12,7 @@ use std::{
 };
 
 use aegis_guests::{Guest, burn, splice, trap};
-use aegis_harness::{App, Cluster, app, cluster::signal_process, eventually, http, load::Plan};
+use aegis_harness::{App, Cluster, app, cluster::signal_process, eventually, http, load::Plan, words};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -55,10 +54,6 @@ fn pids(cluster: &Cluster) -> Vec<u32> {
     let mut pids: Vec<u32> = cluster.serving().iter().map(|worker| worker.pid).collect();
     pids.sort_unstable();
     pids
-}
-
-fn words(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
 }
 
 /// Executable mappings of code of generations in all workers.

@@ -1,20 +1,26 @@
 //! What systemd is told, and the socket it gives.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufRead, BufReader},
     net::TcpListener,
     os::fd::AsRawFd,
-    path::Path,
-    process::Stdio,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
     time::Duration,
 };
 
-use aegis_harness::{App, Start, app, notify::NotifySocket};
+use aegis_harness::{
+    App, Start, app,
+    load::{Plan, Reuse},
+    notify::NotifySocket,
+};
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
     sys::signal::Signal,
 };
+use serde_json::json;
 
 const WAIT: Duration = Duration::from_secs(30);
 
@@ -26,12 +32,14 @@ fn the_notify_protocol_is_spoken_exactly() {
         .environment("NOTIFY_SOCKET", socket.path())
         .environment("WATCHDOG_USEC", "1000000")
         .start();
-    let ready = socket.receive_matching("READY=1", WAIT, |text| text.contains("READY=1"));
+    let mut told = Vec::new();
+    let mut next = |word: &str| socket.receive_noting(&mut told, word, WAIT, |text| text.contains(word));
+    let ready = next("READY=1");
     assert!(ready.contains("STATUS="), "{ready}");
 
-    app::write_module(cluster.folder(), "todo", &format!("{}\nextra = \"text\"\n", app::TODO));
+    app::write_module(cluster.folder(), "todo", &app::revised_todo(1));
     cluster.signal(Signal::SIGHUP);
-    let reloading = socket.receive_matching("RELOADING=1", WAIT, |text| text.contains("RELOADING=1"));
+    let reloading = next("RELOADING=1");
     let stamp = reloading.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).unwrap();
     let now = (aegis_ipc::board::monotonic_ms() + 1) * 1000; // rounded up: the stamp counts microseconds
     let stamp: u64 = stamp.parse().unwrap();
@@ -39,8 +47,11 @@ fn the_notify_protocol_is_spoken_exactly() {
         stamp <= now && now - stamp < 20_000_000,
         "the monotonic clock, in the same datagram: {reloading}"
     );
-    socket.receive_matching("READY=1 after the reload", WAIT, |text| text.contains("READY=1"));
-    socket.receive_matching("WATCHDOG=1", WAIT, |text| text.contains("WATCHDOG=1"));
+    next("READY=1");
+    assert_eq!(cluster.status().generation, 2, "not before it is in force");
+    let refused = json!({"extra1": "not a number"});
+    assert_eq!(cluster.client().post("todo", &refused).status, 422, "not before it is in force");
+    next("WATCHDOG=1");
 
     for worker in cluster.await_workers(2) {
         let environment = fs::read(format!("/proc/{}/environ", worker.pid)).unwrap();
@@ -51,8 +62,19 @@ fn the_notify_protocol_is_spoken_exactly() {
         );
     }
     cluster.signal(Signal::SIGTERM);
-    socket.receive_matching("STOPPING=1", WAIT, |text| text.contains("STOPPING=1"));
+    next("STOPPING=1");
     assert!(cluster.wait_exit(WAIT).success());
+    while let Ok(text) = socket.receive(Duration::from_millis(1)) {
+        told.push(text);
+    }
+    // What comes when it comes: signs of life, requests for patience, lines for people.
+    let by_the_clock = ["WATCHDOG=1", "EXTEND_TIMEOUT_USEC=", "STATUS="];
+    let states: Vec<&str> = told
+        .iter()
+        .filter(|text| !by_the_clock.iter().any(|word| text.starts_with(word)))
+        .filter_map(|text| text.lines().next())
+        .collect();
+    assert_eq!(states, ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"], "{told:?}");
 }
 
 #[test]
@@ -95,25 +117,152 @@ fn a_wildcard_socket_of_systemd_serves_the_address_of_the_configuration() {
 
 #[test]
 fn the_bundled_units_fit_the_default_configuration() {
-    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/systemd");
-    let unit = fs::read_to_string(units.join("aegis.socket")).unwrap();
-    let defaults = fs::read_to_string(units.join("../../config/aegis.toml")).unwrap();
-    let value = |text: &str, key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-        line.trim_matches(['[', ']', '"']).to_owned()
-    };
+    let unit = fs::read_to_string(units().join("aegis.socket")).unwrap();
+    let defaults = fs::read_to_string(units().join("../../config/aegis.toml")).unwrap();
     let (given, given_port) = split_port(&value(&unit, "ListenStream="));
     let (asked, asked_port) = split_port(&value(&defaults, "listen = "));
     assert_eq!(given_port, asked_port);
     serves_received_socket(&given, |port, _| format!("{asked}:{port}"));
 
-    let unit = fs::read_to_string(units.join("aegis.service")).unwrap();
+    let unit = fs::read_to_string(units().join("aegis.service")).unwrap();
     assert_eq!(value(&unit, "StartLimitIntervalSec="), "0");
+}
+
+#[test]
+fn the_bundled_service_begins_on_a_machine_that_has_nothing_but_the_app() {
+    let unit = fs::read_to_string(units().join("aegis.service")).unwrap();
+    // systemd refuses to start what may write to a path that is not there.
+    assert!(!unit.contains("ReadWritePaths="), "only the host would make them");
+    let machine = tempfile::tempdir().unwrap();
+    let places = [("StateDirectory=", "var/lib"), ("RuntimeDirectory=", "run")];
+    let places = places.map(|(key, folder)| machine.path().join(folder).join(value(&unit, key)));
+    let at_home = |word: &str| match word.strip_prefix('/') {
+        Some(path) => machine.path().join(path),
+        None => PathBuf::from(word),
+    };
+    let command = value(&unit, "ExecStart=");
+    let words: Vec<PathBuf> = command.split(' ').skip(1).map(at_home).collect();
+    App::todo().write(&words[1]);
+    places.iter().for_each(|place| fs::create_dir_all(place).unwrap());
+    let before = paths_outside(machine.path(), &places);
+
+    let mut host = std::process::Command::new(aegis_harness::cluster::executable())
+        .args(&words)
+        .args(["--listen", "127.0.0.1:0", "--workers", "1"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(host.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("listening on"), "{line:?}");
+    let advice = unit.split_once("`aegis status ").unwrap().1.split_once('`').unwrap().0;
+    let asked = std::process::Command::new(aegis_harness::cluster::executable())
+        .arg("status")
+        .args(advice.split(' ').map(at_home))
+        .output()
+        .unwrap();
+    aegis_harness::cluster::signal_process(host.id(), Signal::SIGTERM);
+    assert!(host.wait().unwrap().success());
+    assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+    assert_eq!(paths_outside(machine.path(), &places), before, "the rest of the machine is read-only");
+}
+
+#[test]
+fn systemd_understands_the_bundled_units() {
+    if std::process::Command::new("systemd-analyze").arg("--version").output().is_err() {
+        return; // this machine has none
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["aegis.socket", "aegis.service"] {
+        let unit = fs::read_to_string(units().join(name)).unwrap();
+        // The program must be there.
+        fs::write(folder.path().join(name), unit.replace("/usr/local/bin/aegis", "/bin/true")).unwrap();
+    }
+    let output = std::process::Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(folder.path().join("aegis.service"))
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let of_later_versions = ["notify-reload", "RestartSteps", "RestartMaxDelaySec"];
+    let ours = told.lines().filter(|line| line.contains("aegis."));
+    let ours = ours.filter(|line| !of_later_versions.iter().any(|word| line.contains(word)));
+    assert_eq!(ours.collect::<Vec<_>>(), Vec::<&str>::new());
+}
+
+fn units() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/systemd")
+}
+
+/// What a unit or a configuration says after `key` at the beginning of a line.
+fn value(text: &str, key: &str) -> String {
+    let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_else(|| panic!("no {key}"));
+    line.trim_matches(['[', ']', '"']).to_owned()
+}
+
+/// Everything under `folder`, without what is in `places`.
+fn paths_outside(folder: &Path, places: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(folder) = waiting.pop() {
+        for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() && !places.contains(&path) {
+                waiting.push(path.clone());
+            }
+            found.insert(path);
+        }
+    }
+    found
 }
 
 fn split_port(address: &str) -> (String, String) {
     let (host, port) = address.rsplit_once(':').unwrap();
     (host.to_owned(), port.to_owned())
+}
+
+#[test]
+fn a_restart_of_the_service_refuses_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    App::todo().write(folder.path());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let running = Plan::get(address, 16, "/livez").reuse(Reuse::PerRequest).spawn();
+    for _ in 0..3 {
+        let mut host = activate(&listener, folder.path(), &address.to_string());
+        let served = running.completed() + 500;
+        aegis_harness::eventually("requests to be answered", WAIT, || running.completed() > served);
+        aegis_harness::cluster::signal_process(host.id(), Signal::SIGTERM);
+        assert!(host.wait().unwrap().success());
+    }
+    // Those that were queued last are answered, too.
+    let mut host = activate(&listener, folder.path(), &address.to_string());
+    running.stop().assert_clean();
+    aegis_harness::cluster::signal_process(host.id(), Signal::SIGTERM);
+    assert!(host.wait().unwrap().success());
+}
+
+/// Starts a host with a socket, as systemd does, and waits until it serves `listen` there.
+fn activate(listener: &TcpListener, folder: &Path, listen: &str) -> Child {
+    // The number 3 is the protocol's first; the shell moves the socket there and says who it is for.
+    fcntl(listener, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let script = format!(
+        "exec 3<&{0}; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" run \"$1\" --listen {listen} --workers 2",
+        listener.as_raw_fd()
+    );
+    let mut host = std::process::Command::new("bash")
+        .args(["-c", &script])
+        .arg(aegis_harness::cluster::executable())
+        .arg(folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(host.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = listener.local_addr().unwrap();
+    assert_eq!(line.trim(), format!("listening on http://{address}"), "asked for {listen}");
+    host
 }
 
 /// Starts a host with a socket bound to `given` on some port, and with what `asked` makes of that port and of the
@@ -126,23 +275,7 @@ fn serves_received_socket(given: &str, asked: impl Fn(u16, String) -> String) {
     let listen = asked(address.port(), address.to_string());
     let early = std::net::TcpStream::connect(&listen).unwrap();
 
-    // The number 3 is the protocol's first; the shell moves the socket there and says who it is for.
-    fcntl(&listener, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
-    let script = format!(
-        "exec 3<&{0}; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" run \"$1\" --listen {listen} --workers 2",
-        listener.as_raw_fd()
-    );
-    let mut host = std::process::Command::new("bash")
-        .args(["-c", &script])
-        .arg(aegis_harness::cluster::executable())
-        .arg(folder.path())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(host.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line.trim(), format!("listening on http://{address}"), "asked for {listen}");
+    let mut host = activate(&listener, folder.path(), &listen);
     drop(listener);
     let mut early = aegis_harness::Connection::from_stream(early, &listen);
     assert_eq!(early.request("GET", "/livez", &[], b"").unwrap().status, 200, "it waited in the queue");

@@ -4,21 +4,19 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::PathBuf,
-    process::Output,
     time::{Duration, Instant},
 };
 
 use aegis_guests::{Body, Guest, answer, order, respond, splice, trap};
 use aegis_harness::{
-    App, Cluster, eventually, eventually_some,
+    App, Cluster, QUICK, eventually, eventually_some,
     http::{self, Connection, Response},
     load::{Plan, Running},
+    words,
 };
 use aegis_ipc::operator::{Reply, Request, Verdict};
 use serde_json::{Value, json};
 
-/// A quick rollout: the judgement itself has tests of its own.
-const QUICK: &str = "[reload]\ncanary-time = \"50ms\"\ncanary-requests-min = 1000000\n";
 const WAIT: Duration = Duration::from_secs(30);
 /// Time after which a version that faults is gone.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
@@ -29,10 +27,8 @@ const WHO: &str = "/aegis/api/models/notes/a?command=who";
 
 /// A model whose command `who` answers a stamp, which the create hook also puts in front.
 fn stamping(name: &str, version: &str, stamp: &str) -> Guest {
-    let spec = json!({"name": name, "endpoint": format!("{name}s"), "version": "1.0.0"});
-    Guest::model(spec)
+    aegis_guests::stamping_model(name, stamp)
         .info(name, version)
-        .hook("on-create", splice("input", &format!("\"by\":\"{stamp}\"")))
         .command("who", answer(&format!("\"{stamp}\"")))
 }
 
@@ -67,10 +63,6 @@ fn file(cluster: &Cluster, name: &str, bytes: &[u8]) -> PathBuf {
     let path = cluster.folder().join(name);
     fs::write(&path, bytes).unwrap();
     path
-}
-
-fn words(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
 }
 
 fn refused(cluster: &Cluster, arguments: &[&str]) -> String {

@@ -1,34 +1,22 @@
 //! Modules that are signed: served, refused with a code for each reason, never replaced by an older one, and verified again
 //! without the network.
 
-use std::{fs, path::Path, process::Output, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
-use aegis_guests::{Guest, splice, trap};
+use aegis_guests::{Guest, stamping, trap};
 use aegis_harness::{
-    App, Author, Cluster, Publisher, eventually, http,
+    App, Author, Cluster, Publisher, QUICK, eventually, http,
     load::{Plan, Reuse},
+    words,
 };
 use serde_json::json;
 
-/// A quick rollout: the judgement itself has tests of its own.
-const QUICK: &str = "[reload]\ncanary-time = \"50ms\"\ncanary-requests-min = 1000000\n";
-
 const WAIT: Duration = Duration::from_secs(60);
-
-/// A model whose create hook adds `"by":name` in front.
-fn stamping(name: &str) -> Vec<u8> {
-    let spec = json!({"name": "note", "endpoint": "notes", "version": "1.0.0"});
-    Guest::model(spec).hook("on-create", splice("input", &format!("\"by\":\"{name}\""))).build()
-}
 
 fn by(cluster: &Cluster) -> String {
     let created = cluster.client().post("notes", &json!({"x": 1}));
     assert_eq!(created.status, 201, "{}", created.text());
     created.json()["by"].as_str().unwrap().to_owned()
-}
-
-fn words(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
 }
 
 /// An app that has nothing but what is published.

@@ -9,14 +9,13 @@ use std::{
 };
 
 use aegis_harness::{
-    App, Cluster,
+    App, Cluster, QUICK,
     cluster::{executable, signal_process},
     load::Plan,
+    words,
 };
 use nix::sys::signal::Signal;
 use serde_json::json;
-
-const QUICK: &str = "[reload]\ncanary-time = \"50ms\"\ncanary-requests-min = 1000000";
 
 fn script(cluster: &Cluster, name: &str, text: &str) -> PathBuf {
     let path = cluster.folder().join(name);
@@ -143,8 +142,7 @@ fn images_that_do_not_work_are_rejected_and_the_old_one_serves() {
         let output = cluster.aegis(&["upgrade", path.to_str().unwrap()]);
         assert!(matches!(output.status.code(), Some(3 | 4)), "{}: {output:?}", path.display());
         assert!(begun.elapsed() < Duration::from_secs(10), "{}: {:?}", path.display(), begun.elapsed());
-        let text =
-            String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        let text = words(&output);
         assert!(text.contains(word), "{}: {text}", path.display());
         assert_eq!(cluster.status().pid, cluster.pid());
     }

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command, time::Duration};
 
-use aegis_harness::{App, Cluster, app, cluster::executable, eventually};
+use aegis_harness::{App, Cluster, QUICK, app, cluster::executable, eventually, words};
 use serde_json::json;
 
 /// The example that GitHub gives: this secret, this body, this signature.
@@ -14,10 +14,7 @@ const SIGNATURE: &str = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c
 fn cluster(folder: &tempfile::TempDir) -> Cluster {
     let secret = folder.path().join("secret");
     fs::write(&secret, format!("{SECRET}\n")).unwrap();
-    let settings = format!(
-        "[reload]\ncanary-time = \"50ms\"\ncanary-requests-min = 1000000\nwebhook-secret-file = \"{}\"",
-        secret.display()
-    );
+    let settings = format!("{QUICK}webhook-secret-file = \"{}\"", secret.display());
     Cluster::start(App::todo().settings(&settings), 2)
 }
 
@@ -85,8 +82,7 @@ fn a_new_secret_comes_into_force_with_a_reload_and_a_bad_one_does_not() {
     let ping = cluster.client().with("x-github-event", "ping").with("x-hub-signature-256", SIGNATURE);
     fs::write(&secret, "too short").unwrap();
     let refused = cluster.aegis(&["reload"]);
-    let told =
-        String::from_utf8_lossy(&refused.stderr).into_owned() + &String::from_utf8_lossy(&refused.stdout);
+    let told = words(&refused);
     assert_eq!(refused.status.code(), Some(3), "{told}");
     assert!(told.contains("found a secret of 9 bytes, expected 16 to 4096"), "{told}");
     assert!(!told.contains("too short"), "{told}");

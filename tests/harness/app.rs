@@ -31,6 +31,9 @@ pub fn revised_todo(number: u32) -> String {
     format!("{TODO}\n[fields.extra{number}]\nkind = \"integer\"\n")
 }
 
+/// Settings for a quick rollout: the judgement itself has tests of its own.
+pub const QUICK: &str = "[reload]\ncanary-time = \"50ms\"\ncanary-requests-min = 1000000\n";
+
 impl App {
     /// An app with the one model `todo`.
     #[must_use]

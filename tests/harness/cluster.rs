@@ -333,7 +333,8 @@ impl Cluster {
         signal_process(self.pid(), signal);
     }
 
-    /// Kills the whole host, as a power cut would, and starts it again on the same data and address.
+    /// Kills all processes of the host at once and starts it again on the same data and address. What they wrote and had not
+    /// synced is still there: the kernel lives on, unlike after a power cut.
     pub fn kill_and_restart(&mut self) {
         // Stopped first, so that no child is made after the children were listed.
         self.signal(Signal::SIGSTOP);
@@ -427,6 +428,12 @@ impl Cluster {
         }
         kinds
     }
+}
+
+/// What a command said: its complaints, then the rest.
+#[must_use]
+pub fn words(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
 }
 
 /// Sends a signal to any process of a host.

@@ -16,12 +16,13 @@ pub mod issuer;
 pub mod load;
 pub mod notify;
 pub mod publisher;
+pub mod unsynced;
 pub mod wait;
 
-pub use app::App;
+pub use app::{App, QUICK};
 pub use author::Author;
 pub use client::Client;
-pub use cluster::{Cluster, Start};
+pub use cluster::{Cluster, Start, words};
 pub use disk::Disk;
 pub use footprint::Footprint;
 pub use http::{Connection, Failure, Response};

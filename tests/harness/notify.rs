@@ -48,12 +48,27 @@ impl NotifySocket {
     /// # Panics
     /// When none comes in time.
     pub fn receive_matching(&self, what: &str, timeout: Duration, wanted: impl Fn(&str) -> bool) -> String {
-        let mut passed = Vec::new();
+        self.receive_noting(&mut Vec::new(), what, timeout, wanted)
+    }
+
+    /// The next datagram that `wanted` accepts; it and those before it are noted in `told`.
+    ///
+    /// # Panics
+    /// When none comes in time.
+    pub fn receive_noting(
+        &self,
+        told: &mut Vec<String>,
+        what: &str,
+        timeout: Duration,
+        wanted: impl Fn(&str) -> bool,
+    ) -> String {
         loop {
             match self.receive(timeout) {
-                Ok(text) if wanted(&text) => return text,
-                Ok(text) => passed.push(text),
-                Err(error) => panic!("no datagram {what} within {timeout:?} ({error}); saw {passed:?}"),
+                Ok(text) => told.push(text.clone()),
+                Err(error) => panic!("no datagram {what} within {timeout:?} ({error}); saw {told:?}"),
+            }
+            if let Some(text) = told.last().filter(|text| wanted(text)) {
+                return text.clone();
             }
         }
     }

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod contract;
+mod deny;
+mod scripts;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,23 +40,6 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         ],
     ),
 ];
-/// External crates that only one package may name.
-const ONLY_NAMED_BY: &[(&str, &[&str])] = &[
-    ("hyper", &["aegis-worker"]),
-    ("hyper-util", &["aegis-worker"]),
-    ("fjall", &["aegis-store"]),
-    ("wasmtime", &["aegis-wasm"]),
-    ("wasmtime-wasi", &["aegis-wasm"]),
-    ("wasmtime-wasi-http", &["aegis-wasm"]),
-    ("rayon", &["aegis-wasm"]),
-    ("clap", &["aegis"]),
-    ("ureq", &["aegis"]),
-    ("rustls", &["aegis", "aegis-worker"]),
-    ("rustls-platform-verifier", &["aegis-worker"]),
-    ("tokio-rustls", &["aegis-worker"]),
-    ("url", &["aegis-worker"]),
-    ("ring", &["aegis", "aegis-worker"]),
-];
 /// Crates that must be absent from the whole tree of a package.
 const NEVER_LINKED_BY: &[(&str, &[&str])] = &[
     ("aegis-supervisor", &["tokio", "hyper", "fjall", "wasmtime", "rayon", "ureq", "rustls", "aegis-domain"]),
@@ -71,14 +56,20 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// The packages for this platform: those of others are not on this machine.
-fn metadata() -> Metadata {
+/// Asks for the packages for this platform: those of others are not on this machine.
+fn command() -> MetadataCommand {
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    MetadataCommand::new()
-        .manifest_path(root().join("Cargo.toml"))
-        .other_options(vec!["--locked".to_owned(), "--filter-platform".to_owned(), platform])
-        .exec()
-        .unwrap()
+    let mut command = MetadataCommand::new();
+    command.manifest_path(root().join("Cargo.toml")).other_options(vec![
+        "--locked".to_owned(),
+        "--filter-platform".to_owned(),
+        platform,
+    ]);
+    command
+}
+
+fn metadata() -> Metadata {
+    command().exec().unwrap()
 }
 
 /// Every Rust source file of the workspace with its text.
@@ -125,25 +116,6 @@ fn packages_depend_only_on_what_the_table_allows() {
         }
     }
     assert!(wrong.is_empty(), "dependencies that the table of ARCHITECTURE.md does not allow: {wrong:#?}");
-}
-
-#[test]
-fn heavy_crates_are_named_by_their_owner_only() {
-    let mut wrong = Vec::new();
-    for package in metadata().workspace_packages() {
-        let name = package.name.as_str();
-        if FOR_TESTS.contains(&name) {
-            continue;
-        }
-        for dependency in package.dependencies.iter().filter(|one| one.kind == DependencyKind::Normal) {
-            for (heavy, owners) in ONLY_NAMED_BY {
-                if dependency.name == *heavy && !owners.contains(&name) {
-                    wrong.push(format!("{name} names {heavy}, which belongs to {owners:?}"));
-                }
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]

@@ -5,13 +5,16 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, DirBuilder, File},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
-use aegis_ipc::deploy::{Deployed, Member};
+use aegis_ipc::{
+    deploy::{Deployed, Member},
+    replace::replace,
+};
 use aegis_supervisor::kept::DEPLOYMENTS_FOLDER;
 use aegis_wasm::COMPONENT_BYTES_MAX;
 
@@ -49,10 +52,7 @@ impl Depot {
                 "found {together} bytes of deployed modules, expected at most {DEPLOYED_BYTES_MAX}; `aegis deploy NAME --reset` makes room"
             ));
         }
-        for part in material.parts() {
-            self.write(part).map_err(failed)?;
-        }
-        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)
+        material.parts().try_for_each(|part| self.write(part)).map_err(failed)
     }
 
     /// What a deployed module consists of.
@@ -76,12 +76,7 @@ impl Depot {
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        let path = self.folder.join(sha256(bytes));
-        let fresh = path.with_extension("new");
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&fresh, &path)
+        replace(&self.folder.join(sha256(bytes)), 0o600, bytes)
     }
 
     /// Removes what is not needed. Bytes of the rest.

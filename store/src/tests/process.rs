@@ -76,7 +76,7 @@ impl Process {
             task: aegis_ipc::deploy::Task::App,
             digest_in_force: None,
         };
-        let thread = std::thread::spawn(move || crate::run(handoff));
+        let thread = std::thread::spawn(move || crate::run(handoff, |_| ()));
         Self { control, board, socket, thread }
     }
 
@@ -234,6 +234,6 @@ fn a_store_that_got_a_broken_handoff_says_what_is_missing() {
         task: aegis_ipc::deploy::Task::App,
         digest_in_force: None,
     };
-    let error = crate::control::run(&handoff).unwrap_err();
+    let error = crate::control::run(&handoff, |_| ()).unwrap_err();
     assert_eq!(error.to_string(), "the handoff of the store names no bundle");
 }

@@ -102,6 +102,7 @@ impl Writer {
         self.shared.registry.set_feed_bytes_max(bytes_max(self.settings.store.feed_bytes_max));
         let idempotency_time = self.settings.store.idempotency_time.as_millis();
         self.shared.set_idempotency_time_ms(u64::try_from(idempotency_time).unwrap_or(u64::MAX));
+        (self.follow_log)(&self.settings.log);
         self.follow_generations(vec![catalog])?;
         tracing::info!(generation, "the generation is in force");
         Ok(())

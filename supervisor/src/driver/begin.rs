@@ -31,7 +31,7 @@ impl Driver {
     /// Takes what a host needs to itself. Nothing is started yet, and clients' addresses are bound later, when the first
     /// generation is known to be valid.
     pub(super) fn begin(start: Start) -> Result<Self, SupervisorError> {
-        let Start { config, compile_arguments, instead } = start;
+        let Start { config, compile_arguments, instead, follow_log } = start;
         let activation = Activation::from_environment()?;
         let signals = Signals::install(Terminal::detect())?;
         signals::unblock()?;
@@ -94,6 +94,7 @@ impl Driver {
             tasks: BTreeMap::new(),
             engine: None,
             log_file: config.log.file,
+            follow_log,
             stage: Stage::Starting,
             announcement: Announcement::Due,
             longest_pass_us: 0,

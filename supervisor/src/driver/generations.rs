@@ -295,8 +295,9 @@ impl Driver {
         }
     }
 
-    /// Writes log lines where the configuration says.
+    /// Writes log lines as and where the configuration says.
     fn adjust_log(&mut self, config: &Config) {
+        (self.follow_log)(&config.log);
         if self.log_file == config.log.file {
             return;
         }

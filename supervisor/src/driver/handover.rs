@@ -8,6 +8,7 @@ use std::{
     path::PathBuf,
 };
 
+use aegis_config::Log;
 use aegis_ipc::{
     board::{Board, monotonic_ms},
     codec,
@@ -218,6 +219,7 @@ impl Driver {
             tasks: BTreeMap::new(),
             engine: None,
             log_file: state.log_file,
+            follow_log: |_| (),
             stage: state.stage,
             announcement: state.announcement,
             longest_pass_us: state.longest_pass_us,
@@ -258,7 +260,8 @@ impl Driver {
     }
 
     /// Takes up what only a process that really continues may touch, and tells the fleet what became of the upgrade.
-    pub(crate) fn take_over(&mut self, event: Event) {
+    pub(crate) fn take_over(&mut self, event: Event, follow_log: fn(&Log)) {
+        self.follow_log = follow_log;
         self.events.push_back(event);
         // There is no way back from here, so a mistake of ours may cost no more than the watch.
         let adjusted = catch_unwind(AssertUnwindSafe(|| {

@@ -31,7 +31,12 @@ pub(crate) fn play(arguments: &[String]) -> Option<u8> {
         ["run", folder] => {
             let config = load(Path::new(folder));
             let compile_arguments = vec![OsString::from(folder)];
-            Some(aegis_supervisor::run(Start { config, compile_arguments, instead: None }))
+            Some(aegis_supervisor::run(Start {
+                config,
+                compile_arguments,
+                instead: None,
+                follow_log: |_| (),
+            }))
         }
         ["supervisor", "--resume", state] => Some(aegis_supervisor::resume(state.parse().unwrap(), |_| ())),
         ["compile", folder] => Some(compile(Path::new(folder))),

@@ -17,6 +17,19 @@ pub fn plain() -> Guest {
     Guest::model(json!({ "name": "plain", "endpoint": "plains", "version": "1.0.0" }))
 }
 
+/// A model whose create hook adds `"by":stamp` in front. Its endpoint is its name with an `s`.
+#[must_use]
+pub fn stamping_model(name: &str, stamp: &str) -> Guest {
+    Guest::model(json!({ "name": name, "endpoint": format!("{name}s"), "version": "1.0.0" }))
+        .hook("on-create", splice("input", &format!("\"by\":\"{stamp}\"")))
+}
+
+/// The component of [`stamping_model`] called `note`.
+#[must_use]
+pub fn stamping(stamp: &str) -> Vec<u8> {
+    stamping_model("note", stamp).build()
+}
+
 /// A model with everything that a usual one has. Endpoint `todos`, fields `title` (required), `done` and `priority`
 /// (1 to 5), and any others.
 ///

@@ -34,7 +34,9 @@ pub use bombs::{
 pub use documents::{
     MERGE, ask_many, give_back, merge_into, put, put_for_ever, refuse_where_true, when_document_holds,
 };
-pub use fixtures::{counter, greedy, heir, held_todo, label, order, outgrown, plain, todo};
+pub use fixtures::{
+    counter, greedy, heir, held_todo, label, order, outgrown, plain, stamping, stamping_model, todo,
+};
 pub use guest::Guest;
 pub use hostile::{
     Hostile, core_module, empty_component, five_thousand_core_modules, nested_components, refused, unruly,

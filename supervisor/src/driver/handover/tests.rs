@@ -33,8 +33,12 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let mut config = crate::test_config(folder.path());
         config.listen = vec!["127.0.0.1:0".parse().unwrap()];
-        let start =
-            Start { config: config.clone(), compile_arguments: vec!["/srv/app".into()], instead: None };
+        let start = Start {
+            config: config.clone(),
+            compile_arguments: vec!["/srv/app".into()],
+            instead: None,
+            follow_log: |_| (),
+        };
         let mut driver = Driver::begin(start).unwrap();
         let encoded = codec::encode(&config).unwrap();
         let bundle = Bundle {
