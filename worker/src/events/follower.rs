@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     Batch, Told,
     filter::Filter,
-    gap,
+    gap, place,
     queue::{Sender, Slow},
     tell,
 };
@@ -105,12 +105,14 @@ impl Follower {
             Ending::Slow if self.link.protocol() != Protocol::Http2 => self.link.order(Order::Abort),
             Ending::Slow | Ending::Closed | Ending::Expired => {}
             Ending::Drained | Ending::StoreUnavailable => {
-                let _ = self.queue.push(retry(self.link.id()));
+                let _ = self.queue.push(farewell(self.position, self.link.id()));
             }
         }
     }
 
     async fn follow(&mut self, resumes: bool) -> Result<std::convert::Infallible, Ending> {
+        // First of all, so that a client whose stream ends before there was an event misses none.
+        self.push(place(self.position))?;
         if resumes {
             self.catch_up().await?;
         }
@@ -126,7 +128,7 @@ impl Follower {
                     Err(RecvError::Lagged(_)) => self.catch_up().await?,
                     Err(RecvError::Closed) => return Err(Ending::Closed),
                 },
-                _ = self.heartbeat.tick() => self.push(Bytes::from_static(b":\n\n"))?,
+                _ = self.heartbeat.tick() => self.push(place(self.position))?,
             }
         }
     }
@@ -220,10 +222,10 @@ fn bytes_of(change: &Change) -> usize {
     }
 }
 
-/// Advice when to come back, spread so that not all clients do so at once.
-fn retry(id: u64) -> Bytes {
+/// Where to go on, and advice when to come back, spread so that not all clients do so at once.
+fn farewell(position: u64, id: u64) -> Bytes {
     let spread = (id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % RETRY_SPREAD_MS;
-    Bytes::from(format!("retry: {}\n\n", RETRY_MS + spread))
+    Bytes::from(format!("id: {position}\nretry: {}\n\n", RETRY_MS + spread))
 }
 
 #[cfg(test)]
@@ -237,19 +239,53 @@ mod tests {
         acceptor::{Doorbell, Seats},
         connection::{Clock, Ledger},
         data::tests::{catalog, config},
-        events::queue::{self, Receiver},
+        events::{
+            Subject,
+            queue::{self, Receiver},
+        },
     };
 
-    /// A follower whose client has no room left.
-    fn stuck(until: Option<Instant>) -> (Follower, Receiver) {
+    /// A follower at position 7 of what the hub tells.
+    fn follower(until: Option<Instant>) -> (Follower, Receiver, broadcast::Sender<Arc<Batch>>) {
         let (board, _descriptor) = Board::create().unwrap();
         let data = Data::new(&config(), &catalog(&[]), board, 0, 1, 1);
         let seats = Seats::new(board.cell(0), 1, Arc::new(Doorbell::new().unwrap()));
         let link = Ledger::new(Arc::new(Clock::new())).link_of_nobody(&seats);
         let (queue, receiver) = queue::queue();
-        while queue.push(Bytes::from_static(b"x")).is_ok() {}
-        let batches = broadcast::Sender::new(1).subscribe();
-        (Follower::new(data, link, batches, Filter::default(), (0, until), queue), receiver)
+        let hub = broadcast::Sender::new(1);
+        let heard = hub.subscribe();
+        (Follower::new(data, link, heard, Filter::default(), (7, until), queue), receiver, hub)
+    }
+
+    /// A follower whose client has no room left.
+    fn stuck(until: Option<Instant>) -> (Follower, Receiver) {
+        let (follower, receiver, _) = follower(until);
+        while follower.queue.push(Bytes::from_static(b"x")).is_ok() {}
+        (follower, receiver)
+    }
+
+    #[tokio::test]
+    async fn a_client_knows_where_to_go_on_whatever_it_was_told_so_far() {
+        let (mut follower, mut receiver, hub) = follower(None);
+        follower.heartbeat = interval(Duration::from_millis(1));
+        let following = async { follower.follow(false).await.map(|_| ()) };
+        let reading = async {
+            let mut frame = async || std::future::poll_fn(|cx| receiver.poll_next(cx)).await.unwrap();
+            assert_eq!((frame().await, frame().await), (place(7), place(7)));
+            let subject = Subject::Model { model: aegis_ipc::data::POSITIONS.to_owned() };
+            let hidden = Told { sequence: 9, subject, frame: Bytes::from_static(b"never told") };
+            assert!(hub.send(Arc::new(Batch::Told(vec![hidden]))).is_ok());
+            let mut next = frame().await;
+            while next == place(7) {
+                next = frame().await;
+            }
+            assert_eq!(next, place(9), "what is not for it is behind it all the same");
+        };
+        tokio::select! {
+            ending = following => panic!("{ending:?}"),
+            () = reading => {}
+        }
+        assert!(farewell(9, 1).starts_with(b"id: 9\nretry: "));
     }
 
     #[tokio::test]

@@ -186,6 +186,19 @@ async fn a_client_that_does_not_read_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_client_that_was_told_of_nothing_yet_misses_nothing() {
+    let house = House::new().await;
+    create(&house, "a").await;
+    let mut client = open(&house, "GET /aegis/api/events?type=delete").await;
+    let first = String::from_utf8(client.until(b"\n\n").await.unwrap()).unwrap();
+    let (_, place) = first.trim_end().split_once("id: ").unwrap();
+    drop(client);
+    assert_eq!(house.ask(&format!("DELETE {TODOS}/a")).await.status, 200);
+    let resuming = format!("GET /aegis/api/events?type=delete\nlast-event-id: {place}");
+    assert_eq!(next(&mut open(&house, &resuming).await).await.data["modelId"], "a");
+}
+
+#[tokio::test]
 async fn a_slow_client_that_resumes_does_not_have_what_is_told_meanwhile_kept_for_it() {
     let house = House::new().await;
     let text = "x".repeat(200_000);
