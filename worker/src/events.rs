@@ -8,8 +8,8 @@
 //!
 //! A follower knows the last position it has handled. What the hub says is taken only if it is newer, and whenever
 //! the hub had to leave something out, the log is read from that position on. So every event comes once, in commit
-//! order, over reconnects and across workers. A client that does not read what is queued for it is cut off; it
-//! comes back with `Last-Event-ID` and misses nothing. It knows one before there was an event: a stream begins with its
+//! order, over reconnects and across workers. A client that does not read what is queued for it is waited for, and cut
+//! off in the end; it comes back with `Last-Event-ID` and misses nothing. It knows one before there was an event: a stream begins with its
 //! position, says it again while it is silent, and ends with it.
 
 mod filter;

@@ -33,8 +33,8 @@ const PAGE_CHANGES_MAX: u32 = 128;
 const PAGE_BYTES: usize = 512 * 1024;
 /// Time the store has to answer.
 const PAGE_TIME: Duration = Duration::from_secs(10);
-/// Time a client that resumes has to make room for the next event.
-const RESUME_PATIENCE: Duration = Duration::from_secs(10);
+/// Time a client has to make room for the next event.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// After how long a client comes back, milliseconds, and over how much longer that is spread.
 const RETRY_MS: u64 = 500;
 const RETRY_SPREAD_MS: u64 = 2_000;
@@ -52,6 +52,14 @@ enum Ending {
     Closed,
     /// The token of the client is no longer valid.
     Expired,
+}
+
+/// How much of a batch was passed on.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    All,
+    /// There was no room for the rest, which is in the log.
+    Partly,
 }
 
 /// One client's way through the log.
@@ -124,7 +132,13 @@ impl Follower {
                 () = &mut end => return Err(Ending::Drained),
                 () = reached(until) => return Err(Ending::Expired),
                 batch = self.batches.recv() => match batch {
-                    Ok(batch) => self.hear(&batch).await?,
+                    Ok(batch) => {
+                        let heard = self.hear(&batch);
+                        drop(batch); // it is not kept for a client that is waited for
+                        if heard == Heard::Partly {
+                            self.catch_up().await?;
+                        }
+                    }
                     Err(RecvError::Lagged(_)) => self.catch_up().await?,
                     Err(RecvError::Closed) => return Err(Ending::Closed),
                 },
@@ -133,17 +147,18 @@ impl Follower {
         }
     }
 
-    async fn hear(&mut self, batch: &Batch) -> Result<(), Ending> {
-        let Batch::Told(changes) = batch else { return self.catch_up().await };
+    /// Passes on what is new, as far as there is room: the client cannot make any meanwhile.
+    fn hear(&mut self, batch: &Batch) -> Heard {
+        let Batch::Told(changes) = batch else { return Heard::Partly };
         for told in changes {
             if told.sequence > self.position {
-                if self.filter.admits(&told.subject) {
-                    self.push(told.frame.clone())?;
+                if self.filter.admits(&told.subject) && self.push(told.frame.clone()).is_err() {
+                    return Heard::Partly;
                 }
                 self.position = told.sequence;
             }
         }
-        Ok(())
+        Heard::All
     }
 
     /// Reads the log from the position on, at the pace of the client.
@@ -204,7 +219,7 @@ impl Follower {
             biased;
             () = self.link.streams_end() => Err(Ending::Drained),
             () = reached(self.until) => Err(Ending::Expired),
-            pushed = self.queue.push_within(frame, RESUME_PATIENCE) => pushed.map_err(|Slow| Ending::Slow),
+            pushed = self.queue.push_within(frame, PATIENCE) => pushed.map_err(|Slow| Ending::Slow),
         }
     }
 }
