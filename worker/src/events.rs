@@ -9,8 +9,8 @@
 //! A follower knows the last position it has handled. What the hub says is taken only if it is newer, and whenever
 //! the hub had to leave something out, the log is read from that position on. So every event comes once, in commit
 //! order, over reconnects and across workers. A client that does not read what is queued for it is waited for, and cut
-//! off in the end; it comes back with `Last-Event-ID` and misses nothing. It knows one before there was an event: a stream begins with its
-//! position, says it again while it is silent, and ends with it.
+//! off in the end; it comes back with `Last-Event-ID` and misses nothing. It knows one before there was an event: a
+//! stream begins with its position, says it again while it is silent, and ends with it.
 
 mod filter;
 mod follower;
@@ -120,7 +120,8 @@ impl Hub {
         }
     }
 
-    /// Clients that follow.
+    /// Clients that listen: not those that are waited for.
+    #[cfg(test)]
     pub(crate) fn followers(&self) -> usize {
         self.batches.receiver_count()
     }
@@ -165,7 +166,7 @@ pub(crate) async fn open(
     let follower = Follower::new(
         host.engine.data().clone(),
         Arc::clone(link),
-        batches,
+        (host.events.batches.downgrade(), batches),
         filter,
         (position, until),
         sender,

@@ -66,7 +66,9 @@ enum Heard {
 pub(super) struct Follower {
     data: Data,
     link: Arc<Link>,
-    batches: broadcast::Receiver<Arc<Batch>>,
+    hub: broadcast::WeakSender<Arc<Batch>>,
+    /// None while the client is waited for: what is told meanwhile is in the log, and is not kept for it.
+    batches: Option<broadcast::Receiver<Arc<Batch>>>,
     filter: Filter,
     /// Everything up to here was sent or did not pass the filter.
     position: u64,
@@ -76,6 +78,14 @@ pub(super) struct Follower {
     until: Option<Instant>,
     queue: Sender,
     heartbeat: Interval,
+}
+
+/// What the hub tells next.
+async fn next(batches: &mut Option<broadcast::Receiver<Arc<Batch>>>) -> Result<Arc<Batch>, RecvError> {
+    match batches {
+        Some(batches) => batches.recv().await,
+        None => Err(RecvError::Lagged(0)),
+    }
 }
 
 /// Waits until `moment`; for ever without one.
@@ -90,7 +100,7 @@ impl Follower {
     pub(super) fn new(
         data: Data,
         link: Arc<Link>,
-        batches: broadcast::Receiver<Arc<Batch>>,
+        (hub, batches): (broadcast::WeakSender<Arc<Batch>>, broadcast::Receiver<Arc<Batch>>),
         filter: Filter,
         (position, until): (u64, Option<Instant>),
         queue: Sender,
@@ -98,7 +108,8 @@ impl Follower {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         heartbeat.reset();
-        Self { data, link, batches, filter, position, page_changes: 1, until, queue, heartbeat }
+        let batches = Some(batches);
+        Self { data, link, hub, batches, filter, position, page_changes: 1, until, queue, heartbeat }
     }
 
     /// Follows until the stream ends; `resumes` tells whether the log has something for the client already.
@@ -131,7 +142,7 @@ impl Follower {
             tokio::select! {
                 () = &mut end => return Err(Ending::Drained),
                 () = reached(until) => return Err(Ending::Expired),
-                batch = self.batches.recv() => match batch {
+                batch = next(&mut self.batches) => match batch {
                     Ok(batch) => {
                         let heard = self.hear(&batch);
                         drop(batch); // it is not kept for a client that is waited for
@@ -170,8 +181,8 @@ impl Follower {
             if self.until.is_some_and(|until| Instant::now() >= until) {
                 return Err(Ending::Expired);
             }
-            // What was told so far is in the log: a client that is slow need not hold it for as long as it reads.
-            self.batches = self.batches.resubscribe();
+            // Listening comes before looking: what the page does not have yet is heard.
+            self.batches = Some(self.hub.upgrade().ok_or(Ending::Closed)?.subscribe());
             let deadline = Instant::now() + PAGE_TIME;
             let page = self
                 .data
@@ -202,7 +213,9 @@ impl Follower {
             }
             if complete {
                 self.position = self.position.max(page.durable);
-                return Ok(());
+                if self.batches.is_some() {
+                    return Ok(());
+                }
             }
         }
     }
@@ -215,6 +228,10 @@ impl Follower {
     /// Pushes as soon as there is room, unless the stream has to end before.
     async fn push_waiting(&mut self, frame: Bytes) -> Result<(), Ending> {
         self.heartbeat.reset();
+        if self.queue.push(frame.clone()).is_ok() {
+            return Ok(());
+        }
+        self.batches = None;
         tokio::select! {
             biased;
             () = self.link.streams_end() => Err(Ending::Drained),
@@ -268,7 +285,7 @@ mod tests {
         let link = Ledger::new(Arc::new(Clock::new())).link_of_nobody(&seats);
         let (queue, receiver) = queue::queue();
         let hub = broadcast::Sender::new(1);
-        let heard = hub.subscribe();
+        let heard = (hub.downgrade(), hub.subscribe());
         (Follower::new(data, link, heard, Filter::default(), (7, until), queue), receiver, hub)
     }
 

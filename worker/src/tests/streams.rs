@@ -211,17 +211,47 @@ async fn a_client_that_was_told_of_nothing_yet_misses_nothing() {
 }
 
 #[tokio::test]
+async fn nothing_is_kept_for_a_client_that_is_waited_for() {
+    let house = House::new().await;
+    let text = "x".repeat(200_000);
+    for number in 0..60 {
+        house.store.put("TODO", &format!("large-{number}"), 1, &format!("{{\"text\":\"{text}\"}}"));
+    }
+    let mut client = reading_little(&house, "GET /aegis/api/events\nlast-event-id: 0").await;
+    eventually("it is waited for", || house.host.events.followers() == 0).await;
+    for number in 0..10 {
+        house.store.put("TODO", &format!("small-{number}"), 1, "{\"text\":\"x\"}");
+    }
+    eventually("all of it is told", || house.host.sequence() == 70).await;
+    assert_eq!(house.host.events.kept(), 0);
+    for number in 0..60 {
+        assert_eq!(next(&mut client).await.data["modelId"], format!("large-{number}"));
+    }
+    for number in 0..10 {
+        assert_eq!(next(&mut client).await.data["modelId"], format!("small-{number}"));
+    }
+    create(&house, "last").await;
+    assert_eq!(next(&mut client).await.data["modelId"], "last");
+}
+
+/// A stream most of whose events wait in the worker.
+async fn reading_little(house: &House, request: &str) -> Client {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    let mut client = Client::adopt(socket.connect(house.public).await.unwrap().into_std().unwrap());
+    client.send(request).await;
+    assert_eq!(client.answer(Extent::Head).await.unwrap().status, 200);
+    client
+}
+
+#[tokio::test]
 async fn a_slow_client_that_resumes_does_not_have_what_is_told_meanwhile_kept_for_it() {
     let house = House::new().await;
     let text = "x".repeat(200_000);
     for number in 0..40 {
         house.store.put("TODO", &format!("large-{number}"), 1, &format!("{{\"text\":\"{text}\"}}"));
     }
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(64 * 1024).unwrap(); // most of it waits in the worker
-    let mut client = Client::adopt(socket.connect(house.public).await.unwrap().into_std().unwrap());
-    client.send("GET /aegis/api/events\nlast-event-id: 0").await;
-    assert_eq!(client.answer(Extent::Head).await.unwrap().status, 200);
+    let mut client = reading_little(&house, "GET /aegis/api/events\nlast-event-id: 0").await;
     // It reads, and while it does, there is more to tell.
     let mut read = 0;
     while read < 10 {
@@ -250,6 +280,6 @@ async fn streams_are_bounded_and_make_room() {
     let refused = house.ask("GET /aegis/api/events").await;
     assert_eq!((refused.status, refused.json()["code"].as_str()), (503, Some("overloaded")));
     drop(first);
-    eventually("the first one is gone", || house.host.events.followers() == 0).await;
+    eventually("the first one is gone", || house.host.load.streams() == 0).await;
     open(&house, "GET /aegis/api/events").await;
 }
