@@ -46,6 +46,20 @@ pub(super) fn encode(result: &Outcome, body: &Bytes) -> Result<Bytes, Problem> {
         .map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))
 }
 
+/// Whether a write may have met this problem only because it was made before: one of what is stored.
+pub(super) fn may_be_of_repetition(code: ProblemCode) -> bool {
+    matches!(
+        code,
+        ProblemCode::NotFound
+            | ProblemCode::AlreadyExists
+            | ProblemCode::UniqueTaken
+            | ProblemCode::Conflict
+            | ProblemCode::PatchTestFailed
+            | ProblemCode::RevisionMismatch
+            | ProblemCode::Invalid
+    )
+}
+
 /// The response to a request whose key is known.
 ///
 /// # Errors
