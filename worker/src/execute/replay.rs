@@ -89,7 +89,8 @@ mod tests {
     use super::*;
 
     fn key(fingerprint: &'static [u8]) -> IdempotencyKey {
-        IdempotencyKey { key: "k".to_owned(), fingerprint: Bytes::from_static(fingerprint) }
+        let fingerprint = Bytes::from_static(fingerprint);
+        IdempotencyKey { key: "k".to_owned(), given: "k".to_owned(), fingerprint }
     }
 
     fn stored(response: Bytes) -> StoredResponse {

@@ -1,6 +1,7 @@
 //! Custom routes of models.
 
 use aegis_domain::code::{CodeLimits, Grants};
+use aegis_guests::{Guest, echo, respond, whole};
 use aegis_ipc::board::Counter;
 use aegis_wasm::Terms;
 use serde_json::json;
@@ -126,6 +127,25 @@ async fn routes_that_are_cpu_bound_wait_for_a_thread_or_are_told_to_come_back() 
     drop(client);
     super::house::eventually("its place is free", || house.host.engine.cpu_calls() == Some(0)).await;
     assert_eq!(house.ask(&format!("POST {LABELS}/burn\n\n1")).await.status, 200);
+}
+
+#[tokio::test]
+async fn code_is_told_the_key_that_the_client_gave() {
+    let told = respond("(i32.const 200)", &[], &whole("ctx_idempotency_key"));
+    let guest = Guest::model(json!({ "name": "label", "endpoint": "labels", "version": "1.0.0" }))
+        .command("key", echo("ctx_idempotency_key"))
+        .route(json!({ "method": "post", "path": "/key" }), told.clone())
+        .route(json!({ "method": "get", "path": "/key" }), told);
+    let terms = Terms { settings: json!({}), limits: CodeLimits::default(), grants: Grants::default() };
+    let house = House::of_components(&[&guest.build()], &terms, |_| ()).await;
+    assert_eq!(house.ask(&format!("POST {LABELS}\n\n{{\"id\":\"a\"}}")).await.status, 201);
+    for path in ["a/key", "key"] {
+        let told = house.ask(&format!("POST {LABELS}/{path}\nidempotency-key: \"k 1\"")).await;
+        assert_eq!(told.json()["code"], "bad-header", "{path}");
+        let told = house.ask(&format!("POST {LABELS}/{path}\nidempotency-key: \"k-1\"")).await;
+        assert_eq!((told.status, told.body.as_str()), (200, "\"k-1\""), "{path}");
+    }
+    assert_ne!(house.ask(&format!("GET {LABELS}/key\nidempotency-key: k-1")).await.body, "k-1");
 }
 
 #[tokio::test]

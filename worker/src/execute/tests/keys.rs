@@ -4,7 +4,7 @@ use super::*;
 
 fn key(fingerprint: &'static [u8]) -> Option<IdempotencyKey> {
     let fingerprint = Bytes::from_static(fingerprint);
-    Some(IdempotencyKey { key: "scope/k".to_owned(), fingerprint })
+    Some(IdempotencyKey { key: "scope/k".to_owned(), given: "k".to_owned(), fingerprint })
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn a_write_that_another_worker_makes_first_under_the_same_key_is_replayed(
     {
         let key = format!("scope/{number}");
         let fingerprint = Bytes::from_static(b"f");
-        let idempotency = Some(IdempotencyKey { key, fingerprint });
+        let idempotency = Some(IdempotencyKey { key, given: String::new(), fingerprint });
         let request = Request { idempotency, precondition, ..scene.request(operation) };
         let first = scene.engine.execute(request.clone()).await.unwrap();
         scene.store.forget_a_key();
