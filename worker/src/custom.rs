@@ -24,11 +24,12 @@ use http::{
 
 use crate::{
     access::Caller,
+    connection::Link,
     host::Host,
     request::{self, RequestBody, X_REQUEST_ID},
     response::{Envelope, Extent, Outgoing},
     route::Candidate,
-    serve::remove_hop_by_hop,
+    serve::{LEAVES, remove_hop_by_hop},
     variant,
 };
 
@@ -41,7 +42,7 @@ const HOST_PREFIX: &str = "aegis-";
 
 /// Answers with what the route says.
 pub(crate) async fn answer(
-    host: &Arc<Host>,
+    (host, link): (&Arc<Host>, &Link),
     candidate: Candidate<'_>,
     caller: &Caller,
     (parts, body): (&Parts, &mut RequestBody),
@@ -83,7 +84,15 @@ pub(crate) async fn answer(
         principal: caller.principal().cloned(),
     };
     let name = format!("{method} {}", request.route);
-    let answered = host.engine.route(model, place, call, request).await;
+    let answered = tokio::select! {
+        biased;
+        answered = host.engine.route(model, place, call, request) => answered,
+        () = link.answer_now() => Err(if reads {
+            Problem::new(ProblemCode::Unavailable, LEAVES)
+        } else {
+            Problem::new(ProblemCode::WriteOutcomeUnknown, LEAVES).not_to_be_repeated()
+        }),
+    };
     let answered = answered.inspect_err(|problem| host.count_refused(model, problem))?;
     let response = checked(answered, &parts.method, envelope.extent).map_err(|found| {
         let detail = format!("the route {name} of model {} answered {found}", model.name());

@@ -1,12 +1,14 @@
 //! Custom routes of models.
 
+use std::time::Duration;
+
 use aegis_domain::code::{CodeLimits, Grants};
 use aegis_guests::{Guest, echo, respond, whole};
 use aegis_ipc::board::Counter;
 use aegis_wasm::Terms;
 use serde_json::json;
 
-use super::house::{Answer, House};
+use super::house::{Answer, Extent, House, eventually};
 
 const LABELS: &str = "/aegis/api/models/labels";
 
@@ -121,12 +123,30 @@ async fn routes_that_are_cpu_bound_wait_for_a_thread_or_are_told_to_come_back() 
     let house = labels(limits, |config| (config.wasm.cpu_threads, config.wasm.cpu_queue_max) = (1, 0)).await;
     let mut client = house.client().await;
     client.send(&format!("POST {LABELS}/burn\n\n100000000000")).await;
-    super::house::eventually("a call runs", || house.host.engine.cpu_calls() == Some(1)).await;
+    eventually("a call runs", || house.host.engine.cpu_calls() == Some(1)).await;
     let refused = house.ask(&format!("POST {LABELS}/burn\n\n1")).await;
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")), "{}", refused.body);
     drop(client);
-    super::house::eventually("its place is free", || house.host.engine.cpu_calls() == Some(0)).await;
+    eventually("its place is free", || house.host.engine.cpu_calls() == Some(0)).await;
     assert_eq!(house.ask(&format!("POST {LABELS}/burn\n\n1")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_worker_that_leaves_answers_for_routes_that_are_not_done() {
+    let limits = CodeLimits { call_ms_max: 30_000, cpu_call_ms_max: 30_000, ..CodeLimits::default() };
+    let house = labels(limits, |_| ()).await;
+    let mut reader = house.client().await;
+    reader.send(&format!("GET {LABELS}/spin")).await;
+    let mut writer = house.client().await;
+    writer.send(&format!("POST {LABELS}/burn\nidempotency-key: k\n\n100000000000")).await;
+    eventually("both are at work", || house.host.load.in_flight() == 2).await;
+    house.drain(Some(Duration::from_millis(500)), Duration::from_millis(250));
+    let read = reader.answer(Extent::Whole).await.expect("an answer").json();
+    assert_eq!((&read["code"], &read["retry"]), (&"unavailable".into(), &"after".into()), "{read}");
+    let written = writer.answer(Extent::Whole).await.expect("an answer");
+    assert_eq!((written.status, written.header("connection")), (503, Some("close")));
+    let written = written.json();
+    assert_eq!((&written["code"], &written["retry"]), (&"write-outcome-unknown".into(), &"never".into()));
 }
 
 #[tokio::test]
