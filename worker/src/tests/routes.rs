@@ -80,12 +80,15 @@ async fn routes_are_found_by_pattern_and_method_and_go_before_the_generated_ones
 #[tokio::test]
 async fn the_host_says_who_answered_whatever_the_route_says() {
     let house = usual().await;
+    let created = house.ask(&format!("POST {LABELS}\n\n{{\"title\":\"x\"}}")).await;
+    assert_eq!((created.status, created.header("aegis-seq")), (201, Some("1")));
     let echoed = house.ask(&format!("POST {LABELS}/echo\nx-request-id: mine\n\nsome text")).await;
     assert_eq!((echoed.status, echoed.body.as_str()), (201, "some text"));
     for (name, value) in [
         ("content-type", "application/octet-stream"),
         ("x-kind", "echo"),
         ("aegis-worker", "3.7"),
+        ("aegis-seq", "1"),
         ("x-request-id", "mine"),
         ("content-length", "9"),
     ] {
