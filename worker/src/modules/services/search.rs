@@ -86,8 +86,8 @@ mod tests {
     use super::*;
     use crate::tests::house::House;
 
-    fn search(filter: impl ToString) -> Search {
-        Search { filter: filter.to_string(), sort: Vec::new(), limit: 0, cursor: None, fields: Vec::new() }
+    fn search(filter: &str) -> Search {
+        Search { filter: filter.to_owned(), sort: Vec::new(), limit: 0, cursor: None, fields: Vec::new() }
     }
 
     #[tokio::test]
@@ -158,7 +158,7 @@ mod tests {
             json!({"id": "text"}),
             json!({"text": "Doe", "t": "5", "__operand": "or"}),
         ] {
-            let query = query(model, &search(&filter)).unwrap();
+            let query = query(model, &search(&filter.to_string())).unwrap();
             let answer = house.ask(&format!("GET /aegis/api/models/todos?__select=id&{query}")).await;
             let found = match answer.json() {
                 serde_json::Value::Array(found) => found
@@ -181,7 +181,8 @@ mod tests {
             let document = json!({"id": id, "text": "x", "code": format!("c{number}")});
             house.store.put("TODO", &id, 1, &document.to_string());
         }
-        let query = query(&house.host.catalog.models()[0], &search(json!({"code": "c3"}))).unwrap();
+        let query =
+            query(&house.host.catalog.models()[0], &search(&json!({"code": "c3"}).to_string())).unwrap();
         let found = house.ask(&format!("GET /aegis/api/models/todos?{query}")).await;
         assert_eq!((found.status, found.json()[0]["code"].as_str()), (200, Some("c3")), "{}", found.body);
     }
