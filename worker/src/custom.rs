@@ -24,11 +24,12 @@ use http::{
 
 use crate::{
     access::Caller,
+    connection::Link,
     host::Host,
-    request::{RequestBody, X_REQUEST_ID},
+    request::{self, RequestBody, X_REQUEST_ID},
     response::{Envelope, Extent, Outgoing},
     route::Candidate,
-    serve::remove_hop_by_hop,
+    serve::{LEAVES, remove_hop_by_hop},
     variant,
 };
 
@@ -41,7 +42,7 @@ const HOST_PREFIX: &str = "aegis-";
 
 /// Answers with what the route says.
 pub(crate) async fn answer(
-    host: &Arc<Host>,
+    (host, link): (&Arc<Host>, &Link),
     candidate: Candidate<'_>,
     caller: &Caller,
     (parts, body): (&Parts, &mut RequestBody),
@@ -52,8 +53,12 @@ pub(crate) async fn answer(
     let limits = &host.config.limits;
     let deadline = begun + limits.request_timeout;
     let _admitted = host.load.admit()?;
-    let lot = variant::lot(model, &parts.headers, envelope)
-        .inspect_err(|problem| host.count_refused(model, problem))?;
+    let reads = matches!(parts.method, Method::GET | Method::HEAD);
+    let prepared = variant::lot(model, &parts.headers, envelope).and_then(|lot| {
+        let key = if reads { None } else { request::idempotency_key(&parts.headers)? };
+        Ok((lot, key.map(str::to_owned)))
+    });
+    let (lot, idempotency_key) = prepared.inspect_err(|problem| host.count_refused(model, problem))?;
     let code = match (envelope.variant.get(), &model.spec().trial) {
         (Some(Variant::Trial), Some(trial)) => Some(&*trial.code),
         _ => model.spec().code.as_ref(),
@@ -63,7 +68,7 @@ pub(crate) async fn answer(
     host.cell.counter(Counter::BytesIn).fetch_add(body.len() as u64, Ordering::Relaxed);
     let place = candidate.route.spec().place;
     let method = candidate.route.spec().method;
-    let mut request = request(candidate, parts, body, &envelope.request_id);
+    let mut request = route_request(candidate, parts, body, &envelope.request_id);
     if !matches!(caller, Caller::Trusted) {
         // The token is for the host; the code is told whom it names.
         request.headers.retain(|(name, _)| name != header::AUTHORIZATION.as_str());
@@ -73,13 +78,21 @@ pub(crate) async fn answer(
         origin: Origin::Api,
         deadline,
         attempt: 1,
-        idempotency_key: None,
+        idempotency_key,
         depth: 0,
         lot,
         principal: caller.principal().cloned(),
     };
     let name = format!("{method} {}", request.route);
-    let answered = host.engine.route(model, place, call, request).await;
+    let answered = tokio::select! {
+        biased;
+        answered = host.engine.route(model, place, call, request) => answered,
+        () = link.answer_now() => Err(if reads {
+            Problem::new(ProblemCode::Unavailable, LEAVES)
+        } else {
+            Problem::new(ProblemCode::WriteOutcomeUnknown, LEAVES).not_to_be_repeated()
+        }),
+    };
     let answered = answered.inspect_err(|problem| host.count_refused(model, problem))?;
     let response = checked(answered, &parts.method, envelope.extent).map_err(|found| {
         let detail = format!("the route {name} of model {} answered {found}", model.name());
@@ -91,7 +104,12 @@ pub(crate) async fn answer(
     Ok(envelope.sign(response))
 }
 
-fn request(candidate: Candidate<'_>, parts: &Parts, body: Bytes, request_id: &HeaderValue) -> RouteRequest {
+fn route_request(
+    candidate: Candidate<'_>,
+    parts: &Parts,
+    body: Bytes,
+    request_id: &HeaderValue,
+) -> RouteRequest {
     let spec = candidate.route.spec();
     let mut headers = parts.headers.clone();
     remove_hop_by_hop(&mut headers);

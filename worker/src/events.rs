@@ -8,8 +8,9 @@
 //!
 //! A follower knows the last position it has handled. What the hub says is taken only if it is newer, and whenever
 //! the hub had to leave something out, the log is read from that position on. So every event comes once, in commit
-//! order, over reconnects and across workers. A client that does not read what is queued for it is cut off; it
-//! comes back with `Last-Event-ID` and misses nothing.
+//! order, over reconnects and across workers. A client that does not read what is queued for it is waited for, and cut
+//! off in the end; it comes back with `Last-Event-ID` and misses nothing. It knows one before there was an event: a
+//! stream begins with its position, says it again while it is silent, and ends with it.
 
 mod filter;
 mod follower;
@@ -119,7 +120,8 @@ impl Hub {
         }
     }
 
-    /// Clients that follow.
+    /// Clients that listen: not those that are waited for.
+    #[cfg(test)]
     pub(crate) fn followers(&self) -> usize {
         self.batches.receiver_count()
     }
@@ -164,7 +166,7 @@ pub(crate) async fn open(
     let follower = Follower::new(
         host.engine.data().clone(),
         Arc::clone(link),
-        batches,
+        (host.events.batches.downgrade(), batches),
         filter,
         (position, until),
         sender,
@@ -214,6 +216,11 @@ fn tell(change: &Change) -> Told {
 /// An event that says that those from `from` to `to` are no longer known.
 fn gap(from: u64, to: u64) -> Bytes {
     frame(Some(to), "gap", format!("{{\"from\":{from},\"to\":{to}}}").as_bytes())
+}
+
+/// A place in the log to go on from, which dispatches no event (WHATWG HTML section 9.2.6).
+fn place(position: u64) -> Bytes {
+    Bytes::from(format!("id: {position}\n\n"))
 }
 
 /// One event of the stream. A line break within JSON is only ever white space between values.

@@ -318,14 +318,26 @@ impl Engine {
             let detail = "a request with the same Idempotency-Key is still running";
             return Err(Problem::new(ProblemCode::IdempotencyKeyInUse, detail));
         };
-        match self.data().recall(key.key.clone(), request.deadline).await? {
-            Some(stored) => {
-                let reply = replay::replay(key, &stored)?;
-                self.count(Counter::Replays, 1);
-                Ok(reply)
-            }
-            None => self.write(request).await,
+        if let Some(reply) = self.kept(request, key).await? {
+            return Ok(reply);
         }
+        match self.write(request).await {
+            // Another worker may have made the same write since, and what is wrong now may be its doing.
+            Err(problem) if replay::may_be_of_repetition(problem.code) => {
+                self.kept(request, key).await?.ok_or(problem)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The response that is kept under the key.
+    async fn kept(&self, request: &Request, key: &IdempotencyKey) -> Result<Option<Reply>, Problem> {
+        let Some(stored) = self.data().recall(key.key.clone(), request.deadline).await? else {
+            return Ok(None);
+        };
+        let reply = replay::replay(key, &stored)?;
+        self.count(Counter::Replays, 1);
+        Ok(Some(reply))
     }
 
     async fn write(&self, request: &Request) -> Result<Reply, Problem> {

@@ -161,7 +161,7 @@ impl Modules {
             origin: if matches!(entry, Entry::Command { .. }) { Origin::Command } else { Origin::Api },
             deadline: request.deadline,
             attempt: 1,
-            idempotency_key: request.idempotency.as_ref().map(|key| key.key.clone()),
+            idempotency_key: request.idempotency.as_ref().map(|key| key.given.clone()),
             depth: request.depth,
             lot: request.lot.clone(),
             principal: request.principal.clone(),

@@ -150,6 +150,8 @@ pub enum Revisions {
 pub struct IdempotencyKey {
     /// Scope (principal) and the client's key.
     pub key: String,
+    /// The client's key.
+    pub given: String,
     /// Digest of method, path and body.
     pub fingerprint: Bytes,
 }

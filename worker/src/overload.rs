@@ -63,6 +63,11 @@ impl Load {
         Err(Problem::new(ProblemCode::Overloaded, detail))
     }
 
+    /// Event streams being served.
+    pub(crate) fn streams(&self) -> u64 {
+        self.streams.load(Ordering::Relaxed)
+    }
+
     /// Requests being answered.
     pub(crate) fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::Relaxed)

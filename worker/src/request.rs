@@ -263,12 +263,9 @@ pub(crate) fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem>
     })
 }
 
-fn idempotency(
-    parts: &Parts,
-    operation: &Operation,
-    caller: &Caller,
-) -> Result<Option<IdempotencyKey>, Problem> {
-    let mut values = parts.headers.get_all(&IDEMPOTENCY_KEY).iter();
+/// The `Idempotency-Key` that the client gives.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let mut values = headers.get_all(&IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let refused = |found: &str| {
         let detail = format!(
@@ -286,6 +283,15 @@ fn idempotency(
     let Some(key) = value.to_str().ok().filter(|_| bytes.iter().all(u8::is_ascii_graphic)) else {
         return Err(refused("characters of another kind"));
     };
+    Ok(Some(key))
+}
+
+fn idempotency(
+    parts: &Parts,
+    operation: &Operation,
+    caller: &Caller,
+) -> Result<Option<IdempotencyKey>, Problem> {
+    let Some(given) = idempotency_key(&parts.headers)? else { return Ok(None) };
     let body = operation.body();
     let mut digest = Sha256::new();
     digest.update(parts.method.as_str());
@@ -299,8 +305,8 @@ fn idempotency(
     let fingerprint = Bytes::copy_from_slice(digest.finalize().as_slice());
     let key = match caller.principal().map(Arc::as_ref) {
         // With its length: no end of a name is ever taken for the beginning of a key.
-        Some(Principal { subject, .. }) => format!("of {} {subject} {key}", subject.len()),
-        None => format!("{ANONYMOUS} {key}"),
+        Some(Principal { subject, .. }) => format!("of {} {subject} {given}", subject.len()),
+        None => format!("{ANONYMOUS} {given}"),
     };
-    Ok(Some(IdempotencyKey { key, fingerprint }))
+    Ok(Some(IdempotencyKey { key, given: given.to_owned(), fingerprint }))
 }

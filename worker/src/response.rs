@@ -260,10 +260,11 @@ impl Envelope<'_> {
         response
     }
 
-    /// An answer that was made elsewhere, with what this host says of every answer.
+    /// An answer that was made elsewhere, just now, with what this host says of every answer.
     pub(crate) fn sign(&self, mut response: Response<Outgoing>) -> Response<Outgoing> {
         let headers = response.headers_mut();
         headers.insert(&AEGIS_WORKER, self.host.identity.header.clone());
+        headers.insert(&AEGIS_SEQ, number(self.host.sequence()));
         headers.insert(&X_REQUEST_ID, self.request_id.clone());
         response
     }

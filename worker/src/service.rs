@@ -294,7 +294,8 @@ impl<'v> Visit<'v> {
             return Err(no_such_route(parts.uri.path()).into());
         }
         let caller = self.asked(|gate| gate.at_route(&parts.headers, &route))?;
-        custom::answer(self.host, route, &caller, (parts, body), envelope, begun).await.map_err(Refusal::from)
+        let at = (self.host, &**self.link);
+        custom::answer(at, route, &caller, (parts, body), envelope, begun).await.map_err(Refusal::from)
     }
 
     async fn model(

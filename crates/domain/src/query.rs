@@ -31,7 +31,7 @@ use serde_json::Value;
 
 pub use page::Page;
 pub use parameters::{decode, with_cursor};
-pub use parse::{Invocation, no_such_command, read_item};
+pub use parse::{Invocation, no_such_command, read_item, spells_json};
 pub use plan::{Plan, Step, Wanted};
 pub use showing::Showing;
 pub(crate) use {

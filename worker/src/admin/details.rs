@@ -285,7 +285,7 @@ fn events(host: &Host, model: &Model) -> Vec<Value> {
             json!({
                 "eventName": format!("{}{}", kind.as_str(), model.name()),
                 "modelName": model.name(),
-                "handlers": host.events.followers(),
+                "handlers": host.load.streams(),
             })
         })
         .into()

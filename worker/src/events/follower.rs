@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     Batch, Told,
     filter::Filter,
-    gap,
+    gap, place,
     queue::{Sender, Slow},
     tell,
 };
@@ -33,8 +33,8 @@ const PAGE_CHANGES_MAX: u32 = 128;
 const PAGE_BYTES: usize = 512 * 1024;
 /// Time the store has to answer.
 const PAGE_TIME: Duration = Duration::from_secs(10);
-/// Time a client that resumes has to make room for the next event.
-const RESUME_PATIENCE: Duration = Duration::from_secs(10);
+/// Time a client has to make room for the next event.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// After how long a client comes back, milliseconds, and over how much longer that is spread.
 const RETRY_MS: u64 = 500;
 const RETRY_SPREAD_MS: u64 = 2_000;
@@ -54,11 +54,21 @@ enum Ending {
     Expired,
 }
 
+/// How much of a batch was passed on.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    All,
+    /// There was no room for the rest, which is in the log.
+    Partly,
+}
+
 /// One client's way through the log.
 pub(super) struct Follower {
     data: Data,
     link: Arc<Link>,
-    batches: broadcast::Receiver<Arc<Batch>>,
+    hub: broadcast::WeakSender<Arc<Batch>>,
+    /// None while the client is waited for: what is told meanwhile is in the log, and is not kept for it.
+    batches: Option<broadcast::Receiver<Arc<Batch>>>,
     filter: Filter,
     /// Everything up to here was sent or did not pass the filter.
     position: u64,
@@ -68,6 +78,14 @@ pub(super) struct Follower {
     until: Option<Instant>,
     queue: Sender,
     heartbeat: Interval,
+}
+
+/// What the hub tells next.
+async fn next(batches: &mut Option<broadcast::Receiver<Arc<Batch>>>) -> Result<Arc<Batch>, RecvError> {
+    match batches {
+        Some(batches) => batches.recv().await,
+        None => Err(RecvError::Lagged(0)),
+    }
 }
 
 /// Waits until `moment`; for ever without one.
@@ -82,7 +100,7 @@ impl Follower {
     pub(super) fn new(
         data: Data,
         link: Arc<Link>,
-        batches: broadcast::Receiver<Arc<Batch>>,
+        (hub, batches): (broadcast::WeakSender<Arc<Batch>>, broadcast::Receiver<Arc<Batch>>),
         filter: Filter,
         (position, until): (u64, Option<Instant>),
         queue: Sender,
@@ -90,7 +108,8 @@ impl Follower {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         heartbeat.reset();
-        Self { data, link, batches, filter, position, page_changes: 1, until, queue, heartbeat }
+        let batches = Some(batches);
+        Self { data, link, hub, batches, filter, position, page_changes: 1, until, queue, heartbeat }
     }
 
     /// Follows until the stream ends; `resumes` tells whether the log has something for the client already.
@@ -105,12 +124,14 @@ impl Follower {
             Ending::Slow if self.link.protocol() != Protocol::Http2 => self.link.order(Order::Abort),
             Ending::Slow | Ending::Closed | Ending::Expired => {}
             Ending::Drained | Ending::StoreUnavailable => {
-                let _ = self.queue.push(retry(self.link.id()));
+                let _ = self.queue.push(farewell(self.position, self.link.id()));
             }
         }
     }
 
     async fn follow(&mut self, resumes: bool) -> Result<std::convert::Infallible, Ending> {
+        // First of all, so that a client whose stream ends before there was an event misses none.
+        self.push(place(self.position))?;
         if resumes {
             self.catch_up().await?;
         }
@@ -121,27 +142,34 @@ impl Follower {
             tokio::select! {
                 () = &mut end => return Err(Ending::Drained),
                 () = reached(until) => return Err(Ending::Expired),
-                batch = self.batches.recv() => match batch {
-                    Ok(batch) => self.hear(&batch).await?,
+                batch = next(&mut self.batches) => match batch {
+                    Ok(batch) => {
+                        let heard = self.hear(&batch);
+                        drop(batch); // it is not kept for a client that is waited for
+                        if heard == Heard::Partly {
+                            self.catch_up().await?;
+                        }
+                    }
                     Err(RecvError::Lagged(_)) => self.catch_up().await?,
                     Err(RecvError::Closed) => return Err(Ending::Closed),
                 },
-                _ = self.heartbeat.tick() => self.push(Bytes::from_static(b":\n\n"))?,
+                _ = self.heartbeat.tick() => self.push(place(self.position))?,
             }
         }
     }
 
-    async fn hear(&mut self, batch: &Batch) -> Result<(), Ending> {
-        let Batch::Told(changes) = batch else { return self.catch_up().await };
+    /// Passes on what is new, as far as there is room: the client cannot make any meanwhile.
+    fn hear(&mut self, batch: &Batch) -> Heard {
+        let Batch::Told(changes) = batch else { return Heard::Partly };
         for told in changes {
             if told.sequence > self.position {
-                if self.filter.admits(&told.subject) {
-                    self.push(told.frame.clone())?;
+                if self.filter.admits(&told.subject) && self.push(told.frame.clone()).is_err() {
+                    return Heard::Partly;
                 }
                 self.position = told.sequence;
             }
         }
-        Ok(())
+        Heard::All
     }
 
     /// Reads the log from the position on, at the pace of the client.
@@ -153,8 +181,8 @@ impl Follower {
             if self.until.is_some_and(|until| Instant::now() >= until) {
                 return Err(Ending::Expired);
             }
-            // What was told so far is in the log: a client that is slow need not hold it for as long as it reads.
-            self.batches = self.batches.resubscribe();
+            // Listening comes before looking: what the page does not have yet is heard.
+            self.batches = Some(self.hub.upgrade().ok_or(Ending::Closed)?.subscribe());
             let deadline = Instant::now() + PAGE_TIME;
             let page = self
                 .data
@@ -185,7 +213,9 @@ impl Follower {
             }
             if complete {
                 self.position = self.position.max(page.durable);
-                return Ok(());
+                if self.batches.is_some() {
+                    return Ok(());
+                }
             }
         }
     }
@@ -198,11 +228,15 @@ impl Follower {
     /// Pushes as soon as there is room, unless the stream has to end before.
     async fn push_waiting(&mut self, frame: Bytes) -> Result<(), Ending> {
         self.heartbeat.reset();
+        if self.queue.push(frame.clone()).is_ok() {
+            return Ok(());
+        }
+        self.batches = None;
         tokio::select! {
             biased;
             () = self.link.streams_end() => Err(Ending::Drained),
             () = reached(self.until) => Err(Ending::Expired),
-            pushed = self.queue.push_within(frame, RESUME_PATIENCE) => pushed.map_err(|Slow| Ending::Slow),
+            pushed = self.queue.push_within(frame, PATIENCE) => pushed.map_err(|Slow| Ending::Slow),
         }
     }
 }
@@ -220,10 +254,10 @@ fn bytes_of(change: &Change) -> usize {
     }
 }
 
-/// Advice when to come back, spread so that not all clients do so at once.
-fn retry(id: u64) -> Bytes {
+/// Where to go on, and advice when to come back, spread so that not all clients do so at once.
+fn farewell(position: u64, id: u64) -> Bytes {
     let spread = (id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % RETRY_SPREAD_MS;
-    Bytes::from(format!("retry: {}\n\n", RETRY_MS + spread))
+    Bytes::from(format!("id: {position}\nretry: {}\n\n", RETRY_MS + spread))
 }
 
 #[cfg(test)]
@@ -237,19 +271,53 @@ mod tests {
         acceptor::{Doorbell, Seats},
         connection::{Clock, Ledger},
         data::tests::{catalog, config},
-        events::queue::{self, Receiver},
+        events::{
+            Subject,
+            queue::{self, Receiver},
+        },
     };
 
-    /// A follower whose client has no room left.
-    fn stuck(until: Option<Instant>) -> (Follower, Receiver) {
+    /// A follower at position 7 of what the hub tells.
+    fn follower(until: Option<Instant>) -> (Follower, Receiver, broadcast::Sender<Arc<Batch>>) {
         let (board, _descriptor) = Board::create().unwrap();
         let data = Data::new(&config(), &catalog(&[]), board, 0, 1, 1);
         let seats = Seats::new(board.cell(0), 1, Arc::new(Doorbell::new().unwrap()));
         let link = Ledger::new(Arc::new(Clock::new())).link_of_nobody(&seats);
         let (queue, receiver) = queue::queue();
-        while queue.push(Bytes::from_static(b"x")).is_ok() {}
-        let batches = broadcast::Sender::new(1).subscribe();
-        (Follower::new(data, link, batches, Filter::default(), (0, until), queue), receiver)
+        let hub = broadcast::Sender::new(1);
+        let heard = (hub.downgrade(), hub.subscribe());
+        (Follower::new(data, link, heard, Filter::default(), (7, until), queue), receiver, hub)
+    }
+
+    /// A follower whose client has no room left.
+    fn stuck(until: Option<Instant>) -> (Follower, Receiver) {
+        let (follower, receiver, _) = follower(until);
+        while follower.queue.push(Bytes::from_static(b"x")).is_ok() {}
+        (follower, receiver)
+    }
+
+    #[tokio::test]
+    async fn a_client_knows_where_to_go_on_whatever_it_was_told_so_far() {
+        let (mut follower, mut receiver, hub) = follower(None);
+        follower.heartbeat = interval(Duration::from_millis(1));
+        let following = async { follower.follow(false).await.map(|_| ()) };
+        let reading = async {
+            let mut frame = async || std::future::poll_fn(|cx| receiver.poll_next(cx)).await.unwrap();
+            assert_eq!((frame().await, frame().await), (place(7), place(7)));
+            let subject = Subject::Model { model: aegis_ipc::data::POSITIONS.to_owned() };
+            let hidden = Told { sequence: 9, subject, frame: Bytes::from_static(b"never told") };
+            assert!(hub.send(Arc::new(Batch::Told(vec![hidden]))).is_ok());
+            let mut next = frame().await;
+            while next == place(7) {
+                next = frame().await;
+            }
+            assert_eq!(next, place(9), "what is not for it is behind it all the same");
+        };
+        tokio::select! {
+            ending = following => panic!("{ending:?}"),
+            () = reading => {}
+        }
+        assert!(farewell(9, 1).starts_with(b"id: 9\nretry: "));
     }
 
     #[tokio::test]

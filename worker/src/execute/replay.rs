@@ -46,6 +46,20 @@ pub(super) fn encode(result: &Outcome, body: &Bytes) -> Result<Bytes, Problem> {
         .map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))
 }
 
+/// Whether a write may have met this problem only because it was made before: one of what is stored.
+pub(super) fn may_be_of_repetition(code: ProblemCode) -> bool {
+    matches!(
+        code,
+        ProblemCode::NotFound
+            | ProblemCode::AlreadyExists
+            | ProblemCode::UniqueTaken
+            | ProblemCode::Conflict
+            | ProblemCode::PatchTestFailed
+            | ProblemCode::RevisionMismatch
+            | ProblemCode::Invalid
+    )
+}
+
 /// The response to a request whose key is known.
 ///
 /// # Errors
@@ -75,7 +89,8 @@ mod tests {
     use super::*;
 
     fn key(fingerprint: &'static [u8]) -> IdempotencyKey {
-        IdempotencyKey { key: "k".to_owned(), fingerprint: Bytes::from_static(fingerprint) }
+        let fingerprint = Bytes::from_static(fingerprint);
+        IdempotencyKey { key: "k".to_owned(), given: "k".to_owned(), fingerprint }
     }
 
     fn stored(response: Bytes) -> StoredResponse {

@@ -1,5 +1,7 @@
 //! Requests against a worker's data and a small store over a real socket.
 
+mod keys;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -124,10 +126,6 @@ fn if_match(revision: u64) -> Precondition {
 
 fn absent() -> Precondition {
     Precondition { if_match: None, if_none_match: Some(Revisions::Any) }
-}
-
-fn key(fingerprint: &'static [u8]) -> Option<IdempotencyKey> {
-    Some(IdempotencyKey { key: "scope/k".to_owned(), fingerprint: Bytes::from_static(fingerprint) })
 }
 
 /// Code, detail and single errors on one line each.
@@ -350,92 +348,6 @@ async fn a_minimal_answer_names_the_document() {
         let reply = scene.engine.execute(minimal(operation)).await.unwrap();
         assert_eq!(reply.body, text(r#"{"status":"ok","modelId":"a"}"#));
     }
-}
-
-#[tokio::test]
-async fn the_same_key_is_answered_once_and_replayed_after() {
-    let scene = Scene::new().await;
-    let create = |fingerprint| Request {
-        idempotency: key(fingerprint),
-        ..scene.request(Operation::Create { body: text(r#"{"text":"x"}"#) })
-    };
-    let mut tasks = Vec::new();
-    for _ in 0..10 {
-        let (engine, request) = (scene.engine.clone(), create(b"f"));
-        tasks.push(tokio::spawn(async move { engine.execute(request).await.unwrap() }));
-    }
-    let mut replies = Vec::new();
-    for task in tasks {
-        replies.push(task.await.unwrap());
-    }
-    assert_eq!(replies.iter().filter(|reply| !reply.replayed).count(), 1);
-    assert!(replies.iter().all(|reply| reply.body == replies[0].body && reply.sequence == 1));
-    assert_eq!((scene.store.documents(), scene.counted(Counter::Replays)), (1, 9));
-    let reused = scene.engine.execute(create(b"g")).await.unwrap_err();
-    assert_eq!(reused.code, ProblemCode::IdempotencyKeyReused);
-}
-
-#[tokio::test]
-async fn only_what_succeeded_is_kept_under_a_key() {
-    let scene = Scene::new().await;
-    let create =
-        |body| Request { idempotency: key(b"f"), ..scene.request(Operation::Create { body: text(body) }) };
-    assert_eq!(scene.engine.execute(create("{}")).await.unwrap_err().code, ProblemCode::Invalid);
-    assert!(!scene.engine.execute(create(r#"{"text":"x"}"#)).await.unwrap().replayed);
-}
-
-#[tokio::test]
-async fn an_update_that_changed_nothing_is_replayed_even_after_somebody_else_changed_something() {
-    let scene = Scene::new().await;
-    let created = scene.create(r#"{"id":"a","text":"x"}"#).await.unwrap();
-    let again = || Request { idempotency: key(b"f"), ..scene.request(merge("a", r#"{"text":"x"}"#)) };
-    let first = scene.engine.execute(again()).await.unwrap();
-    assert_eq!(
-        (first.result, &first.body, first.replayed),
-        (Outcome::Found { revision: 1 }, &created.body, false)
-    );
-    scene.run(merge("a", r#"{"text":"newer"}"#)).await.unwrap();
-    let second = scene.engine.execute(again()).await.unwrap();
-    assert_eq!((&second.body, second.replayed), (&created.body, true));
-    assert_eq!(json(&scene.read("a").await.unwrap())["text"], "newer");
-}
-
-#[tokio::test]
-async fn a_key_whose_request_is_still_running_is_told_so() {
-    let scene = Scene::new().await;
-    scene.store.set_mood(Mood::Silent);
-    let create = |deadline| Request {
-        idempotency: key(b"f"),
-        deadline,
-        ..scene.request(Operation::Create { body: text(r#"{"text":"x"}"#) })
-    };
-    let (engine, request) = (scene.engine.clone(), create(later()));
-    let first = tokio::spawn(async move { engine.execute(request).await });
-    eventually("the write", || scene.store.writes_seen().len() == 1).await;
-    let second = scene.engine.execute(create(soon())).await.unwrap_err();
-    assert_eq!(second.code, ProblemCode::IdempotencyKeyInUse);
-    scene.store.set_mood(Mood::Good);
-    assert!(first.await.unwrap().is_ok());
-}
-
-#[tokio::test]
-async fn a_write_waits_equally_long_for_the_store_with_a_key_and_without() {
-    let mut impatient = config();
-    impatient.limits.write_timeout = Duration::from_millis(50);
-    let scene = Scene::with(impatient, MODULE).await;
-    scene.store.set_mood(Mood::Deaf);
-    let mut codes = Vec::new();
-    for idempotency in [None, key(b"f")] {
-        let create = Operation::Create { body: text(r#"{"text":"x"}"#) };
-        let request = Request { idempotency, ..scene.request(create) };
-        let latest = request.deadline - Duration::from_secs(5);
-        let problem = scene.engine.execute(request).await.unwrap_err();
-        codes.push((problem.code, problem.retry));
-        assert!(Instant::now() < latest, "it waited until the end of the request");
-    }
-    // Nothing was sent yet when the store did not tell about the key.
-    let unknown = (ProblemCode::WriteOutcomeUnknown, Retry::Never);
-    assert_eq!(codes, [unknown, (ProblemCode::StoreUnavailable, Retry::After)]);
 }
 
 #[tokio::test]

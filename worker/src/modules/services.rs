@@ -1,6 +1,7 @@
 //! What modules may ask of this worker: documents of their own model and of those they are granted, on the same way as a
 //! client's requests, hooks included.
 
+mod search;
 mod together;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -18,7 +19,6 @@ use aegis_wasm::{
     Served, Services, StreamedBody, Waits, Write,
 };
 use bytes::Bytes;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, value::RawValue};
 
 use super::measurements;
@@ -99,7 +99,7 @@ impl HostServices {
 
     async fn search_many(&self, asker: Asker<'_>, model: &str, search: Search) -> Result<Page, Refusal> {
         let model = self.model(asker, model, |access| access.read)?;
-        let query = query(&search)?;
+        let query = search::query(model, &search)?;
         let reply = self.ask(asker, request(asker, model, Operation::List { query })).await?;
         let items: Vec<&RawValue> = serde_json::from_slice(&reply.body).map_err(|error| damaged(&error))?;
         let items = items.into_iter().map(|item| listed(model, item)).collect::<Result<_, _>>()?;
@@ -271,53 +271,6 @@ fn damaged(error: &serde_json::Error) -> Refusal {
     Refusal::new(RefusalCode::Internal, format!("the host answered what is no document: {error}"))
 }
 
-/// The search as a query string: `{"status":"open","total":{"gt":100}}` is `status=open&total__gt=100`.
-fn query(search: &Search) -> Result<String, Refusal> {
-    let wrong = |message: String| Refusal::new(RefusalCode::Invalid, message);
-    let mut pairs = Vec::new();
-    if !search.filter.trim().is_empty() {
-        let filter: Value = serde_json::from_str(&search.filter)
-            .map_err(|error| wrong(format!("filter: found no JSON ({error}), expected an object")))?;
-        let Value::Object(fields) = filter else {
-            return Err(wrong("filter: found no object, expected one from fields to values".to_owned()));
-        };
-        for (field, value) in &fields {
-            match value {
-                Value::Object(operators) => {
-                    for (operator, operand) in operators {
-                        pairs.push((format!("{field}__{operator}"), operand_text(operand)));
-                    }
-                }
-                plain => pairs.push((field.clone(), operand_text(plain))),
-            }
-        }
-    }
-    if !search.sort.is_empty() {
-        pairs.push(("__sort".to_owned(), search.sort.join(",")));
-    }
-    if !search.fields.is_empty() {
-        pairs.push(("__select".to_owned(), search.fields.join(",")));
-    }
-    if search.limit > 0 {
-        pairs.push(("__limit".to_owned(), search.limit.to_string()));
-    }
-    if let Some(cursor) = &search.cursor {
-        pairs.push(("__cursor".to_owned(), cursor.clone()));
-    }
-    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    let pairs: Vec<String> =
-        pairs.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect();
-    Ok(pairs.join("&"))
-}
-
-fn operand_text(operand: &Value) -> String {
-    match operand {
-        Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(operand_text).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
-    }
-}
-
 /// A problem of the host as a module reads it.
 fn refusal(problem: &Problem) -> Refusal {
     let code = match problem.code {
@@ -350,35 +303,4 @@ fn refusal(problem: &Problem) -> Refusal {
         refusal.details = Some(Value::Object(details).to_string());
     }
     refusal
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn search(filter: &str) -> Search {
-        Search { filter: filter.to_owned(), sort: Vec::new(), limit: 0, cursor: None, fields: Vec::new() }
-    }
-
-    #[test]
-    fn a_search_becomes_the_query_that_a_client_would_send() {
-        let whole = Search {
-            sort: vec!["-total".to_owned(), "id".to_owned()],
-            limit: 10,
-            cursor: Some("c+1".to_owned()),
-            fields: vec!["total".to_owned()],
-            ..search(
-                r#"{"status":"in & out","total":{"gt":100,"lt":1e3},"tag":{"in":["a","b"]},"gone":null}"#,
-            )
-        };
-        insta::assert_snapshot!(query(&whole).unwrap(), @"status=in%20%26%20out&total%5F%5Fgt=100&total%5F%5Flt=1e%2B3&tag%5F%5Fin=a%2Cb&gone=null&%5F%5Fsort=%2Dtotal%2Cid&%5F%5Fselect=total&%5F%5Flimit=10&%5F%5Fcursor=c%2B1");
-        assert_eq!(query(&search("")).unwrap(), "");
-    }
-
-    #[test]
-    fn a_filter_that_is_none_is_the_modules_mistake() {
-        for filter in ["[]", "{", "7"] {
-            assert_eq!(query(&search(filter)).unwrap_err().code, RefusalCode::Invalid, "{filter}");
-        }
-    }
 }

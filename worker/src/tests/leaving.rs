@@ -95,7 +95,7 @@ async fn http2_clients_get_a_goaway_and_the_end_of_what_they_began() {
         seen.extend_from_slice(&frame.unwrap().into_data().unwrap());
     }
     let seen = String::from_utf8(seen).unwrap();
-    assert!(seen.starts_with("retry: "), "{seen}");
+    assert!(seen.starts_with("id: 0\n\nid: 0\nretry: "), "{seen}");
     drop(events);
     assert!(client.is_ended().await);
     eventually("the worker may go", || verdict(&house) == Verdict::Empty).await;
@@ -114,8 +114,9 @@ async fn event_streams_end_with_advice_and_within_the_spread() {
     let begun = Instant::now();
     house.drain(None, SECOND);
     for client in &mut clients {
+        client.until(b"id: 0\n\n").await.expect("its place");
         let advice = client.until(b"\n\n").await.expect("advice");
-        assert!(String::from_utf8(advice).unwrap().contains("retry: "));
+        assert!(String::from_utf8(advice).unwrap().contains("id: 0\nretry: "), "its place, too");
         while client.until(b"\n").await.is_some() {}
     }
     assert!(begun.elapsed() < 3 * SECOND, "{:?}", begun.elapsed());

@@ -1,11 +1,14 @@
 //! Custom routes of models.
 
+use std::time::Duration;
+
 use aegis_domain::code::{CodeLimits, Grants};
+use aegis_guests::{Guest, echo, respond, whole};
 use aegis_ipc::board::Counter;
 use aegis_wasm::Terms;
 use serde_json::json;
 
-use super::house::{Answer, House};
+use super::house::{Answer, Extent, House, eventually};
 
 const LABELS: &str = "/aegis/api/models/labels";
 
@@ -77,12 +80,15 @@ async fn routes_are_found_by_pattern_and_method_and_go_before_the_generated_ones
 #[tokio::test]
 async fn the_host_says_who_answered_whatever_the_route_says() {
     let house = usual().await;
+    let created = house.ask(&format!("POST {LABELS}\n\n{{\"title\":\"x\"}}")).await;
+    assert_eq!((created.status, created.header("aegis-seq")), (201, Some("1")));
     let echoed = house.ask(&format!("POST {LABELS}/echo\nx-request-id: mine\n\nsome text")).await;
     assert_eq!((echoed.status, echoed.body.as_str()), (201, "some text"));
     for (name, value) in [
         ("content-type", "application/octet-stream"),
         ("x-kind", "echo"),
         ("aegis-worker", "3.7"),
+        ("aegis-seq", "1"),
         ("x-request-id", "mine"),
         ("content-length", "9"),
     ] {
@@ -120,12 +126,49 @@ async fn routes_that_are_cpu_bound_wait_for_a_thread_or_are_told_to_come_back() 
     let house = labels(limits, |config| (config.wasm.cpu_threads, config.wasm.cpu_queue_max) = (1, 0)).await;
     let mut client = house.client().await;
     client.send(&format!("POST {LABELS}/burn\n\n100000000000")).await;
-    super::house::eventually("a call runs", || house.host.engine.cpu_calls() == Some(1)).await;
+    eventually("a call runs", || house.host.engine.cpu_calls() == Some(1)).await;
     let refused = house.ask(&format!("POST {LABELS}/burn\n\n1")).await;
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")), "{}", refused.body);
     drop(client);
-    super::house::eventually("its place is free", || house.host.engine.cpu_calls() == Some(0)).await;
+    eventually("its place is free", || house.host.engine.cpu_calls() == Some(0)).await;
     assert_eq!(house.ask(&format!("POST {LABELS}/burn\n\n1")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_worker_that_leaves_answers_for_routes_that_are_not_done() {
+    let limits = CodeLimits { call_ms_max: 30_000, cpu_call_ms_max: 30_000, ..CodeLimits::default() };
+    let house = labels(limits, |_| ()).await;
+    let mut reader = house.client().await;
+    reader.send(&format!("GET {LABELS}/spin")).await;
+    let mut writer = house.client().await;
+    writer.send(&format!("POST {LABELS}/burn\nidempotency-key: k\n\n100000000000")).await;
+    eventually("both are at work", || house.host.load.in_flight() == 2).await;
+    house.drain(Some(Duration::from_millis(500)), Duration::from_millis(250));
+    let read = reader.answer(Extent::Whole).await.expect("an answer").json();
+    assert_eq!((&read["code"], &read["retry"]), (&"unavailable".into(), &"after".into()), "{read}");
+    let written = writer.answer(Extent::Whole).await.expect("an answer");
+    assert_eq!((written.status, written.header("connection")), (503, Some("close")));
+    let written = written.json();
+    assert_eq!((&written["code"], &written["retry"]), (&"write-outcome-unknown".into(), &"never".into()));
+}
+
+#[tokio::test]
+async fn code_is_told_the_key_that_the_client_gave() {
+    let told = respond("(i32.const 200)", &[], &whole("ctx_idempotency_key"));
+    let guest = Guest::model(json!({ "name": "label", "endpoint": "labels", "version": "1.0.0" }))
+        .command("key", echo("ctx_idempotency_key"))
+        .route(json!({ "method": "post", "path": "/key" }), told.clone())
+        .route(json!({ "method": "get", "path": "/key" }), told);
+    let terms = Terms { settings: json!({}), limits: CodeLimits::default(), grants: Grants::default() };
+    let house = House::of_components(&[&guest.build()], &terms, |_| ()).await;
+    assert_eq!(house.ask(&format!("POST {LABELS}\n\n{{\"id\":\"a\"}}")).await.status, 201);
+    for path in ["a/key", "key"] {
+        let told = house.ask(&format!("POST {LABELS}/{path}\nidempotency-key: \"k 1\"")).await;
+        assert_eq!(told.json()["code"], "bad-header", "{path}");
+        let told = house.ask(&format!("POST {LABELS}/{path}\nidempotency-key: \"k-1\"")).await;
+        assert_eq!((told.status, told.body.as_str()), (200, "\"k-1\""), "{path}");
+    }
+    assert_ne!(house.ask(&format!("GET {LABELS}/key\nidempotency-key: k-1")).await.body, "k-1");
 }
 
 #[tokio::test]

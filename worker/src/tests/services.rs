@@ -34,6 +34,7 @@ async fn a_service_answers_at_its_route_and_below_and_the_host_everywhere_else()
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
         assert!(head.contains("aegis-worker: 3.7\r\n") && head.contains("x-request-id: mine\r\n"), "{head}");
         assert!(head.contains("x-service: hello\r\n"), "{head}");
+        assert!(head.contains("aegis-seq: 0\r\n"), "{head}");
         assert!(body.unwrap().contains(path));
     }
     assert_eq!(client.ask("GET /livez").await.status, 200);

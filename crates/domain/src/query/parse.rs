@@ -172,6 +172,14 @@ fn command_asked(model: &Model, pairs: &[(String, String)]) -> Result<Option<Inv
     Ok(Some(Invocation { command: command.clone(), arguments: only("args")?.cloned() }))
 }
 
+/// Whether a text that a field is compared with is taken for what it spells as JSON: where no declaration says what the
+/// field holds.
+#[must_use]
+pub fn spells_json(model: &Model, field: &str) -> bool {
+    let kind = Fields(Some(model)).resolve(field).map(|field| field.kind);
+    matches!(kind, Ok(FieldKind::Object | FieldKind::Array | FieldKind::Any))
+}
+
 /// The problem of a command that the model does not have.
 #[must_use]
 pub fn no_such_command(model: &Model, name: &str) -> Problem {

@@ -26,6 +26,11 @@ pub(crate) fn read(kind: FieldKind, text: &str) -> Result<Operand, &'static str>
     if text.eq_ignore_ascii_case("null") {
         return Ok(Operand::Null);
     }
+    read_value(kind, text)
+}
+
+/// The same for what is not `null`, whatever it spells.
+fn read_value(kind: FieldKind, text: &str) -> Result<Operand, &'static str> {
     let scalar = json::parse(text.as_bytes()).ok();
     let value = match (kind, scalar) {
         (FieldKind::Text, _) => Value::from(text),
@@ -81,7 +86,8 @@ impl Item {
                 let value = Value::from(text.as_str());
                 Ok(Operand::Value(Key::of(kind, Some(&value)), value))
             }
-            _ => read(kind, self.text()),
+            (Self::Quoted(text), _) => read_value(kind, text),
+            (Self::Plain(text), _) => read(kind, text),
         }
     }
 
@@ -194,6 +200,8 @@ mod tests {
         assert_eq!(read(FieldKind::Any, "\"5\""), read(FieldKind::Text, "5"));
         assert_ne!(read(FieldKind::Any, "5"), read(FieldKind::Text, "5"));
         assert_ne!(read(FieldKind::Text, "\"null\""), Operand::Null);
+        let of_numbers = split_list("\"null\"").unwrap()[0].read(FieldKind::Integer);
+        assert_eq!(of_numbers, Err("a number or null"), "it is a text");
         assert_eq!(read(FieldKind::Integer, "\"5\""), read(FieldKind::Integer, "5"));
     }
 }

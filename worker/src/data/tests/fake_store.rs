@@ -72,6 +72,8 @@ struct State {
     lose_frames: u32,
     /// Bodies are not found while this is above zero.
     lose_bodies: u32,
+    /// Keys are not known while this is above zero.
+    forget_keys: u32,
     writes_seen: Vec<u64>,
     attaches: Vec<Option<u64>>,
     fetches: u32,
@@ -108,6 +110,7 @@ impl FakeStore {
             waiting: Vec::new(),
             lose_frames: 0,
             lose_bodies: 0,
+            forget_keys: 0,
             writes_seen: Vec::new(),
             attaches: Vec::new(),
             fetches: 0,
@@ -141,6 +144,11 @@ impl FakeStore {
 
     pub(crate) fn lose_bodies(&self, times: u32) {
         self.state.lock().lose_bodies = times;
+    }
+
+    /// Says that it does not know the next key that it is asked about, as before the write with that key.
+    pub(crate) fn forget_a_key(&self) {
+        self.state.lock().forget_keys = 1;
     }
 
     /// From the next connection on it is a store that knows the plain form only.
@@ -249,9 +257,12 @@ impl FakeStore {
                 send(FromStore::Fetched { request, bodies: self.fetch(&versions) });
             }
             ToStore::Recall { request, key } => {
-                let state = self.state.lock();
+                let mut state = self.state.lock();
                 if state.mood != Mood::Deaf {
-                    send(FromStore::Recalled { request, stored: state.responses.get(&key).cloned() });
+                    let known =
+                        state.forget_keys.checked_sub(1).map(|left| state.forget_keys = left).is_none();
+                    let stored = state.responses.get(&key).filter(|_| known).cloned();
+                    send(FromStore::Recalled { request, stored });
                 }
             }
             ToStore::Changes { request, after, limit } => send(self.changes(request, after, limit)),
