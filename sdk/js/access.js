@@ -1,31 +1,17 @@
-// Who may do what, as the contract says it. A word that it does not have is a mistake at once: a rule that is misspelt would
-// let callers in, or keep them out, without anybody noticing.
+// Who may do what, as the contract says it.
+
+import { camel, parts, shown, texts, word } from "./words.js";
 
 const SUBJECTS = ["role", "claim", "anyone"];
 const RIGHTS = ["create", "read", "list-all", "update", "delete", "command"];
 const PARTS = ["subject", "name", "allow", "deny"];
-
-const camel = (name) => name.replace(/-(.)/g, (_, letter) => letter.toUpperCase());
-const shown = (value) => JSON.stringify(value) ?? String(value);
-
-/** A list of texts. */
-function texts(found, place) {
-  if (Array.isArray(found) && found.every((one) => typeof one === "string")) return found;
-  throw new TypeError(`${place}: found ${shown(found)}, expected a list of texts`);
-}
-
-/** One of some words. */
-function word(found, expected, place) {
-  if (expected.includes(found)) return found;
-  throw new TypeError(`${place}: found ${shown(found)}, expected one of ${expected.join(", ")}`);
-}
 
 const rights = (found, place) =>
   Object.fromEntries(texts(found, place).map((right) => [camel(word(right, RIGHTS, place)), true]));
 
 function rule(found, number) {
   const place = `acl.${number}`;
-  Object.keys(found).forEach((part) => word(part, PARTS, place));
+  parts(found, PARTS, place);
   const subject = word(found.subject, SUBJECTS, `${place}.subject`);
   const isNamed = typeof found.name === "string" && found.name !== "";
   if (isNamed === (subject === "anyone")) {

@@ -2,32 +2,55 @@
 
 import { aclOf, allowOf } from "./access.js";
 import { json } from "./json.js";
+import { camel, parts, texts, word } from "./words.js";
 
-const camel = (name) => name.replace(/-(.)/g, (_, letter) => letter.toUpperCase());
 const flags = (names = []) => Object.fromEntries(names.map((name) => [camel(name), true]));
 
 /** Hooks by the names that authors give them. */
 const HOOKS = { create: "on-create", validate: "validate", update: "on-update", remove: "on-delete", load: "on-load" };
 
+/** What a definition may say, and its parts. */
+const DEFINITION = [
+  "name", "endpoint", "version", "domain", "description", "idField", "fields", "schema", "strict", "mixins", "hooks",
+  "commands", "acl", "routes", "events", "datasource", "module", "moduleVersion", "begin", "reconfigure", "drain", "health",
+  "handover",
+];
+const FIELD = ["kind", "rules", "default", "schema"];
+const KINDS = ["text", "integer", "decimal", "boolean", "timestamp", "object", "array", "bytes", "any"];
+const RULES = ["required", "unique", "immutable", "indexed", "encrypted", "hidden", "read-only"];
+const MIXIN = ["name", "fields", "value", "min", "max", "pattern"];
+const MIXINS = ["require", "freeze", "unique", "default", "range", "pattern"];
+const COMMAND = ["description", "allow", "arguments", "saves", "cpuBound", "run"];
+const ROUTE_PARTS = ["public", "allow", "cpuBound", "openapi", "run"];
+const DATASOURCE = ["name", "cacheEntries"];
+const HANDOVER = ["save", "restore"];
+
 /** The key of a route: method and path. */
 const ROUTE = /^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (\/\S*)$/;
 
-const field = ([name, { kind = "any", rules, default: value, schema }]) => ({
-  name,
-  kind,
-  rules: flags(rules),
-  defaultValue: json(value),
-  schema: json(schema),
-});
+function field([name, said]) {
+  const place = `fields.${name}`;
+  const { kind = "any", rules = [], default: value, schema } = parts(said, FIELD, place);
+  texts(rules, `${place}.rules`).forEach((rule) => word(rule, RULES, `${place}.rules`));
+  return {
+    name,
+    kind: word(kind, KINDS, `${place}.kind`),
+    rules: flags(rules),
+    defaultValue: json(value),
+    schema: json(schema),
+  };
+}
 
-const command = ([name, { description, allow, arguments: schema, saves = false, cpuBound = false }]) => ({
-  name,
-  description,
-  allow: allowOf(allow, `commands.${name}`),
-  argumentSchema: json(schema),
-  saves,
-  cpuBound,
-});
+function mixin(said, number) {
+  const { name, ...options } = parts(said, MIXIN, `mixins.${number}`);
+  return { name: word(name, MIXINS, `mixins.${number}.name`), on: {}, options: JSON.stringify(options) };
+}
+
+function command([name, said]) {
+  const place = `commands.${name}`;
+  const { description, allow, arguments: schema, saves = false, cpuBound = false } = parts(said, COMMAND, place);
+  return { name, description, allow: allowOf(allow, place), argumentSchema: json(schema), saves, cpuBound };
+}
 
 const subscription = (event) => ({
   event,
@@ -38,7 +61,9 @@ const subscription = (event) => ({
 });
 
 /** A route, from its key such as `GET /{id}/label`, and its function or an object with more. */
-function route([key, { public: isPublic = false, allow, cpuBound = false, openapi }]) {
+function route([key, said]) {
+  const more = typeof said === "function" ? {} : parts(said, ROUTE_PARTS, `routes.${key}`);
+  const { public: isPublic = false, allow, cpuBound = false, openapi } = more;
   const [, method, path] = ROUTE.exec(key) ?? [];
   if (path === undefined) throw new TypeError(`found the route "${key}", expected such as "GET /{id}/label"`);
   return {
@@ -60,7 +85,10 @@ export const identityOf = (definition) => ({
 
 /** The model as the contract says it. */
 export function specOf(definition) {
-  const { hooks = {}, mixins = [], datasource } = definition;
+  const { hooks = {}, mixins = [], datasource, handover = {} } = parts(definition, DEFINITION, "model");
+  parts(hooks, Object.keys(HOOKS), "hooks");
+  parts(handover, HANDOVER, "handover");
+  if (datasource) parts(datasource, DATASOURCE, "datasource");
   return {
     name: definition.name,
     endpoint: definition.endpoint ?? `${definition.name}s`,
@@ -72,7 +100,7 @@ export function specOf(definition) {
     schema: json(definition.schema),
     strict: definition.strict ?? false,
     hooks: flags(Object.keys(HOOKS).filter((name) => hooks[name]).map((name) => HOOKS[name])),
-    mixins: mixins.map(({ name, ...options }) => ({ name, on: {}, options: JSON.stringify(options) })),
+    mixins: mixins.map(mixin),
     ports: [],
     relations: [],
     commands: Object.entries(definition.commands ?? {}).map(command),

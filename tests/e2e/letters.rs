@@ -127,6 +127,42 @@ fn a_rule_that_is_misspelt_is_not_built_in_javascript() {
             r#"commands: { open: { allow: "auditor", run: () => 1 } }"#,
             r#"commands.open.allow: found "auditor", expected a list of texts"#,
         ),
+        (r#"hook: {}"#, r#"model: found "hook", expected one of name, endpoint"#),
+        (
+            r#"hooks: { delete: () => {} }"#,
+            r#"hooks: found "delete", expected one of create, validate, update, remove, load"#,
+        ),
+        (
+            r#"fields: { a: { required: true } }"#,
+            r#"fields.a: found "required", expected one of kind, rules, default, schema"#,
+        ),
+        (r#"fields: { a: "text" }"#, r#"fields.a: found "text", expected an object of kind, rules"#),
+        (r#"fields: { a: { kind: "string" } }"#, r#"fields.a.kind: found "string", expected one of text"#),
+        (
+            r#"fields: { a: { rules: ["require"] } }"#,
+            r#"fields.a.rules: found "require", expected one of required, unique"#,
+        ),
+        (
+            r#"commands: { open: { save: true, run: () => 1 } }"#,
+            r#"commands.open: found "save", expected one of description, allow"#,
+        ),
+        (
+            r#"routes: { "GET /a": { roles: ["auditor"], run: () => {} } }"#,
+            r#"routes.GET /a: found "roles", expected one of public, allow"#,
+        ),
+        (
+            r#"mixins: [{ name: "range", fields: ["a"], minimum: 1 }]"#,
+            r#"mixins.0: found "minimum", expected one of name, fields"#,
+        ),
+        (
+            r#"mixins: [{ name: "hash", fields: ["a"] }]"#,
+            r#"mixins.0.name: found "hash", expected one of require"#,
+        ),
+        (
+            r#"datasource: { kind: "memory" }"#,
+            r#"datasource: found "kind", expected one of name, cacheEntries"#,
+        ),
+        (r#"handover: { load: () => {} }"#, r#"handover: found "load", expected one of save, restore"#),
     ] {
         let source = format!(
             "import {{ model }} from \"aegis-module\";\nexport const {{ identity, describeModel, commands }} = model({{ name: \"letter\", {said} }});\n"

@@ -62,6 +62,18 @@ fn requests_that_wait_for_one_another_are_answered_if_the_manifest_says_so() {
 
 #[test]
 #[ignore = "scripts/guests builds the module first"]
+fn answers_whose_heads_say_their_length_leave_the_instance_as_it_is() {
+    let cluster = Cluster::start(hello("instances = 1\n"), 1);
+    let client = cluster.client();
+    for number in 1..=3 {
+        assert_eq!(client.send("POST", "/hello/echo", b"abc").header("content-length"), Some("3"));
+        assert_eq!(client.send("HEAD", "/hello/", b"").status, 200);
+        assert_eq!(get(&cluster, "nth").text(), (3 * number).to_string());
+    }
+}
+
+#[test]
+#[ignore = "scripts/guests builds the module first"]
 fn one_that_waits_or_computes_beyond_its_deadline_is_late_and_the_others_are_answered() {
     let cluster = Cluster::start(hello("deadline = \"1s\"\n"), 1);
     let client = cluster.client();

@@ -344,7 +344,7 @@ async fn serve(
             // Somebody waits to be told that nobody is answered by this worker who was not connected already.
             said_closed = report_drain(premises, doorbell);
         }
-        match begun.verdict(premises.seats.open(), !doorbell.has_stopped(), premises.clock.advance()) {
+        match begun.verdict(at_work(premises), !doorbell.has_stopped(), premises.clock.advance()) {
             Verdict::Stay => {}
             Verdict::Empty => return Ok(()),
             Verdict::Overdue => {
@@ -354,6 +354,11 @@ async fn serve(
             }
         }
     }
+}
+
+/// How much there is to wait for: connections, and code that still has something to do for an answer that is out.
+fn at_work(premises: &Premises) -> u64 {
+    premises.seats.open().max(premises.load.in_flight())
 }
 
 /// Tells how far the drain is. `false`: the supervisor did not take it.

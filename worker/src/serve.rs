@@ -4,20 +4,21 @@
 //! everything else is the component's business, methods and errors included.
 
 use std::{
+    future::poll_fn,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Instant,
 };
 
 use aegis_domain::{Problem, ProblemCode};
 use aegis_ipc::board::{Cell, Counter};
-use aegis_wasm::{ServiceBody, Visit};
+use aegis_wasm::{CallError, ServiceBody, Visit};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Request, Response, header, request::Parts};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::{
@@ -75,9 +76,42 @@ pub(crate) async fn answer(
     }
     let (mut head, body) = answered?.into_parts();
     remove_hop_by_hop(&mut head.headers);
-    let answer =
-        ServiceAnswer { body, host: Arc::clone(host), _admitted: admitted, _answering: link.answering() };
+    let course = Course { body, host: Arc::clone(host), _admitted: admitted };
+    let mut answer = ServiceAnswer { course: None, bytes_left: None, _answering: link.answering() };
+    match extent(parts, &head, &course.body.size_hint()) {
+        Extent::Nothing => course.end_by_itself(),
+        Extent::Bytes(bytes) => (answer.course, answer.bytes_left) = (Some(course), Some(bytes)),
+        Extent::UntilTheEnd => answer.course = Some(course),
+    }
     Ok(envelope.sign(Response::from_parts(head, Outgoing::Service(Box::new(answer)))))
+}
+
+/// How much of the body of an answer its client gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// The head says it all.
+    Nothing,
+    /// So many bytes: nobody asks for anything behind the last one.
+    Bytes(u64),
+    /// All that comes.
+    UntilTheEnd,
+}
+
+fn extent(request: &Parts, head: &http::response::Parts, hint: &SizeHint) -> Extent {
+    let is_bare = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if is_bare || request.method == Method::HEAD {
+        return Extent::Nothing;
+    }
+    if request.version >= Version::HTTP_2 {
+        return Extent::UntilTheEnd; // trailers may come behind the last byte
+    }
+    let length =
+        head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    match length.or(hint.exact()) {
+        Some(0) => Extent::Nothing,
+        Some(bytes) => Extent::Bytes(bytes),
+        None => Extent::UntilTheEnd,
+    }
 }
 
 /// Takes away what is between two neighbours.
@@ -94,13 +128,46 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// The body of a service's answer, and what it holds until it is out.
+/// Most bytes of bodies that no client gets which are taken so that their code comes to its end. One that says more is
+/// ended.
+const UNWANTED_BYTES_MAX: usize = 1024 * 1024;
+
+/// The body of a service's answer.
 pub(crate) struct ServiceAnswer {
+    /// Nothing when the client has all that it gets.
+    course: Option<Course>,
+    /// What the client still gets, where the head says it.
+    bytes_left: Option<u64>,
+    /// The connection is not idle before the body is out.
+    _answering: Answering,
+}
+
+/// Code that answers, and what it holds until it has ended.
+struct Course {
     body: ServiceBody,
     host: Arc<Host>,
     _admitted: Admitted,
-    /// The connection is not idle before the body is out.
-    _answering: Answering,
+}
+
+impl Course {
+    /// The client has its answer, and what the code still does is a matter of the code and its deadline.
+    fn end_by_itself(self) {
+        tokio::spawn(async move {
+            let mut course = self;
+            let mut bytes_left = UNWANTED_BYTES_MAX;
+            while let Some(next) = poll_fn(|context| Pin::new(&mut course.body).poll_frame(context)).await {
+                let Some(frame) = course.noted(next) else { return };
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                let Some(left) = bytes_left.checked_sub(bytes) else { return };
+                bytes_left = left;
+            }
+        });
+    }
+
+    /// The same once it is noted if it was broken off.
+    fn noted(&self, next: Result<Frame<Bytes>, CallError>) -> Option<Frame<Bytes>> {
+        next.inspect_err(|error| self.host.engine.note_broken_off(error)).ok()
+    }
 }
 
 /// An answer that ended too early: the connection ends with it, so that nobody takes it for whole.
@@ -113,27 +180,42 @@ impl ServiceAnswer {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        Pin::new(&mut self.body).poll_frame(context).map(|next| {
-            next.map(|frame| match frame {
-                Ok(frame) => {
-                    let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-                    count(self.host.cell, Counter::BytesOut, bytes);
-                    Ok(frame)
+        let Some(course) = &mut self.course else { return Poll::Ready(None) };
+        let Some(next) = ready!(Pin::new(&mut course.body).poll_frame(context)) else {
+            return Poll::Ready(None);
+        };
+        let Some(frame) = course.noted(next) else { return Poll::Ready(Some(Err(BrokenOff))) };
+        let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+        count(course.host.cell, Counter::BytesOut, bytes);
+        if let Some(left) = &mut self.bytes_left {
+            *left = left.saturating_sub(bytes);
+            if *left == 0 {
+                self.let_go(context);
+            }
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    /// The last byte is out: whoever took it comes no more, although the code may have something to do yet.
+    fn let_go(&mut self, context: &mut Context<'_>) {
+        let Some(mut course) = self.course.take() else { return };
+        match Pin::new(&mut course.body).poll_frame(context) {
+            Poll::Ready(None) => {}
+            Poll::Ready(Some(next)) => {
+                if course.noted(next).is_some() {
+                    course.end_by_itself();
                 }
-                Err(error) => {
-                    self.host.engine.note_broken_off(&error);
-                    Err(BrokenOff)
-                }
-            })
-        })
+            }
+            Poll::Pending => course.end_by_itself(),
+        }
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        self.body.is_end_stream()
+        self.course.as_ref().is_none_or(|course| course.body.is_end_stream())
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.course.as_ref().map_or_else(SizeHint::default, |course| course.body.size_hint())
     }
 }
 
@@ -146,6 +228,27 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn what_a_client_gets_of_a_body_is_what_its_head_and_its_protocol_say() {
+        let of = |method, version, status, length: Option<&str>| {
+            let request = Request::builder().method(method).version(version).body(()).unwrap().into_parts().0;
+            let answer = Response::builder().status(status);
+            let answer =
+                length.into_iter().fold(answer, |answer, length| answer.header("content-length", length));
+            extent(&request, &answer.body(()).unwrap().into_parts().0, &SizeHint::default())
+        };
+        let (old, new) = (Version::HTTP_11, Version::HTTP_2);
+        for version in [old, new] {
+            assert_eq!(of("HEAD", version, 200, Some("5")), Extent::Nothing);
+            assert_eq!(of("GET", version, 204, None), Extent::Nothing);
+            assert_eq!(of("GET", version, 304, Some("5")), Extent::Nothing);
+            assert_eq!(of("GET", version, 200, None), Extent::UntilTheEnd);
+        }
+        assert_eq!(of("GET", old, 200, Some("0")), Extent::Nothing);
+        assert_eq!(of("GET", old, 200, Some("5")), Extent::Bytes(5));
+        assert_eq!(of("GET", new, 200, Some("5")), Extent::UntilTheEnd);
+    }
 
     #[test]
     fn what_is_between_two_neighbours_goes_no_further() {

@@ -15,7 +15,7 @@ use aegis_domain::{
     access,
     catalog::{self, Catalog},
     compatibility,
-    service::{ServiceSpec, route_mistakes},
+    service::ServiceSpec,
     spec::{Datasource, ModelSpec},
 };
 use aegis_ipc::{
@@ -32,6 +32,7 @@ use super::{
     digest,
     gate::{Gate, Lower, Origin, Passage},
     material::{Material, Offer},
+    modules::misplaced,
     source::{Published, Sources, Times},
     workshop::{Keep, Output, Workshop},
 };
@@ -418,7 +419,7 @@ impl Parts {
     /// Whether all of it fits together.
     fn check(&self) -> Result<(), Refusal> {
         let mut mistakes = Catalog::build(self.models.clone()).err().unwrap_or_default();
-        mistakes.extend(route_mistakes(&self.services, &self.config.api_root));
+        mistakes.extend(misplaced(&self.models, &self.services, &self.config.api_root));
         if !self.config.auth.enabled {
             mistakes.extend(access::unguarded(&self.models));
         }

@@ -67,6 +67,13 @@ pub(super) struct Reading<'a, 'b> {
     pub(super) gate: &'a Gate,
 }
 
+/// What is wrong with where services and custom routes answer, beside each other and beside the host.
+pub(super) fn misplaced(specs: &[ModelSpec], services: &[ServiceSpec], api_root: &str) -> Vec<String> {
+    let mut mistakes = route_mistakes(services, api_root);
+    mistakes.extend(custom_route_mistakes(specs, services, api_root));
+    mistakes
+}
+
 impl Modules {
     pub(super) fn read(mut reading: Reading<'_, '_>) -> Self {
         let mut modules = Self::default();
@@ -102,9 +109,8 @@ impl Modules {
                 modules.mistakes.extend(mistakes);
             }
             if let Some(api_root) = reading.api_root {
-                let services = modules.service_specs();
-                modules.mistakes.extend(route_mistakes(&services, api_root));
-                modules.mistakes.extend(custom_route_mistakes(&modules.specs, &services, api_root));
+                let mistakes = misplaced(&modules.specs, &modules.service_specs(), api_root);
+                modules.mistakes.extend(mistakes);
             }
             if modules.specs.is_empty() && modules.services.is_empty() && modules.warnings.is_empty() {
                 modules

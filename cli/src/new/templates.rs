@@ -43,6 +43,7 @@ pub(super) const JAVASCRIPT: &[File] = &[
     ("sdk/secrets.js", include_str!("../../../sdk/js/secrets.js")),
     ("sdk/spec.js", include_str!("../../../sdk/js/spec.js")),
     ("sdk/text.js", include_str!("../../../sdk/js/text.js")),
+    ("sdk/words.js", include_str!("../../../sdk/js/words.js")),
 ];
 /// A model in Rust, and the crate that it depends on.
 pub(super) const RUST: &[File] = &[

@@ -3,6 +3,9 @@
 //! What is told is what breaks; everything else adds. A field that is new and optional adds, a command too, a rule that is
 //! gone as well. It knows only what is declared: what code does differently, nobody can tell from outside.
 
+mod arguments;
+mod callers;
+
 use serde_json::Value;
 
 use crate::{
@@ -56,9 +59,14 @@ pub fn breaking(old: &ModelSpec, new: &ModelSpec, default: Datasource) -> Vec<St
         let key = format!("commands.{name}");
         match new.commands.get(name) {
             None => report(key, "nothing", "the command"),
-            Some(after) => command(&key, before, after, &mut report),
+            Some(after) => {
+                command(&key, before, after, &mut report);
+                callers::roles(&key, &before.allow, (&after.allow, &new.acl), &mut report);
+            }
         }
     }
+    callers::routes(old, new, &mut report);
+    callers::rules(&old.acl, &new.acl, &mut report);
     breaks
 }
 
@@ -126,19 +134,8 @@ fn command(key: &str, old: &CommandSpec, new: &CommandSpec, report: &mut Report<
     let Some(after) = &new.arguments else { return };
     match &old.arguments {
         None => report(format!("{key}.arguments"), "a schema", "none"),
-        Some(before) => {
-            let known = required(before);
-            for name in required(after).into_iter().filter(|name| !known.contains(name)) {
-                report(format!("{key}.arguments"), &format!("{name} required"), "it not required");
-            }
-        }
+        Some(before) => arguments::compare(&format!("{key}.arguments"), before, after, report),
     }
-}
-
-/// Names that a JSON Schema of an object requires.
-fn required(schema: &Value) -> Vec<&str> {
-    let names = schema.get("required").and_then(Value::as_array);
-    names.into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
 fn shown(text: Option<&str>) -> &str {

@@ -162,14 +162,15 @@ fn plain(spec: &ModelSpec) -> ModelSpec {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::code::{CodeLimits, Grants, HookSet};
 
-    fn trial(share_percent: u8) -> Trial {
-        let code = CodeSpec {
+    /// Code without anything.
+    pub(crate) fn code() -> CodeSpec {
+        CodeSpec {
             module: "order".to_owned(),
             version: "2.0.0".to_owned(),
             built_with: String::new(),
@@ -180,8 +181,11 @@ mod tests {
             grants: Grants::default(),
             routes: Vec::new(),
             subscriptions: Vec::new(),
-        };
-        Trial { share_percent, code: Box::new(code) }
+        }
+    }
+
+    fn trial(share_percent: u8) -> Trial {
+        Trial { share_percent, code: Box::new(code()) }
     }
 
     #[test]

@@ -17,14 +17,15 @@ use crate::mapping::PageProtection;
 
 /// Largest linear memory that a component may declare or grow to, bytes. No limit of a module goes beyond.
 pub const MEMORY_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Most component instances in one worker. Asking for more waits for one, it never reaches the pool.
+/// Most component instances of one engine in a worker. Whoever asks for more waits for a berth, and never reaches the
+/// engine.
 pub(crate) const INSTANCES_MAX: u32 = 512;
 /// Core instances per component instance, on average: a Python component holds dozens.
 const CORE_INSTANCES_EACH: u32 = 40;
 /// Linear memories per component instance, on average.
-const MEMORIES_EACH: u32 = 2;
+pub(crate) const MEMORIES_EACH: u32 = 2;
 /// Tables per component instance, on average.
-const TABLES_EACH: u32 = 12;
+pub(crate) const TABLES_EACH: u32 = 12;
 /// Most core instances of one component instance.
 const CORE_INSTANCES_MAX: u32 = 200;
 /// Most linear memories of one component instance.

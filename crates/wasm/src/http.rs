@@ -33,7 +33,6 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 use http_body_util::BodyExt;
-use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use wasmtime::{Engine, Store, component::InstancePre};
 use wasmtime_wasi_http::{
@@ -51,6 +50,7 @@ pub(crate) use self::{
 };
 use self::{lobby::Lobby, shared::Job};
 use crate::{
+    berths::{self, Berth, Berths, Shelf},
     call::{Budget, CallError, HARD_DEADLINE_SLACK, Refusal, RefusalCode},
     engine::Profile,
     mapping::MappingError,
@@ -87,7 +87,9 @@ pub struct HttpService {
     linked: Arc<ProxyPre<State>>,
     places: Arc<Semaphore>,
     /// Instances that ended well and may be asked again, the last one on top. No more than there are places.
-    waiting: Arc<Mutex<Vec<Resident>>>,
+    waiting: Arc<Shelf<Resident>>,
+    /// What an instance stands for among those of all modules.
+    size: u32,
     /// Where requests wait that share instances; nothing where each has one to itself.
     lobby: Option<Arc<Lobby<Job>>>,
 }
@@ -102,6 +104,8 @@ struct Resident {
     store: Store<State>,
     proxy: Proxy,
     requests: u64,
+    /// Let go of after everything else.
+    _berth: Berth,
 }
 
 /// Who asks a service.
@@ -115,7 +119,7 @@ pub struct Visit {
 
 impl HttpService {
     pub(crate) fn new(
-        engine: &Engine,
+        (engine, berths): (&Engine, &Arc<Berths>),
         spec: &ServiceSpec,
         linked: InstancePre<State>,
         services: Arc<dyn Services>,
@@ -131,13 +135,15 @@ impl HttpService {
             grants: Grants { http: spec.http.clone(), ..Grants::default() },
             log_budget: LogBudget::default(),
         };
+        let size = berths::size_of(linked.component());
         Ok(Self {
             owner: Arc::new(owner),
             services,
             engine: engine.clone(),
             linked: Arc::new(handler(linked, spec.wasi).map_err(failed)?),
             places: Arc::new(Semaphore::new(spec.limits.instances_max.max(1) as usize)),
-            waiting: Arc::default(),
+            waiting: Shelf::new(berths),
+            size,
             lobby: shares(spec).then(|| Arc::new(Lobby::new())),
         })
     }
@@ -162,6 +168,7 @@ impl HttpService {
             linked: Arc::clone(&self.linked),
             places: Arc::clone(&self.places),
             waiting: Arc::clone(&self.waiting),
+            size: self.size,
             // Nobody of this generation shares an instance with somebody of that one.
             lobby: self.lobby.as_ref().map(|_| Arc::new(Lobby::new())),
         }
@@ -200,10 +207,13 @@ impl HttpService {
             CallError::failed(&self.owner.module, ENTRY, allowed, error, output)
         };
         let running = async {
-            let waiting = self.waiting.lock().pop();
+            let waiting = self.waiting.pop();
             let mut resident = match waiting {
                 Some(resident) => resident,
-                None => self.instantiate(&budget).await.map_err(|error| failed(&error, ""))?,
+                None => {
+                    let berth = self.berth(&budget).await?;
+                    self.instantiate(berth, &budget).await.map_err(|error| failed(&error, ""))?
+                }
             };
             state::belong(&mut resident.store, &self.owner, &self.services);
             match resident.answer(visit, budget, request, head).await {
@@ -215,18 +225,25 @@ impl HttpService {
         tokio::time::timeout_at(hard.into(), running).await.unwrap_or_else(|_| Err(self.late(allowed)))
     }
 
-    async fn instantiate(&self, budget: &Budget) -> wasmtime::Result<Resident> {
+    /// Room for another instance, when there is some in time.
+    async fn berth(&self, budget: &Budget) -> Result<Berth, CallError> {
+        let berth = self.waiting.berths().take(self.size);
+        let berth = tokio::time::timeout_at(budget.until.into(), berth).await;
+        berth.map_err(|_| CallError::Busy { module: self.owner.module.clone() })
+    }
+
+    async fn instantiate(&self, berth: Berth, budget: &Budget) -> wasmtime::Result<Resident> {
         let budget = budget.again();
         let state = State::new(Arc::clone(&self.owner), Arc::clone(&self.services), budget);
         let mut store = state.into_store(&self.engine);
         let proxy = self.linked.instantiate_async(&mut store).await?;
-        Ok(Resident { store, proxy, requests: 0 })
+        Ok(Resident { store, proxy, requests: 0, _berth: berth })
     }
 
     fn give_back(&self, resident: Resident) {
         let is_spent = resident.requests >= self.owner.limits.calls_per_instance_max;
         if !is_spent && !resident.store.data().limiter.is_bloated() {
-            self.waiting.lock().push(resident);
+            self.waiting.push(resident);
         }
     }
 

@@ -10,6 +10,7 @@
 //! that trapped is never called again; code that we did not compile ourselves is never loaded; what is not granted
 //! answers no. This is the only crate that names `wasmtime` and `rayon`.
 
+mod berths;
 mod cache;
 mod call;
 mod compatibility;

@@ -12,6 +12,7 @@ use wasmtime::{
 
 pub use self::life::{Drained, Handover, Succession};
 use crate::{
+    berths::{self, Berth},
     call::{Budget, Call, CallError, DEPTH_MAX, HARD_DEADLINE_SLACK, Refusal, RefusalCode},
     contract::{Fault, commanding, documenting, events, handing, handling, hooking, living, routing, types},
     documents,
@@ -65,6 +66,8 @@ pub(crate) struct Resident {
     handover: Option<handing::HasHandover>,
     events: Option<handling::HasEventHandlers>,
     calls: u64,
+    /// Let go of after everything else.
+    _berth: Berth,
 }
 
 impl Module {
@@ -91,8 +94,9 @@ impl Module {
             grants: code.grants.clone(),
             log_budget: LogBudget::default(),
         };
+        let size = berths::size_of(linked.component());
         Ok(Self {
-            pool: Arc::new(Pool::new(code.limits.instances_max as usize)),
+            pool: Arc::new(Pool::new(code.limits.instances_max as usize, size, runtime.berths())),
             paces: Arc::default(),
             owner: Arc::new(owner),
             services,
@@ -196,15 +200,16 @@ impl Module {
         let allowed = budget.allowed;
         let name = entry.name();
         let late = || CallError::Deadline { module: self.owner.module.clone(), entry: name, allowed };
-        let busy = || CallError::Busy { module: self.owner.module.clone() };
-        let _place =
-            tokio::time::timeout_at(budget.until.into(), self.pool.place()).await.map_err(|_| busy())?;
+        let place = tokio::time::timeout_at(budget.until.into(), self.pool.place()).await;
+        let _place = place.map_err(|_| self.busy())?;
         let hard = tokio::time::Instant::from_std(budget.until + HARD_DEADLINE_SLACK);
         let carried_out = tokio::time::timeout_at(hard, async {
             let mut resident = match self.pool.take() {
                 Some(resident) => resident,
                 None => {
-                    self.instantiate(&budget).await.map_err(|error| self.failed(name, allowed, &error, ""))?
+                    let berth = self.berth(&budget).await?;
+                    let made = self.instantiate(berth, &budget).await;
+                    made.map_err(|error| self.failed(name, allowed, &error, ""))?
                 }
             };
             let context = call.context(&budget);
@@ -225,8 +230,18 @@ impl Module {
         carried_out.await.unwrap_or_else(|_| Err(late()))
     }
 
+    /// Room for another instance, when there is some in time.
+    async fn berth(&self, budget: &Budget) -> Result<Berth, CallError> {
+        let berth = tokio::time::timeout_at(budget.until.into(), self.pool.berth()).await;
+        berth.map_err(|_| self.busy())
+    }
+
+    fn busy(&self) -> CallError {
+        CallError::Busy { module: self.owner.module.clone() }
+    }
+
     /// Makes an instance and lets it begin its life.
-    async fn instantiate(&self, budget: &Budget) -> wasmtime::Result<Resident> {
+    async fn instantiate(&self, berth: Berth, budget: &Budget) -> wasmtime::Result<Resident> {
         let budget = Budget { signals: budget.signals.clone(), ..*budget };
         let state = State::new(Arc::clone(&self.owner), Arc::clone(&self.services), budget);
         let mut store = state.into_store(&self.engine);
@@ -249,7 +264,18 @@ impl Module {
         let handover =
             self.handover.as_ref().map(|handover| handover.load(&mut store, &instance)).transpose()?;
         let events = self.events.as_ref().map(|events| events.load(&mut store, &instance)).transpose()?;
-        Ok(Resident { store, hooks, document_hooks, commands, routes, life, handover, events, calls: 0 })
+        Ok(Resident {
+            store,
+            hooks,
+            document_hooks,
+            commands,
+            routes,
+            life,
+            handover,
+            events,
+            calls: 0,
+            _berth: berth,
+        })
     }
 
     fn give_back(&self, resident: Resident) {

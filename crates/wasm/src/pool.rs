@@ -1,27 +1,31 @@
-//! Instances of one module that wait for calls: one call each at a time, the one used last is used next, so that few
-//! are warm and the others go when nobody wants them.
+//! The instances of one module: one call each at a time, and no more of them than it may have.
 
 use std::{sync::Arc, time::Instant};
 
-use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::module::Resident;
+use crate::{
+    berths::{Berth, Berths, Shelf},
+    module::Resident,
+};
 
 /// Instances of one module.
 pub(crate) struct Pool {
-    waiting: Mutex<Vec<Resident>>,
+    waiting: Arc<Shelf<Resident>>,
     places: Arc<Semaphore>,
     instances_max: usize,
+    /// What an instance stands for among those of all modules.
+    size: u32,
 }
 
 impl Pool {
-    pub(crate) fn new(instances_max: usize) -> Self {
+    pub(crate) fn new(instances_max: usize, size: u32, berths: &Arc<Berths>) -> Self {
         let instances_max = instances_max.max(1);
         Self {
-            waiting: Mutex::new(Vec::new()),
+            waiting: Shelf::new(berths),
             places: Arc::new(Semaphore::new(instances_max)),
             instances_max,
+            size,
         }
     }
 
@@ -29,6 +33,11 @@ impl Pool {
     pub(crate) async fn place(&self) -> OwnedSemaphorePermit {
         let places = Arc::clone(&self.places);
         places.acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// Waits until there may be one more instance.
+    pub(crate) async fn berth(&self) -> Berth {
+        self.waiting.berths().take(self.size).await
     }
 
     /// Waits until no call runs any more, and lets none begin while the places are held.
@@ -40,26 +49,26 @@ impl Pool {
 
     /// All instances that wait, the one used last at the end. None of them waits any more.
     pub(crate) fn empty(&self) -> Vec<Resident> {
-        std::mem::take(&mut *self.waiting.lock())
+        self.waiting.empty()
     }
 
     /// An instance that waits.
     pub(crate) fn take(&self) -> Option<Resident> {
-        self.waiting.lock().pop()
+        self.waiting.pop()
     }
 
     /// An instance whose call is over.
     pub(crate) fn give_back(&self, resident: Resident) {
-        self.waiting.lock().push(resident);
+        self.waiting.push(resident);
     }
 
     /// The most of what `measure` finds in the instances that wait.
     pub(crate) fn most(&self, measure: impl Fn(&Resident) -> usize) -> Option<usize> {
-        self.waiting.lock().iter().map(measure).max()
+        self.waiting.most(measure)
     }
 
     /// Instances that wait or are called.
     pub(crate) fn instances(&self) -> usize {
-        self.waiting.lock().len() + self.instances_max - self.places.available_permits()
+        self.waiting.len() + self.instances_max - self.places.available_permits()
     }
 }

@@ -14,6 +14,7 @@ use aegis_domain::{
 use wasmtime::Engine;
 
 use crate::{
+    berths::Berths,
     call::{Budget, Call, CallError, Signals},
     cpu::{self, CpuPool, Place, Work},
     engine::{self, EngineError, Profile},
@@ -42,13 +43,14 @@ pub struct Runtime {
 struct Ticking {
     platform: Platform,
     ticker: Ticker,
+    berths: Arc<Berths>,
 }
 
 impl Ticking {
     fn start(profile: Profile) -> Result<Self, EngineError> {
         let engine = engine::runner(profile)?;
         let ticker = Ticker::start(&engine).map_err(|error| EngineError { reason: error.to_string() })?;
-        Ok(Self { platform: Platform::new(engine, profile)?, ticker })
+        Ok(Self { platform: Platform::new(engine, profile)?, ticker, berths: Berths::new() })
     }
 }
 
@@ -83,7 +85,8 @@ impl Runtime {
     #[cfg(test)]
     pub(crate) fn ticking_by_hand(cpu_threads: usize, queue_max: usize) -> Result<Self, EngineError> {
         let platform = Platform::new(engine::runner(Profile::Classic)?, Profile::Classic)?;
-        Self::with(Ticking { platform, ticker: Ticker::by_hand() }, (cpu_threads, queue_max), || ())
+        let ticking = Ticking { platform, ticker: Ticker::by_hand(), berths: Berths::new() };
+        Self::with(ticking, (cpu_threads, queue_max), || ())
     }
 
     fn with(classic: Ticking, cpu: (usize, usize), begin: fn()) -> Result<Self, EngineError> {
@@ -97,6 +100,11 @@ impl Runtime {
     /// The engine of models and of services of WASI 0.2.
     pub(crate) fn engine(&self) -> &Engine {
         &self.classic.platform.engine
+    }
+
+    /// Room for instances of that engine.
+    pub(crate) fn berths(&self) -> &Arc<Berths> {
+        &self.classic.berths
     }
 
     /// What counts the epochs of that engine.
@@ -172,7 +180,7 @@ impl Runtime {
         let Platform { engine, linker } = &ticking.platform;
         let component = mapping::component(engine, &spec.name, file, place.offset, place.length)?;
         let linked = linker.instantiate_pre(&component).map_err(|error| failed(format!("{error:#}")))?;
-        HttpService::new(engine, spec, linked, services)
+        HttpService::new((engine, &ticking.berths), spec, linked, services)
     }
 
     /// Calls code and waits for its answer: JSON, or nothing for entries that only agree. A call that is CPU-bound by

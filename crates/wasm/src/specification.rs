@@ -5,6 +5,7 @@
 //! and ignored.
 
 mod acl;
+mod mixins;
 mod route;
 mod unserved;
 
@@ -33,8 +34,6 @@ use crate::{
 
 /// Longest version or toolchain that a module may name, bytes.
 const LABEL_BYTES_MAX: usize = 256;
-/// Characters of a bound that a mistake shows.
-const BOUND_CHARACTERS_SHOWN_MAX: usize = 40;
 
 /// Optional exports that a component has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +132,7 @@ pub(crate) fn read(found: WitModelSpec, identity: Identity, terms: Terms) -> Res
         fields.insert(field.name.clone(), read_field(&field, &key, &mut mistakes));
     }
     for (number, mixin) in found.mixins.iter().enumerate() {
-        mix_in(mixin, &format!("mixins.{number}"), &mut fields, &mut mistakes);
+        mixins::mix_in(mixin, &format!("mixins.{number}"), &mut fields, &mut mistakes);
     }
     let hooks = read_hooks(found.hooks, identity.exports, &mut mistakes);
     let commands = read_commands(found.commands, identity.exports, &mut mistakes);
@@ -254,58 +253,6 @@ fn read_field(field: &wit::FieldSpec, key: &str, mistakes: &mut Vec<String>) -> 
         values: None,
         description: None,
     }
-}
-
-/// Adds the rule of a mixin to its fields. Its options are `{"fields": ["a", "b"], …}`.
-fn mix_in(
-    mixin: &wit::MixinSpec,
-    key: &str,
-    fields: &mut IndexMap<String, FieldSpec>,
-    mistakes: &mut Vec<String>,
-) {
-    const KNOWN: [&str; 6] = ["require", "freeze", "unique", "default", "range", "pattern"];
-    if !KNOWN.contains(&mixin.name.as_str()) {
-        let known = KNOWN.join(", ");
-        return mistakes.push(format!("{key}: found the mixin {:?}, expected one of {known}", mixin.name));
-    }
-    unserved::refuse_moments(mixin, key, mistakes);
-    let Some(options) = read_json(Some(&mixin.options), &format!("{key}.options"), mistakes) else { return };
-    let names = options.get("fields").and_then(Value::as_array).cloned().unwrap_or_default();
-    if names.is_empty() {
-        return mistakes.push(format!("{key}.options: found no fields, expected {{\"fields\": [names], …}}"));
-    }
-    for name in names {
-        let Some(field) = name.as_str().and_then(|name| fields.get_mut(name)) else {
-            mistakes
-                .push(format!("{key}.options.fields: found {name}, expected the name of a declared field"));
-            continue;
-        };
-        match mixin.name.as_str() {
-            "require" => field.required = true,
-            "freeze" => field.frozen = true,
-            "unique" => field.unique = true,
-            "default" => field.default = options.get("value").cloned(),
-            "range" => {
-                field.min = read_bound(&options, "min", key, mistakes);
-                field.max = read_bound(&options, "max", key, mistakes);
-            }
-            _ => match options.get("pattern").and_then(Value::as_str) {
-                Some(pattern) => field.pattern = Some(pattern.to_owned()),
-                None => mistakes.push(format!("{key}.options.pattern: found no text, expected a pattern")),
-            },
-        }
-    }
-}
-
-/// A bound that a mixin may have. One that could not be kept is a mistake: without it, everything would be accepted.
-fn read_bound(options: &Value, name: &str, key: &str, mistakes: &mut Vec<String>) -> Option<f64> {
-    let found = options.get(name).filter(|bound| !bound.is_null())?;
-    let bound = found.as_f64();
-    if bound.is_none() {
-        let found = found.to_string().chars().take(BOUND_CHARACTERS_SHOWN_MAX).collect::<String>();
-        mistakes.push(format!("{key}.options.{name}: found {found}, expected a number below 1.8e308"));
-    }
-    bound
 }
 
 fn read_hooks(found: wit::HookSet, exports: Exports, mistakes: &mut Vec<String>) -> HookSet {

@@ -202,6 +202,17 @@ fn add_defects_of_rules(add: &mut dyn FnMut(&'static str, Guest)) {
         "datasource": { "name": "file", "options": "{\"replicas\":3}" },
     });
     add("rules of some moments, and options", bare(of_some));
+    let lost = json!({
+        "fields": [{ "name": "a" }],
+        "mixins": [
+            { "name": "range", "options": "{\"fields\":[\"a\"],\"minimum\":1}" },
+            { "name": "default", "options": "{\"fields\":[\"a\"]}" },
+            { "name": "require", "options": "{\"fields\":[\"a\"],\"unless\":\"b\"}" },
+            { "name": "pattern", "options": "{\"fields\":[\"a\"],\"pattern\":\"[a-z]\"}" },
+            { "name": "pattern", "options": "{\"fields\":[\"a\"],\"pattern\":\"[0-9]\"}" },
+        ],
+    });
+    add("rules that would be lost", bare(lost));
 }
 
 /// A model that can be loaded and then does every wrong thing: as a command of that name, and in `on-create` when the

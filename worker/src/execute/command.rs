@@ -47,7 +47,7 @@ impl Engine {
         let version = current.ok_or_else(|| change::not_found(&request.model, id))?;
         precondition::check_read(&request.precondition, version.revision)?;
         let version = self.loaded(request, id, version).await?;
-        let answer = self.run(request, command, (id, &version), order).await?;
+        let (answer, _) = self.run(request, command, (id, &version), order).await?;
         self.count_model(&request.model, ModelCounter::Commands, 1);
         Ok(Reply { result: Outcome::Answered, body: answer.into(), sequence, replayed: false })
     }
@@ -62,24 +62,24 @@ impl Engine {
         let command = find(request, order.name)?;
         let saves = command.spec().effect == CommandEffect::Saves;
         let _running = saves.then(|| self.inner.commanded.begin(request, current.0));
-        let answer = self.run(request, command, current, order).await?;
+        let (answer, after) = self.run(request, command, current, order).await?;
         if !saves {
             return Ok(Carried::Answered(answer.into()));
         }
         let (model, before) = (&*request.model, &current.1.body);
-        let after = hooks::parse(&answer, order.name, model.name())?;
         let evolved = document::replace(model, before, after, super::now_ms())?;
         self.approve(request, before, &evolved).await?;
         Ok(Carried::Saved(evolved))
     }
 
+    /// What code answers, as it is and as it is read.
     async fn run(
         &self,
         request: &Request,
         command: &Command,
         (id, version): (&str, &Version),
         order: Order<'_>,
-    ) -> Result<String, Problem> {
+    ) -> Result<(String, Value), Problem> {
         let given = order.arguments.iter().any(|byte| !byte.is_ascii_whitespace());
         let arguments =
             if given { json::parse(order.arguments)? } else { Value::Object(serde_json::Map::new()) };
@@ -91,9 +91,12 @@ impl Engine {
             arguments: arguments.to_string(),
         };
         let answer = modules.call(module, command.spec().place, request, entry).await?.unwrap_or_default();
-        hooks::parse(&answer, order.name, module.name())
-            .inspect_err(|_| modules.note_unusable(module.name(), request.variant()))?;
-        Ok(answer)
+        let parsed = match command.spec().effect {
+            CommandEffect::Answers => hooks::parse(&answer, order.name, module.name()),
+            CommandEffect::Saves => hooks::parse_document(&answer, order.name, module.name()),
+        };
+        let parsed = parsed.inspect_err(|_| modules.note_unusable(module.name(), request.variant()))?;
+        Ok((answer, parsed))
     }
 }
 

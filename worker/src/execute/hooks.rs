@@ -158,7 +158,7 @@ impl Code<'_> {
     async fn ask(&self, request: &Request, entry: Entry) -> Result<Value, Problem> {
         let name = entry.name();
         let answer = self.call(request, entry).await?.unwrap_or_default();
-        parse(&answer, name, self.module.name())
+        parse_document(&answer, name, self.module.name())
             .inspect_err(|_| self.modules.note_unusable(self.module.name(), request.variant()))
     }
 
@@ -173,6 +173,16 @@ pub(super) fn parse(answer: &str, entry: &str, module: &str) -> Result<Value, Pr
         let detail = format!("{entry} of module {module} answered what is not JSON: {}", problem.detail);
         Problem::new(ProblemCode::GuestFailed, detail)
     })
+}
+
+/// What code answered as a document, if it is one: what is none is no client's mistake.
+pub(super) fn parse_document(answer: &str, entry: &str, module: &str) -> Result<Value, Problem> {
+    let document = parse(answer, entry, module)?;
+    if document.is_object() {
+        return Ok(document);
+    }
+    let detail = format!("{entry} of module {module} answered what is no object, expected a document");
+    Err(Problem::new(ProblemCode::GuestFailed, detail))
 }
 
 /// A version of a document as modules see it.

@@ -1,7 +1,7 @@
 //! Models with code: hooks, commands, and what becomes of code that misbehaves.
 
 use aegis_domain::code::{Access, CodeLimits, Grants};
-use aegis_guests::{Guest, answer, refuse, spin, trap};
+use aegis_guests::{Guest, answer, echo, refuse, spin, trap};
 use aegis_ipc::board::Counter;
 use aegis_wasm::Terms;
 use serde_json::{Value, json};
@@ -365,4 +365,33 @@ async fn defects_that_code_tells_of_and_answers_that_nobody_can_use_are_failures
         let line = format!("aegis_guest_module_{total}_total{{module=\"todo\"}} {count}");
         assert!(metrics.lines().any(|found| found == line), "{line} in\n{metrics}");
     }
+}
+
+#[tokio::test]
+async fn a_document_that_is_none_is_a_failure_of_the_code_and_no_mistake_of_the_client() {
+    let commands = json!([{ "name": "save", "saves": true }]);
+    let spec = json!({"name": "todo", "endpoint": "todos", "version": "1.0.0", "commands": commands});
+    let guest = Guest::model(spec)
+        .hook("on-create", answer("null").when_holds("input", "\"none\"").then(echo("input")))
+        .hook("on-update", answer("[]"))
+        .command("save", answer("7"));
+    let house = House::of_components(&[&guest.build()], &terms(json!({})), |_| ()).await;
+    assert_eq!(create(&house, "{\"id\":\"a\"}").await.status, 201);
+    let mut told = Vec::new();
+    for request in [
+        format!("POST {TODOS}\n\n{{\"is\":\"none\"}}"),
+        format!("PATCH {TODOS}/a\n\n{{\"b\":1}}"),
+        format!("POST {TODOS}/a/save\n\n{{}}"),
+    ] {
+        let answer = house.ask(&request).await;
+        told.push(format!("{} {}", answer.status, answer.json()["code"]));
+    }
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    500 "guest-failed"
+    500 "guest-failed"
+    500 "guest-failed"
+    "#);
+    let metrics = house.operator().await.ask("GET /metrics").await.body;
+    let line = "aegis_guest_module_failures_total{module=\"todo\"} 3";
+    assert!(metrics.lines().any(|found| found == line), "{line} in\n{metrics}");
 }

@@ -57,6 +57,26 @@ async fn all_methods_are_the_component_s_business() {
 }
 
 #[tokio::test]
+async fn an_instance_comes_to_its_end_where_the_head_says_how_long_the_answer_is() {
+    let limits = CodeLimits { calls_per_instance_max: 100, instances_max: 1, ..usual_limits() };
+    let house = hello(limits).await;
+    let mut client = house.client().await;
+    for round in 0..3 {
+        let echoed = client.ask("POST /hello/echo\ncontent-length: 5\n\nabcde").await;
+        assert_eq!((echoed.header("content-length"), echoed.body.as_str()), (Some("5"), "abcde"));
+        client.send("HEAD /hello/nth").await;
+        assert_eq!(client.answer(Extent::Head).await.unwrap().status, 200);
+        let (_, body) = whole(&mut client, "GET /hello/nth").await;
+        assert_eq!(body.unwrap(), format!("1\r\n{}\r\n0\r\n\r\n", 3 * (round + 1)));
+    }
+    let in_flight = house.host.cell.gauge(Gauge::InFlight);
+    eventually("nothing is in flight", || in_flight.load(std::sync::atomic::Ordering::Relaxed) == 0).await;
+    client.send("HEAD /hello/late").await;
+    assert_eq!(client.answer(Extent::Head).await.unwrap().status, 200);
+    eventually("its failure is counted", || counted(&house, Counter::GuestTraps) == 1).await;
+}
+
+#[tokio::test]
 async fn headers_and_bodies_pass_and_what_is_between_neighbours_does_not() {
     let house = hello(usual_limits()).await;
     let mut client = house.client().await;

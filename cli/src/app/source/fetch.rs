@@ -366,7 +366,9 @@ fn not_followed(found: &str, expected: &str) -> Failure {
 /// Where a redirect leads to, if it stays within the origin.
 fn redirected(from: &Uri, location: &str) -> Result<Uri, Failure> {
     let origin = format!("{}://{}", from.scheme_str().unwrap_or_default(), authority(from));
-    let absolute = if location.contains("://") {
+    // An address may stand in a query as well.
+    let has_scheme = location.split(['/', '?', '#']).next().is_some_and(|first| first.ends_with(':'));
+    let absolute = if has_scheme && location.contains("://") {
         location.to_owned()
     } else if location.starts_with("//") {
         format!("{}:{location}", from.scheme_str().unwrap_or_default())

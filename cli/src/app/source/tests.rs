@@ -296,14 +296,16 @@ fn redirects_are_followed_within_the_origin() {
     let server = Server::start(|path, stream| {
         let address = stream.local_addr().unwrap();
         match path {
-            "/m/x" => send(stream, "302 Found\r\nlocation: y?z=1", b""),
-            "/m/y?z=1" => send(stream, "307 Found\r\nlocation: /z", b""),
-            "/z" => send(stream, &format!("301 Found\r\nlocation: http://{address}/end"), b""),
+            "/m/x" => send(stream, "302 Found\r\nlocation: y?z=http://a.example/", b""),
+            "/m/y?z=http://a.example/" => send(stream, "307 Found\r\nlocation: /z?of=http://b.example/", b""),
+            "/z?of=http://b.example/" => {
+                send(stream, &format!("301 Found\r\nlocation: http://{address}/end"), b"")
+            }
             _ => send(stream, "200 OK", b"abc"),
         }
     });
     assert_eq!(get(&server.url("m/x"), PATIENT).unwrap().bytes, b"abc");
-    assert_eq!(server.paths(), ["/m/x", "/m/y?z=1", "/z", "/end"]);
+    assert_eq!(server.paths(), ["/m/x", "/m/y?z=http://a.example/", "/z?of=http://b.example/", "/end"]);
 }
 
 #[test]

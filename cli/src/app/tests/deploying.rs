@@ -108,3 +108,29 @@ fn what_cannot_be_a_module_or_does_not_fit_the_others_is_refused() {
     told.push(refused(&order("a", Supply::Source("http://a.example/".to_owned())), &base));
     insta::assert_snapshot!(told.join("\n"));
 }
+
+#[test]
+fn routes_from_the_root_that_somebody_else_answers_are_refused() {
+    let routing = |name: &str, path: &str| {
+        let spec = json!({"name": name, "endpoint": format!("{name}s"), "version": "1.0.0"});
+        Guest::model(spec).route(json!({"method": "post", "path": path}), aegis_guests::trap()).build()
+    };
+    let folder = Folder::new();
+    folder
+        .write("modules/a/a.wasm", stamping("alpha", "one"))
+        .write("modules/b/b.wasm", routing("beta", "//labels/{id}"));
+    let App { bundle, code, .. } = folder.load().unwrap();
+    let base = bundle.seal_with(code).unwrap();
+    let told = ["//aegis/api/deploy", "//labels/{name}"].map(|path| {
+        let file = folder.path().join("next.wasm");
+        fs::write(&file, routing("alpha", path)).unwrap();
+        match deployed(&order("a", Supply::File(file)), &base, NOW_S).0 {
+            Err(Refusal::Mistakes(lines)) => lines.join("\n"),
+            other => panic!("found {other:?}"),
+        }
+    });
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    model ALPHA: routes: found POST "//aegis/api/deploy", expected another: the host answers at /aegis/api
+    model BETA: routes: found POST "//labels/{id}", expected another: model ALPHA answers the same paths
+    "#);
+}

@@ -1,7 +1,11 @@
 use proptest::{prelude::*, sample::select};
 
 use super::*;
-use crate::{code::CommandPlace, module};
+use crate::{
+    code::CommandPlace,
+    module,
+    route::{RouteSpec, Verb},
+};
 
 const ORDER: &str = r#"
 name = "order"
@@ -111,6 +115,103 @@ fn commands_may_come_and_must_not_go_or_demand_more() {
     commands.ship.effect: found answers, expected saves
     commands.show.arguments: found to required, expected it not required
     commands.ask.arguments: found a schema, expected none
+    ");
+}
+
+#[test]
+fn what_a_command_took_is_taken() {
+    let with = |schema: Value| {
+        let mut spec = spec(ORDER);
+        spec.commands.insert("pay".to_owned(), a_command(CommandEffect::Saves, Some(schema)));
+        spec
+    };
+    let object = |properties: Value| serde_json::json!({"type": "object", "properties": properties});
+    let old = serde_json::json!({
+        "by": {"enum": ["card", "cash"]}, "times": {"type": "integer", "minimum": 1, "maximum": 9},
+        "note": {"type": "string", "maxLength": 9}, "to": {"items": {"type": "string"}}, "any": true,
+    });
+    let wider = serde_json::json!({
+        "by": {"enum": ["cash", "card", "coin"], "title": "How"}, "times": {"type": "number", "maximum": 10},
+        "note": {"type": ["null", "string"], "maxLength": 10}, "more": {"type": "string"},
+    });
+    assert_eq!(told(&with(object(old.clone())), &with(object(old.clone()))), "");
+    assert_eq!(told(&with(object(old.clone())), &with(object(wider))), "");
+    let narrower = serde_json::json!({
+        "by": {"enum": ["card"]}, "times": {"type": "integer", "minimum": 2, "maximum": 8},
+        "note": {"type": "string", "pattern": "^a"}, "to": {"items": {"type": "string", "maxLength": 3}}, "any": {"type": "null"},
+    });
+    let mut narrower = object(narrower);
+    narrower["additionalProperties"] = false.into();
+    narrower["properties"].as_object_mut().unwrap().shift_remove("by");
+    insta::assert_snapshot!(told(&with(object(old)), &with(narrower)), @r#"
+    commands.pay.arguments.by: found nothing, expected the argument
+    commands.pay.arguments.times.minimum: found 2, expected 1
+    commands.pay.arguments.times.maximum: found 8, expected 9
+    commands.pay.arguments.note.pattern: found "^a", expected none
+    commands.pay.arguments.to.items.maxLength: found 3, expected none
+    commands.pay.arguments.any.type: found "null", expected none
+    commands.pay.arguments.additionalProperties: found false, expected none
+    "#);
+}
+
+#[test]
+fn callers_find_the_routes_they_know_and_may_do_what_they_might() {
+    let route = |method: Verb, path: &str, public: bool, allow: &[&str]| RouteSpec {
+        method,
+        path: path.to_owned(),
+        place: CommandPlace::Io,
+        openapi: None,
+        public,
+        allow: allow.iter().map(|&role| role.to_owned()).collect(),
+        disabled: false,
+    };
+    let with = |routes: Vec<RouteSpec>, roles: &[&str], acl: Value| {
+        let mut spec = spec(ORDER);
+        let command = a_command(CommandEffect::Saves, None);
+        let allow = roles.iter().map(|&role| role.to_owned()).collect();
+        spec.commands.insert("pay".to_owned(), CommandSpec { allow, ..command });
+        spec.code = Some(crate::code::CodeSpec { routes, ..crate::trial::tests::code() });
+        spec.acl = serde_json::from_value(acl).unwrap();
+        spec
+    };
+    let rules = serde_json::json!([
+        {"subject": {"role": "clerk"}, "allow": ["read", "update"]},
+        {"subject": "anyone", "allow": ["read"]},
+    ]);
+    let old_routes = vec![
+        route(Verb::Get, "/{id}/label", true, &[]),
+        route(Verb::Post, "/{id}/label", false, &[]),
+        route(Verb::Get, "//labels", false, &["clerk", "boss"]),
+        route(Verb::Put, "//labels", false, &[]),
+    ];
+    let old = with(old_routes.clone(), &["clerk"], rules.clone());
+    assert_eq!(told(&old, &old), "");
+    let mut wider = old_routes;
+    wider[0].path = "/{key}/label".to_owned();
+    wider[1].public = true;
+    wider[2].allow.push("guest".to_owned());
+    let more = serde_json::json!([{"subject": "anyone", "allow": ["read", "update"]}]);
+    assert_eq!(told(&old, &with(wider.clone(), &["clerk", "boss"], more)), "");
+    assert_eq!(told(&old, &with(wider, &[], serde_json::json!([]))), "");
+    let fewer = vec![
+        route(Verb::Get, "/{id}/label", false, &[]),
+        route(Verb::Post, "/{id}/label", false, &["boss"]),
+        route(Verb::Get, "//labels", false, &["boss"]),
+    ];
+    let less = serde_json::json!([{"subject": "anyone", "allow": ["read"], "deny": ["delete"]}]);
+    insta::assert_snapshot!(told(&old, &with(fewer, &["boss"], less)), @r"
+    commands.pay.allow: found it without clerk, expected them as well
+    routes.GET /{id}/label.public: found false, expected true
+    routes.POST /{id}/label.allow: found only boss, expected none
+    routes.GET //labels.allow: found it without clerk, expected them as well
+    routes.PUT //labels: found nothing, expected the route
+    acl: found update not allowed to role clerk, expected it allowed
+    acl: found delete denied to anyone, expected it not denied
+    ");
+    let free = with(Vec::new(), &[], serde_json::json!([]));
+    insta::assert_snapshot!(told(&free, &with(Vec::new(), &["clerk"], rules)), @r"
+    commands.pay.allow: found only clerk, expected none
+    acl: found create, list-all, update, delete, command not allowed to anyone, expected it allowed
     ");
 }
 

@@ -126,7 +126,7 @@ impl Pattern {
     }
 
     /// Whether it matches the same paths as another.
-    pub(super) fn is_like(&self, other: &Self) -> bool {
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
         self.base == other.base && self.precedence(other) == Ordering::Equal
     }
 

@@ -221,7 +221,7 @@ impl HttpService {
         budget: &Budget,
         running: Running,
     ) {
-        let resident = self.waiting.lock().pop();
+        let resident = self.waiting.pop();
         let limits = self.owner.limits;
         let had = resident.as_ref().map_or(0, |resident| resident.requests);
         let visits_left = limits.calls_per_instance_max.saturating_sub(had);
@@ -244,17 +244,21 @@ impl HttpService {
         };
         let made = match resident {
             Some(resident) => Ok(resident),
-            None => {
-                let made = timeout_at((until + HARD_DEADLINE_SLACK).into(), self.instantiate(&budget));
-                made.await.unwrap_or_else(|_| Err(TimeIsUp.into()))
-            }
+            None => match self.berth(&budget).await {
+                Ok(berth) => {
+                    let made = self.instantiate(berth, &budget);
+                    let made = timeout_at((until + HARD_DEADLINE_SLACK).into(), made).await;
+                    made.unwrap_or_else(|_| Err(TimeIsUp.into())).map_err(|error| failed(&error, ""))
+                }
+                Err(busy) => Err(busy),
+            },
         };
         let mut resident = match made {
             Ok(resident) => resident,
             Err(error) => {
                 let context = Context::from_waker(Waker::noop());
                 if let Some(job) = room.take(&context) {
-                    let _ = job.replies.ended.send(Err(failed(&error, ""))); // it may have gone
+                    let _ = job.replies.ended.send(Err(error)); // it may have gone
                 }
                 return;
             }

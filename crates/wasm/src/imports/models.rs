@@ -15,6 +15,31 @@ use crate::{
 /// Most documents that are asked for at once.
 const FIND_MANY_MAX: usize = 1000;
 
+/// What the host still gives in one crossing.
+struct Crossing {
+    bytes_max: usize,
+    bytes_left: usize,
+}
+
+impl Crossing {
+    fn of(state: &State) -> Self {
+        let bytes_max = state.payload_bytes_max();
+        Self { bytes_max, bytes_left: bytes_max }
+    }
+
+    /// Gives so much, or says that it is too much.
+    fn take(&mut self, bytes: usize) -> Result<(), Fault> {
+        let message = || format!("found more than {} bytes, expected at most that at once", self.bytes_max);
+        let left = self.bytes_left.checked_sub(bytes);
+        self.bytes_left = left.ok_or_else(|| fault(FaultCode::TooLarge, message()))?;
+        Ok(())
+    }
+
+    fn take_entity(&mut self, entity: &Entity) -> Result<(), Fault> {
+        self.take(entity.id.len() + entity.model.len() + entity.data.len())
+    }
+}
+
 impl models::Host for State {
     async fn find(
         &mut self,
@@ -34,10 +59,15 @@ impl models::Host for State {
             let message = format!("found {} ids, expected at most {FIND_MANY_MAX}", ids.len());
             return Ok(Err(fault(FaultCode::TooLarge, message)));
         }
-        let mut found = Vec::with_capacity(ids.len());
+        let (mut found, mut crossing) = (Vec::with_capacity(ids.len()), Crossing::of(self));
         for id in &ids {
             match self.services.find(self.asker(), &model, id).await {
-                Ok(entity) => found.push(entity.map(Into::into)),
+                Ok(entity) => {
+                    if let Err(fault) = entity.iter().try_for_each(|entity| crossing.take_entity(entity)) {
+                        return Ok(Err(fault));
+                    }
+                    found.push(entity.map(Into::into));
+                }
                 Err(refusal) => return Ok(Err(refusal.into())),
             }
         }
@@ -47,8 +77,13 @@ impl models::Host for State {
     async fn search(&mut self, model: String, query: Query) -> wasmtime::Result<Result<models::Page, Fault>> {
         let Query { filter, sort, limit, cursor, fields } = query;
         let search = Search { filter, sort, limit, cursor, fields };
-        let page = self.services.search(self.asker(), &model, search).await;
-        Ok(page.map(Into::into).map_err(Into::into))
+        let page = match self.services.search(self.asker(), &model, search).await {
+            Ok(page) => page,
+            Err(refusal) => return Ok(Err(refusal.into())),
+        };
+        let mut crossing = Crossing::of(self);
+        let taken = page.items.iter().try_for_each(|entity| crossing.take_entity(entity));
+        Ok(taken.map(|()| page.into()))
     }
 
     async fn related(
@@ -84,7 +119,11 @@ impl models::Host for State {
         model: String,
         pipeline: String,
     ) -> wasmtime::Result<Result<String, Fault>> {
-        Ok(self.services.aggregate(self.asker(), &model, &pipeline).await.map_err(Into::into))
+        let answered = self.services.aggregate(self.asker(), &model, &pipeline).await;
+        Ok(match answered {
+            Ok(answer) => Crossing::of(self).take(answer.len()).map(|()| answer),
+            Err(refusal) => Err(refusal.into()),
+        })
     }
 }
 

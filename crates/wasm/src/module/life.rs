@@ -64,7 +64,7 @@ impl Runtime {
         let _running = self.ticker().running();
         let budget = module.budget(deadline);
         let place = tokio::time::timeout_at(budget.until.into(), module.pool.place()).await;
-        let _place = place.map_err(|_| CallError::Busy { module: module.name().to_owned() })?;
+        let _place = place.map_err(|_| module.busy())?;
         let mut resident = match module.pool.take() {
             Some(resident) => resident,
             None => module.fresh(&budget).await?,
@@ -96,7 +96,7 @@ impl Runtime {
         let _running = self.ticker().running();
         let budget = module.budget(deadline);
         let places = module.pool.all_places(budget.until).await;
-        let _places = places.ok_or_else(|| CallError::Busy { module: module.name().to_owned() })?;
+        let _places = places.ok_or_else(|| module.busy())?;
         let Some(mut resident) = module.pool.take() else { return Ok(None) };
         resident.begin(module, budget, lifecycle(deadline));
         let saved = module.within("save", deadline, async {
@@ -129,7 +129,7 @@ impl Runtime {
         let _running = self.ticker().running();
         let budget = module.budget(deadline);
         let place = tokio::time::timeout_at(budget.until.into(), module.pool.place()).await;
-        let _place = place.map_err(|_| CallError::Busy { module: module.name().to_owned() })?;
+        let _place = place.map_err(|_| module.busy())?;
         let mut resident = module.fresh(&budget).await?;
         let until = budget.until;
         resident.begin(module, budget, lifecycle(deadline));
@@ -218,7 +218,8 @@ impl Module {
 
     /// An instance whose life begins within the time of a call, whatever it waits for.
     async fn fresh(&self, budget: &Budget) -> Result<Resident, CallError> {
-        self.within("init", budget.until, self.instantiate(budget)).await
+        let berth = self.berth(budget).await?;
+        self.within("init", budget.until, self.instantiate(berth, budget)).await
     }
 
     /// Whether an instance goes on under the settings of this generation.

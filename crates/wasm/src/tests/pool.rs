@@ -7,7 +7,7 @@ use std::{
 
 use aegis_domain::code::{CodeLimits, CommandPlace};
 
-use super::{NOTHING, PATIENCE, Worker, answer, call, command};
+use super::{NOTHING, PATIENCE, Worker, answer, call, command, prepare, seal};
 use crate::{Call, CallError, Runtime, ticker::EPOCH};
 
 /// Calls at once.
@@ -110,4 +110,29 @@ fn an_instance_is_replaced_after_its_calls() {
     let worker = Worker::limited(&aegis_guests::counter(), limits);
     let answers: Vec<String> = (0..7).map(|_| worker.command("next", "{}").unwrap().unwrap()).collect();
     assert_eq!(answers, ["1", "2", "3", "1", "2", "3", "1"]);
+}
+
+#[test]
+fn a_module_gets_the_room_of_instances_of_another_one_that_wait_and_is_busy_when_there_is_none() {
+    let worker =
+        Worker::limited(&aegis_guests::counter(), CodeLimits { instances_max: 2, ..CodeLimits::default() });
+    let prepared = prepare(&aegis_guests::counter().build(), CodeLimits::default()).unwrap();
+    let (file, place) = seal(&prepared.code);
+    let (name, code) = (prepared.spec.name.to_string(), prepared.spec.code.unwrap());
+    let other = worker.runtime.load(&name, &code, (&file, place), Arc::new(NOTHING)).unwrap();
+    let other = Arc::new(other);
+    assert_eq!(worker.command("next", "{}").unwrap().unwrap(), "1");
+    worker.tokio.block_on(async {
+        let runtime = &worker.runtime;
+        let all = runtime.berths().leave(0);
+        let next = || runtime.call(&other, CommandPlace::Io, call(), command("next", "{}"));
+        assert_eq!((next().await, worker.module.instances()), (answer("1"), 0));
+        assert_eq!(next().await, answer("2"), "who has an instance keeps it");
+        let _last = runtime.berths().take(1).await;
+        let hurried = Call { deadline: Instant::now() + Duration::from_millis(50), ..call() };
+        let refused = runtime.call(&other, CommandPlace::Io, hurried, command("next", "{}")).await;
+        assert!(matches!(refused, Err(CallError::Busy { .. })), "{refused:?}");
+        drop(all);
+        assert_eq!(next().await, answer("1"));
+    });
 }

@@ -63,3 +63,16 @@ fn arguments_and_answers_of_commands_are_any_json() {
         prop_assert_eq!(read(&echoed), read(&text));
     });
 }
+
+#[test]
+fn a_mixin_sets_what_it_says_and_leaves_what_another_one_said() {
+    let range = |options: &str| json!({ "name": "range", "options": options });
+    let guest = Guest::model(json!({
+        "name": "echo", "endpoint": "echoes", "version": "1.0.0",
+        "fields": [{ "name": "a", "kind": "integer" }],
+        "mixins": [range(r#"{"fields":["a"],"min":1}"#), range(r#"{"fields":["a"],"max":5}"#)],
+    }));
+    let prepared = Compiler::new().unwrap().prepare(&guest.build(), Declared::terms()).unwrap();
+    let field = &prepared.spec.fields["a"];
+    assert_eq!((field.min, field.max), (Some(1.0), Some(5.0)));
+}

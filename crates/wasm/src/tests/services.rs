@@ -15,6 +15,8 @@ use crate::{
 #[derive(Default)]
 struct Host {
     asked: Mutex<Vec<String>>,
+    /// Bytes of each document that it has of `entry`, and of what pipelines make of them; none when there are none.
+    bulk: Option<usize>,
 }
 
 impl Host {
@@ -31,13 +33,14 @@ impl Services for Host {
                 "stuck" => std::future::pending().await,
                 "secret" => Err(Refusal::new(RefusalCode::Denied, "not yours")),
                 "7" => Ok(Some(entity(r#"{"name":"Ada"}"#))),
-                _ => Ok(None),
+                _ => Ok(self.bulk.map(|bytes| entity(&"x".repeat(bytes)))),
             }
         })
     }
 
     fn search<'a>(&'a self, _: Asker<'a>, _: &'a str, _: Search) -> Served<'a, Page> {
-        Box::pin(async { Ok(Page { items: Vec::new(), cursor: None }) })
+        let items = self.bulk.into_iter().map(|bytes| entity(&"x".repeat(bytes))).collect();
+        Box::pin(async { Ok(Page { items, cursor: None }) })
     }
 
     fn write<'a>(&'a self, asker: Asker<'a>, model: &'a str, write: Write) -> Served<'a, Entity> {
@@ -58,7 +61,7 @@ impl Services for Host {
 
     fn aggregate<'a>(&'a self, asker: Asker<'a>, model: &'a str, pipeline: &'a str) -> Served<'a, String> {
         self.note(asker, &format!("aggregate {model} {pipeline}"));
-        Box::pin(async { Ok("[7]".to_owned()) })
+        Box::pin(async { Ok(self.bulk.map_or("[7]".to_owned(), |bytes| "1".repeat(bytes))) })
     }
 
     fn measure(&self, module: &str, measurement: Measurement<'_>) {
@@ -125,4 +128,25 @@ fn what_a_module_measures_and_asks_about_many_documents_reaches_the_host() {
     assert_eq!(worker.command("count", r#""me""#), answer("true"));
     assert_eq!(worker.command("observe", "25"), answer("true"));
     insta::assert_snapshot!(host.asked.lock().join("\n"));
+}
+
+#[test]
+fn what_the_host_has_of_many_documents_is_no_more_than_may_cross_at_once() {
+    let of = |bulk, name: &str| {
+        let host = Arc::new(Host { bulk: Some(bulk), ..Host::default() });
+        let limits = CodeLimits { payload_bytes_max: 3000, ..CodeLimits::default() };
+        let worker = Worker::with(&aegis_guests::entry(), limits, Arc::<Host>::clone(&host));
+        let answer = worker.command(name, "{}");
+        (answer, host.asked.lock().len())
+    };
+    assert_eq!(of(900, "many"), (answer("111"), 3));
+    assert_eq!(of(2000, "sums"), (answer(&"1".repeat(2000)), 1));
+    for (bulk, name, asked) in [(2000, "many", 2), (3001, "sums", 1)] {
+        match of(bulk, name) {
+            (Err(CallError::Refused(refusal)), found) => {
+                assert_eq!((refusal.code, found), (RefusalCode::TooLarge, asked), "{name}");
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+    }
 }

@@ -219,3 +219,17 @@ pub(super) fn trapped_service<T: std::fmt::Debug>(result: Result<T, CallError>) 
         other => panic!("found {other:?}, expected that it failed"),
     }
 }
+
+#[test]
+fn instances_of_services_have_room_among_those_of_all_modules() {
+    let visited = Visited::new(CodeLimits { calls_per_instance_max: 100, ..quick() });
+    let all = visited.runtime.berths().leave(1);
+    for number in ["1", "2"] {
+        assert_eq!(visited.get("/hello/nth").unwrap().1.unwrap(), number);
+    }
+    let last = visited.tokio.block_on(visited.runtime.berths().take(1));
+    let refused = visited.get("/hello/nth");
+    assert!(matches!(refused, Err(CallError::Busy { .. })), "{refused:?}");
+    drop((all, last));
+    assert_eq!(visited.get("/hello/nth").unwrap().1.unwrap(), "1");
+}

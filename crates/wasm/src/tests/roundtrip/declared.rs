@@ -229,7 +229,7 @@ impl Declared {
             })
         });
         let mixins = self.fields.iter().filter_map(|(name, field)| {
-            let (min, max) = field.range.as_ref()?;
+            let (min, max) = field.range.as_ref().filter(|(min, max)| min.is_some() || max.is_some())?;
             let bound = |key: &str, bound: &Option<String>| {
                 bound.as_ref().map(|bound| format!(r#","{key}":{bound}"#)).unwrap_or_default()
             };

@@ -1,0 +1,70 @@
+use super::*;
+
+/// An instance with its berth.
+type Boat = (&'static str, Berth);
+
+async fn boat(berths: &Arc<Berths>, name: &'static str) -> Boat {
+    (name, berths.take(1).await)
+}
+
+fn names(shelf: &Shelf<Boat>) -> Vec<&'static str> {
+    shelf.waiting.lock().residents.iter().map(|(name, _)| *name).collect()
+}
+
+#[tokio::test]
+async fn whoever_finds_no_berth_gets_that_of_the_one_that_waits_longest_where_most_do() {
+    let berths = Berths::new();
+    let _rest = berths.leave(3);
+    let (few, many) = (Shelf::new(&berths), Shelf::new(&berths));
+    few.push(boat(&berths, "a").await);
+    for name in ["b", "c"] {
+        many.push(boat(&berths, name).await);
+    }
+    let _new = boat(&berths, "d").await;
+    assert_eq!((names(&few), names(&many)), (vec!["a"], vec!["c"]));
+    let _large = berths.take(2).await;
+    assert_eq!(few.len() + many.len(), 0);
+}
+
+#[tokio::test]
+async fn when_all_are_called_whoever_ends_next_gives_way() {
+    let berths = Berths::new();
+    let _rest = berths.leave(1);
+    let shelf = Shelf::new(&berths);
+    let called = boat(&berths, "a").await;
+    let mut wants = std::pin::pin!(boat(&berths, "b"));
+    assert!(polled(wants.as_mut()).is_none());
+    shelf.push(called);
+    assert_eq!(shelf.len(), 0);
+    let (name, berth) = wants.await;
+    shelf.push((name, berth));
+    assert_eq!(names(&shelf), ["b"], "nobody wants it any more");
+}
+
+#[tokio::test]
+async fn those_that_nobody_wanted_go_and_one_stays() {
+    let berths = Berths::new();
+    let shelf = Shelf::new(&berths);
+    for name in ["a", "b", "c", "d"] {
+        shelf.push(boat(&berths, name).await);
+    }
+    berths.tidy();
+    assert_eq!(names(&shelf), ["a", "b", "c", "d"], "they have come since");
+    let called = [shelf.pop().unwrap(), shelf.pop().unwrap()];
+    called.into_iter().rev().for_each(|boat| shelf.push(boat));
+    berths.tidy();
+    assert_eq!(names(&shelf), ["c", "d"], "two were wanted");
+    berths.tidy();
+    assert_eq!(names(&shelf), ["d"]);
+    berths.tidy();
+    assert_eq!(names(&shelf), ["d"]);
+    assert_eq!(berths.free.available_permits(), INSTANCES_MAX as usize - 1);
+}
+
+/// What a future has come to by now.
+fn polled<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+    match future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        std::task::Poll::Ready(output) => Some(output),
+        std::task::Poll::Pending => None,
+    }
+}
