@@ -51,9 +51,7 @@ impl Driver {
             Some(given) => given.socket,
             None => bind_unix(&config.control_socket, Occupant::Ask)?,
         };
-        let path = config.data_dir.join(STORE_SOCKET);
-        let listener = bind_unix(&path, Occupant::Replace)?;
-        let store = StoreSocket { listener, path, kept: None };
+        let store = bind_store(&config.data_dir)?;
         let (board, board_memory) = Board::create()?;
         let images = BTreeMap::from([(FIRST_IMAGE, Image::running()?)]);
         let now_ms = monotonic_ms();
@@ -110,6 +108,13 @@ impl Driver {
         self.poller.add(&self.operators, Source::Door, Interest::Read)?;
         self.lock.say_hello()
     }
+}
+
+/// Where workers find the store.
+fn bind_store(data_dir: &Path) -> Result<StoreSocket, SupervisorError> {
+    let path = data_dir.join(STORE_SOCKET);
+    let listener = bind_unix(&path, Occupant::Replace)?;
+    Ok(StoreSocket { listener, path, kept: None })
 }
 
 fn make_data_directory(path: &Path) -> Result<(), SupervisorError> {
