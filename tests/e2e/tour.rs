@@ -233,6 +233,17 @@ fn check_life(language: &str) {
     assert!(ailing());
 }
 
+/// What code passes on has the digits that it was sent with.
+fn check_numbers(language: &str) {
+    let tour = Tour::start(language);
+    let numbers = r#""whole":9007199254740993,"exact":12345678901234567.89"#;
+    let sent = format!(r#"{{"id":"n","name":"n","price":5,{numbers}}}"#);
+    let client = tour.cluster.client();
+    assert_eq!(client.send("POST", &format!("{MODELS}/tours"), sent.as_bytes()).status, 201);
+    let shown = client.get("tours/n").text();
+    assert!(shown.contains(numbers) && shown.contains("\"grade\":\"fair\""), "{shown}");
+}
+
 /// Interfaces of the contract that a component names, wherever it does.
 fn interfaces(component: &[u8]) -> BTreeSet<String> {
     let name = b"aegis:module/";
@@ -285,3 +296,15 @@ macro_rules! languages {
 }
 
 languages!(rust, javascript, python);
+
+#[test]
+#[ignore = "scripts/guests builds the module first"]
+fn numbers_that_a_module_in_rust_does_not_touch_stay_as_they_are() {
+    check_numbers("rust");
+}
+
+#[test]
+#[ignore = "scripts/guests builds the module first"]
+fn numbers_that_a_module_in_python_does_not_touch_stay_as_they_are() {
+    check_numbers("python");
+}

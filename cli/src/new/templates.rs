@@ -86,6 +86,7 @@ pub(super) const PYTHON: &[File] = &[
     ("sdk/aegis_module/documents.py", include_str!("../../../sdk/python/aegis_module/documents.py")),
     ("sdk/aegis_module/entity.py", include_str!("../../../sdk/python/aegis_module/entity.py")),
     ("sdk/aegis_module/event.py", include_str!("../../../sdk/python/aegis_module/event.py")),
+    ("sdk/aegis_module/exact.py", include_str!("../../../sdk/python/aegis_module/exact.py")),
     ("sdk/aegis_module/exports.py", include_str!("../../../sdk/python/aegis_module/exports.py")),
     ("sdk/aegis_module/field.py", include_str!("../../../sdk/python/aegis_module/field.py")),
     ("sdk/aegis_module/held.py", include_str!("../../../sdk/python/aegis_module/held.py")),

@@ -12,15 +12,20 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::{
     call::{Budget, TimeIsUp},
-    http::{Crowd, Http},
+    http::{Crowd, FIELDS_BYTES_MAX, Http},
     memory::MemoryLimiter,
     output::{GuestOutput, LogBudget},
     secret::OpenSecrets,
     services::{Asker, Services},
 };
 
-/// Most resources (handles) that one instance may hold.
+/// Most resources of the host that one instance may hold for each call that it may have at a time. What is behind some of
+/// them takes memory of the host, see [`FIELDS_BYTES_MAX`].
+const RESOURCES_EACH_MAX: usize = 1_000;
+/// Most handles that one instance may hold.
 const RESOURCES_MAX: usize = 10_000;
+// An instance has no more in the host than it has in its own memory, unless it says otherwise.
+const _: () = assert!(RESOURCES_EACH_MAX * FIELDS_BYTES_MAX <= 64 * 1024 * 1024);
 /// Most random bytes that a guest gets at once through WASI.
 const WASI_RANDOM_BYTES_MAX: u64 = 64 * 1024;
 
@@ -102,7 +107,8 @@ impl State {
             .max_random_size(WASI_RANDOM_BYTES_MAX)
             .build();
         let mut table = ResourceTable::new();
-        table.set_max_capacity(RESOURCES_MAX);
+        let calls = usize::try_from(owner.limits.calls_at_a_time_max).unwrap_or(usize::MAX).max(1);
+        table.set_max_capacity(calls.saturating_mul(RESOURCES_EACH_MAX).min(RESOURCES_MAX));
         let limiter = MemoryLimiter::new(owner.limits.memory_bytes_max);
         let http = Http::new(Arc::clone(&owner), Arc::clone(&services));
         Self {

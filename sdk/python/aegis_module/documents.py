@@ -1,12 +1,12 @@
 """Documents of models: the module's own, and those that the operator grants. What the host refuses is a `Refusal`."""
 
-import json
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 from wit_world.imports import models
 
 from .entity import Entity, entity
+from .exact import read, written
 from .refusal import asked
 
 
@@ -40,14 +40,14 @@ def search(
 ) -> Page:
     """One page of documents. The filter is in the REST query language, such as `{"total": {"gt": 100}}`; a leading "-"
     of a field to sort by turns the order round."""
-    query = models.Query(json.dumps(filter or {}), sort or [], limit, cursor, fields or [])
+    query = models.Query(written(filter or {}), sort or [], limit, cursor, fields or [])
     page = asked(models.search, model, query)
     return Page([entity(item) for item in page.items], page.cursor)
 
 
 def aggregate(model: str, pipeline: list) -> Any:
     """What a pipeline, as in `__aggregate`, makes of the documents."""
-    return json.loads(asked(models.aggregate, model, json.dumps(pipeline)))
+    return read(asked(models.aggregate, model, written(pipeline)))
 
 
 @dataclass
@@ -119,9 +119,9 @@ def _write(model: str, write: Write) -> Entity:
 
 def _operation(write: Write) -> models.WriteOp:
     if isinstance(write, Create):
-        return models.WriteOp_Create(json.dumps(write.data))
+        return models.WriteOp_Create(written(write.data))
     if isinstance(write, Patch):
-        return models.WriteOp_Patch((write.id, json.dumps(write.changes), write.revision))
+        return models.WriteOp_Patch((write.id, written(write.changes), write.revision))
     if isinstance(write, Replace):
-        return models.WriteOp_Replace((write.id, json.dumps(write.data), write.revision))
+        return models.WriteOp_Replace((write.id, written(write.data), write.revision))
     return models.WriteOp_Delete((write.id, write.revision))

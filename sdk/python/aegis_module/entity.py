@@ -1,10 +1,11 @@
 """Documents as modules see them."""
 
-import json
 from dataclasses import dataclass
 from typing import Any, Optional
 
 from wit_world.imports import types
+
+from .exact import read
 
 
 @dataclass
@@ -28,5 +29,5 @@ def entity(found: Optional[types.Entity]) -> Optional[Entity]:
     """The document that the host hands over, if it does."""
     if found is None:
         return None
-    data = json.loads(found.data)
+    data = read(found.data)
     return Entity(found.id, found.model, found.revision, found.created, found.updated, data)

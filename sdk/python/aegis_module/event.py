@@ -1,10 +1,10 @@
 """Committed changes that a model hears of."""
 
-import json
 from dataclasses import dataclass
 from typing import Any, Optional
 
 from .answering import answering, called, model
+from .exact import read
 
 
 @dataclass
@@ -28,7 +28,7 @@ class EventHandlers:
     def on_event(self, context, event):
         with answering():
             handle = next(handle for pattern, handle in model().handlers.items() if _is_about(pattern, event.name))
-            data = json.loads(event.data)
+            data = read(event.data)
             called(handle, Event(event.id, event.name, event.source, event.time, event.key, data), context)
 
 

@@ -1,21 +1,21 @@
 """What every component exports: the model's code, called with JSON texts."""
 
-import json
 
 from wit_world.exports.identity import ModuleInfo
 from wit_world.imports import spec
 
 from .answering import answering, called, model
 from .entity import entity
+from .exact import read, written
 from .refusal import Refusal
 
 
 def _text(value) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return written(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _said(value):
-    return None if value is None else json.dumps(value)
+    return None if value is None else written(value)
 
 
 class Identity:
@@ -67,16 +67,16 @@ class DescribeModel:
 class Hooks:
     def on_create(self, context, input):
         with answering():
-            return _text(called(model().hooks["ON_CREATE"], json.loads(input), context))
+            return _text(called(model().hooks["ON_CREATE"], read(input), context))
 
     def validate(self, context, before, after):
         with answering():
-            before = None if before is None else json.loads(before)
-            called(model().hooks["VALIDATE"], json.loads(after), before, context)
+            before = None if before is None else read(before)
+            called(model().hooks["VALIDATE"], read(after), before, context)
 
     def on_update(self, context, current, changes):
         with answering():
-            return _text(called(model().hooks["ON_UPDATE"], entity(current), json.loads(changes), context))
+            return _text(called(model().hooks["ON_UPDATE"], entity(current), read(changes), context))
 
     def on_delete(self, context, current):
         with answering():
@@ -93,7 +93,7 @@ class Commands:
             said = model().commands[command]
             if said.about_one and target is None:
                 raise Refusal("invalid", "this command is about one document")
-            return _text(called(said.run, json.loads(args), entity(target), context))
+            return _text(called(said.run, read(args), entity(target), context))
 
 
 class Lifecycle:
@@ -113,7 +113,7 @@ class Lifecycle:
 
     def _told(self, part, config):
         with answering():
-            called(model().life.get(part, _nothing), json.loads(config))
+            called(model().life.get(part, _nothing), read(config))
 
 
 class Handover:
@@ -123,7 +123,7 @@ class Handover:
 
     def restore(self, from_version, state):
         with answering():
-            called(model().life["restore"], json.loads(state), from_version)
+            called(model().life["restore"], read(state), from_version)
 
 
 def _nothing(*_):

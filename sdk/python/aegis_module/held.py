@@ -1,11 +1,11 @@
 """Documents that the host holds: a hook asks for the parts that it wants, and the rest is neither copied nor read."""
 
-import json
 from typing import Any, Optional
 
 from wit_world.imports import documents
 
 from .answering import answering, called, model
+from .exact import Exact, read, written
 from .refusal import asked
 
 #: Whole numbers that the contract says as such.
@@ -50,7 +50,7 @@ class HeldDocument:
         a `Refusal` where it cannot be."""
         scalar = _scalar(value)
         if scalar is None:
-            asked(self._handle.set_json, pointer, json.dumps(value, ensure_ascii=False, allow_nan=False))
+            asked(self._handle.set_json, pointer, written(value, ensure_ascii=False, allow_nan=False))
         else:
             asked(self._handle.set, pointer, scalar)
 
@@ -62,7 +62,7 @@ class HeldDocument:
         if scalar is None or isinstance(scalar, documents.Scalar_Null):
             return None
         if isinstance(scalar, (documents.Scalar_Object, documents.Scalar_Array)):
-            return json.loads(self._handle.to_json(pointer))
+            return read(self._handle.to_json(pointer))
         return scalar.value
 
 
@@ -76,7 +76,7 @@ def _scalar(value: Any) -> Optional[documents.Scalar]:
         return documents.Scalar_Text(value)
     if isinstance(value, int) and value in INTEGERS:
         return documents.Scalar_Integer(value)
-    if isinstance(value, float):
+    if isinstance(value, float) and not isinstance(value, Exact):
         return documents.Scalar_Number(value)
     return None
 

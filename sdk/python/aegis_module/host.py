@@ -1,15 +1,16 @@
 """What the host tells a module."""
 
-import json
 from typing import Any
 
 from wit_world.imports import clock, config, random
+
+from .exact import read
 
 
 def setting(pointer: str) -> Any:
     """A setting of this module by JSON Pointer (RFC 6901), such as "/greeting"; None when it is not set."""
     found = config.get_json(pointer)
-    return None if found is None else json.loads(found)
+    return None if found is None else read(found)
 
 
 def now_ms() -> int:

@@ -1,10 +1,10 @@
 """Messages of HTTP, in both directions: header fields and bodies."""
 
-import json
 from typing import Any, Union
 
 from wit_world.imports.types import Header
 
+from .exact import read, written
 from .refusal import Refusal
 
 #: A value of a header field; several of one name as a list.
@@ -29,7 +29,7 @@ class Message:
     def json(self) -> Any:
         """The body as JSON; raises a `Refusal` when it is none."""
         try:
-            return json.loads(self.text())
+            return read(self.text())
         except ValueError as error:
             raise Refusal("invalid", f"found a body that is no JSON: {error}") from None
 
@@ -54,7 +54,7 @@ def _content(body: Body) -> tuple[bytes, Union[str, None]]:
         return body, "application/octet-stream"
     if isinstance(body, str):
         return body.encode(), "text/plain; charset=utf-8"
-    text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = written(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.encode(), "application/json"
 
 

@@ -1,6 +1,6 @@
 //! Documents that the host holds: a hook asks for the parts that it wants, and the rest is neither copied nor read.
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::{
     Context, Model, Refusal,
@@ -88,7 +88,9 @@ fn scalar(value: Value) -> Result<Scalar, Value> {
         Value::String(text) => Scalar::Text(text),
         Value::Number(ref number) => match (number.as_i64(), number.as_f64()) {
             (Some(integer), _) => Scalar::Integer(integer),
-            (None, Some(decimal)) if number.is_f64() => Scalar::Number(decimal),
+            (None, Some(decimal)) if Number::from_f64(decimal).as_ref() == Some(number) => {
+                Scalar::Number(decimal)
+            }
             _ => return Err(value),
         },
         Value::Object(_) | Value::Array(_) => return Err(value),

@@ -31,6 +31,9 @@
 //! | other systems, and secrets for them | [`http`], [`secrets`] |
 //! | measurements and lines in the log | [`metrics`], [`log`] |
 //! | settings, time, chance | [`setting`], [`now_ms`], [`time_left_ms`], [`is_cancelled`], [`new_id`], [`random_bytes`] |
+//!
+//! Decimals of a [`Value`] that have more digits than an `f64` keeps are rounded. With the feature `exact-numbers` they stay as
+//! they were written; then types of serde that are flattened, untagged or tagged cannot have numbers.
 
 mod access;
 pub mod bindings;

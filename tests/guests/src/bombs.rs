@@ -30,23 +30,28 @@ const OWN: &str = "package acme:tools@1.0.0; interface shed { resource thing { c
 const OWN_NAME: &str = "acme:tools/shed@1.0.0";
 
 /// A model whose commands want ten million handles and give none back: `timers` those of the host, `things` those of a
-/// resource of its own. `fine` behaves. Endpoint `hoarders`.
+/// resource of its own. `some` wants 400 timers, `many` 600. `fine` behaves. Endpoint `hoarders`.
 #[must_use]
 pub fn hoarder() -> Guest {
-    let timers = again("(drop (call $monotonic_clock_subscribe_duration (i64.const 1)))")
-        .calling(CLOCK_NAME, "subscribe-duration");
-    let things = again("(drop (call $shed_thing (i32.const 7)))").calling(OWN_NAME, "[resource-new]thing");
+    let timers = |count| {
+        again(count, "(drop (call $monotonic_clock_subscribe_duration (i64.const 1)))")
+            .calling(CLOCK_NAME, "subscribe-duration")
+    };
+    let things =
+        again(HANDLES, "(drop (call $shed_thing (i32.const 7)))").calling(OWN_NAME, "[resource-new]thing");
     with_system(Guest::model(json!({ "name": "hoarder", "endpoint": "hoarders", "version": "1.0.0" })))
         .package(OWN)
         .export(OWN_NAME)
-        .command("timers", timers)
+        .command("timers", timers(HANDLES))
+        .command("some", timers(400))
+        .command("many", timers(600))
         .command("things", things)
         .command("fine", answer("{\"fine\":true}"))
 }
 
-fn again(wat: &str) -> Body {
+fn again(count: u32, wat: &str) -> Body {
     let wat = format!(
-        "(local.set $i (i32.const {HANDLES}))
+        "(local.set $i (i32.const {count}))
          (loop $again {wat}
            (local.set $i (i32.sub (local.get $i) (i32.const 1)))
            (br_if $again (local.get $i)))"

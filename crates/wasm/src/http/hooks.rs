@@ -27,7 +27,7 @@ const CLIENT: &str = "wasi:http/client@0.3.0";
 /// Bytes that a guest writes to a body at once; two pieces wait for the client at most.
 const CHUNK_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of one set of header fields in memory.
-const FIELDS_BYTES_MAX: usize = 128 * 1024;
+pub(crate) const FIELDS_BYTES_MAX: usize = 64 * 1024;
 
 /// The side of the host.
 pub(crate) struct Http {

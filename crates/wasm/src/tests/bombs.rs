@@ -21,6 +21,9 @@ fn handles_are_few_whoever_they_belong_to() {
         assert!(did < Duration::from_secs(5), "{name}: it worked {did:?}");
         assert_eq!(worker.command("fine", "{}"), answer("{\"fine\":true}"), "after {name}");
     }
+    assert_eq!(worker.command("some", "{}"), answer("true"));
+    let reason = trapped(worker.command("many", "{}"));
+    assert!(reason.contains("table has no free keys"), "{reason}");
 }
 
 #[test]
