@@ -236,7 +236,6 @@ fn operation(request: &Request, id: &str, current: &Version, revision: u64) -> O
     }
 }
 
-/// The problem of a document that does not exist.
 /// What is said of a document that is not there.
 pub(crate) fn not_found(model: &Model, id: &str) -> Problem {
     let detail = format!("there is no document of {} with the id {id:?}", model.name());
