@@ -13,7 +13,7 @@ use std::{
 };
 
 use aegis_config::{Config, Log};
-use aegis_ipc::{IpcError, bundle::Bundle, codec, handoff::Handoff, slice};
+use aegis_ipc::{IpcError, bundle::Bundle, codec, handoff::Handoff};
 use aegis_supervisor::{exit, with_causes};
 use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH};
@@ -77,8 +77,8 @@ fn log_settings(handoff: &Handoff) -> Result<Log, IpcError> {
     Ok(codec::decode::<Config>(&bundle.config)?.log)
 }
 
-/// Makes this process a helper: signals meant for the supervisor pass it by, the kernel kills it when the supervisor is
-/// gone, because nobody else would wait for what it makes, and those who serve meanwhile are run at once beside it.
+/// Makes this process a helper: signals meant for the supervisor pass it by, and the kernel kills it when the
+/// supervisor is gone, because nobody else would wait for what it makes.
 pub(crate) fn become_helper() -> Result<(), IpcError> {
     const MEANT_FOR_SUPERVISOR: [i32; 7] = [SIGHUP, SIGINT, SIGUSR1, SIGUSR2, SIGWINCH, SIGTTIN, SIGTTOU];
     let failed = |error: io::Error| IpcError::os("setting up signals", error);
@@ -87,7 +87,6 @@ pub(crate) fn become_helper() -> Result<(), IpcError> {
         // A flag that nobody reads: the signal is taken and does nothing.
         signal_hook::flag::register(signal, Arc::default()).map_err(failed)?;
     }
-    slice::ask_for_long();
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|error| IpcError::os("binding this process to the life of its parent", error))
 }
