@@ -33,6 +33,7 @@ pub(crate) fn config(app_dir: &Path, cores: u32) -> Config {
         admin_on_public: false,
         api_root: "/aegis/api".to_owned(),
         restart: restart(workers.count),
+        wasm: Wasm { cpu_threads: cpu_threads_auto(cores, workers.count), cpu_queue_max: 64 },
         workers,
         limits: limits(),
         reload: reload(),
@@ -43,7 +44,6 @@ pub(crate) fn config(app_dir: &Path, cores: u32) -> Config {
         cache: Cache { bytes_max: 256 * MIB, documents_max: None },
         store: store(),
         query: Query { scan_max: 200_000, limit_default: 100, limit_max: 1000 },
-        wasm: Wasm { cpu_threads: cpu_threads_auto(cores), cpu_queue_max: 64 },
         modules: BTreeMap::new(),
         secrets: BTreeMap::new(),
         trust: Trust::default(),
@@ -62,9 +62,10 @@ pub(crate) fn threads_auto(cores: u32, workers: u32) -> u32 {
     (cores / workers.max(1)).clamp(1, THREADS_MAX)
 }
 
-/// `wasm.cpu_threads = "auto"`: one per core. Workers share the cores, and whoever computes for long yields to others.
-pub(crate) fn cpu_threads_auto(cores: u32) -> u32 {
-    cores.clamp(1, CPU_THREADS_MAX)
+/// `wasm.cpu_threads = "auto"`: the cores shared out among the workers, and the rest as well. More of them than cores take
+/// the processors from each other, and what they are owed for it, from those that serve.
+pub(crate) fn cpu_threads_auto(cores: u32, workers: u32) -> u32 {
+    cores.div_ceil(workers.max(1)).clamp(1, CPU_THREADS_MAX)
 }
 
 /// `restart.crash_loop_count = "auto"`: half of the workers, but one worker may crash twice without suspicion.

@@ -21,9 +21,10 @@ const STORE_SOCKET: &str = "store.sock";
 
 /// Lets the settings that are `absent` follow those that were given.
 pub(crate) fn complete(config: &mut Config, absent: impl Fn(&'static str) -> bool, cores: u32) {
-    let Config { workers, limits, restart, drain, hang, query, .. } = config;
+    let Config { workers, limits, restart, drain, hang, query, wasm, .. } = config;
     let fill = |key, default: u32, value: &mut u32| follow(absent(key), default, value);
     fill("workers.threads", defaults::threads_auto(cores, workers.count), &mut workers.threads);
+    fill("wasm.cpu_threads", defaults::cpu_threads_auto(cores, workers.count), &mut wasm.cpu_threads);
     fill("restart.crash_loop_count", defaults::crash_loop_auto(workers.count), &mut restart.crash_loop_count);
     fill("query.limit_max", query.limit_max.max(query.limit_default), &mut query.limit_max);
     fill("query.limit_default", query.limit_default.min(query.limit_max), &mut query.limit_default);

@@ -6,7 +6,9 @@
 //! gets no more time for it than any other (EEVDF, Linux 6.12; see `sched_setattr(2)`). Earlier kernels take the wish and do
 //! nothing. Threads inherit it from the one that starts them.
 //!
-//! The other way round, code that computes for long may ask for long turns: everybody else is let in at once beside it then.
+//! Threads that compute for long are better off with the usual turns. Long ones let others in at once as well, but what the
+//! kernel owes to a thread that had to wait, it keeps up to two turns of it, and pays back in one piece: tens of milliseconds
+//! in which nobody else is let in.
 
 use std::{io, mem, time::Duration};
 
@@ -14,9 +16,6 @@ use nix::libc;
 
 /// Shortest turn that the kernel knows.
 const SLICE: Duration = Duration::from_micros(100);
-
-/// Longest turn that the kernel knows.
-const LONG: Duration = Duration::from_millis(100);
 
 /// What stands for a turn as long as the kernel gives those who do not ask.
 const USUAL: Duration = Duration::ZERO;
@@ -27,11 +26,6 @@ const SIZE: usize = mem::size_of::<libc::sched_attr>();
 /// Asks for short turns for the calling thread. It is a wish: nothing else changes where the kernel refuses it.
 pub fn ask_for_short() {
     let _ = set(SLICE);
-}
-
-/// Asks for long turns for the calling thread, which computes for long.
-pub fn ask_for_long() {
-    let _ = set(LONG);
 }
 
 /// Asks for turns of the usual length, for a thread that was started by one with short turns.

@@ -31,6 +31,7 @@ mod memory;
 mod module;
 mod outgoing;
 mod output;
+mod overtime;
 mod pace;
 mod platform;
 mod pool;

@@ -5,6 +5,7 @@ mod life;
 use std::{sync::Arc, time::Duration};
 
 use aegis_domain::code::{CodeLimits, CodeSpec};
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{
     Engine, Store,
     component::{Instance, InstancePre},
@@ -13,7 +14,7 @@ use wasmtime::{
 pub use self::life::{Drained, Handover, Succession};
 use crate::{
     berths::{self, Berth},
-    call::{Budget, Call, CallError, DEPTH_MAX, HARD_DEADLINE_SLACK, Refusal, RefusalCode},
+    call::{Budget, Call, CallError},
     contract::{Fault, commanding, documenting, events, handing, handling, hooking, living, routing, types},
     documents,
     entry::{Answer, Entry, Happening},
@@ -185,49 +186,44 @@ impl Module {
         self.pool.most(|resident| resident.store.data().limiter.peak_bytes)
     }
 
-    /// Carries a call out within its budget.
+    /// Waits until one more call may run, when that is in time.
+    pub(crate) async fn place(&self, budget: &Budget) -> Result<OwnedSemaphorePermit, CallError> {
+        let place = tokio::time::timeout_at(budget.until.into(), self.pool.place()).await;
+        place.map_err(|_| self.busy())
+    }
+
+    /// Carries a call out in its `place`. Its code ends when the budget is spent; a call that then waits for the host is
+    /// for the caller to give up.
     pub(crate) async fn enter(
         self: Arc<Self>,
+        _place: OwnedSemaphorePermit,
         call: Call,
         entry: Entry,
-        mut budget: Budget,
+        budget: Budget,
     ) -> Result<Answer, CallError> {
-        if call.depth > DEPTH_MAX {
-            let message = format!("modules call each other more than {DEPTH_MAX} deep");
-            return Err(CallError::Refused(Refusal::new(RefusalCode::Unsupported, message)));
-        }
-        budget.end_by(call.deadline);
-        let allowed = budget.allowed;
-        let name = entry.name();
-        let late = || CallError::Deadline { module: self.owner.module.clone(), entry: name, allowed };
-        let place = tokio::time::timeout_at(budget.until.into(), self.pool.place()).await;
-        let _place = place.map_err(|_| self.busy())?;
-        let hard = tokio::time::Instant::from_std(budget.until + HARD_DEADLINE_SLACK);
-        let carried_out = tokio::time::timeout_at(hard, async {
-            let mut resident = match self.pool.take() {
-                Some(resident) => resident,
-                None => {
-                    let berth = self.berth(&budget).await?;
-                    let made = self.instantiate(berth, &budget).await;
-                    made.map_err(|error| self.failed(name, allowed, &error, ""))?
-                }
-            };
-            let context = call.context(&budget);
-            resident.begin(&self, budget, call);
-            match resident.run(context, entry).await {
-                Ok(answer) => {
-                    let answer = answer.map_err(|fault| resident.refusal(fault));
-                    self.give_back(resident);
-                    answer
-                }
-                Err(error) => {
-                    let State { output, secrets, .. } = resident.store.data();
-                    let output = secrets.redact_end(&output.take());
-                    Err(secrets.redact_error(self.failed(name, allowed, &error, &output)))
-                }
+        let (name, allowed) = (entry.name(), budget.allowed);
+        let mut resident = match self.pool.take() {
+            Some(resident) => resident,
+            None => {
+                let berth = self.berth(&budget).await?;
+                let made = self.instantiate(berth, &budget).await;
+                made.map_err(|error| self.failed(name, allowed, &error, ""))?
             }
-        });
-        carried_out.await.unwrap_or_else(|_| Err(late()))
+        };
+        let context = call.context(&budget);
+        resident.begin(&self, budget, call);
+        match resident.run(context, entry).await {
+            Ok(answer) => {
+                let answer = answer.map_err(|fault| resident.refusal(fault));
+                self.give_back(resident);
+                answer
+            }
+            Err(error) => {
+                let State { output, secrets, .. } = resident.store.data();
+                let output = secrets.redact_end(&output.take());
+                Err(secrets.redact_error(self.failed(name, allowed, &error, &output)))
+            }
+        }
     }
 
     /// Room for another instance, when there is some in time.

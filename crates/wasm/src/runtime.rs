@@ -15,14 +15,15 @@ use wasmtime::Engine;
 
 use crate::{
     berths::Berths,
-    call::{Budget, Call, CallError, Signals},
-    cpu::{self, CpuPool, Place, Work},
+    call::{Budget, Call, CallError, DEPTH_MAX, HARD_DEADLINE_SLACK, Refusal, RefusalCode, Signals},
+    cpu::{CpuPool, Work},
     engine::{self, EngineError, Profile},
     entry::{Answer, Entry},
     http::HttpService,
     mapping,
     mapping::{MappingError, SealedFile},
     module::{CodePlace, Module},
+    overtime::{Overtime, processor_time},
     pace::Way,
     platform::Platform,
     route::{RouteRequest, RouteResponse},
@@ -36,7 +37,7 @@ pub struct Runtime {
     /// For components of WASI 0.3. It is made when the first one comes.
     concurrent: OnceLock<Ticking>,
     cpu: CpuPool,
-    overtime: CpuPool,
+    overtime: Overtime,
 }
 
 /// A platform whose code runs under deadlines.
@@ -54,8 +55,6 @@ impl Ticking {
     }
 }
 
-/// Calls that may work overtime at once. Further ones go on where they are, in slices.
-const OVERTIME_MAX: usize = 32;
 /// Slices in a row that a call has on the thread of its request. The end of one does not say that it computes for long: the
 /// operating system may have run others in the meantime, and then it is over at once when it goes on.
 const SLICES_HERE: u32 = 2;
@@ -64,20 +63,21 @@ const SLICES_HERE: u32 = 2;
 type Called = Result<Answer, CallError>;
 
 impl Runtime {
-    /// A runtime with `cpu_threads` threads for CPU-bound calls, of which `queue_max` more may wait.
+    /// A runtime with `cpu_threads` threads for CPU-bound calls, of which `queue_max` more may wait, and as many for those
+    /// that turn out to be.
     ///
     /// # Errors
     /// When this machine cannot run one.
     pub fn new(cpu_threads: usize, queue_max: usize) -> Result<Self, EngineError> {
-        Self::beside_others(cpu_threads, queue_max, || ())
+        Self::with_threads(cpu_threads, queue_max, || ())
     }
 
-    /// As [`new`](Self::new), for a process in which others wait for the processor meanwhile: each of the threads for
-    /// CPU-bound calls begins with `begin`, which may say so to the operating system.
+    /// As [`new`](Self::new), where threads inherit something from the one that starts them: each of these begins with
+    /// `begin`, which may put it off.
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub fn beside_others(cpu_threads: usize, queue_max: usize, begin: fn()) -> Result<Self, EngineError> {
+    pub fn with_threads(cpu_threads: usize, queue_max: usize, begin: fn()) -> Result<Self, EngineError> {
         Self::with(Ticking::start(Profile::Classic)?, (cpu_threads, queue_max), begin)
     }
 
@@ -91,9 +91,8 @@ impl Runtime {
 
     fn with(classic: Ticking, cpu: (usize, usize), begin: fn()) -> Result<Self, EngineError> {
         let failed = |reason| EngineError { reason };
-        let cpu = CpuPool::new("cpu", cpu, cpu::NICE_DECLARED, begin).map_err(failed)?;
-        let overtime =
-            CpuPool::new("overtime", (OVERTIME_MAX, 0), cpu::NICE_OVERTIME, || ()).map_err(failed)?;
+        let overtime = Overtime::new(cpu.0, begin).map_err(|error| failed(error.to_string()))?;
+        let cpu = CpuPool::new(cpu, begin).map_err(failed)?;
         Ok(Self { classic, concurrent: OnceLock::new(), cpu, overtime })
     }
 
@@ -129,6 +128,12 @@ impl Runtime {
     #[cfg(test)]
     pub(crate) fn has_both_engines(&self) -> bool {
         self.concurrent.get().is_some()
+    }
+
+    /// Calls that worked overtime.
+    #[cfg(test)]
+    pub(crate) fn worked_overtime(&self) -> usize {
+        self.overtime.came.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Code of a service begins to run.
@@ -224,67 +229,92 @@ impl Runtime {
         }
     }
 
+    /// Carries a call out, and gives it up when its code was to end a while ago and waits for the host instead.
     async fn carry_out(&self, module: &Arc<Module>, place: CommandPlace, call: Call, entry: Entry) -> Called {
+        if call.depth > DEPTH_MAX {
+            let message = format!("modules call each other more than {DEPTH_MAX} deep");
+            return Err(CallError::Refused(Refusal::new(RefusalCode::Unsupported, message)));
+        }
         let limits = module.limits();
         let milliseconds = match place {
             CommandPlace::Io => limits.call_ms_max,
             CommandPlace::Cpu => limits.cpu_call_ms_max,
         };
-        let budget = Budget::new(Duration::from_millis(u64::from(milliseconds)));
-        let signals = budget.signals.clone();
-        let _cancels = signals.cancel_on_drop();
+        let mut budget = Budget::new(Duration::from_millis(u64::from(milliseconds)));
+        budget.end_by(call.deadline);
+        let (allowed, hard) = (budget.allowed, budget.until + HARD_DEADLINE_SLACK);
         let entered = entry.name();
-        let way = Way::of(&entry);
+        let _cancels = budget.signals.cancel_on_drop();
+        let carried_out = async {
+            match place {
+                CommandPlace::Cpu => self.compute(module, call, entry, budget).await,
+                CommandPlace::Io => self.begin(module, call, entry, budget).await,
+            }
+        };
+        tokio::time::timeout_at(hard.into(), carried_out).await.unwrap_or_else(|_| {
+            Err(CallError::Deadline { module: module.name().to_owned(), entry: entered, allowed })
+        })
+    }
+
+    /// Carries a call out on the CPU pool.
+    async fn compute(&self, module: &Arc<Module>, call: Call, entry: Entry, budget: Budget) -> Called {
+        let busy = || CallError::Busy { module: module.name().to_owned() };
+        let thread = self.cpu.place().ok_or_else(busy)?;
+        let entered = entry.name();
+        let running = self.ticker().running();
+        let called = Arc::clone(module);
+        let work: Work<Called> = Box::pin(async move {
+            let _running = running;
+            // Not before its turn on a thread has come: until then the instance is for others.
+            let place = called.place(&budget).await?;
+            called.enter(place, call, entry, budget).await
+        });
+        let carried_out = self.cpu.carry_out(thread, work).await;
+        carried_out.unwrap_or_else(|| Err(ended(module, entered)))
+    }
+
+    /// Carries a call out that begins where its request is, unless calls of its entry are known to take long.
+    async fn begin(&self, module: &Arc<Module>, call: Call, entry: Entry, budget: Budget) -> Called {
+        let place = module.place(&budget).await?;
+        let (entered, way, signals) = (entry.name(), Way::of(&entry), budget.signals.clone());
         // The work holds it, not this future: code that nobody waits for any longer still has to learn that.
         let running = self.ticker().running();
-        let carried = Arc::clone(module).enter(call, entry, budget);
+        let carried = Arc::clone(module).enter(place, call, entry, budget);
         let mut work: Work<Called> = Box::pin(async move {
             let _running = running;
             carried.await
         });
-        let (pool, place, to_note) = match place {
-            CommandPlace::Cpu => {
-                let busy = || CallError::Busy { module: module.name().to_owned() };
-                (&self.cpu, self.cpu.place().ok_or_else(busy)?, None)
-            }
-            CommandPlace::Io => {
-                match self.begin_here(&mut work, &signals, module.paces().is_long(&way)).await {
-                    Begun::Over(called) => return called,
-                    Begun::Goes(place) => (&self.overtime, place, Some(way)),
-                }
-            }
+        let here = match self.begin_here(&mut work, &signals, module.paces().is_long(&way)).await {
+            Begun::Over(called) => return called,
+            Begun::Goes(here) => here,
         };
-        let wanted = signals.clone();
         let paces = Arc::clone(module.paces());
         // Noted where it ran, since whoever asked may be gone by then.
-        let computed = move |computed| {
-            if let Some(way) = to_note {
-                paces.note(way, computed);
-            }
-        };
-        let carried_out = pool.carry_out(place, work, move || !wanted.is_cancelled(), computed).await;
-        carried_out.unwrap_or_else(|| {
-            let reason = "the thread that ran it ended".to_owned();
-            Err(CallError::Trapped { module: module.name().to_owned(), entry: entered, reason })
-        })
+        let computed = move |there| paces.note(way, here + there);
+        let carried_out = self.overtime.carry_out(work, computed).await;
+        carried_out.unwrap_or_else(|| Err(ended(module, entered)))
     }
 
-    /// Carries work out on the thread of its request, until it is over or goes on elsewhere.
+    /// Carries work out on the thread of its request, until it is over or has to go on elsewhere.
     async fn begin_here(&self, work: &mut Work<Called>, signals: &Signals, is_long: bool) -> Begun {
         let mut slices = if is_long { SLICES_HERE } else { 0 };
-        loop {
-            if slices >= SLICES_HERE
-                && let Some(place) = self.overtime.free_thread()
-            {
-                return Begun::Goes(place);
-            }
-            let slice = poll_fn(|context| match work.as_mut().poll(context) {
-                Poll::Ready(called) => Poll::Ready(Some(called)),
-                Poll::Pending if signals.slice_was_used_up() => Poll::Ready(None),
-                Poll::Pending => {
-                    // It waits for something: what it computed before is not held against it.
-                    slices = 0;
-                    Poll::Pending
+        let mut computed = Duration::ZERO;
+        while slices < SLICES_HERE {
+            let slice = poll_fn(|context| {
+                // Most calls are over in their first slice, and should not pay for it.
+                let before = (slices > 0).then(processor_time);
+                let polled = work.as_mut().poll(context);
+                if let Some(before) = before {
+                    computed += processor_time().saturating_sub(before);
+                }
+                match polled {
+                    Poll::Ready(called) => Poll::Ready(Some(called)),
+                    Poll::Pending if signals.slice_was_used_up() => Poll::Ready(None),
+                    Poll::Pending => {
+                        // It waits for something: what it computed before is not held against it.
+                        (slices, computed) = (0, Duration::ZERO);
+                        Poll::Pending
+                    }
                 }
             });
             if let Some(called) = slice.await {
@@ -293,12 +323,19 @@ impl Runtime {
             slices += 1;
             tokio::task::yield_now().await;
         }
+        Begun::Goes(computed)
     }
+}
+
+/// What becomes of a call whose thread ended with it.
+fn ended(module: &Module, entry: &'static str) -> CallError {
+    let reason = "the thread that ran it ended".to_owned();
+    CallError::Trapped { module: module.name().to_owned(), entry, reason }
 }
 
 /// What comes of work that begins on the thread of its request.
 enum Begun {
     Over(Called),
-    /// It goes on on a thread of its own.
-    Goes(Place),
+    /// It has to go on elsewhere, after it has computed for so long in slices that followed its first.
+    Goes(Duration),
 }

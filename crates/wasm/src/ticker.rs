@@ -14,7 +14,8 @@ use std::{
 
 use wasmtime::Engine;
 
-/// Time between two looks of running code at its deadline. It is also the longest that code keeps a thread from others.
+/// Time between two looks of running code at its deadline, after the first. It is also the longest that code keeps a thread
+/// from others then.
 pub(crate) const EPOCH: Duration = Duration::from_millis(1);
 
 /// Counts the epochs of one engine until it is dropped.

@@ -51,10 +51,10 @@ impl Modules {
             Some(before) => Arc::clone(&before.runtime),
             None => {
                 let wasm = &host.config.wasm;
-                Arc::new(Runtime::beside_others(
+                Arc::new(Runtime::with_threads(
                     wasm.cpu_threads as usize,
                     wasm.cpu_queue_max as usize,
-                    slice::ask_for_long,
+                    slice::ask_for_usual,
                 )?)
             }
         };

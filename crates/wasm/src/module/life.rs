@@ -63,8 +63,7 @@ impl Runtime {
         }
         let _running = self.ticker().running();
         let budget = module.budget(deadline);
-        let place = tokio::time::timeout_at(budget.until.into(), module.pool.place()).await;
-        let _place = place.map_err(|_| module.busy())?;
+        let _place = module.place(&budget).await?;
         let mut resident = match module.pool.take() {
             Some(resident) => resident,
             None => module.fresh(&budget).await?,
@@ -128,8 +127,7 @@ impl Runtime {
         }
         let _running = self.ticker().running();
         let budget = module.budget(deadline);
-        let place = tokio::time::timeout_at(budget.until.into(), module.pool.place()).await;
-        let _place = place.map_err(|_| module.busy())?;
+        let _place = module.place(&budget).await?;
         let mut resident = module.fresh(&budget).await?;
         let until = budget.until;
         resident.begin(module, budget, lifecycle(deadline));

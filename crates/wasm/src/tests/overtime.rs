@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aegis_domain::code::CodeLimits;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{Worker, call, command};
@@ -9,6 +10,8 @@ use crate::ticker::EPOCH;
 
 /// Tens of milliseconds of one core, whatever the machine.
 const LONG: &str = "{\"n\":30000000}";
+/// Many seconds.
+const LONGEST: &str = "{\"n\":60000000000}";
 const SHORT: &str = "{\"n\":10}";
 
 fn worked() -> Duration {
@@ -32,19 +35,39 @@ fn an_entry_that_took_long_begins_on_a_thread_of_its_own() {
     assert!(worker.module.paces().knows_any());
     let did = burn(&worker, LONG, 10);
     assert!(did < 10 * EPOCH, "the thread worked {did:?} for what is known to take long");
+    assert_eq!(worker.runtime.worked_overtime(), 11);
 }
 
 #[test]
 fn an_entry_that_is_short_again_begins_where_it_is_asked_for() {
     let worker = Worker::of(&aegis_guests::todo());
     burn(&worker, LONG, 1);
+    assert!(worker.module.paces().knows_any());
     burn(&worker, SHORT, 8);
     assert!(!worker.module.paces().knows_any());
+    assert_eq!(worker.runtime.worked_overtime(), 9, "it is not known before that it is short");
 }
 
 #[test]
 fn entries_that_are_short_stay_where_they_are_asked_for() {
-    let worker = Worker::of(&aegis_guests::todo());
+    let worker = Worker::out_of_time(&aegis_guests::todo());
     burn(&worker, SHORT, 1000);
     assert!(!worker.module.paces().knows_any());
+    assert_eq!(worker.runtime.worked_overtime(), 0);
+}
+
+#[test]
+fn calls_that_work_overtime_take_turns() {
+    let limits = CodeLimits { call_ms_max: 50_000, ..CodeLimits::default() };
+    let worker = Worker::limited(&aegis_guests::todo(), limits);
+    burn(&worker, LONG, 1);
+    worker.tokio.block_on(async {
+        let first = tokio::select! {
+            biased;
+            longest = worker.enter(call(), command("burn", LONGEST)) => Err(longest),
+            long = worker.enter(call(), command("burn", LONG)) => Ok(long),
+        };
+        assert!(matches!(first, Ok(Ok(_))), "{first:?}");
+    });
+    assert_eq!(worker.runtime.worked_overtime(), 3, "both had the one thread that there is");
 }
