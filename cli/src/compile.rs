@@ -53,6 +53,9 @@ const DATA_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 const ADDRESS_SPACE_BYTES_MAX: u64 = 128 * 1024 * 1024 * 1024;
 /// Computing time for one component, over all threads, seconds.
 const COMPONENT_SECONDS_MAX: u64 = 300;
+/// How much less this process weighs than those that serve, when there are too few cores for all (`nice`): a quarter of a
+/// core that they want as well is enough for what has to be done within `reload.probe_timeout`.
+const NICE: i32 = 5;
 /// What parts of the compiler say when they panic because they are given no memory.
 const OUT_OF_MEMORY: &str = "out-of-memory";
 
@@ -229,6 +232,8 @@ fn is_pinned(held: &OwnedFd) -> Result<bool, IpcError> {
 /// Makes this process a helper that is held to what a helper may have.
 pub(crate) fn become_bounded() -> Result<(), IpcError> {
     roles::become_helper()?;
+    // Threads inherit it. Where it is forbidden, the helper weighs as much as those that serve.
+    let _ = rustix::process::setpriority_process(None, NICE);
     limit_memory()?;
     end_without_memory();
     Ok(())

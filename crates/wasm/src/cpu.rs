@@ -19,7 +19,7 @@ use wasmtime::Engine;
 /// Stack of a thread: code runs on its own stack, but host functions run on top of it.
 pub(crate) const STACK_BYTES: usize = 2 * 1024 * 1024;
 /// How much less these threads weigh when there are too few cores for them and for those that serve connections (`nice`).
-const NICE: i32 = 10;
+const NICE: i32 = 15;
 
 /// A call on its way.
 pub(crate) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
