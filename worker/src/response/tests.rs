@@ -66,6 +66,17 @@ fn every_problem_has_its_status() {
 }
 
 #[test]
+fn every_problem_is_in_the_table_for_clients() {
+    let page = include_str!("../../../docs/http.md");
+    for code in codes() {
+        let retry = serde_json::to_value(code.retry()).unwrap();
+        let row =
+            format!("| {} | `{}` | {} |", status_of(code).as_u16(), code.as_str(), retry.as_str().unwrap());
+        assert!(page.contains(&row), "docs/http.md has no row {row}");
+    }
+}
+
+#[test]
 fn a_code_is_written_alike_wherever_it_is_written() {
     for code in codes() {
         assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());

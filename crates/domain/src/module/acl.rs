@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Keys of one rule.
-const KEYS: [&str; 4] = ["subject", "name", "allow", "deny"];
+pub(super) const KEYS: [&str; 4] = ["subject", "name", "allow", "deny"];
 
 /// Whom a rule can be about.
 #[derive(Clone, Copy, PartialEq)]

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Keys of one field.
-const FIELD_KEYS: [&str; 11] = [
+pub(super) const FIELD_KEYS: [&str; 11] = [
     "kind",
     "required",
     "frozen",
@@ -27,7 +27,8 @@ const FIELD_KEYS: [&str; 11] = [
     "description",
 ];
 
-const KINDS: [FieldKind; 8] = [
+/// What a field can hold.
+pub(super) const KINDS: [FieldKind; 8] = [
     FieldKind::Text,
     FieldKind::Integer,
     FieldKind::Decimal,

@@ -6,7 +6,8 @@ use super::{
 };
 use crate::{catalog::key_path, spec::FieldSpec, suggest};
 
-const MIXINS: [&str; 6] = ["require", "freeze", "unique", "default", "range", "pattern"];
+/// All mixins.
+pub(super) const MIXINS: [&str; 6] = ["require", "freeze", "unique", "default", "range", "pattern"];
 
 pub(super) fn read(found: toml::Value, fields: &mut Fields<'_>, mistakes: &mut Mistakes) {
     let Some(mut table) = mistakes.table(found, "mixins", "mixins") else { return };

@@ -96,6 +96,17 @@ fn every_key_has_its_meaning() {
 }
 
 #[test]
+fn every_word_of_a_module_is_named_where_it_is_described() {
+    let page = include_str!("../../../../docs/models.md");
+    let kinds = fields::KINDS.map(catalog::kind_name);
+    let lists: [&[&str]; 5] = [&KEYS, &fields::FIELD_KEYS, &kinds, &mixins::MIXINS, &acl::KEYS];
+    for word in lists.into_iter().flatten() {
+        let is_named = page.contains(&format!("`{word}`")) || page.contains(&format!("`{word} = "));
+        assert!(is_named, "docs/models.md does not name {word}");
+    }
+}
+
+#[test]
 fn mixins_are_another_spelling_and_declare_what_they_name() {
     let spec = good(
         r#"
