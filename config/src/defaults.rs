@@ -15,6 +15,11 @@ const MIB: u64 = 1 << 20;
 pub(crate) const WORKERS_MAX: u32 = 112;
 /// Most runtime threads of a worker: each has one of the board's 16 heartbeats.
 pub(crate) const THREADS_MAX: u32 = 16;
+/// Most requests per second that a limit can be about: the time between two of them is kept in whole nanoseconds, and
+/// is exact to a part in ten thousand up to here.
+pub(crate) const REQUESTS_PER_SECOND_MAX: u32 = 100_000;
+/// Most seconds' worth of requests that a client may save up: the words that count clients reach no further ahead.
+pub(crate) const BURST_SECONDS_MAX: u32 = 3600;
 /// Most threads of a worker for commands that compute for long.
 pub(crate) const CPU_THREADS_MAX: u32 = 256;
 
@@ -101,6 +106,8 @@ fn limits() -> Limits {
         // Longer than the 60 s after which common load balancers drop an idle connection, so that they close first.
         idle_timeout: Duration::from_secs(75),
         streams_max: 1024,
+        requests_per_second: 0,
+        requests_burst: 0,
     }
 }
 

@@ -82,6 +82,10 @@ pub const LIMITS_WRITE_TIMEOUT: &str = "AEGIS_LIMITS_WRITE_TIMEOUT";
 pub const LIMITS_IDLE_TIMEOUT: &str = "AEGIS_LIMITS_IDLE_TIMEOUT";
 /// Open event streams per worker.
 pub const LIMITS_STREAMS_MAX: &str = "AEGIS_LIMITS_STREAMS_MAX";
+/// Requests per second that one client is served.
+pub const LIMITS_REQUESTS_PER_SECOND: &str = "AEGIS_LIMITS_REQUESTS_PER_SECOND";
+/// Requests that one client may have served at once, or `auto`.
+pub const LIMITS_REQUESTS_BURST: &str = "AEGIS_LIMITS_REQUESTS_BURST";
 /// How changed modules come into force: `rolling`.
 pub const RELOAD_MODE: &str = "AEGIS_RELOAD_MODE";
 /// Whether a changed file of the app reloads it.

@@ -5,13 +5,13 @@
 use std::time::Duration;
 
 use crate::{
-    defaults::{CPU_THREADS_MAX, THREADS_MAX, WORKERS_MAX},
+    defaults::{BURST_SECONDS_MAX, CPU_THREADS_MAX, REQUESTS_PER_SECOND_MAX, THREADS_MAX, WORKERS_MAX},
     environment,
     kind::{
         Addresses, Auto, BasePath, Choice, Count, Kind, Label, LogFilter, Loopback, Number, Optional, Path,
         Size, Switch, Time,
     },
-    settings::{Config, Datasource, LogFormat, ReloadMode},
+    settings::{Config, Datasource, Limits, LogFormat, ReloadMode},
     trust::Signatures,
 };
 
@@ -200,6 +200,20 @@ fn limits(config: &mut Config, visitor: &mut impl Visit) {
         of("limits.streams_max", environment::LIMITS_STREAMS_MAX),
         &Count(0..=1_000_000),
         &mut limits.streams_max,
+    );
+    rate(limits, visitor);
+}
+
+fn rate(limits: &mut Limits, visitor: &mut impl Visit) {
+    visitor.visit(
+        of("limits.requests_per_second", environment::LIMITS_REQUESTS_PER_SECOND),
+        &Count(0..=REQUESTS_PER_SECOND_MAX),
+        &mut limits.requests_per_second,
+    );
+    visitor.visit(
+        of("limits.requests_burst", environment::LIMITS_REQUESTS_BURST),
+        &Auto(Count(0..=REQUESTS_PER_SECOND_MAX * BURST_SECONDS_MAX)),
+        &mut limits.requests_burst,
     );
 }
 

@@ -10,7 +10,7 @@ use crate::{
     defaults,
     error::{ConfigError, Place},
     quantity::{format_size, format_time},
-    settings::Config,
+    settings::{Config, Limits},
     trust::Signatures,
 };
 
@@ -28,6 +28,7 @@ pub(crate) fn complete(config: &mut Config, absent: impl Fn(&'static str) -> boo
     fill("restart.crash_loop_count", defaults::crash_loop_auto(workers.count), &mut restart.crash_loop_count);
     fill("query.limit_max", query.limit_max.max(query.limit_default), &mut query.limit_max);
     fill("query.limit_default", query.limit_default.min(query.limit_max), &mut query.limit_default);
+    fill("limits.requests_burst", limits.requests_per_second, &mut limits.requests_burst);
     let fill = |key, default: u64, value: &mut u64| follow(absent(key), default, value);
     let head = limits.header_bytes_max.max(limits.uri_bytes_max);
     fill("limits.header_bytes_max", head, &mut limits.header_bytes_max);
@@ -89,6 +90,7 @@ fn below(folder: &Path, path: &Path) -> PathBuf {
 pub(crate) fn broken(config: &Config, settled: impl Fn(&'static str) -> Option<Place>) -> Vec<ConfigError> {
     let mut rules = Rules { settled, broken: Vec::new() };
     order(config, &mut rules);
+    rate(&config.limits, &mut rules);
     sockets(config, &mut rules);
     auth(config, &mut rules);
     if let Some(admin) =
@@ -158,6 +160,24 @@ fn order<S: Fn(&'static str) -> Option<Place>>(config: &Config, rules: &mut Rule
         query.limit_default,
         &at_most("query.limit_max", query.limit_max.to_string()),
     );
+}
+
+/// A burst is part of a limit: without one it would mean nothing, and a limit without it would let nobody in.
+fn rate<S: Fn(&'static str) -> Option<Place>>(limits: &Limits, rules: &mut Rules<S>) {
+    let (per_second, burst) = (limits.requests_per_second, limits.requests_burst);
+    let burst_max = u64::from(per_second) * u64::from(defaults::BURST_SECONDS_MAX);
+    let mut check = |holds, expected: &str| {
+        rules.check("limits.requests_burst", "limits.requests_per_second", holds, burst, expected)
+    };
+    if per_second == 0 {
+        check(burst == 0, "limits.requests_per_second as well");
+    } else {
+        check(burst > 0, "at least 1 while there is limits.requests_per_second");
+        check(
+            u64::from(burst) <= burst_max,
+            &format!("at most as many as limits.requests_per_second lets through in an hour ({burst_max})"),
+        );
+    }
 }
 
 fn sockets<S: Fn(&'static str) -> Option<Place>>(config: &Config, rules: &mut Rules<S>) {

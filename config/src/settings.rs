@@ -258,6 +258,12 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Open event streams per worker (503 beyond).
     pub streams_max: u32,
+    /// Requests per second that one client is served, over all workers (429 beyond); 0 for no limit.
+    #[serde(default)]
+    pub requests_per_second: u32,
+    /// Requests that one client may have served at once, after a pause. 0 only without a limit.
+    #[serde(default)]
+    pub requests_burst: u32,
 }
 
 /// How a changed set of modules comes into force.

@@ -190,6 +190,10 @@ pub enum Counter {
     OutgoingDenied,
     /// Of these, those that were allowed and got no answer.
     OutgoingFailed,
+    /// Requests refused because their client asks more often than it may.
+    RateLimited,
+    /// Requests let in without being counted for their client, because there were too many clients to count.
+    RateUncounted,
 }
 
 /// Totals of one model in a cell.
@@ -231,7 +235,7 @@ impl Board {
             .map_err(|error| IpcError::os("creating the memory file of the board", error))?;
         rustix::fs::ftruncate(&descriptor, (WORDS * 8) as u64)
             .map_err(|error| IpcError::os("sizing the board", error))?;
-        let board = Self { words: map(&descriptor)? };
+        let board = Self { words: map(&descriptor, WORDS, "mapping the board")? };
         board.words[WORD_LAYOUT].store(LAYOUT_VERSION, Ordering::Relaxed);
         board.words[WORD_MAGIC].store(MAGIC, Ordering::Release);
         Ok((board, descriptor))
@@ -250,7 +254,7 @@ impl Board {
         if size as usize != WORDS * 8 {
             return Err(unexpected("size in bytes", size as u64, (WORDS * 8) as u64));
         }
-        let board = Self { words: map(descriptor)? };
+        let board = Self { words: map(descriptor, WORDS, "mapping the board")? };
         for (what, word, expected) in [("magic", WORD_MAGIC, MAGIC), ("layout", WORD_LAYOUT, LAYOUT_VERSION)]
         {
             let found = board.words[word].load(Ordering::Acquire);
@@ -427,8 +431,14 @@ pub fn bucket_bound(index: usize) -> Option<u64> {
 /// Milliseconds of the clock that heartbeats use: monotonic, the same for all processes of a machine.
 #[must_use]
 pub fn monotonic_ms() -> u64 {
+    monotonic_ns() / 1_000_000
+}
+
+/// The same clock in nanoseconds.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 fn name_words(name: &str) -> [u64; NAME_WORDS - 1] {
@@ -445,12 +455,16 @@ fn name_words(name: &str) -> [u64; NAME_WORDS - 1] {
 }
 
 #[expect(unsafe_code, reason = "shared memory is mapped here and nowhere else")]
-fn map(descriptor: &OwnedFd) -> Result<&'static [AtomicU64], IpcError> {
-    let length = WORDS * 8;
-    // SAFETY: a fresh shared mapping of a file of at least `length` bytes (both callers checked or set the size), at
+pub(crate) fn map(
+    descriptor: &OwnedFd,
+    words: usize,
+    operation: &str,
+) -> Result<&'static [AtomicU64], IpcError> {
+    let length = words * 8;
+    // SAFETY: a fresh shared mapping of a file of at least `length` bytes (all callers checked or set the size), at
     // an address the kernel chooses, aligned to a page. It is never unmapped, so 'static holds. The memory is only
     // ever accessed as `AtomicU64`, for which every bit pattern is valid, so other processes writing to it are no
-    // data race. The file cannot shrink under us: nobody truncates a board after `create`.
+    // data race. The file cannot shrink under us: nobody truncates one after it was made.
     unsafe {
         let address = rustix::mm::mmap(
             std::ptr::null_mut(),
@@ -460,8 +474,8 @@ fn map(descriptor: &OwnedFd) -> Result<&'static [AtomicU64], IpcError> {
             descriptor.as_fd(),
             0,
         )
-        .map_err(|error| IpcError::os("mapping the board", error))?;
-        Ok(std::slice::from_raw_parts(address.cast::<AtomicU64>(), WORDS))
+        .map_err(|error| IpcError::os(operation, error))?;
+        Ok(std::slice::from_raw_parts(address.cast::<AtomicU64>(), words))
     }
 }
 

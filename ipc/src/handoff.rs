@@ -42,6 +42,9 @@ pub struct Handoff {
     /// Store: what its predecessor had only in memory, when that could keep it (see [`crate::sealed`]).
     #[serde(default)]
     pub kept: Option<RawFd>,
+    /// Worker: the memory file of the tally (see [`crate::tally`]). A supervisor of an older image has none.
+    #[serde(default)]
+    pub tally: Option<RawFd>,
     /// Compile helper: what it is to make.
     #[serde(default)]
     pub task: Task,

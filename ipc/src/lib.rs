@@ -21,6 +21,7 @@
 //! * [`handoff`]: which descriptors a child inherits, under which numbers.
 //! * [`replace`]: how what one process writes is found whole by another.
 //! * [`residence`]: how a process stays small.
+//! * [`tally`]: when the next request of each client is expected, in words that all workers share.
 //! * [`slice`]: how a thread that others wait for is let in at once.
 //!
 //! Promises: messages are MessagePack maps with named fields, unknown fields are ignored and new fields have a
@@ -43,6 +44,7 @@ pub mod replace;
 pub mod residence;
 pub mod sealed;
 pub mod slice;
+pub mod tally;
 
 pub use error::IpcError;
 

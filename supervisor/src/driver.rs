@@ -80,6 +80,8 @@ pub(crate) struct Driver {
     memory_kills: MemoryKills,
     board: Board,
     board_memory: OwnedFd,
+    /// Where workers count the requests of clients together.
+    tally_memory: OwnedFd,
     /// The image this process runs.
     own_image: Image,
     /// The images that children are started from, by the number the fleet knows them by.

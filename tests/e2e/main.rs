@@ -34,6 +34,7 @@ mod module_trouble;
 mod modules;
 mod museum;
 mod outgoing;
+mod rates;
 mod reload;
 mod rollback;
 mod scale;

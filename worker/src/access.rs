@@ -124,18 +124,13 @@ impl Gate {
         }
     }
 
-    /// Who asks for a custom route.
+    /// Who asks for a custom route. Whether they may is asked with [`Caller::may_take`].
     pub(crate) fn at_route(&self, headers: &HeaderMap, found: &Candidate<'_>) -> Result<Caller, Refusal> {
         let spec = found.route.spec();
         if spec.public && !headers.contains_key(header::AUTHORIZATION) {
             return Ok(Caller::Anonymous);
         }
-        let caller = self.identify(headers)?;
-        if !spec.public {
-            let right = right_of(spec.method);
-            caller.may(found.model, Action::Route { right, allow: &spec.allow })?;
-        }
-        Ok(caller)
+        self.identify(headers)
     }
 
     fn identify(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
@@ -215,6 +210,15 @@ impl Caller {
             (_, Some(_)) => Right::Update,
         };
         self.may(model, Action::Plain(right))
+    }
+
+    /// Whether the caller may ask for a custom route.
+    pub(crate) fn may_take(&self, found: &Candidate<'_>) -> Result<(), Problem> {
+        let spec = found.route.spec();
+        if spec.public {
+            return Ok(());
+        }
+        self.may(found.model, Action::Route { right: right_of(spec.method), allow: &spec.allow })
     }
 
     fn may_command(&self, model: &Model, name: &str) -> Result<(), Problem> {

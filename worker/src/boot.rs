@@ -20,6 +20,7 @@ use aegis_ipc::{
     board::{BEATS, Board, Cell, Gauge},
     control::{ControlSocket, ToSupervisor},
     handoff::{Handoff, adopt},
+    tally::Tally,
 };
 use tokio::{task::JoinHandle, time::interval};
 
@@ -156,6 +157,7 @@ fn assemble(handoff: &Handoff, control: Arc<ControlSocket>) -> Result<Parts, Boo
     control.send(&hello, &[])?;
     let board = Board::open(&adopt(handoff.board, "board")?)?;
     let cell_index = handoff.cell as usize;
+    let tally = tally(handoff)?;
     let generation = adopt(handoff.bundle.ok_or(BootError::NoGeneration)?, "generation bundle")?;
     let offer = Offer::read(&generation)?;
 
@@ -168,7 +170,7 @@ fn assemble(handoff: &Handoff, control: Arc<ControlSocket>) -> Result<Parts, Boo
     let data = Data::new(config, catalog, board, handoff.cell, handoff.generation, identity.incarnation);
     let code = offer.code.clone();
     let supervisor = Supervisor::new(Arc::clone(&control));
-    let founding = Founding { offer, data, board, cell, identity, supervisor };
+    let founding = Founding { offer, data, board, cell, tally, identity, supervisor };
     let host = Host::new(founding, Arc::clone(&doorbell));
     Modules::load_for(&host, (generation.as_fd(), &code), None)?;
 
@@ -186,6 +188,18 @@ fn assemble(handoff: &Handoff, control: Arc<ControlSocket>) -> Result<Parts, Boo
         intakes,
         control,
     })
+}
+
+/// The tally of the host; one of its own for a worker beside a supervisor of another image that has none it understands.
+/// Then each such worker counts for itself.
+fn tally(handoff: &Handoff) -> Result<Tally, BootError> {
+    if let Some(descriptor) = handoff.tally {
+        match Tally::open(&adopt(descriptor, "tally")?) {
+            Ok(tally) => return Ok(tally),
+            Err(error) => tracing::warn!(target: "aegis::worker", "counting clients alone: {error}"),
+        }
+    }
+    Ok(Tally::create()?.0)
 }
 
 fn occupy(cell: Cell, handoff: &Handoff) {

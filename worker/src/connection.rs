@@ -74,6 +74,13 @@ pub(crate) async fn serve(
     protocols: Arc<Protocols>,
 ) {
     let Accepted { stream, seat } = accepted;
+    let origin = present.premises().throttle.as_ref().and_then(|throttle| {
+        let peer = match &stream {
+            AcceptedStream::Tcp(stream) => stream.peer_addr().ok(),
+            AcceptedStream::Unix(_) => None,
+        };
+        throttle.origin(seat.audience(), peer.map(|peer| peer.ip()))
+    });
     let socket = match stream {
         AcceptedStream::Tcp(stream) => {
             // An answer is written at once and whole: waiting for more to send only adds delay.
@@ -89,7 +96,7 @@ pub(crate) async fn serve(
             return;
         }
     };
-    let entry = ledger.open(seat);
+    let entry = ledger.open(seat, origin);
     let link = Arc::clone(&entry.link);
     let service = Service::new(Arc::clone(&present), Arc::clone(&link));
     let io = TokioIo::new(Watched::new(socket, Arc::clone(&link), present));

@@ -18,6 +18,7 @@ use aegis_domain::{
 use aegis_ipc::{
     board::{Board, Cell, Counter, ModelCounter, bucket_of},
     deploy::Member,
+    tally::Tally,
 };
 use http::{HeaderValue, StatusCode};
 use uuid::Uuid;
@@ -35,6 +36,7 @@ use crate::{
     reporting::Supervisor,
     response::is_refusal,
     route::Routes,
+    throttle::Throttle,
 };
 
 /// What a request is answered with: one generation, on the premises of the process. Nothing in it changes; the next
@@ -66,6 +68,8 @@ pub(crate) struct Premises {
     pub(crate) clock: Arc<Clock>,
     pub(crate) seats: Arc<Seats>,
     pub(crate) load: Load,
+    /// Counts the requests of clients; none while there is no limit.
+    pub(crate) throttle: Option<Throttle>,
     pub(crate) leaving: Leaving,
     pub(crate) supervisor: Supervisor,
     pub(crate) events: Hub,
@@ -132,6 +136,7 @@ pub(crate) struct Founding {
     pub(crate) data: Data,
     pub(crate) board: Board,
     pub(crate) cell: Cell,
+    pub(crate) tally: Tally,
     pub(crate) identity: Identity,
     pub(crate) supervisor: Supervisor,
 }
@@ -139,7 +144,7 @@ pub(crate) struct Founding {
 impl Host {
     /// A host that serves nobody yet. Room that is made for connections is announced at `doorbell`.
     pub(crate) fn new(founding: Founding, doorbell: Arc<Doorbell>) -> Arc<Self> {
-        let Founding { offer, data, board, cell, identity, supervisor } = founding;
+        let Founding { offer, data, board, cell, tally, identity, supervisor } = founding;
         let limits = &offer.config.limits;
         let premises = Premises {
             board,
@@ -147,6 +152,7 @@ impl Host {
             clock: Arc::new(Clock::new()),
             seats: Seats::new(cell, u64::from(limits.connections_max), doorbell),
             load: Load::new(cell, limits),
+            throttle: Throttle::new(limits, tally, cell),
             leaving: Leaving::default(),
             supervisor,
             events: Hub::new(),

@@ -20,7 +20,7 @@
 //! * `modules`: the code behind models, and what it may ask of the worker; `custom`: routes that it answers itself.
 //! * `outgoing`: requests of that code to other systems, as far as they are granted.
 //! * `events`, `admin`: the other places of the interface: change streams, health, metrics, introspection, reload.
-//! * `overload`, `drain`: when to say no, and how to leave without failing a request.
+//! * `throttle`, `overload`, `drain`: when to say no, and how to leave without failing a request.
 //! * `defect`: a panic ends its request and nothing else.
 //! * `generation`, `present`, `adoption`: what a generation offers, which one requests are answered with, and how another
 //!   one takes its place without a new process.
@@ -61,6 +61,7 @@ mod service;
 mod signals;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod variant;
 
 pub use access::check_key;

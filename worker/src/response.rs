@@ -71,6 +71,7 @@ pub(crate) fn status_of(code: ProblemCode) -> StatusCode {
         ProblemCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ProblemCode::Invalid | ProblemCode::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         ProblemCode::RevisionRequired => StatusCode::PRECONDITION_REQUIRED,
+        ProblemCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ProblemCode::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         ProblemCode::Internal | ProblemCode::GuestFailed | ProblemCode::GuestTrap => {
             StatusCode::INTERNAL_SERVER_ERROR

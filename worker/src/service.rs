@@ -149,12 +149,13 @@ impl<'v> Visit<'v> {
         let table = host.tables.get(position)?;
         let read = host.engine.read_from(table, id)?;
         let envelope = self.envelope(glance.request_id, Extent::Whole);
-        let response = match read.document {
-            Some(found) if known == Some(found.revision) => {
+        let response = match (self.admit(None), read.document) {
+            (Err(problem), _) => envelope.refuse_at(&problem.into(), read.sequence),
+            (Ok(()), Some(found)) if known == Some(found.revision) => {
                 envelope.not_modified(found.revision, read.sequence)
             }
-            Some(found) => envelope.document(found, read.sequence),
-            None => envelope.refuse_at(&not_found(table.model(), id).into(), read.sequence),
+            (Ok(()), Some(found)) => envelope.document(found, read.sequence),
+            (Ok(()), None) => envelope.refuse_at(&not_found(table.model(), id).into(), read.sequence),
         };
         host.count_at_once(response.status(), response.body().known_bytes());
         if host.config.log.requests {
@@ -224,13 +225,15 @@ impl<'v> Visit<'v> {
         begun: Instant,
     ) -> Result<Response<Outgoing>, Refusal> {
         let host: &'v Host = self.host;
-        request::check_head((parts.version, &parts.uri), &parts.headers, glance, &host.config.limits)?;
+        self.check_head(parts, glance)?;
         let routes = match host.routes.custom(parts.uri.path()).answering(&parts.method) {
             Ok(route) => return self.route(route, (parts, body), envelope, begun).await,
             Err(others) => others,
         };
         let found = host.routes.find(parts.uri.path());
-        let caller = self.caller_at(parts, found.as_ref().ok())?;
+        let asked = self.caller_at(parts, found.as_ref().ok());
+        let is_health = matches!(found, Ok(Place::Alive | Place::Ready));
+        let caller = if is_health { asked? } else { self.counted(asked)? };
         let place = match found {
             Err(_) if routes.has_served() => {
                 return not_answered(&parts.method, routes.allow(&[]).into(), envelope);
@@ -290,10 +293,11 @@ impl<'v> Visit<'v> {
         begun: Instant,
     ) -> Result<Response<Outgoing>, Refusal> {
         if route.is_disabled() {
-            self.caller_at(parts, None)?;
+            self.counted(self.caller_at(parts, None))?;
             return Err(no_such_route(parts.uri.path()).into());
         }
-        let caller = self.asked(|gate| gate.at_route(&parts.headers, &route))?;
+        let caller = self.counted(self.asked(|gate| gate.at_route(&parts.headers, &route)))?;
+        caller.may_take(&route)?;
         let at = (self.host, &**self.link);
         custom::answer(at, route, &caller, (parts, body), envelope, begun).await.map_err(Refusal::from)
     }
@@ -410,6 +414,29 @@ impl<'v> Visit<'v> {
     /// Who asks, as the gate says; nobody is asked without one.
     fn asked(&self, ask: impl FnOnce(&Gate) -> Result<Caller, Refusal>) -> Result<Caller, Refusal> {
         self.host.gate.as_ref().filter(|_| !self.is_own).map_or(Ok(Caller::Trusted), ask)
+    }
+
+    /// Whether the request is looked at at all. One that is not counts as well.
+    fn check_head(&self, parts: &Parts, glance: &Glance<'_>) -> Result<(), Problem> {
+        let line = (parts.version, &parts.uri);
+        let checked = request::check_head(line, &parts.headers, glance, &self.host.config.limits);
+        if checked.is_err() {
+            self.admit(None)?;
+        }
+        checked
+    }
+
+    /// The same once the request was counted: for the caller who is known, else for where it comes from.
+    fn counted(&self, asked: Result<Caller, Refusal>) -> Result<Caller, Refusal> {
+        self.admit(asked.as_ref().ok())?;
+        asked
+    }
+
+    /// Lets a request in, unless its client asks more often than it may.
+    fn admit(&self, caller: Option<&Caller>) -> Result<(), Problem> {
+        let Some(throttle) = &self.host.throttle else { return Ok(()) };
+        let Some(origin) = self.link.origin() else { return Ok(()) };
+        throttle.admit(origin, caller.and_then(Caller::principal).map(Arc::as_ref))
     }
 
     fn caller_at(&self, parts: &Parts, place: Option<&Place<'_, '_>>) -> Result<Caller, Refusal> {

@@ -13,6 +13,7 @@ mod modules;
 mod operators;
 mod outgoing;
 mod process;
+mod rates;
 mod requests;
 mod routes;
 mod services;

@@ -360,6 +360,42 @@ fn combinations_that_make_no_sense_are_refused_where_they_were_written() {
 }
 
 #[test]
+fn nobody_is_limited_unless_a_rate_is_given_and_a_burst_is_a_second_of_it() {
+    let limits = |file: &str| {
+        let limits = Case::file(file).config().limits;
+        (limits.requests_per_second, limits.requests_burst)
+    };
+    assert_eq!(limits(""), (0, 0));
+    assert_eq!(limits("limits.requests_burst = 0"), (0, 0));
+    assert_eq!(limits("limits.requests_per_second = 5"), (5, 5));
+    assert_eq!(limits("[limits]\nrequests-per-second = 5\nrequests-burst = \"auto\""), (5, 5));
+    assert_eq!(limits("[limits]\nrequests_per_second = 5\nrequests_burst = 18_000"), (5, 18_000));
+    let variables =
+        Case::variables(&[("AEGIS_LIMITS_REQUESTS_PER_SECOND", "7"), ("AEGIS_LIMITS_REQUESTS_BURST", "9")]);
+    let limits = variables.config().limits;
+    assert_eq!((limits.requests_per_second, limits.requests_burst), (7, 9));
+}
+
+#[test]
+fn a_burst_that_goes_with_no_rate_is_refused() {
+    let files = [
+        "limits.requests_burst = 20",
+        "[limits]\nrequests_per_second = 5\nrequests_burst = 0",
+        "[limits]\nrequests_per_second = 5\nrequests_burst = 18_001",
+        "[limits]\nrequests_per_second = 100_001\nrequests_burst = -1",
+        "[limits]\nrequests_per_second = \"5\"\nrequests_burst = 0",
+    ];
+    insta::assert_snapshot!(files.map(|file| Case::file(file).mistakes()).join("\n"), @r#"
+    aegis.toml:1: limits.requests_burst: found 20, expected limits.requests_per_second as well
+    aegis.toml:3: limits.requests_burst: found 0, expected at least 1 while there is limits.requests_per_second
+    aegis.toml:3: limits.requests_burst: found 18001, expected at most as many as limits.requests_per_second lets through in an hour (18000)
+    aegis.toml:2: limits.requests_per_second: found 100001, expected a whole number from 0 to 100000
+    aegis.toml:3: limits.requests_burst: found -1, expected "auto" or a whole number from 0 to 360000000
+    aegis.toml:2: limits.requests_per_second: found "5", expected a whole number from 0 to 100000
+    "#);
+}
+
+#[test]
 fn a_unix_socket_path_that_is_too_long_is_refused_by_key() {
     let folder = format!("/{}", "d".repeat(97));
     assert_eq!(Case::file(&format!("data_dir = \"{}\"", &folder[..94])).mistakes(), "no mistakes");

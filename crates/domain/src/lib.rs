@@ -18,6 +18,7 @@
 //! * [`table`] keeps the documents of one model in memory; [`query`] answers lists from it; [`order`] is the order of values.
 //! * [`access`] decides who may do what with the documents of a model; [`disable`] takes commands and routes out of service.
 //! * [`breaker`] decides when code that keeps failing is not called for a while.
+//! * [`rate`] decides how often a client is served.
 //! * [`outgoing`] decides whom code may reach over the network.
 //! * [`problem`] is what can be wrong with a request.
 
@@ -36,6 +37,7 @@ pub mod order;
 pub mod outgoing;
 pub mod problem;
 pub mod query;
+pub mod rate;
 mod raw;
 pub mod route;
 pub mod service;

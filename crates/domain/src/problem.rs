@@ -60,6 +60,8 @@ pub enum ProblemCode {
     HeadersTooLarge,
     /// The request did not arrive in time.
     RequestTimeout,
+    /// The client asks more often than it may.
+    RateLimited,
     /// The worker is full.
     Overloaded,
     /// The store is not reachable.
@@ -151,6 +153,7 @@ impl ProblemCode {
             Self::UriTooLong => ("uri-too-long", "The request target is too long", Never),
             Self::HeadersTooLarge => ("headers-too-large", "The header fields are too large", Never),
             Self::RequestTimeout => ("request-timeout", "The request did not arrive in time", SameRequest),
+            Self::RateLimited => ("rate-limited", "Too many requests", After),
             Self::Overloaded => ("overloaded", "The server is busy", After),
             Self::StoreUnavailable => ("store-unavailable", "The store is not available", After),
             Self::WriteOutcomeUnknown => {

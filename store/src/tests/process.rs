@@ -73,6 +73,7 @@ impl Process {
             store_listener: Some(listener.into_raw_fd()),
             store_path: socket.clone(),
             kept: None,
+            tally: None,
             task: aegis_ipc::deploy::Task::App,
             digest_in_force: None,
         };
@@ -231,6 +232,7 @@ fn a_store_that_got_a_broken_handoff_says_what_is_missing() {
         store_listener: None,
         store_path: "/nowhere".into(),
         kept: None,
+        tally: None,
         task: aegis_ipc::deploy::Task::App,
         digest_in_force: None,
     };

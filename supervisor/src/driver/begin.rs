@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use aegis_ipc::board::{Board, monotonic_ms};
+use aegis_ipc::{
+    board::{Board, monotonic_ms},
+    tally::Tally,
+};
 
 use super::{Announcement, Awaiting, Driver, Interest, Mistakes, Poller, Rhythm, Source, Stage, StoreSocket};
 use crate::{
@@ -74,6 +77,7 @@ impl Driver {
             memory_kills: MemoryKills::new(),
             board,
             board_memory,
+            tally_memory: Tally::create()?.1,
             own_image: Image::running()?,
             images,
             children: BTreeMap::new(),

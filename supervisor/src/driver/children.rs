@@ -165,6 +165,7 @@ impl Driver {
             store_listener: None,
             store_path: self.store.path.clone(),
             kept: None,
+            tally: None,
             task: Task::App,
             digest_in_force: None,
         };
@@ -178,6 +179,8 @@ impl Driver {
             }
             Role::Worker { slot } => {
                 handoff.slot = slot;
+                handoff.tally = Some(self.tally_memory.as_raw_fd());
+                keep.push(self.tally_memory.as_fd());
                 if let Some(held) = held {
                     handoff.listeners = self.listeners.announce(&held.bindings);
                     keep.extend(self.listeners.descriptors(&held.bindings));

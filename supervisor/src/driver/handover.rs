@@ -13,6 +13,7 @@ use aegis_ipc::{
     board::{Board, monotonic_ms},
     codec,
     control::ControlSocket,
+    tally::Tally,
 };
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,7 @@ use crate::{
     relay::Askers,
     signals::{Signals, Terminal},
     upgrade::Adopter,
+    with_causes,
 };
 
 /// Version of [`State`]. Fields may be added with a default; anything else needs a new number.
@@ -44,6 +46,8 @@ pub(crate) struct State {
     fleet: Fleet,
     lock: RawFd,
     board: RawFd,
+    #[serde(default)]
+    tally: Option<RawFd>,
     store_listener: RawFd,
     store_path: PathBuf,
     #[serde(default)]
@@ -100,6 +104,7 @@ impl Driver {
         let mut kept = vec![
             self.lock.file().as_fd(),
             self.board_memory.as_fd(),
+            self.tally_memory.as_fd(),
             self.store.listener.as_fd(),
             self.operators.as_fd(),
         ];
@@ -140,6 +145,7 @@ impl Driver {
             fleet: self.fleet.clone(),
             lock: self.lock.file().as_raw_fd(),
             board: self.board_memory.as_raw_fd(),
+            tally: Some(self.tally_memory.as_raw_fd()),
             store_listener: self.store.listener.as_raw_fd(),
             store_path: self.store.path.clone(),
             store_kept,
@@ -170,6 +176,7 @@ impl Driver {
         }
         let board_memory = adopter.take(state.board, "the board")?;
         let board = Board::open(&board_memory)?;
+        let tally_memory = restore_tally(state.tally, adopter)?;
         let mut listeners = Listeners::default();
         for record in state.listeners {
             let socket = adopter.take(record.descriptor, "a listening socket")?;
@@ -197,6 +204,7 @@ impl Driver {
             memory_kills: MemoryKills::new(),
             board,
             board_memory,
+            tally_memory,
             own_image: Image::running()?,
             images: restore_images(state.images, adopter)?,
             children: restore_children(state.children, adopter)?,
@@ -273,6 +281,19 @@ impl Driver {
             tracing::error!("watching the files of the app panicked; a reload tries again");
         }
     }
+}
+
+/// The tally of the predecessor, or a new one where it had none that this image understands: then clients begin anew, and
+/// workers that run go on with theirs.
+fn restore_tally(descriptor: Option<RawFd>, adopter: &mut Adopter) -> Result<OwnedFd, SupervisorError> {
+    if let Some(descriptor) = descriptor {
+        let memory = adopter.take(descriptor, "the tally")?;
+        match Tally::open(&memory) {
+            Ok(_) => return Ok(memory),
+            Err(error) => tracing::info!("clients are counted anew: {}", with_causes(&error)),
+        }
+    }
+    Ok(Tally::create()?.1)
 }
 
 fn restore_images(

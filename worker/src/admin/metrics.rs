@@ -15,6 +15,16 @@ use aegis_ipc::board::{
 const COUNTERS: &[(&str, Counter, &str)] = &[
     ("aegis_connections_total", Counter::Connections, "Connections accepted."),
     ("aegis_overloaded_total", Counter::Overloaded, "Requests refused because a worker was full."),
+    (
+        "aegis_rate_limited_total",
+        Counter::RateLimited,
+        "Requests refused because their client asks too often.",
+    ),
+    (
+        "aegis_rate_uncounted_total",
+        Counter::RateUncounted,
+        "Requests let in uncounted because too many clients came at once.",
+    ),
     ("aegis_read_waits_total", Counter::ReadWaits, "Reads that waited for the change feed."),
     ("aegis_cache_hits_total", Counter::CacheHits, "Document bodies found in the cache."),
     ("aegis_cache_misses_total", Counter::CacheMisses, "Document bodies fetched from the store."),
@@ -274,6 +284,12 @@ mod tests {
     # HELP aegis_overloaded_total Requests refused because a worker was full.
     # TYPE aegis_overloaded_total counter
     aegis_overloaded_total 0
+    # HELP aegis_rate_limited_total Requests refused because their client asks too often.
+    # TYPE aegis_rate_limited_total counter
+    aegis_rate_limited_total 0
+    # HELP aegis_rate_uncounted_total Requests let in uncounted because too many clients came at once.
+    # TYPE aegis_rate_uncounted_total counter
+    aegis_rate_uncounted_total 0
     # HELP aegis_read_waits_total Reads that waited for the change feed.
     # TYPE aegis_read_waits_total counter
     aegis_read_waits_total 0

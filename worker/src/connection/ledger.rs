@@ -10,7 +10,7 @@ use std::{
 };
 
 use aegis_config::settings::Limits;
-use aegis_ipc::handoff::Audience;
+use aegis_ipc::{handoff::Audience, tally::Client};
 use parking_lot::Mutex;
 
 use super::link::{Activity, Clock, Link, Order, Protocol, View};
@@ -82,9 +82,9 @@ impl Ledger {
         Arc::new(Self { clock, next_id: AtomicU64::new(0), links: Mutex::new(HashMap::new()) })
     }
 
-    pub(super) fn open(self: &Arc<Self>, seat: Seat) -> Entry {
+    pub(super) fn open(self: &Arc<Self>, seat: Seat, origin: Option<Client>) -> Entry {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let link = Arc::new(Link::new(id, Arc::clone(&self.clock), seat));
+        let link = Arc::new(Link::new(id, Arc::clone(&self.clock), seat, origin));
         self.links.lock().insert(id, Arc::clone(&link));
         Entry { ledger: Arc::clone(self), link }
     }
@@ -92,7 +92,7 @@ impl Ledger {
     /// A connection that is none: for a request that the worker makes itself.
     pub(crate) fn link_of_nobody(&self, seats: &Arc<Seats>) -> Arc<Link> {
         let seat = seats.take(&Arc::default(), Audience::Public);
-        Arc::new(Link::new(0, Arc::clone(&self.clock), seat))
+        Arc::new(Link::new(0, Arc::clone(&self.clock), seat, None))
     }
 
     /// Looks at every connection once.

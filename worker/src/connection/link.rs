@@ -12,7 +12,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use aegis_ipc::{board::monotonic_ms, handoff::Audience};
+use aegis_ipc::{board::monotonic_ms, handoff::Audience, tally::Client};
 use tokio::sync::Notify;
 
 use crate::acceptor::Seat;
@@ -137,6 +137,7 @@ pub(crate) struct Link {
     id: u64,
     clock: Arc<Clock>,
     seat: Seat,
+    origin: Option<Client>,
     protocol: AtomicU8,
     /// Bytes of the preface of HTTP/2 that have arrived while nothing else has.
     preface_bytes: AtomicU8,
@@ -154,12 +155,13 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(id: u64, clock: Arc<Clock>, seat: Seat) -> Self {
+    pub(super) fn new(id: u64, clock: Arc<Clock>, seat: Seat, origin: Option<Client>) -> Self {
         let active_ms = AtomicU64::new(clock.now_ms());
         Self {
             id,
             clock,
             seat,
+            origin,
             protocol: AtomicU8::new(Protocol::Unknown as u8),
             preface_bytes: AtomicU8::new(0),
             orders: AtomicU8::new(0),
@@ -182,6 +184,11 @@ impl Link {
 
     pub(crate) fn audience(&self) -> Audience {
         self.seat.audience()
+    }
+
+    /// Whom requests count for that name nobody; nothing where they are not counted.
+    pub(crate) fn origin(&self) -> Option<Client> {
+        self.origin
     }
 
     pub(crate) fn protocol(&self) -> Protocol {

@@ -56,6 +56,8 @@ pub(crate) fn config() -> Config {
             write_timeout: 10 * second,
             idle_timeout: second,
             streams_max: 10,
+            requests_per_second: 0,
+            requests_burst: 0,
         },
         reload: Reload {
             mode: ReloadMode::Rolling,

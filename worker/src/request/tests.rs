@@ -149,6 +149,8 @@ fn limits() -> Limits {
         write_timeout: second,
         idle_timeout: second,
         streams_max: 1,
+        requests_per_second: 0,
+        requests_burst: 0,
     }
 }
 

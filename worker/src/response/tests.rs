@@ -43,6 +43,7 @@ fn every_problem_has_its_status() {
     414 uri-too-long retry "never"
     431 headers-too-large retry "never"
     408 request-timeout retry "same-request"
+    429 rate-limited retry "after"
     503 overloaded retry "after"
     503 store-unavailable retry "after"
     503 write-outcome-unknown retry "after"

@@ -20,6 +20,7 @@ use aegis_ipc::{
     deploy::{Member, Offers},
     handoff::{Audience, ListenerAddress},
     operator,
+    tally::Tally,
 };
 use aegis_wasm::{Compiler, Prepared, Terms};
 use tokio::{
@@ -160,6 +161,7 @@ impl House {
             data: Data::new(&config, &catalog, board, 0, 7, identity.incarnation),
             offer,
             cell: board.cell(0),
+            tally: Tally::create().unwrap().0,
             supervisor: Supervisor::new(Arc::clone(&control)),
             board,
             identity,

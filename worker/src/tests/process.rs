@@ -88,6 +88,7 @@ impl Process {
             store_listener: None,
             store_path: store.path().clone(),
             kept: None,
+            tally: None,
             task: aegis_ipc::deploy::Task::App,
             digest_in_force: None,
         };

@@ -110,7 +110,7 @@ fn for_each_descriptor(state: &mut State, mut change: impl FnMut(&mut RawFd)) {
     {
         change(number);
     }
-    state.store_kept.iter_mut().for_each(&mut change);
+    state.store_kept.iter_mut().chain(&mut state.tally).for_each(&mut change);
     state.images.iter_mut().for_each(|record| change(&mut record.descriptor));
     state.listeners.iter_mut().for_each(|record| change(&mut record.descriptor));
     state.generations.iter_mut().for_each(|record| change(&mut record.bundle));
@@ -150,6 +150,28 @@ fn a_restored_host_is_the_same_host() {
     assert!(ready.iter().any(|ready| ready.source == Source::Process(CHILD)), "{ready:?}");
     restored.bury(CHILD);
     assert!(matches!(restored.events.pop_back(), Some(Event::Exited { child: CHILD, .. })));
+}
+
+#[test]
+fn clients_are_counted_on_where_the_tally_is_known_and_anew_where_it_is_not() {
+    use aegis_ipc::tally::{Known, Tally};
+    let client = |memory: &OwnedFd| Tally::open(memory).unwrap().client(Known::Subject, b"ada");
+    let bench = Bench::new();
+    let before = client(&bench.driver.tally_memory);
+    let restored = |change: fn(&mut State)| {
+        let mut state: State = codec::decode(&bench.state()).unwrap();
+        change(&mut state);
+        Driver::restore(&codec::encode(&state).unwrap(), &mut Adopter::default()).unwrap()
+    };
+    assert_eq!(client(&restored(|_| ()).tally_memory), before);
+    // What an older image leaves, and one with a tally of another layout.
+    let none = restored(|state| state.tally = None);
+    let other = restored(|state| {
+        state.tally = Some(aegis_ipc::sealed::create("tally").unwrap().into_raw_fd());
+    });
+    for driver in [none, other] {
+        assert_ne!(client(&driver.tally_memory), before);
+    }
 }
 
 #[test]
