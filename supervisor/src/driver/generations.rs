@@ -275,13 +275,19 @@ impl Driver {
         self.adjust_watch(&config);
     }
 
-    /// Watches the files of the app, or not, as the configuration says.
+    /// Watches the files of the app, or not, as the configuration says. Where that fails, as while the folder is away, what
+    /// was watched before is watched on, and it is tried again in a while.
     pub(super) fn adjust_watch(&mut self, config: &Config) {
-        let wanted = config.reload.watch;
-        if let Some(watch) = self.watch.take_if(|watch| !wanted || !watch.fits(config)) {
-            self.poller.remove(&watch);
+        if !config.reload.watch {
+            self.rhythm.watch_settled();
+            if let Some(watch) = self.watch.take() {
+                self.poller.remove(&watch);
+            }
+            return;
         }
-        if !wanted || self.watch.is_some() {
+        // One that fits again may have missed something meanwhile.
+        let is_fine = self.watch.as_ref().is_some_and(|watch| watch.fits(config));
+        if is_fine && !self.rhythm.has_watch_failed() {
             return;
         }
         let started = Watch::start(config)
@@ -289,9 +295,25 @@ impl Driver {
         match started {
             Ok(mut watch) => {
                 watch.catch_up(monotonic_ms());
-                self.watch = Some(watch);
+                if let Some(before) = self.watch.replace(watch) {
+                    self.poller.remove(&before);
+                }
+                if self.rhythm.watch_settled() {
+                    tracing::info!("the files of the app are watched again");
+                }
             }
-            Err(error) => tracing::error!("the files of the app are not watched: {}", with_causes(&error)),
+            Err(error) => {
+                if self.rhythm.watch_failed(monotonic_ms()) {
+                    tracing::error!("the files of the app are not watched for now: {}", with_causes(&error));
+                }
+            }
+        }
+    }
+
+    /// Looks whether what is watched is still what the configuration in force says.
+    pub(super) fn watch_again(&mut self) {
+        if let Some(config) = self.config().cloned() {
+            self.adjust_watch(&config);
         }
     }
 

@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use crate::harness::{Host, eventually};
 
 /// Every story by name.
-pub(crate) const ALL: [(&str, fn()); 20] = [
+pub(crate) const ALL: [(&str, fn()); 21] = [
     ("it_serves_and_stops_and_leaves_nothing_behind", serves_and_stops),
     ("a_killed_worker_is_replaced", killed_worker_is_replaced),
     ("a_killed_store_is_started_again", killed_store_is_started_again),
@@ -34,6 +34,7 @@ pub(crate) const ALL: [(&str, fn()); 20] = [
     ("a_second_host_on_the_same_data_is_refused", second_host),
     ("changed_files_are_a_reload_when_they_are_watched", watched_files),
     ("an_app_folder_that_is_replaced_is_watched_on", replaced_app_folder),
+    ("an_app_folder_that_is_away_for_a_while_is_watched_when_it_is_back", app_folder_that_is_away),
     ("a_rollback_right_after_a_change_leads_to_the_generation_before_it", early_rollback),
     ("sockets_of_the_service_manager_are_used", activated_sockets),
     ("clients_are_never_refused_while_everything_changes", no_refusal),
@@ -336,6 +337,33 @@ fn replaced_app_folder() {
     });
     host.tell("catalog", "second");
     eventually("what changes in it is noticed", || (host.status().generation > before).then_some(()));
+}
+
+fn app_folder_that_is_away() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (data, aside) = (elsewhere.path().join("data"), elsewhere.path().join("aside"));
+    let host = Host::start(&format!("data_dir = {data:?}\n{TWO}watch = true\n"));
+    host.settled(2);
+    let another = |than: u64| {
+        eventually("another generation", || {
+            Some(host.status().generation).filter(|generation| *generation > than)
+        })
+    };
+    let mut generation = host.status().generation;
+    for catalog in ["second", "third"] {
+        let job = host.status().last_job.map(|job| job.job);
+        std::fs::rename(host.folder(), &aside).unwrap();
+        eventually("that it is gone is noticed", || {
+            host.status()
+                .last_job
+                .filter(|last| Some(last.job) > job && matches!(last.verdict, Some(Verdict::Rejected { .. })))
+        });
+        std::fs::write(aside.join("modules/catalog"), catalog).unwrap();
+        std::fs::rename(&aside, host.folder()).unwrap();
+        generation = another(generation);
+        host.tell("catalog", &format!("{catalog}, changed in place"));
+        generation = another(generation);
+    }
 }
 
 fn early_rollback() {
