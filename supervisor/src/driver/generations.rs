@@ -122,12 +122,26 @@ impl Driver {
         match begun {
             Ok(writing) => {
                 // One that is still on its way to the same place has been overtaken.
-                self.keeping.retain(|(_, other)| !other.goes_to(place));
+                self.keeping.retain(|(_, other)| other.place() != place);
                 self.keeping.push_back((generation, writing));
                 self.keep_generations();
             }
-            Err(reason) => self.events.push_back(Event::LastGoodNotWritten { generation, reason }),
+            Err(reason) => self.not_written(generation, place, reason),
         }
+    }
+
+    /// A generation could not be written. Of two that were in force before, nobody goes back to the older one unasked: what
+    /// is in the place of the newer one has to go.
+    fn not_written(&mut self, generation: u64, place: &LastGood, reason: String) {
+        if *place != LastGood::previous_of(&self.identity.data_dir) {
+            return self.events.push_back(Event::LastGoodNotWritten { generation, reason });
+        }
+        // A host that is pinned may have nothing else to come up on.
+        let digest = self.in_force().map_or("", |held| &held.digest);
+        if let Err(error) = place.remove_unless(digest) {
+            tracing::error!("a rollback may lead one generation further: {}", with_causes(&error));
+        }
+        self.events.push_back(Event::PreviousNotWritten { generation, reason });
     }
 
     /// Writes the next part of a generation that is on its way to the disk.
@@ -136,10 +150,7 @@ impl Driver {
         match writing.advance() {
             Ok(Progress::Some) => return self.keeping.push_front((generation, writing)),
             Ok(Progress::Done) => {}
-            Err(error) => {
-                let reason = with_causes(&error);
-                self.events.push_back(Event::LastGoodNotWritten { generation, reason });
-            }
+            Err(error) => self.not_written(generation, writing.place(), with_causes(&error)),
         }
         self.follow_kept();
     }
