@@ -312,6 +312,12 @@ impl Fleet {
                     format!("generation {generation} could not be kept as last good: {reason}"),
                 );
             }
+            Event::PreviousNotWritten { generation, reason } => {
+                self.log(
+                    Level::Error,
+                    format!("generation {generation} could not be kept for a rollback to it: {reason}"),
+                );
+            }
             Event::Vitals(vitals) => self.vitals(&vitals),
             Event::Traffic(traffic) => self.traffic(traffic),
             Event::Trials(readings) => self.trials(readings),

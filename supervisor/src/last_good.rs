@@ -42,7 +42,7 @@ const PIECE_BYTES: usize = 256 * 1024;
 const STEP_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Where a data directory has the last good generation, or the one before it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastGood {
     folder: PathBuf,
     file: &'static str,
@@ -164,6 +164,21 @@ impl LastGood {
         link().map_err(|error| previous.failed(error))
     }
 
+    /// Takes it away, unless it is the generation of this digest: what should be in its place could not be written.
+    pub fn remove_unless(&self, digest: &str) -> Result<(), SupervisorError> {
+        let is_it =
+            |file: &File| Bundle::read_from(file, HEADER_BYTES).is_ok_and(|found| found.digest == digest);
+        let remove = || {
+            match File::open(self.path()) {
+                Ok(file) if is_it(&file) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                _ => std::fs::remove_file(self.path())?,
+            }
+            File::open(&self.folder)?.sync_all()
+        };
+        remove().map_err(|error| SupervisorError::os(format!("removing {}", self.path().display()), error))
+    }
+
     fn path(&self) -> PathBuf {
         self.folder.join(self.file)
     }
@@ -196,10 +211,10 @@ fn is_same_app(before: &Bundle, next: &Bundle) -> bool {
 }
 
 impl Writing {
-    /// Whether this is where it goes to.
+    /// Where it goes to.
     #[must_use]
-    pub fn goes_to(&self, place: &LastGood) -> bool {
-        (&self.last_good.folder, self.last_good.file) == (&place.folder, place.file)
+    pub fn place(&self) -> &LastGood {
+        &self.last_good
     }
 
     /// Writes the next part. Of what cannot be written to its end nothing stays: the disk may be full.
@@ -373,6 +388,21 @@ mod tests {
         let told = crate::with_causes(&last_good.keep_before(&sealed("third")).unwrap_err());
         assert!(told.contains("generations/last-good"), "{told}");
         assert_eq!(digest(&previous), "first");
+    }
+
+    #[test]
+    fn what_is_taken_away_is_gone_unless_it_is_the_one_that_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let previous = LastGood::previous_of(directory.path());
+        previous.remove_unless("first").unwrap();
+        write(&previous, &bundle("first").seal().unwrap());
+        previous.remove_unless("first").unwrap();
+        assert!(previous.read().is_ok());
+        previous.remove_unless("second").unwrap();
+        assert!(matches!(previous.read(), Err(Missing::Never)));
+        std::fs::write(previous.path(), "nonsense").unwrap();
+        previous.remove_unless("first").unwrap();
+        assert!(matches!(previous.read(), Err(Missing::Never)));
     }
 
     #[test]

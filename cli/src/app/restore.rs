@@ -17,13 +17,17 @@ use aegis_supervisor::{
 
 use super::digest;
 
+/// What is said when no generation is kept to go back to.
+const NOTHING_BEFORE: &str =
+    "there is nothing to go back to: there was no change yet, or what was before it could not be kept";
+
 /// Takes up a generation that is kept. `running` is the configuration of the host as it runs, or is about to: its folders
 /// and sockets stay, and so does what was said on the command line.
 pub(crate) fn restore(kept: &Kept, running: &Config, flags: &Overrides) -> Result<OwnedFd, String> {
     let (held, mut bundle) = match kept {
         Kept::Previous => {
             let held = LastGood::previous_of(&running.data_dir).read().map_err(|missing| match missing {
-                Missing::Never => "there was no change yet, so there is nothing to go back to".to_owned(),
+                Missing::Never => NOTHING_BEFORE.to_owned(),
                 damaged @ Missing::Damaged { .. } => damaged.to_string(),
             })?;
             let bundle = read(&held)?;

@@ -122,12 +122,26 @@ impl Driver {
         match begun {
             Ok(writing) => {
                 // One that is still on its way to the same place has been overtaken.
-                self.keeping.retain(|(_, other)| !other.goes_to(place));
+                self.keeping.retain(|(_, other)| other.place() != place);
                 self.keeping.push_back((generation, writing));
                 self.keep_generations();
             }
-            Err(reason) => self.events.push_back(Event::LastGoodNotWritten { generation, reason }),
+            Err(reason) => self.not_written(generation, place, reason),
         }
+    }
+
+    /// A generation could not be written. Of two that were in force before, nobody goes back to the older one unasked: what
+    /// is in the place of the newer one has to go.
+    fn not_written(&mut self, generation: u64, place: &LastGood, reason: String) {
+        if *place != LastGood::previous_of(&self.identity.data_dir) {
+            return self.events.push_back(Event::LastGoodNotWritten { generation, reason });
+        }
+        // A host that is pinned may have nothing else to come up on.
+        let digest = self.in_force().map_or("", |held| &held.digest);
+        if let Err(error) = place.remove_unless(digest) {
+            tracing::error!("a rollback may lead one generation further: {}", with_causes(&error));
+        }
+        self.events.push_back(Event::PreviousNotWritten { generation, reason });
     }
 
     /// Writes the next part of a generation that is on its way to the disk.
@@ -136,10 +150,7 @@ impl Driver {
         match writing.advance() {
             Ok(Progress::Some) => return self.keeping.push_front((generation, writing)),
             Ok(Progress::Done) => {}
-            Err(error) => {
-                let reason = with_causes(&error);
-                self.events.push_back(Event::LastGoodNotWritten { generation, reason });
-            }
+            Err(error) => self.not_written(generation, writing.place(), with_causes(&error)),
         }
         self.follow_kept();
     }
@@ -275,13 +286,19 @@ impl Driver {
         self.adjust_watch(&config);
     }
 
-    /// Watches the files of the app, or not, as the configuration says.
+    /// Watches the files of the app, or not, as the configuration says. Where that fails, as while the folder is away, what
+    /// was watched before is watched on, and it is tried again in a while.
     pub(super) fn adjust_watch(&mut self, config: &Config) {
-        let wanted = config.reload.watch;
-        if let Some(watch) = self.watch.take_if(|watch| !wanted || !watch.fits(config)) {
-            self.poller.remove(&watch);
+        if !config.reload.watch {
+            self.rhythm.watch_settled();
+            if let Some(watch) = self.watch.take() {
+                self.poller.remove(&watch);
+            }
+            return;
         }
-        if !wanted || self.watch.is_some() {
+        // One that fits again may have missed something meanwhile.
+        let is_fine = self.watch.as_ref().is_some_and(|watch| watch.fits(config));
+        if is_fine && !self.rhythm.has_watch_failed() {
             return;
         }
         let started = Watch::start(config)
@@ -289,9 +306,25 @@ impl Driver {
         match started {
             Ok(mut watch) => {
                 watch.catch_up(monotonic_ms());
-                self.watch = Some(watch);
+                if let Some(before) = self.watch.replace(watch) {
+                    self.poller.remove(&before);
+                }
+                if self.rhythm.watch_settled() {
+                    tracing::info!("the files of the app are watched again");
+                }
             }
-            Err(error) => tracing::error!("the files of the app are not watched: {}", with_causes(&error)),
+            Err(error) => {
+                if self.rhythm.watch_failed(monotonic_ms()) {
+                    tracing::error!("the files of the app are not watched for now: {}", with_causes(&error));
+                }
+            }
+        }
+    }
+
+    /// Looks whether what is watched is still what the configuration in force says.
+    pub(super) fn watch_again(&mut self) {
+        if let Some(config) = self.config().cloned() {
+            self.adjust_watch(&config);
         }
     }
 

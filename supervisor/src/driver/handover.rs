@@ -272,11 +272,7 @@ impl Driver {
         self.follow_log = follow_log;
         self.events.push_back(event);
         // There is no way back from here, so a mistake of ours may cost no more than the watch.
-        let adjusted = catch_unwind(AssertUnwindSafe(|| {
-            if let Some(config) = self.config().cloned() {
-                self.adjust_watch(&config);
-            }
-        }));
+        let adjusted = catch_unwind(AssertUnwindSafe(|| self.watch_again()));
         if adjusted.is_err() {
             tracing::error!("watching the files of the app panicked; a reload tries again");
         }

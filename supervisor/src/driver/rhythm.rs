@@ -27,6 +27,8 @@ const SUMMARY_MAX_MS: u64 = 30_000;
 const REST_MS: u64 = 500;
 /// Time between two looks at what versions do that are tried, milliseconds.
 const TRIALS_INTERVAL_MS: u64 = 500;
+/// Time between two attempts to watch the files of an app that could not be watched, milliseconds.
+const WATCH_RETRY_MS: u64 = 1_000;
 
 /// Time after which the loop is looked at again that was late, milliseconds: one long pass is no reason to be silent for
 /// another whole interval.
@@ -44,6 +46,8 @@ pub(super) struct Rhythm {
     watchers_revision: u64,
     /// Nothing while nothing is tried.
     trials_due_ms: Option<u64>,
+    /// When it is tried again to watch the files of the app; nothing unless that has failed.
+    watch_retry_ms: Option<u64>,
     /// Nothing while nothing has happened since the last rest.
     rest_due_ms: Option<u64>,
     rest_revision: u64,
@@ -63,6 +67,7 @@ impl Rhythm {
             watchers_told_ms: now_ms,
             watchers_revision: 0,
             trials_due_ms: None,
+            watch_retry_ms: None,
             rest_due_ms: Some(now_ms + REST_MS),
             rest_revision: 0,
             longest_pass_us: 0,
@@ -126,6 +131,30 @@ impl Rhythm {
         is_due
     }
 
+    /// The files of the app could not be watched; `true` when that is new.
+    pub(super) fn watch_failed(&mut self, now_ms: u64) -> bool {
+        self.watch_retry_ms.replace(now_ms + WATCH_RETRY_MS).is_none()
+    }
+
+    /// Whether the files of the app could not be watched when that was tried last.
+    pub(super) fn has_watch_failed(&self) -> bool {
+        self.watch_retry_ms.is_some()
+    }
+
+    /// The files of the app are watched, or need not be; `true` when they could not be before.
+    pub(super) fn watch_settled(&mut self) -> bool {
+        self.watch_retry_ms.take().is_some()
+    }
+
+    /// Whether it is to be tried again now to watch the files of the app.
+    fn watch_retry_due(&mut self, now_ms: u64) -> bool {
+        let is_due = self.watch_retry_ms.is_some_and(|due_ms| due_ms <= now_ms);
+        if is_due {
+            self.watch_retry_ms = Some(now_ms + WATCH_RETRY_MS);
+        }
+        is_due
+    }
+
     /// When a sign of life is due: whether the loop was on time since the last look.
     fn sign_due(&mut self, now_ms: u64) -> Option<bool> {
         let interval_ms = self.watchdog_interval_ms.filter(|_| self.watchdog_due_ms <= now_ms)?;
@@ -158,6 +187,7 @@ impl Driver {
             rhythm.watchdog_interval_ms.map(|_| rhythm.watchdog_due_ms),
             rhythm.patience_due_ms.filter(|_| busy),
             rhythm.trials_due_ms,
+            rhythm.watch_retry_ms,
             rhythm.rest_due_ms,
             self.notifier.is_wanted().then(|| rhythm.summary_due_ms(self.fleet.revision())),
             self.notifier.retry_interval().map(|pause| now_ms + milliseconds(pause)),
@@ -173,12 +203,13 @@ impl Driver {
         }
         if self.watch.as_mut().is_some_and(|watch| watch.take_due(now_ms)) {
             tracing::info!("files of the app changed");
-            // It may be another folder that bears the name now.
-            if let Some(config) = self.config().cloned() {
-                self.adjust_watch(&config);
-            }
+            // It may be another folder that bears the name now, or none for a while.
+            self.watch_again();
             let request = Request::Reload { origin: Origin::Automatic, mode: None };
             self.events.push_back(Event::Request { asker: None, request });
+        }
+        if self.rhythm.watch_retry_due(now_ms) {
+            self.watch_again();
         }
         self.look_at_trials(now_ms);
         self.keep_generations();
@@ -248,6 +279,19 @@ mod tests {
         assert_eq!(rhythm.sign_due(5_200), Some(false));
         assert_eq!((rhythm.sign_due(5_299), rhythm.sign_due(5_300)), (None, Some(true)));
         assert_eq!((rhythm.sign_due(10_299), rhythm.sign_due(10_300)), (None, Some(true)));
+    }
+
+    #[test]
+    fn what_could_not_be_watched_is_tried_again_each_second_until_it_can_be() {
+        let mut rhythm = Rhythm::new(&Notifier::new(None, None), 0);
+        assert!(!rhythm.has_watch_failed() && !rhythm.watch_retry_due(10_000));
+        assert!(rhythm.watch_failed(10_000) && rhythm.has_watch_failed());
+        assert!(!rhythm.watch_failed(10_100), "told once");
+        let due_ms = 10_100 + WATCH_RETRY_MS;
+        assert_eq!((rhythm.watch_retry_due(due_ms - 1), rhythm.watch_retry_due(due_ms)), (false, true));
+        assert!(!rhythm.watch_retry_due(due_ms + WATCH_RETRY_MS - 1));
+        assert_eq!((rhythm.watch_settled(), rhythm.watch_settled()), (true, false));
+        assert!(!rhythm.watch_retry_due(u64::MAX));
     }
 
     #[test]

@@ -113,7 +113,7 @@ pub enum Action {
         generation: u64,
     },
     /// Write the bundle of the generation to `data_dir/generations/previous`: the one to go back to when somebody asks.
-    /// Failure is reported as [`Event::LastGoodNotWritten`](super::Event::LastGoodNotWritten).
+    /// When that fails, none is there, and [`Event::PreviousNotWritten`](super::Event::PreviousNotWritten) reports it.
     WritePrevious {
         /// The generation.
         generation: u64,

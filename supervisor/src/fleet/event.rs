@@ -214,6 +214,14 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// [`Action::WritePrevious`](super::Action::WritePrevious) did not succeed, and what was there before is gone. (Success needs
+    /// no report.)
+    PreviousNotWritten {
+        /// The generation.
+        generation: u64,
+        /// Why.
+        reason: String,
+    },
 
     /// Answer to [`Action::ReadVitals`](super::Action::ReadVitals): one entry for each worker that has a cell, and one
     /// for the store if it publishes a sign of life.

@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use crate::harness::{Host, eventually};
 
 /// Every story by name.
-pub(crate) const ALL: [(&str, fn()); 20] = [
+pub(crate) const ALL: [(&str, fn()); 22] = [
     ("it_serves_and_stops_and_leaves_nothing_behind", serves_and_stops),
     ("a_killed_worker_is_replaced", killed_worker_is_replaced),
     ("a_killed_store_is_started_again", killed_store_is_started_again),
@@ -34,7 +34,9 @@ pub(crate) const ALL: [(&str, fn()); 20] = [
     ("a_second_host_on_the_same_data_is_refused", second_host),
     ("changed_files_are_a_reload_when_they_are_watched", watched_files),
     ("an_app_folder_that_is_replaced_is_watched_on", replaced_app_folder),
+    ("an_app_folder_that_is_away_for_a_while_is_watched_when_it_is_back", app_folder_that_is_away),
     ("a_rollback_right_after_a_change_leads_to_the_generation_before_it", early_rollback),
+    ("a_rollback_leads_nowhere_when_the_generation_before_could_not_be_kept", rollback_without_previous),
     ("sockets_of_the_service_manager_are_used", activated_sockets),
     ("clients_are_never_refused_while_everything_changes", no_refusal),
 ];
@@ -338,6 +340,33 @@ fn replaced_app_folder() {
     eventually("what changes in it is noticed", || (host.status().generation > before).then_some(()));
 }
 
+fn app_folder_that_is_away() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (data, aside) = (elsewhere.path().join("data"), elsewhere.path().join("aside"));
+    let host = Host::start(&format!("data_dir = {data:?}\n{TWO}watch = true\n"));
+    host.settled(2);
+    let another = |than: u64| {
+        eventually("another generation", || {
+            Some(host.status().generation).filter(|generation| *generation > than)
+        })
+    };
+    let mut generation = host.status().generation;
+    for catalog in ["second", "third"] {
+        let job = host.status().last_job.map(|job| job.job);
+        std::fs::rename(host.folder(), &aside).unwrap();
+        eventually("that it is gone is noticed", || {
+            host.status()
+                .last_job
+                .filter(|last| Some(last.job) > job && matches!(last.verdict, Some(Verdict::Rejected { .. })))
+        });
+        std::fs::write(aside.join("modules/catalog"), catalog).unwrap();
+        std::fs::rename(&aside, host.folder()).unwrap();
+        generation = another(generation);
+        host.tell("catalog", &format!("{catalog}, changed in place"));
+        generation = another(generation);
+    }
+}
+
 fn early_rollback() {
     let host = Host::start(TWO);
     host.settled(2);
@@ -355,6 +384,37 @@ fn early_rollback() {
     assert_eq!(host.verdict(&Request::Rollback), Verdict::Done);
     let digest = host.status().digest;
     assert!(digest.starts_with("second-"), "{digest}");
+}
+
+fn rollback_without_previous() {
+    let host = Host::start(TWO);
+    host.settled(2);
+    let change = |catalog: &str| {
+        host.tell("catalog", catalog);
+        assert_eq!(host.verdict(&RELOAD), Verdict::Done);
+    };
+    let in_force = || host.status().digest.split('-').next().map(str::to_owned);
+    let folder = crate::puppet::load(host.folder()).data_dir.join("generations");
+    change("second");
+    assert!(folder.join("previous").exists());
+    std::fs::create_dir(folder.join("previous.new")).unwrap();
+    change("third");
+    assert!(!folder.join("previous").exists(), "the first one is not the one before");
+    assert!(matches!(host.verdict(&Request::Rollback), Verdict::Rejected { .. }));
+    assert_eq!(in_force().as_deref(), Some("third"));
+    std::fs::remove_dir(folder.join("previous.new")).unwrap();
+    change("fourth");
+    assert_eq!(host.verdict(&Request::Rollback), Verdict::Done);
+    assert_eq!(in_force().as_deref(), Some("third"));
+    // What was put back is pinned, and nowhere else: it stays.
+    for file in ["previous.new", "last-good.new"] {
+        std::fs::create_dir(folder.join(file)).unwrap();
+    }
+    assert!(matches!(host.verdict(&Request::Rollback), Verdict::Done));
+    assert_eq!(in_force().as_deref(), Some("fourth"));
+    let kept = aegis_supervisor::last_good::LastGood::previous_of(folder.parent().unwrap()).read().unwrap();
+    let kept = aegis_ipc::bundle::Bundle::read(&kept).unwrap();
+    assert!(kept.digest.starts_with("fourth-"), "{}", kept.digest);
 }
 
 fn activated_sockets() {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::Report;
 
 /// What a schema says without demanding anything.
-const WORDS: [&str; 11] = [
+const WORDS: [&str; 10] = [
     "$comment",
     "$id",
     "$schema",
@@ -18,7 +18,6 @@ const WORDS: [&str; 11] = [
     "deprecated",
     "description",
     "examples",
-    "format",
     "readOnly",
     "title",
     "writeOnly",

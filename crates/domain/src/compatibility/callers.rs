@@ -3,7 +3,7 @@
 use super::Report;
 use crate::{
     access::{AccessRule, Right, Subject},
-    route::{Pattern, RouteSpec},
+    route::{Pattern, RouteSpec, Verb},
     spec::ModelSpec,
 };
 
@@ -86,11 +86,22 @@ pub(super) fn roles(
     }
 }
 
-/// Tells which custom routes are gone, or no longer for everybody they were for.
+/// Tells which custom routes are gone, or no longer for everybody they were for, and which answer where the generated
+/// interface did.
 pub(super) fn routes(old: &ModelSpec, new: &ModelSpec, report: &mut Report<'_>) {
     let of = |spec: &ModelSpec| spec.code.as_ref().map_or_else(Vec::new, |code| code.routes.clone());
-    let after = of(new);
-    for before in of(old).iter().filter(|route| !route.disabled) {
+    let (before, after) = (of(old), of(new));
+    for (verb, place) in generated(old) {
+        if before.iter().any(|route| answers_all(route, verb, &place)) {
+            continue;
+        }
+        let replaces = |route: &&RouteSpec| route.method == verb && answers_all(route, verb, &place);
+        if let Some(route) = after.iter().find(replaces) {
+            let key = format!("routes.{verb} {}", route.path);
+            report(key, "it in place of what is generated", "it elsewhere");
+        }
+    }
+    for before in before.iter().filter(|route| !route.disabled) {
         let key = format!("routes.{} {}", before.method, before.path);
         let Some(after) = after.iter().find(|route| answers_the_same(route, before)) else {
             report(key, "nothing", "the route");
@@ -107,4 +118,23 @@ pub(super) fn routes(old: &ModelSpec, new: &ModelSpec, report: &mut Report<'_>) 
 fn answers_the_same(one: &RouteSpec, other: &RouteSpec) -> bool {
     let is_like = || Some(Pattern::parse(&one.path).ok()?.is_like(&Pattern::parse(&other.path).ok()?));
     one.method == other.method && is_like().unwrap_or(one.path == other.path)
+}
+
+/// Where the generated interface of a model answers, and what, as far as no custom route does.
+fn generated(model: &ModelSpec) -> Vec<(Verb, Pattern)> {
+    const COLLECTION: [Verb; 4] = [Verb::Get, Verb::Head, Verb::Post, Verb::Options];
+    const DOCUMENT: [Verb; 6] = [Verb::Get, Verb::Head, Verb::Put, Verb::Patch, Verb::Delete, Verb::Options];
+    const COMMAND: [Verb; 3] = [Verb::Post, Verb::Patch, Verb::Options];
+    let mut places = vec![("/".to_owned(), &COLLECTION[..]), ("/{id}".to_owned(), &DOCUMENT)];
+    let commands = model.commands.iter().filter(|(_, command)| !command.disabled);
+    places.extend(commands.map(|(name, _)| (format!("/{{id}}/{name}"), &COMMAND[..])));
+    let parsed = places.iter().filter_map(|(path, verbs)| Some((Pattern::parse(path).ok()?, *verbs)));
+    parsed.flat_map(|(place, verbs)| verbs.iter().map(move |verb| (*verb, place.clone()))).collect()
+}
+
+/// Whether a route answers at every path of a place. One that answers at a few, as `/search` does among all ids, adds:
+/// nobody can tell that there is a document of this name.
+fn answers_all(route: &RouteSpec, verb: Verb, place: &Pattern) -> bool {
+    let is_asked = route.method == verb || (route.method, verb) == (Verb::Get, Verb::Head);
+    is_asked && Pattern::parse(&route.path).is_ok_and(|pattern| pattern.covers(place))
 }

@@ -129,16 +129,19 @@ fn what_a_command_took_is_taken() {
     let old = serde_json::json!({
         "by": {"enum": ["card", "cash"]}, "times": {"type": "integer", "minimum": 1, "maximum": 9},
         "note": {"type": "string", "maxLength": 9}, "to": {"items": {"type": "string"}}, "any": true,
+        "mail": {"type": "string"}, "day": {"type": "string", "format": "date"},
     });
     let wider = serde_json::json!({
         "by": {"enum": ["cash", "card", "coin"], "title": "How"}, "times": {"type": "number", "maximum": 10},
         "note": {"type": ["null", "string"], "maxLength": 10}, "more": {"type": "string"},
+        "mail": {"type": "string"}, "day": {"type": "string"},
     });
     assert_eq!(told(&with(object(old.clone())), &with(object(old.clone()))), "");
     assert_eq!(told(&with(object(old.clone())), &with(object(wider))), "");
     let narrower = serde_json::json!({
         "by": {"enum": ["card"]}, "times": {"type": "integer", "minimum": 2, "maximum": 8},
         "note": {"type": "string", "pattern": "^a"}, "to": {"items": {"type": "string", "maxLength": 3}}, "any": {"type": "null"},
+        "mail": {"type": "string", "format": "email"}, "day": {"type": "string", "format": "date-time"},
     });
     let mut narrower = object(narrower);
     narrower["additionalProperties"] = false.into();
@@ -150,20 +153,24 @@ fn what_a_command_took_is_taken() {
     commands.pay.arguments.note.pattern: found "^a", expected none
     commands.pay.arguments.to.items.maxLength: found 3, expected none
     commands.pay.arguments.any.type: found "null", expected none
+    commands.pay.arguments.mail.format: found "email", expected none
+    commands.pay.arguments.day.format: found "date-time", expected "date"
     commands.pay.arguments.additionalProperties: found false, expected none
     "#);
+}
+
+fn a_route(method: Verb, path: &str) -> RouteSpec {
+    let path = path.to_owned();
+    let place = CommandPlace::Io;
+    RouteSpec { method, path, place, openapi: None, public: false, allow: Vec::new(), disabled: false }
 }
 
 #[test]
 fn callers_find_the_routes_they_know_and_may_do_what_they_might() {
     let route = |method: Verb, path: &str, public: bool, allow: &[&str]| RouteSpec {
-        method,
-        path: path.to_owned(),
-        place: CommandPlace::Io,
-        openapi: None,
         public,
         allow: allow.iter().map(|&role| role.to_owned()).collect(),
-        disabled: false,
+        ..a_route(method, path)
     };
     let with = |routes: Vec<RouteSpec>, roles: &[&str], acl: Value| {
         let mut spec = spec(ORDER);
@@ -213,6 +220,51 @@ fn callers_find_the_routes_they_know_and_may_do_what_they_might() {
     commands.pay.allow: found only clerk, expected none
     acl: found create, list-all, update, delete, command not allowed to anyone, expected it allowed
     ");
+}
+
+#[test]
+fn callers_are_answered_by_what_is_generated_where_they_were() {
+    let with = |routes: &[RouteSpec]| {
+        let mut spec = spec(ORDER);
+        spec.commands.insert("pay".to_owned(), a_command(CommandEffect::Saves, None));
+        spec.code = Some(crate::code::CodeSpec { routes: routes.to_vec(), ..crate::trial::tests::code() });
+        spec
+    };
+    let old = with(&[]);
+    // What is new elsewhere adds, and so does what takes the place of a document that hardly anybody has.
+    let beside = [
+        a_route(Verb::Get, "/search"),
+        a_route(Verb::Get, "/{id}/label"),
+        a_route(Verb::Get, "/{id}/pay"),
+        a_route(Verb::Post, "/{id}"),
+        a_route(Verb::Post, "/import/pay"),
+        a_route(Verb::Delete, "/"),
+        a_route(Verb::Get, "//orders/{id}"),
+        a_route(Verb::Get, "/{id}/{part}/{piece}"),
+    ];
+    assert_eq!(told(&old, &with(&beside)), "");
+    let taken = [
+        a_route(Verb::Get, "/{key}"),
+        a_route(Verb::Head, "/"),
+        a_route(Verb::Post, "/"),
+        RouteSpec { disabled: true, ..a_route(Verb::Delete, "/{id}") },
+        a_route(Verb::Post, "/{id}/{word}"),
+        a_route(Verb::Patch, "/{id}/pay"),
+        a_route(Verb::Options, "/{id}/pay"),
+    ];
+    insta::assert_snapshot!(told(&old, &with(&taken)), @r"
+    routes.HEAD /: found it in place of what is generated, expected it elsewhere
+    routes.POST /: found it in place of what is generated, expected it elsewhere
+    routes.GET /{key}: found it in place of what is generated, expected it elsewhere
+    routes.DELETE /{id}: found it in place of what is generated, expected it elsewhere
+    routes.POST /{id}/{word}: found it in place of what is generated, expected it elsewhere
+    routes.PATCH /{id}/pay: found it in place of what is generated, expected it elsewhere
+    routes.OPTIONS /{id}/pay: found it in place of what is generated, expected it elsewhere
+    ");
+    // Where a route answered before, nothing that is generated did.
+    assert_eq!(told(&with(&taken), &with(&taken)), "");
+    let finer = [&taken[..], &[a_route(Verb::Head, "/{id}"), a_route(Verb::Post, "/{id}/pay")]].concat();
+    assert_eq!(told(&with(&taken), &with(&finer)), "");
 }
 
 #[test]

@@ -130,6 +130,18 @@ impl Pattern {
         self.base == other.base && self.precedence(other) == Ordering::Equal
     }
 
+    /// Whether it matches all paths that another matches.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        let covers = |(one, other): (&Segment, &Segment)| match (one, other) {
+            (Segment::Any(_), _) => true,
+            (Segment::Literal(literal), Segment::Literal(other)) => literal == other,
+            (Segment::Literal(_), Segment::Any(_)) => false,
+        };
+        self.base == other.base
+            && self.segments.len() == other.segments.len()
+            && self.segments.iter().zip(&other.segments).all(covers)
+    }
+
     /// Which of two patterns is asked first: names go before parts in braces, from the first segment on.
     pub(super) fn precedence(&self, other: &Self) -> Ordering {
         let rank = |pattern: &Self| -> Vec<(bool, String)> {

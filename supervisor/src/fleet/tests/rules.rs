@@ -573,6 +573,11 @@ fn last_good_that_cannot_be_written_is_told_and_stops_nothing() {
     21000 LastGoodNotWritten { generation: 1, reason: "disk full" }
             Error: generation 1 could not be kept as last good: disk full
     "#);
+    world.report(Event::PreviousNotWritten { generation: 1, reason: "disk full".to_owned() });
+    insta::assert_snapshot!(world.story(), @r#"
+    21000 PreviousNotWritten { generation: 1, reason: "disk full" }
+            Error: generation 1 could not be kept for a rollback to it: disk full
+    "#);
     assert_eq!(world.serving().len(), 1);
 }
 
