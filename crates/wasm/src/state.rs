@@ -54,6 +54,11 @@ impl Owner {
     /// The same in another generation.
     pub(crate) fn of_generation(&self, number: u64) -> Self {
         Self {
+    /// Most bytes of one crossing.
+    pub(crate) fn payload_bytes_max(&self) -> usize {
+        usize::try_from(self.limits.payload_bytes_max).unwrap_or(usize::MAX)
+    }
+
             module: self.module.clone(),
             model: self.model.clone(),
             settings: self.settings.clone(),
@@ -140,13 +145,14 @@ impl State {
             deadline: self.budget.until,
             depth: self.depth,
             lot: &self.lot,
+            payload_bytes_max: self.payload_bytes_max(),
             principal: self.principal.as_ref(),
         }
     }
 
     /// Most bytes of one crossing.
     pub(crate) fn payload_bytes_max(&self) -> usize {
-        usize::try_from(self.owner.limits.payload_bytes_max).unwrap_or(usize::MAX)
+        self.owner.payload_bytes_max()
     }
 
     /// A store around it, with every limit in force.

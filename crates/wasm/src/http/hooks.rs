@@ -145,6 +145,7 @@ impl WasiHttpHooks for Hooks {
                 module: &owner.module,
                 model: &owner.model,
                 grants: &owner.grants,
+                payload_bytes_max: owner.payload_bytes_max(),
                 request_id: &call.request_id,
                 deadline: call.deadline,
                 depth: call.depth,
