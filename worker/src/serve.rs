@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use aegis_domain::{Problem, ProblemCode};
@@ -20,6 +20,7 @@ use aegis_wasm::{CallError, ServiceBody, Visit};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::timeout_at;
 
 use crate::{
     connection::{Answering, Link},
@@ -79,7 +80,8 @@ pub(crate) async fn answer(
     let course = Course { body, host: Arc::clone(host), _admitted: admitted };
     let mut answer = ServiceAnswer { course: None, bytes_left: None, _answering: link.answering() };
     match extent(parts, &head, &course.body.size_hint()) {
-        Extent::Nothing => course.end_by_itself(),
+        Extent::Head => course.end_by_itself(Some(Instant::now() + UNWANTED_TIME_MAX)),
+        Extent::Nothing => course.end_by_itself(None),
         Extent::Bytes(bytes) => (answer.course, answer.bytes_left) = (Some(course), Some(bytes)),
         Extent::UntilTheEnd => answer.course = Some(course),
     }
@@ -89,7 +91,9 @@ pub(crate) async fn answer(
 /// How much of the body of an answer its client gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Extent {
-    /// The head says it all.
+    /// Nothing: only the head is wanted, whatever the code says behind it.
+    Head,
+    /// Nothing, as the code itself says.
     Nothing,
     /// So many bytes: nobody asks for anything behind the last one.
     Bytes(u64),
@@ -98,8 +102,10 @@ enum Extent {
 }
 
 fn extent(request: &Parts, head: &http::response::Parts, hint: &SizeHint) -> Extent {
-    let is_bare = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if is_bare || request.method == Method::HEAD {
+    if request.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED {
+        return Extent::Head;
+    }
+    if head.status == StatusCode::NO_CONTENT {
         return Extent::Nothing;
     }
     if request.version >= Version::HTTP_2 {
@@ -141,6 +147,9 @@ pub(crate) struct ServiceAnswer {
     /// The connection is not idle before the body is out.
     _answering: Answering,
 }
+/// How long they are taken. A stream without an end would have its instance, and its place among the requests in flight,
+/// until its deadline, and no client that leaves would end it.
+const UNWANTED_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Code that answers, and what it holds until it has ended.
 struct Course {
@@ -150,13 +159,19 @@ struct Course {
 }
 
 impl Course {
-    /// The client has its answer, and what the code still does is a matter of the code and its deadline.
-    fn end_by_itself(self) {
+    /// The client has its answer, and what the code still does is a matter of the code and its deadline: until then where
+    /// one is given, and not for much longer when it still says something.
+    fn end_by_itself(self, mut until: Option<Instant>) {
         tokio::spawn(async move {
             let mut course = self;
             let mut bytes_left = UNWANTED_BYTES_MAX;
-            while let Some(next) = poll_fn(|context| Pin::new(&mut course.body).poll_frame(context)).await {
-                let Some(frame) = course.noted(next) else { return };
+            loop {
+                let next = poll_fn(|context| Pin::new(&mut course.body).poll_frame(context));
+                let next = match until {
+                    Some(until) => timeout_at(until.into(), next).await.ok().flatten(),
+                    None => next.await,
+                };
+                let Some(frame) = next.and_then(|next| course.noted(next)) else { return };
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 let Some(left) = bytes_left.checked_sub(bytes) else { return };
                 bytes_left = left;
@@ -170,6 +185,9 @@ impl Course {
     }
 }
 
+                if bytes > 0 {
+                    until.get_or_insert_with(|| Instant::now() + UNWANTED_TIME_MAX);
+                }
 /// An answer that ended too early: the connection ends with it, so that nobody takes it for whole.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer of a service ended too early")]
@@ -203,10 +221,10 @@ impl ServiceAnswer {
             Poll::Ready(None) => {}
             Poll::Ready(Some(next)) => {
                 if course.noted(next).is_some() {
-                    course.end_by_itself();
+                    course.end_by_itself(None);
                 }
             }
-            Poll::Pending => course.end_by_itself(),
+            Poll::Pending => course.end_by_itself(None),
         }
     }
 
@@ -240,9 +258,9 @@ mod tests {
         };
         let (old, new) = (Version::HTTP_11, Version::HTTP_2);
         for version in [old, new] {
-            assert_eq!(of("HEAD", version, 200, Some("5")), Extent::Nothing);
+            assert_eq!(of("HEAD", version, 200, Some("5")), Extent::Head);
             assert_eq!(of("GET", version, 204, None), Extent::Nothing);
-            assert_eq!(of("GET", version, 304, Some("5")), Extent::Nothing);
+            assert_eq!(of("GET", version, 304, Some("5")), Extent::Head);
             assert_eq!(of("GET", version, 200, None), Extent::UntilTheEnd);
         }
         assert_eq!(of("GET", old, 200, Some("0")), Extent::Nothing);

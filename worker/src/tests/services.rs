@@ -1,6 +1,6 @@
 //! Services over `wasi:http`: what the host adds, takes away and bounds.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aegis_domain::{code::CodeLimits, service::usual_limits};
 use aegis_ipc::board::{Counter, Gauge};
@@ -74,6 +74,18 @@ async fn an_instance_comes_to_its_end_where_the_head_says_how_long_the_answer_is
     client.send("HEAD /hello/late").await;
     assert_eq!(client.answer(Extent::Head).await.unwrap().status, 200);
     eventually("its failure is counted", || counted(&house, Counter::GuestTraps) == 1).await;
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_gets_and_that_does_not_end_is_ended_soon() {
+    let house = hello(CodeLimits { instances_max: 1, ..usual_limits() }).await;
+    let mut client = house.client().await;
+    client.send("HEAD /hello/hang").await;
+    assert_eq!(client.answer(Extent::Head).await.unwrap().status, 200);
+    let begun = Instant::now();
+    let (head, _) = whole(&mut client, "GET /hello/nth").await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(begun.elapsed() < house.host.config.limits.request_timeout / 2, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
