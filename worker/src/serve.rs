@@ -46,6 +46,16 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 /// What is said about a request that the worker has no time left for.
 pub(crate) const LEAVES: &str = "the worker leaves and had no answer yet";
 
+/// What is told about a request to code that the worker has no time left for. What the code has done by then nobody knows,
+/// and only a request that asks for nothing but an answer can be sent again.
+pub(crate) fn cut_short(method: &Method) -> Problem {
+    if method.is_safe() {
+        Problem::new(ProblemCode::Unavailable, LEAVES)
+    } else {
+        Problem::new(ProblemCode::WriteOutcomeUnknown, LEAVES).not_to_be_repeated()
+    }
+}
+
 /// Answers with what the service at this position says.
 pub(crate) async fn answer(
     host: &Arc<Host>,
@@ -70,7 +80,7 @@ pub(crate) async fn answer(
     let answered = tokio::select! {
         biased;
         answered = host.engine.serve(position, visit, request) => answered,
-        () = link.answer_now() => Err(Problem::new(ProblemCode::Unavailable, LEAVES)),
+        () = link.answer_now() => Err(cut_short(&parts.method)),
     };
     if was_too_large.load(Ordering::Relaxed) {
         return Err(too_large(&format!("more than {}", limits.body_bytes_max), limits.body_bytes_max));
@@ -137,6 +147,9 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 /// Most bytes of bodies that no client gets which are taken so that their code comes to its end. One that says more is
 /// ended.
 const UNWANTED_BYTES_MAX: usize = 1024 * 1024;
+/// How long they are taken. A stream without an end would have its instance, and its place among the requests in flight,
+/// until its deadline, and no client that leaves would end it.
+const UNWANTED_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// The body of a service's answer.
 pub(crate) struct ServiceAnswer {
@@ -147,9 +160,6 @@ pub(crate) struct ServiceAnswer {
     /// The connection is not idle before the body is out.
     _answering: Answering,
 }
-/// How long they are taken. A stream without an end would have its instance, and its place among the requests in flight,
-/// until its deadline, and no client that leaves would end it.
-const UNWANTED_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Code that answers, and what it holds until it has ended.
 struct Course {
@@ -175,6 +185,9 @@ impl Course {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 let Some(left) = bytes_left.checked_sub(bytes) else { return };
                 bytes_left = left;
+                if bytes > 0 {
+                    until.get_or_insert_with(|| Instant::now() + UNWANTED_TIME_MAX);
+                }
             }
         });
     }
@@ -185,9 +198,6 @@ impl Course {
     }
 }
 
-                if bytes > 0 {
-                    until.get_or_insert_with(|| Instant::now() + UNWANTED_TIME_MAX);
-                }
 /// An answer that ended too early: the connection ends with it, so that nobody takes it for whole.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer of a service ended too early")]

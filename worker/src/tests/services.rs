@@ -161,6 +161,25 @@ async fn an_answer_that_is_under_way_is_finished_while_the_worker_leaves() {
 }
 
 #[tokio::test]
+async fn a_worker_that_leaves_says_of_what_is_not_done_whether_it_can_be_sent_again() {
+    let house = hello(CodeLimits { call_ms_max: 30_000, ..usual_limits() }).await;
+    let mut reader = house.client().await;
+    reader.send("GET /hello/spin").await;
+    let mut writer = house.client().await;
+    writer.send("POST /hello/spin\n\nabc").await;
+    eventually("both are at work", || house.host.load.in_flight() == 2).await;
+    house.drain(Some(Duration::from_millis(500)), Duration::from_millis(250));
+    for (client, code, retry) in
+        [(&mut reader, "unavailable", "after"), (&mut writer, "write-outcome-unknown", "never")]
+    {
+        let told = client.answer(Extent::Whole).await.expect("an answer");
+        assert_eq!((told.status, told.header("connection")), (503, Some("close")));
+        let told = told.json();
+        assert_eq!((&told["code"], &told["retry"]), (&code.into(), &retry.into()), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn a_service_answers_over_http_2() {
     let house = hello(usual_limits()).await;
     let (status, headers, body) = super::house::Http2::connect(house.public).await.get("/hello/x").await;
