@@ -9,6 +9,7 @@
 mod tests;
 
 use std::{
+    cmp::Reverse,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -77,10 +78,11 @@ impl Berths {
         waited.expect("the semaphore is never closed")
     }
 
-    /// Ends an instance that waits, where most of them do.
+    /// Ends an instance that waits, where most of them do. A call may take the last one there in the meantime.
     fn dismiss(&self) -> bool {
-        let shelves = self.shelves();
-        shelves.iter().max_by_key(|shelf| shelf.count()).is_some_and(|shelf| shelf.dismiss())
+        let mut shelves = self.shelves();
+        shelves.sort_by_cached_key(|shelf| Reverse(shelf.count()));
+        shelves.iter().any(|shelf| shelf.dismiss())
     }
 
     fn is_wanted(&self) -> bool {

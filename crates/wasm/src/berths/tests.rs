@@ -3,6 +3,21 @@ use super::*;
 /// An instance with its berth.
 type Boat = (&'static str, Berth);
 
+/// A module whose last instances are called just before they are dismissed.
+struct Called;
+
+impl Idle for Called {
+    fn count(&self) -> usize {
+        2
+    }
+
+    fn dismiss(&self) -> bool {
+        false
+    }
+
+    fn tidy(&self) {}
+}
+
 async fn boat(berths: &Arc<Berths>, name: &'static str) -> Boat {
     (name, berths.take(1).await)
 }
@@ -59,6 +74,19 @@ async fn those_that_nobody_wanted_go_and_one_stays() {
     berths.tidy();
     assert_eq!(names(&shelf), ["d"]);
     assert_eq!(berths.free.available_permits(), INSTANCES_MAX as usize - 1);
+}
+
+#[tokio::test]
+async fn where_the_last_one_was_called_meanwhile_another_module_gives_way() {
+    let berths = Berths::new();
+    let _rest = berths.leave(1);
+    let shelf = Shelf::new(&berths);
+    shelf.push(boat(&berths, "a").await);
+    let called: Arc<dyn Idle> = Arc::new(Called);
+    berths.shelves.lock().push(Arc::downgrade(&called));
+    let mut wants = std::pin::pin!(boat(&berths, "b"));
+    assert!(polled(wants.as_mut()).is_some(), "nobody waits beside an instance that does");
+    assert_eq!(shelf.len(), 0);
 }
 
 /// What a future has come to by now.
