@@ -46,7 +46,7 @@ use self::body::Task;
 pub use self::body::{ServiceBody, UploadError};
 pub(crate) use self::{
     crowd::Crowd,
-    hooks::{FIELDS_BYTES_MAX, Http, link_client},
+    hooks::{Http, link_client},
 };
 use self::{lobby::Lobby, shared::Job};
 use crate::{
