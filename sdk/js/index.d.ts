@@ -194,7 +194,7 @@ export interface Definition {
   begin?(settings: any): void;
   /** Called with other settings while the instance goes on; `begin` unless it says otherwise. A `Refusal` replaces it. */
   reconfigure?(settings: any): void;
-  /** Called when the instance ends: release what is held. */
+  /** Called when the instance ends, unless it failed or another one wants its room at once: release what is held. */
   drain?(): void;
   /** Throws a `Refusal` when the module is not well. */
   health?(): void;

@@ -29,7 +29,7 @@ use crate::{
     request::{self, RequestBody, X_REQUEST_ID},
     response::{Envelope, Extent, Outgoing},
     route::Candidate,
-    serve::{LEAVES, remove_hop_by_hop},
+    serve::{cut_short, remove_hop_by_hop},
     variant,
 };
 
@@ -87,11 +87,7 @@ pub(crate) async fn answer(
     let answered = tokio::select! {
         biased;
         answered = host.engine.route(model, place, call, request) => answered,
-        () = link.answer_now() => Err(if reads {
-            Problem::new(ProblemCode::Unavailable, LEAVES)
-        } else {
-            Problem::new(ProblemCode::WriteOutcomeUnknown, LEAVES).not_to_be_repeated()
-        }),
+        () = link.answer_now() => Err(cut_short(&parts.method)),
     };
     let answered = answered.inspect_err(|problem| host.count_refused(model, problem))?;
     let response = checked(answered, &parts.method, envelope.extent).map_err(|found| {

@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use aegis_domain::{Problem, ProblemCode};
@@ -20,6 +20,7 @@ use aegis_wasm::{CallError, ServiceBody, Visit};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::timeout_at;
 
 use crate::{
     connection::{Answering, Link},
@@ -45,6 +46,16 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 /// What is said about a request that the worker has no time left for.
 pub(crate) const LEAVES: &str = "the worker leaves and had no answer yet";
 
+/// What is told about a request to code that the worker has no time left for. What the code has done by then nobody knows,
+/// and only a request that asks for nothing but an answer can be sent again.
+pub(crate) fn cut_short(method: &Method) -> Problem {
+    if method.is_safe() {
+        Problem::new(ProblemCode::Unavailable, LEAVES)
+    } else {
+        Problem::new(ProblemCode::WriteOutcomeUnknown, LEAVES).not_to_be_repeated()
+    }
+}
+
 /// Answers with what the service at this position says.
 pub(crate) async fn answer(
     host: &Arc<Host>,
@@ -69,7 +80,7 @@ pub(crate) async fn answer(
     let answered = tokio::select! {
         biased;
         answered = host.engine.serve(position, visit, request) => answered,
-        () = link.answer_now() => Err(Problem::new(ProblemCode::Unavailable, LEAVES)),
+        () = link.answer_now() => Err(cut_short(&parts.method)),
     };
     if was_too_large.load(Ordering::Relaxed) {
         return Err(too_large(&format!("more than {}", limits.body_bytes_max), limits.body_bytes_max));
@@ -79,7 +90,8 @@ pub(crate) async fn answer(
     let course = Course { body, host: Arc::clone(host), _admitted: admitted };
     let mut answer = ServiceAnswer { course: None, bytes_left: None, _answering: link.answering() };
     match extent(parts, &head, &course.body.size_hint()) {
-        Extent::Nothing => course.end_by_itself(),
+        Extent::Head => course.end_by_itself(Some(Instant::now() + UNWANTED_TIME_MAX)),
+        Extent::Nothing => course.end_by_itself(None),
         Extent::Bytes(bytes) => (answer.course, answer.bytes_left) = (Some(course), Some(bytes)),
         Extent::UntilTheEnd => answer.course = Some(course),
     }
@@ -89,7 +101,9 @@ pub(crate) async fn answer(
 /// How much of the body of an answer its client gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Extent {
-    /// The head says it all.
+    /// Nothing: only the head is wanted, whatever the code says behind it.
+    Head,
+    /// Nothing, as the code itself says.
     Nothing,
     /// So many bytes: nobody asks for anything behind the last one.
     Bytes(u64),
@@ -98,8 +112,10 @@ enum Extent {
 }
 
 fn extent(request: &Parts, head: &http::response::Parts, hint: &SizeHint) -> Extent {
-    let is_bare = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if is_bare || request.method == Method::HEAD {
+    if request.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED {
+        return Extent::Head;
+    }
+    if head.status == StatusCode::NO_CONTENT {
         return Extent::Nothing;
     }
     if request.version >= Version::HTTP_2 {
@@ -131,6 +147,9 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 /// Most bytes of bodies that no client gets which are taken so that their code comes to its end. One that says more is
 /// ended.
 const UNWANTED_BYTES_MAX: usize = 1024 * 1024;
+/// How long they are taken. A stream without an end would have its instance, and its place among the requests in flight,
+/// until its deadline, and no client that leaves would end it.
+const UNWANTED_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// The body of a service's answer.
 pub(crate) struct ServiceAnswer {
@@ -150,16 +169,25 @@ struct Course {
 }
 
 impl Course {
-    /// The client has its answer, and what the code still does is a matter of the code and its deadline.
-    fn end_by_itself(self) {
+    /// The client has its answer, and what the code still does is a matter of the code and its deadline: until then where
+    /// one is given, and not for much longer when it still says something.
+    fn end_by_itself(self, mut until: Option<Instant>) {
         tokio::spawn(async move {
             let mut course = self;
             let mut bytes_left = UNWANTED_BYTES_MAX;
-            while let Some(next) = poll_fn(|context| Pin::new(&mut course.body).poll_frame(context)).await {
-                let Some(frame) = course.noted(next) else { return };
+            loop {
+                let next = poll_fn(|context| Pin::new(&mut course.body).poll_frame(context));
+                let next = match until {
+                    Some(until) => timeout_at(until.into(), next).await.ok().flatten(),
+                    None => next.await,
+                };
+                let Some(frame) = next.and_then(|next| course.noted(next)) else { return };
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 let Some(left) = bytes_left.checked_sub(bytes) else { return };
                 bytes_left = left;
+                if bytes > 0 {
+                    until.get_or_insert_with(|| Instant::now() + UNWANTED_TIME_MAX);
+                }
             }
         });
     }
@@ -203,10 +231,10 @@ impl ServiceAnswer {
             Poll::Ready(None) => {}
             Poll::Ready(Some(next)) => {
                 if course.noted(next).is_some() {
-                    course.end_by_itself();
+                    course.end_by_itself(None);
                 }
             }
-            Poll::Pending => course.end_by_itself(),
+            Poll::Pending => course.end_by_itself(None),
         }
     }
 
@@ -240,9 +268,9 @@ mod tests {
         };
         let (old, new) = (Version::HTTP_11, Version::HTTP_2);
         for version in [old, new] {
-            assert_eq!(of("HEAD", version, 200, Some("5")), Extent::Nothing);
+            assert_eq!(of("HEAD", version, 200, Some("5")), Extent::Head);
             assert_eq!(of("GET", version, 204, None), Extent::Nothing);
-            assert_eq!(of("GET", version, 304, Some("5")), Extent::Nothing);
+            assert_eq!(of("GET", version, 304, Some("5")), Extent::Head);
             assert_eq!(of("GET", version, 200, None), Extent::UntilTheEnd);
         }
         assert_eq!(of("GET", old, 200, Some("0")), Extent::Nothing);

@@ -4,22 +4,30 @@
 //! than it has reserved. Whoever finds no berth gets that of an instance that waits, of the module that has most of them;
 //! when all are called, whoever ends a call next gives way. Beside that, instances go that nobody wanted for a minute, and
 //! one of each module stays.
+//!
+//! Code that wants to be told that its instance ends is told, unless its room is wanted: in a task of its own, which keeps
+//! the berth until then, one instance of a module after the other, as long as that takes no more than a while. Whoever
+//! finds no berth meanwhile does not wait for it.
 
 #[cfg(test)]
 mod tests;
 
 use std::{
+    cmp::Reverse,
+    future::Future,
+    pin::pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Mutex as Turn, Notify, OwnedSemaphorePermit, Semaphore},
+    time::timeout,
 };
 use wasmtime::component::Component;
 
@@ -27,6 +35,13 @@ use crate::engine::{INSTANCES_MAX, MEMORIES_EACH, TABLES_EACH};
 
 /// How long instances wait that nobody wants. They are looked at so often, so one may wait for almost twice as long.
 const IDLE_TIME: Duration = Duration::from_secs(60);
+
+/// Time for code to release what its instance holds when that ends.
+const ENDING_TIME_MAX: Duration = Duration::from_secs(1);
+/// Time for all of them that end at once, of one module.
+const ENDINGS_TIME_MAX: Duration = Duration::from_secs(30);
+/// Most instances of one module whose code is still to be told that they end.
+const ENDINGS_MAX: usize = 64;
 
 /// Room for an instance, until it is dropped.
 pub(crate) type Berth = OwnedSemaphorePermit;
@@ -36,9 +51,20 @@ pub(crate) struct Berths {
     free: Arc<Semaphore>,
     /// Those who found none.
     wanting: AtomicUsize,
+    /// Somebody finds none.
+    wanted: Notify,
     /// Where instances wait.
     shelves: Mutex<Vec<Weak<dyn Idle>>>,
     is_swept: AtomicBool,
+}
+
+/// An instance that can wait for calls.
+pub(crate) trait Mortal: Send + 'static {
+    /// Whether its code wants to be told when it ends.
+    fn is_told(&self) -> bool;
+
+    /// Has its code release what it holds, until then at the latest.
+    fn end(self, until: Instant) -> impl Future<Output = ()> + Send;
 }
 
 /// Instances that wait for calls, of whatever kind.
@@ -55,6 +81,7 @@ impl Berths {
         Arc::new(Self {
             free: Arc::new(Semaphore::new(INSTANCES_MAX as usize)),
             wanting: AtomicUsize::new(0),
+            wanted: Notify::new(),
             shelves: Mutex::default(),
             is_swept: AtomicBool::new(false),
         })
@@ -67,7 +94,7 @@ impl Berths {
             return berth;
         }
         // From here on nobody begins to wait for calls.
-        let _wanting = Wanting::new(&self.wanting);
+        let _wanting = Wanting::new(self);
         while self.dismiss() {
             if let Ok(berth) = Arc::clone(&self.free).try_acquire_many_owned(count) {
                 return berth;
@@ -77,14 +104,24 @@ impl Berths {
         waited.expect("the semaphore is never closed")
     }
 
-    /// Ends an instance that waits, where most of them do.
+    /// Ends an instance that waits, where most of them do. A call may take the last one there in the meantime.
     fn dismiss(&self) -> bool {
-        let shelves = self.shelves();
-        shelves.iter().max_by_key(|shelf| shelf.count()).is_some_and(|shelf| shelf.dismiss())
+        let mut shelves = self.shelves();
+        shelves.sort_by_cached_key(|shelf| Reverse(shelf.count()));
+        shelves.iter().any(|shelf| shelf.dismiss())
     }
 
     fn is_wanted(&self) -> bool {
         self.wanting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Waits until somebody finds no berth.
+    async fn be_wanted(&self) {
+        let mut wanted = pin!(self.wanted.notified());
+        wanted.as_mut().enable();
+        if !self.is_wanted() {
+            wanted.await;
+        }
     }
 
     fn shelves(&self) -> Vec<Arc<dyn Idle>> {
@@ -94,7 +131,7 @@ impl Berths {
     }
 
     /// Ends instances that nobody wanted since the last time.
-    fn tidy(&self) {
+    pub(crate) fn tidy(&self) {
         self.shelves().iter().for_each(|shelf| shelf.tidy());
     }
 
@@ -138,9 +175,10 @@ impl Drop for Sweep {
 struct Wanting<'a>(&'a AtomicUsize);
 
 impl<'a> Wanting<'a> {
-    fn new(wanting: &'a AtomicUsize) -> Self {
-        wanting.fetch_add(1, Ordering::SeqCst);
-        Self(wanting)
+    fn new(berths: &'a Berths) -> Self {
+        berths.wanting.fetch_add(1, Ordering::SeqCst);
+        berths.wanted.notify_waiters();
+        Self(&berths.wanting)
     }
 }
 
@@ -163,6 +201,10 @@ pub(crate) fn size_of(component: &Component) -> u32 {
 pub(crate) struct Shelf<R> {
     waiting: Mutex<Waiting<R>>,
     berths: Arc<Berths>,
+    /// Places for those whose code is still to be told that they end.
+    endings: Arc<Semaphore>,
+    /// Who is told now.
+    turn: Arc<Turn<()>>,
 }
 
 struct Waiting<R> {
@@ -172,10 +214,11 @@ struct Waiting<R> {
     fewest: usize,
 }
 
-impl<R: Send + 'static> Shelf<R> {
+impl<R: Mortal> Shelf<R> {
     pub(crate) fn new(berths: &Arc<Berths>) -> Arc<Self> {
         let waiting = Mutex::new(Waiting { residents: Vec::new(), fewest: 0 });
-        let shelf = Arc::new(Self { waiting, berths: Arc::clone(berths) });
+        let endings = Arc::new(Semaphore::new(ENDINGS_MAX));
+        let shelf = Arc::new(Self { waiting, berths: Arc::clone(berths), endings, turn: Arc::default() });
         let idle = Arc::downgrade(&shelf);
         berths.shelves.lock().push(idle);
         shelf
@@ -208,6 +251,31 @@ impl<R: Send + 'static> Shelf<R> {
         drop(gone);
     }
 
+    /// Ends instances that are not called any more and that have not failed.
+    pub(crate) fn retire(&self, residents: Vec<R>) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let place = || Arc::clone(&self.endings).try_acquire_owned().ok();
+        let told = residents.into_iter().filter(|resident| resident.is_told() && !self.berths.is_wanted());
+        let told: Vec<_> = told.filter_map(|resident| Some((resident, place()?))).collect();
+        if told.is_empty() {
+            return;
+        }
+        let (berths, turn) = (Arc::clone(&self.berths), Arc::clone(&self.turn));
+        runtime.spawn(async move {
+            let one_by_one = async {
+                let _turn = turn.lock().await;
+                for (resident, _place) in told {
+                    resident.end(Instant::now() + ENDING_TIME_MAX).await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = berths.be_wanted() => {}
+                _ = timeout(ENDINGS_TIME_MAX, one_by_one) => {}
+            }
+        });
+    }
+
     /// All of them, the one used last at the end. None of them waits any more.
     pub(crate) fn empty(&self) -> Vec<R> {
         let mut waiting = self.waiting.lock();
@@ -226,7 +294,7 @@ impl<R: Send + 'static> Shelf<R> {
     }
 }
 
-impl<R: Send + 'static> Idle for Shelf<R> {
+impl<R: Mortal> Idle for Shelf<R> {
     fn count(&self) -> usize {
         self.len()
     }
@@ -248,6 +316,6 @@ impl<R: Send + 'static> Idle for Shelf<R> {
             waiting.fewest = waiting.residents.len();
             gone
         };
-        drop(gone);
+        self.retire(gone);
     }
 }

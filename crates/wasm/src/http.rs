@@ -46,11 +46,11 @@ use self::body::Task;
 pub use self::body::{ServiceBody, UploadError};
 pub(crate) use self::{
     crowd::Crowd,
-    hooks::{FIELDS_BYTES_MAX, Http, link_client},
+    hooks::{Http, link_client},
 };
 use self::{lobby::Lobby, shared::Job};
 use crate::{
-    berths::{self, Berth, Berths, Shelf},
+    berths::{self, Berth, Berths, Mortal, Shelf},
     call::{Budget, CallError, HARD_DEADLINE_SLACK, Refusal, RefusalCode},
     engine::Profile,
     mapping::MappingError,
@@ -106,6 +106,15 @@ struct Resident {
     requests: u64,
     /// Let go of after everything else.
     _berth: Berth,
+}
+
+impl Mortal for Resident {
+    /// There is nothing that a service exports for it.
+    fn is_told(&self) -> bool {
+        false
+    }
+
+    async fn end(self, _: Instant) {}
 }
 
 /// Who asks a service.

@@ -25,6 +25,7 @@ use crate::{
     runtime::Runtime,
     services::Services,
     state::{self, Owner, State},
+    ticker::Ticks,
 };
 
 /// Where the code of a module lies in the sealed file of a generation.
@@ -41,6 +42,7 @@ pub struct Module {
     owner: Arc<Owner>,
     services: Arc<dyn Services>,
     engine: Engine,
+    ticks: Ticks,
     linked: InstancePre<State>,
     hooks: Option<hooking::HasHooksIndices>,
     document_hooks: Option<documenting::HasDocumentHooksIndices>,
@@ -67,6 +69,8 @@ pub(crate) struct Resident {
     handover: Option<handing::HasHandover>,
     events: Option<handling::HasEventHandlers>,
     calls: u64,
+    /// What has its code look at its deadline when it ends.
+    ticks: Ticks,
     /// Let go of after everything else.
     _berth: Berth,
 }
@@ -102,6 +106,7 @@ impl Module {
             owner: Arc::new(owner),
             services,
             engine: runtime.engine().clone(),
+            ticks: runtime.ticker().ticks().clone(),
             linked,
             hooks,
             document_hooks,
@@ -132,6 +137,7 @@ impl Module {
             owner: Arc::new(self.owner.of_generation(number)),
             services,
             engine: self.engine.clone(),
+            ticks: self.ticks.clone(),
             linked: self.linked.clone(),
             hooks: self.hooks.clone(),
             document_hooks: self.document_hooks.clone(),
@@ -270,13 +276,16 @@ impl Module {
             handover,
             events,
             calls: 0,
+            ticks: self.ticks.clone(),
             _berth: berth,
         })
     }
 
     fn give_back(&self, resident: Resident) {
         let spent = resident.calls >= self.owner.limits.calls_per_instance_max;
-        if !spent && !resident.store.data().limiter.is_bloated() {
+        if spent || resident.store.data().limiter.is_bloated() {
+            self.pool.retire(resident);
+        } else {
             self.pool.give_back(resident);
         }
     }

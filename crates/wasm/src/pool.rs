@@ -62,6 +62,11 @@ impl Pool {
         self.waiting.push(resident);
     }
 
+    /// An instance that is called no more.
+    pub(crate) fn retire(&self, resident: Resident) {
+        self.waiting.retire(vec![resident]);
+    }
+
     /// The most of what `measure` finds in the instances that wait.
     pub(crate) fn most(&self, measure: impl Fn(&Resident) -> usize) -> Option<usize> {
         self.waiting.most(measure)

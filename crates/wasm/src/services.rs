@@ -23,6 +23,8 @@ pub struct Asker<'a> {
     pub request_id: &'a str,
     /// When the answer is not wanted any more.
     pub deadline: Instant,
+    /// Most bytes of several documents that its code is given at once.
+    pub payload_bytes_max: usize,
     /// Depth of the call ([`crate::Call::depth`]).
     pub depth: u32,
     /// What decides which versions carry out what is asked ([`crate::Call::lot`]).
@@ -144,7 +146,8 @@ pub trait Services: Send + Sync {
     /// Writes one document of `model`.
     fn write<'a>(&'a self, asker: Asker<'a>, model: &'a str, write: Write) -> Served<'a, Entity>;
 
-    /// Writes documents of `model` together or not at all. Answers them in the order of the writes.
+    /// Writes documents of `model` together or not at all. Answers them in the order of the writes; nothing is written
+    /// when they are more than [`Asker::payload_bytes_max`].
     fn write_batch<'a>(
         &'a self,
         asker: Asker<'a>,

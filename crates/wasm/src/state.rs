@@ -12,20 +12,23 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::{
     call::{Budget, TimeIsUp},
-    http::{Crowd, FIELDS_BYTES_MAX, Http},
+    http::{Crowd, Http},
     memory::MemoryLimiter,
     output::{GuestOutput, LogBudget},
     secret::OpenSecrets,
     services::{Asker, Services},
 };
 
-/// Most resources of the host that one instance may hold for each call that it may have at a time. What is behind some of
-/// them takes memory of the host, see [`FIELDS_BYTES_MAX`].
-const RESOURCES_EACH_MAX: usize = 1_000;
+/// Resources of the host that one instance may always hold: what a call has that has it to itself.
+const RESOURCES_MIN: usize = 1_000;
+/// Resources of the host that there are for each of the calls that an instance may have at a time, when they are many.
+const RESOURCES_EACH: usize = 20;
 /// Most handles that one instance may hold.
 const RESOURCES_MAX: usize = 10_000;
-// An instance has no more in the host than it has in its own memory, unless it says otherwise.
-const _: () = assert!(RESOURCES_EACH_MAX * FIELDS_BYTES_MAX <= 64 * 1024 * 1024);
+/// Bytes that a set of header fields may always have in memory, however many others there may be.
+const FIELDS_BYTES_MIN: usize = 8 * 1024;
+/// Most bytes of one set of header fields in memory.
+const FIELDS_BYTES_MAX: usize = 64 * 1024;
 /// Most random bytes that a guest gets at once through WASI.
 const WASI_RANDOM_BYTES_MAX: u64 = 64 * 1024;
 
@@ -51,6 +54,11 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
+    /// Most bytes of one crossing.
+    pub(crate) fn payload_bytes_max(&self) -> usize {
+        usize::try_from(self.limits.payload_bytes_max).unwrap_or(usize::MAX)
+    }
+
     /// The same in another generation.
     pub(crate) fn of_generation(&self, number: u64) -> Self {
         Self {
@@ -107,8 +115,7 @@ impl State {
             .max_random_size(WASI_RANDOM_BYTES_MAX)
             .build();
         let mut table = ResourceTable::new();
-        let calls = usize::try_from(owner.limits.calls_at_a_time_max).unwrap_or(usize::MAX).max(1);
-        table.set_max_capacity(calls.saturating_mul(RESOURCES_EACH_MAX).min(RESOURCES_MAX));
+        table.set_max_capacity(resources_max(&owner.limits));
         let limiter = MemoryLimiter::new(owner.limits.memory_bytes_max);
         let http = Http::new(Arc::clone(&owner), Arc::clone(&services));
         Self {
@@ -138,6 +145,7 @@ impl State {
             grants: &self.owner.grants,
             request_id: &self.request_id,
             deadline: self.budget.until,
+            payload_bytes_max: self.payload_bytes_max(),
             depth: self.depth,
             lot: &self.lot,
             principal: self.principal.as_ref(),
@@ -146,7 +154,7 @@ impl State {
 
     /// Most bytes of one crossing.
     pub(crate) fn payload_bytes_max(&self) -> usize {
-        usize::try_from(self.owner.limits.payload_bytes_max).unwrap_or(usize::MAX)
+        self.owner.payload_bytes_max()
     }
 
     /// A store around it, with every limit in force.
@@ -173,6 +181,19 @@ impl State {
         });
         store
     }
+}
+
+/// Most resources of the host that one instance may hold, whatever they are.
+fn resources_max(limits: &CodeLimits) -> usize {
+    let calls = usize::try_from(limits.calls_at_a_time_max).unwrap_or(usize::MAX);
+    calls.saturating_mul(RESOURCES_EACH).clamp(RESOURCES_MIN, RESOURCES_MAX)
+}
+
+/// Most bytes of one set of header fields, which take more memory of the host than any other resource: if all are such sets,
+/// an instance has no more in the host than it may have in its own memory.
+pub(crate) fn fields_bytes_max(limits: &CodeLimits) -> usize {
+    let memory = usize::try_from(limits.memory_bytes_max).unwrap_or(usize::MAX);
+    (memory / resources_max(limits)).clamp(FIELDS_BYTES_MIN, FIELDS_BYTES_MAX)
 }
 
 /// The next call in the instance of `store` is of this generation of its module.
@@ -209,4 +230,30 @@ fn refill(store: &mut Store<State>) {
     let payload_bytes_max = store.data().payload_bytes_max();
     store.set_hostcall_fuel(payload_bytes_max);
     store.set_epoch_deadline(FIRST_EPOCHS);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEBIBYTE: u64 = 1024 * 1024;
+
+    #[test]
+    fn an_instance_has_no_more_in_the_host_than_in_its_own_memory_however_many_calls_it_has() {
+        let of = |calls_at_a_time_max, mebibytes: u64| {
+            let memory_bytes_max = mebibytes * MEBIBYTE;
+            let limits = CodeLimits { calls_at_a_time_max, memory_bytes_max, ..CodeLimits::default() };
+            (resources_max(&limits), fields_bytes_max(&limits))
+        };
+        for calls in [1, 10, 16, 50, 100, 400] {
+            for mebibytes in [64, 128, 256] {
+                let (resources, bytes) = of(calls, mebibytes);
+                assert!((resources * bytes) as u64 <= mebibytes * MEBIBYTE, "{calls} in {mebibytes} MiB");
+            }
+        }
+        assert_eq!(of(1, 64), (1_000, FIELDS_BYTES_MAX));
+        assert_eq!(of(16, 64), (1_000, FIELDS_BYTES_MAX));
+        assert_eq!(of(1_000, 64), (10_000, FIELDS_BYTES_MIN));
+        assert_eq!(of(1, 1), (1_000, FIELDS_BYTES_MIN));
+    }
 }

@@ -18,9 +18,15 @@ use wasmtime::Engine;
 /// from others then.
 pub(crate) const EPOCH: Duration = Duration::from_millis(1);
 
-/// Counts the epochs of one engine until it is dropped.
+/// Counts the epochs of one engine until it is dropped, and then as long as code still runs.
 #[derive(Debug)]
 pub(crate) struct Ticker {
+    ticks: Ticks,
+}
+
+/// For those whose code runs without a runtime at hand.
+#[derive(Debug, Clone)]
+pub(crate) struct Ticks {
     shared: Arc<Shared>,
     thread: Thread,
 }
@@ -47,8 +53,13 @@ impl Ticker {
         let shared = Arc::new(Shared::default());
         let (engine, counted) = (engine.weak(), Arc::clone(&shared));
         let count = move || {
-            while !counted.ended.load(Ordering::Acquire) {
-                if counted.running.load(Ordering::Acquire) == 0 {
+            loop {
+                // In this order: whoever begins to run after the second look finds what the first one has found.
+                let has_ended = counted.ended.load(Ordering::SeqCst);
+                if counted.running.load(Ordering::SeqCst) == 0 {
+                    if has_ended {
+                        return;
+                    }
                     thread::park();
                     continue;
                 }
@@ -58,18 +69,34 @@ impl Ticker {
             }
         };
         let thread = thread::Builder::new().name("epoch".to_owned()).spawn(count)?.thread().clone();
-        Ok(Self { shared, thread })
+        Ok(Self { ticks: Ticks { shared, thread } })
     }
 
     /// One that does not count: whoever tests code has the engine tick.
     #[cfg(test)]
     pub(crate) fn by_hand() -> Self {
-        Self { shared: Arc::default(), thread: thread::current() }
+        Self { ticks: Ticks { shared: Arc::default(), thread: thread::current() } }
     }
 
     /// Code begins to run.
     pub(crate) fn running(&self) -> Running {
-        if self.shared.running.fetch_add(1, Ordering::AcqRel) == 0 {
+        self.ticks.begin()
+    }
+
+    pub(crate) fn ticks(&self) -> &Ticks {
+        &self.ticks
+    }
+}
+
+impl Ticks {
+    /// Code begins to run; nothing when nobody counts any more, and it would never look at its deadline.
+    pub(crate) fn running(&self) -> Option<Running> {
+        let running = self.begin();
+        (!self.shared.ended.load(Ordering::SeqCst)).then_some(running)
+    }
+
+    fn begin(&self) -> Running {
+        if self.shared.running.fetch_add(1, Ordering::SeqCst) == 0 {
             self.thread.unpark();
         }
         Running { shared: Arc::clone(&self.shared) }
@@ -92,7 +119,7 @@ impl Drop for Running {
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        self.shared.ended.store(true, Ordering::Release);
-        self.thread.unpark();
+        self.ticks.shared.ended.store(true, Ordering::SeqCst);
+        self.ticks.thread.unpark();
     }
 }

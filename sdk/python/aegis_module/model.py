@@ -162,7 +162,7 @@ class Model:
         return self._lives("reconfigure", reconfigure)
 
     def drain(self, drain: Callable) -> Callable:
-        """`drain()` is called when an instance ends."""
+        """`drain()` is called when an instance ends, unless it failed or another one wants its room at once."""
         return self._lives("drain", drain)
 
     def health(self, health: Callable) -> Callable:

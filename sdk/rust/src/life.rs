@@ -34,7 +34,7 @@ impl Model {
         self
     }
 
-    /// Called when an instance ends: releases what is held.
+    /// Called when an instance ends, unless it failed or another one wants its room at once: releases what is held.
     #[must_use]
     pub fn drain(mut self, drain: impl Fn() + 'static) -> Self {
         self.life.drain = Some(Box::new(drain));

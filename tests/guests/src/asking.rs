@@ -88,6 +88,15 @@ fn mark(model: &str, parameter: &str, changes: &str) -> Body {
     body.calling("models", "write")
 }
 
+/// Adds 1 to a counter without labels, and goes on.
+#[must_use]
+pub fn tally(name: &str) -> Body {
+    let mut body = Body::default();
+    let name = body.text(name);
+    body.wat = format!("(call $metrics_add {name} (f64.const 1) (i32.const 0) (i32.const 0))");
+    body.calling("metrics", "add")
+}
+
 /// Adds 1 to a counter whose label `by` is a parameter, and goes on.
 #[must_use]
 pub fn count(name: &str, parameter: &str) -> Body {

@@ -5,8 +5,9 @@ use wit_parser::Resolve;
 
 /// A service that says `name` and the path with its query, which it was asked for. A path that ends in one of these
 /// words gets something else: `echo` the request's headers and body, as they come, with status 201; `spin` nothing,
-/// ever; `trap` a failure; `late` a failure after the head; `none` no answer; `nth` the last digit of the number
-/// of requests that the instance has had; `deny` the word `denied`, if a request to another host is.
+/// ever; `trap` a failure; `late` a failure after the head; `hang` a body that does not end; `none` no answer; `nth` the
+/// last digit of the number of requests that the instance has had; `deny` the word `denied`, if a request to another host
+/// is.
 ///
 /// # Panics
 /// With a name of more than 64 plain characters.

@@ -1,4 +1,4 @@
-;; What a service does is decided by the end of the path: /echo, /spin, /trap, /late, /none, /deny, /nth; otherwise it
+;; What a service does is decided by the end of the path: /echo, /spin, /trap, /late, /hang, /none, /deny, /nth; otherwise it
 ;; says its name and what it was asked.
 (module
   (import "wasi:http/types@0.2.0" "[method]incoming-request.path-with-query" (func $path (param i32 i32)))
@@ -140,4 +140,5 @@
     (call $put (local.get $stream) (local.get $at) (local.get $length))
     (call $drop_request (local.get $request))
     (if (call $is (local.get $last) (i32.const 0x6574616c)) (then (unreachable)))
+    (if (call $is (local.get $last) (i32.const 0x676e6168)) (then (loop $hang (br $hang))))
     (call $close (local.get $body) (local.get $stream))))

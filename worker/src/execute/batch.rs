@@ -1,7 +1,8 @@
 //! Several writes to documents of one model, together or not at all.
 //!
 //! Each is evolved as if it were alone, from the version that this worker shows, and all are committed as one group.
-//! When one of them meets another writer, all are evolved again, until the deadline.
+//! When one of them meets another writer, all are evolved again, until the deadline. What they come to has a bound, which
+//! is looked at before anything is committed: whoever asked could not be told afterwards.
 
 use std::{collections::HashSet, time::Instant};
 
@@ -31,6 +32,12 @@ pub(crate) struct Written {
     pub(crate) body: Bytes,
 }
 
+impl Written {
+    fn bytes(&self) -> usize {
+        self.id.len() + self.body.len()
+    }
+}
+
 /// A write of a batch, evolved.
 struct Evolved {
     operation: Option<data::Operation>,
@@ -41,12 +48,16 @@ struct Evolved {
 }
 
 impl Engine {
-    /// Carries out writes to documents of one model together or not at all, in order. None of them has an idempotency
-    /// key.
+    /// Carries out writes to documents of one model together or not at all, in order, if what they come to has at most
+    /// `bytes_max` bytes. None of them has an idempotency key.
     ///
     /// # Errors
     /// The problem of the first write that has one; its detail begins with the number of the write, from 0.
-    pub(crate) async fn execute_together(&self, requests: &[Request]) -> Result<Vec<Written>, Problem> {
+    pub(crate) async fn execute_together(
+        &self,
+        requests: &[Request],
+        bytes_max: usize,
+    ) -> Result<Vec<Written>, Problem> {
         let Some(first) = requests.first() else { return Ok(Vec::new()) };
         let most = self.limits().batch_documents_max as usize;
         if requests.len() > most {
@@ -55,10 +66,7 @@ impl Engine {
         }
         check_targets(requests)?;
         loop {
-            let mut batch = Vec::with_capacity(requests.len());
-            for (index, request) in requests.iter().enumerate() {
-                batch.push(self.evolve(request).await.map_err(|problem| at_write(problem, index))?);
-            }
+            let mut batch = self.evolve_all(requests, bytes_max).await?;
             let Some(conflict) = self.commit_together(first, &mut batch).await? else {
                 for one in &batch {
                     self.count_model(&first.model, one.counter, 1);
@@ -78,6 +86,22 @@ impl Engine {
                 return Err(at_write(contended(&id), index));
             }
         }
+    }
+
+    /// Each as if it were alone, as long as what they come to is within the bound.
+    async fn evolve_all(&self, requests: &[Request], bytes_max: usize) -> Result<Vec<Evolved>, Problem> {
+        let mut batch = Vec::with_capacity(requests.len());
+        let mut bytes_left = bytes_max;
+        for (index, request) in requests.iter().enumerate() {
+            let evolved = self.evolve(request).await.map_err(|problem| at_write(problem, index))?;
+            bytes_left = bytes_left.checked_sub(evolved.written.bytes()).ok_or_else(|| {
+                let detail =
+                    format!("found more than {bytes_max} bytes of documents, expected at most that at once");
+                at_write(Problem::new(ProblemCode::BodyTooLarge, detail), index)
+            })?;
+            batch.push(evolved);
+        }
+        Ok(batch)
     }
 
     async fn evolve(&self, request: &Request) -> Result<Evolved, Problem> {

@@ -46,7 +46,8 @@ pub(super) fn encode(result: &Outcome, body: &Bytes) -> Result<Bytes, Problem> {
         .map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))
 }
 
-/// Whether a write may have met this problem only because it was made before: one of what is stored.
+/// Whether a write may have met this problem only because it was made before: one of what is stored, which is also what
+/// code looks at that refuses or fails.
 pub(super) fn may_be_of_repetition(code: ProblemCode) -> bool {
     matches!(
         code,
@@ -57,6 +58,11 @@ pub(super) fn may_be_of_repetition(code: ProblemCode) -> bool {
             | ProblemCode::PatchTestFailed
             | ProblemCode::RevisionMismatch
             | ProblemCode::Invalid
+            | ProblemCode::Denied
+            | ProblemCode::Unavailable
+            | ProblemCode::BodyTooLarge
+            | ProblemCode::GuestFailed
+            | ProblemCode::GuestTrap
     )
 }
 

@@ -73,6 +73,7 @@ impl Worker {
             grants: &self.grants,
             request_id: "r1",
             deadline,
+            payload_bytes_max: 0,
             depth: 0,
             lot: &self.lot,
             principal: None,

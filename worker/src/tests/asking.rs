@@ -74,6 +74,27 @@ async fn a_batch_that_fails_in_one_write_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_batch_that_comes_to_more_than_its_code_is_given_at_once_changes_nothing() {
+    let traded = async |payload_bytes_max: u64| {
+        let limits = CodeLimits { payload_bytes_max, ..CodeLimits::default() };
+        let component = aegis_guests::entry().build();
+        let house = House::of_components(&[&component], &terms(&[], limits), |_| ()).await;
+        create(&house, &["desk"]).await;
+        for id in ["a", "b"] {
+            let document = json!({ "id": id, "text": "x".repeat(3000) });
+            assert_eq!(house.ask(&format!("POST {ENTRIES}\n\n{document}")).await.status, 201);
+        }
+        let traded = command(&house, "trade", r#"{"id":"c"}"#).await;
+        (traded.status, traded.body, ids(&house).await)
+    };
+    let (status, body, left) = traded(5000).await;
+    assert_eq!((status, left), (413, vec!["a".into(), "b".into(), "desk".into()]), "{body}");
+    assert!(body.contains("write 2: found more than 5000 bytes of documents"), "{body}");
+    let (status, body, left) = traded(8000).await;
+    assert_eq!((status, left), (200, vec!["a".into(), "c".into(), "desk".into()]), "{body}");
+}
+
+#[tokio::test]
 async fn of_batches_that_meet_each_takes_effect_as_a_whole() {
     let house = entries().await;
     create(&house, &["a", "b", "desk"]).await;

@@ -395,3 +395,30 @@ async fn a_document_that_is_none_is_a_failure_of_the_code_and_no_mistake_of_the_
     let line = "aegis_guest_module_failures_total{module=\"todo\"} 3";
     assert!(metrics.lines().any(|found| found == line), "{line} in\n{metrics}");
 }
+
+#[tokio::test]
+async fn what_code_refuses_because_another_worker_did_it_first_under_the_same_key_is_replayed() {
+    for no in [
+        refuse("denied", "it is paid"),
+        refuse("unavailable", "it is paid"),
+        refuse("internal", "it is paid"),
+        refuse("too-large", "it is paid"),
+        trap(),
+    ] {
+        let commands = json!([{ "name": "pay", "saves": true }]);
+        let spec = json!({"name": "todo", "endpoint": "todos", "version": "1.0.0", "commands": commands});
+        let pays = no.when_holds("target_data", "\"paid\":true").then(answer("{\"paid\":true}"));
+        let guest = Guest::model(spec).command("pay", pays);
+        let house = House::of_components(&[&guest.build()], &terms(json!({})), |_| ()).await;
+        assert_eq!(create(&house, "{\"id\":\"a\"}").await.status, 201);
+        let pay = format!("POST {TODOS}/a/pay\nidempotency-key: k\n\n{{}}");
+        let first = house.ask(&pay).await;
+        assert_eq!(first.status, 200, "{}", first.body);
+        house.store.forget_a_key();
+        let second = house.ask(&pay).await;
+        assert_eq!((second.status, &second.body), (200, &first.body));
+        assert_eq!(second.header("idempotency-replayed"), Some("true"));
+        let other = house.ask(&pay.replace("key: k", "key: l")).await;
+        assert!(other.status >= 400, "it is paid: {}", other.body);
+    }
+}

@@ -1,6 +1,6 @@
 //! Services over `wasi:http`: what the host adds, takes away and bounds.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aegis_domain::{code::CodeLimits, service::usual_limits};
 use aegis_ipc::board::{Counter, Gauge};
@@ -77,6 +77,18 @@ async fn an_instance_comes_to_its_end_where_the_head_says_how_long_the_answer_is
 }
 
 #[tokio::test]
+async fn a_body_that_nobody_gets_and_that_does_not_end_is_ended_soon() {
+    let house = hello(CodeLimits { instances_max: 1, ..usual_limits() }).await;
+    let mut client = house.client().await;
+    client.send("HEAD /hello/hang").await;
+    assert_eq!(client.answer(Extent::Head).await.unwrap().status, 200);
+    let begun = Instant::now();
+    let (head, _) = whole(&mut client, "GET /hello/nth").await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(begun.elapsed() < house.host.config.limits.request_timeout / 2, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn headers_and_bodies_pass_and_what_is_between_neighbours_does_not() {
     let house = hello(usual_limits()).await;
     let mut client = house.client().await;
@@ -146,6 +158,25 @@ async fn an_answer_that_is_under_way_is_finished_while_the_worker_leaves() {
     client.stream.write_all(b"3\r\ndef\r\n0\r\n\r\n").await.unwrap();
     client.until(b"def\r\n0\r\n\r\n").await.expect("the rest");
     assert!(client.is_ended().await);
+}
+
+#[tokio::test]
+async fn a_worker_that_leaves_says_of_what_is_not_done_whether_it_can_be_sent_again() {
+    let house = hello(CodeLimits { call_ms_max: 30_000, ..usual_limits() }).await;
+    let mut reader = house.client().await;
+    reader.send("GET /hello/spin").await;
+    let mut writer = house.client().await;
+    writer.send("POST /hello/spin\n\nabc").await;
+    eventually("both are at work", || house.host.load.in_flight() == 2).await;
+    house.drain(Some(Duration::from_millis(500)), Duration::from_millis(250));
+    for (client, code, retry) in
+        [(&mut reader, "unavailable", "after"), (&mut writer, "write-outcome-unknown", "never")]
+    {
+        let told = client.answer(Extent::Whole).await.expect("an answer");
+        assert_eq!((told.status, told.header("connection")), (503, Some("close")));
+        let told = told.json();
+        assert_eq!((&told["code"], &told["retry"]), (&code.into(), &retry.into()), "{told}");
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,46 @@ use super::*;
 /// An instance with its berth.
 type Boat = (&'static str, Berth);
 
+impl Mortal for Boat {
+    fn is_told(&self) -> bool {
+        false
+    }
+
+    async fn end(self, _: Instant) {}
+}
+
+/// An instance whose code does not come to an end, and says that it is told.
+struct Steamer {
+    told: Arc<AtomicUsize>,
+    _berth: Berth,
+}
+
+impl Mortal for Steamer {
+    fn is_told(&self) -> bool {
+        true
+    }
+
+    async fn end(self, _: Instant) {
+        self.told.fetch_add(1, Ordering::Relaxed);
+        std::future::pending().await
+    }
+}
+
+/// A module whose last instances are called just before they are dismissed.
+struct Called;
+
+impl Idle for Called {
+    fn count(&self) -> usize {
+        2
+    }
+
+    fn dismiss(&self) -> bool {
+        false
+    }
+
+    fn tidy(&self) {}
+}
+
 async fn boat(berths: &Arc<Berths>, name: &'static str) -> Boat {
     (name, berths.take(1).await)
 }
@@ -59,6 +99,50 @@ async fn those_that_nobody_wanted_go_and_one_stays() {
     berths.tidy();
     assert_eq!(names(&shelf), ["d"]);
     assert_eq!(berths.free.available_permits(), INSTANCES_MAX as usize - 1);
+}
+
+#[tokio::test]
+async fn where_the_last_one_was_called_meanwhile_another_module_gives_way() {
+    let berths = Berths::new();
+    let _rest = berths.leave(1);
+    let shelf = Shelf::new(&berths);
+    shelf.push(boat(&berths, "a").await);
+    let called: Arc<dyn Idle> = Arc::new(Called);
+    berths.shelves.lock().push(Arc::downgrade(&called));
+    let mut wants = std::pin::pin!(boat(&berths, "b"));
+    assert!(polled(wants.as_mut()).is_some(), "nobody waits beside an instance that does");
+    assert_eq!(shelf.len(), 0);
+}
+
+#[tokio::test]
+async fn those_whose_code_is_told_have_their_berths_until_then_or_somebody_wants_one() {
+    let berths = Berths::new();
+    let _rest = berths.leave(3);
+    let (shelf, told) = (Shelf::new(&berths), Arc::new(AtomicUsize::new(0)));
+    for _ in 0..3 {
+        shelf.push(Steamer { told: Arc::clone(&told), _berth: berths.take(1).await });
+    }
+    berths.tidy();
+    berths.tidy();
+    assert_eq!((shelf.len(), told.load(Ordering::Relaxed)), (1, 0), "whoever tidies does not wait for it");
+    while told.load(Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(berths.free.available_permits(), 0);
+    let _all = berths.take(3).await;
+    assert_eq!(told.load(Ordering::Relaxed), 1, "one after the other");
+}
+
+#[tokio::test]
+async fn no_more_are_told_than_there_are_places_for() {
+    let berths = Berths::new();
+    let (shelf, told) = (Shelf::new(&berths), Arc::new(AtomicUsize::new(0)));
+    let mut residents = Vec::new();
+    for _ in 0..ENDINGS_MAX + 1 {
+        residents.push(Steamer { told: Arc::clone(&told), _berth: berths.take(1).await });
+    }
+    shelf.retire(residents);
+    assert_eq!(berths.free.available_permits(), INSTANCES_MAX as usize - ENDINGS_MAX);
 }
 
 /// What a future has come to by now.

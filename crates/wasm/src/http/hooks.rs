@@ -19,15 +19,13 @@ use super::crowd::Asks;
 use crate::{
     outgoing::{OutgoingError, Waits},
     services::{Asker, Services},
-    state::{Owner, State},
+    state::{Owner, State, fields_bytes_max},
 };
 
 /// Where code of WASI 0.3 asks other hosts.
 const CLIENT: &str = "wasi:http/client@0.3.0";
 /// Bytes that a guest writes to a body at once; two pieces wait for the client at most.
 const CHUNK_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of one set of header fields in memory.
-pub(crate) const FIELDS_BYTES_MAX: usize = 64 * 1024;
 
 /// The side of the host.
 pub(crate) struct Http {
@@ -54,7 +52,7 @@ struct Caller {
 impl Http {
     pub(crate) fn new(owner: Arc<Owner>, services: Arc<dyn Services>) -> Self {
         let mut context = WasiHttpCtx::new();
-        context.set_field_size_limit(FIELDS_BYTES_MAX);
+        context.set_field_size_limit(fields_bytes_max(&owner.limits));
         Self { context, hooks: Hooks { owner, services, call: None } }
     }
 
@@ -147,6 +145,7 @@ impl WasiHttpHooks for Hooks {
                 grants: &owner.grants,
                 request_id: &call.request_id,
                 deadline: call.deadline,
+                payload_bytes_max: owner.payload_bytes_max(),
                 depth: call.depth,
                 lot: &lot,
                 principal: None,

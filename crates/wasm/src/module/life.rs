@@ -16,10 +16,11 @@ use wasmtime::Engine;
 
 use super::{Module, Resident};
 use crate::{
+    berths::Mortal,
     call::{Budget, Call, CallError, HARD_DEADLINE_SLACK, Origin},
     contract::Fault,
     runtime::Runtime,
-    state,
+    state::{self, Owner},
 };
 
 /// What calls are known by that belong to no request.
@@ -158,13 +159,16 @@ impl Runtime {
         let told = module.owner.settings != before.owner.settings;
         // The pool hands out the one used last, which has to come last here.
         for mut resident in before.pool.empty() {
-            let goes_on = !told || module.reconfigure(&mut resident, deadline).await;
-            if goes_on {
+            let goes_on = if told { module.reconfigure(&mut resident, deadline).await } else { Some(true) };
+            if goes_on == Some(true) {
                 state::belong(&mut resident.store, &module.owner, &module.services);
                 module.pool.give_back(resident);
                 outcome.kept += 1;
             } else {
                 outcome.replaced += 1;
+                if goes_on.is_some() {
+                    before.pool.retire(resident);
+                }
             }
         }
         outcome
@@ -185,7 +189,6 @@ impl Runtime {
                 Ok(()) => drained.ended += 1,
                 Err(error) => {
                     drained.cut_off += 1;
-                    let error = resident.without_secrets(error);
                     tracing::warn!(target: "aegis::module", module = module.name(), "{error}; its instance is gone");
                 }
             }
@@ -220,8 +223,8 @@ impl Module {
         self.within("init", budget.until, self.instantiate(berth, budget)).await
     }
 
-    /// Whether an instance goes on under the settings of this generation.
-    async fn reconfigure(&self, resident: &mut Resident, deadline: Instant) -> bool {
+    /// Whether an instance goes on under the settings of this generation; nothing when it failed.
+    async fn reconfigure(&self, resident: &mut Resident, deadline: Instant) -> Option<bool> {
         let settings = self.owner.settings.to_string();
         resident.begin(self, self.budget(deadline), lifecycle(deadline));
         let asked = self.within("reconfigure", deadline, async {
@@ -234,30 +237,19 @@ impl Module {
             }
         });
         match asked.await {
-            Ok(Some(Ok(()))) => true,
-            Ok(Some(Err(_)) | None) => false,
+            Ok(Some(Ok(()))) => Some(true),
+            Ok(Some(Err(_)) | None) => Some(false),
             Err(error) => {
                 let error = resident.without_secrets(error);
                 tracing::warn!(target: "aegis::module", module = self.name(), "{error}; its instance is gone");
-                false
+                None
             }
         }
     }
 
     async fn end(&self, resident: &mut Resident, until: Instant) -> Result<(), CallError> {
-        if resident.life.is_none() {
-            return Ok(());
-        }
-        let allowed = until.saturating_duration_since(Instant::now());
-        resident.begin(self, Budget::new(allowed), lifecycle(until));
-        self.within("drain", until, async {
-            let Resident { store, life, .. } = resident;
-            match life {
-                Some(life) => life.aegis_module_lifecycle().call_drain(store).await,
-                None => Ok(()),
-            }
-        })
-        .await
+        state::belong(&mut resident.store, &self.owner, &self.services);
+        resident.release(until).await
     }
 
     /// Waits for a call, no longer than it may take.
@@ -267,14 +259,24 @@ impl Module {
         deadline: Instant,
         called: impl Future<Output = wasmtime::Result<T>>,
     ) -> Result<T, CallError> {
-        let begun = Instant::now();
-        let most = begun + Duration::from_millis(u64::from(self.owner.limits.call_ms_max));
-        let allowed = most.min(deadline).saturating_duration_since(begun);
-        let hard = begun + allowed + HARD_DEADLINE_SLACK;
-        match tokio::time::timeout_at(hard.into(), called).await {
-            Ok(outcome) => outcome.map_err(|error| self.failed(entry, allowed, &error, "")),
-            Err(_) => Err(CallError::Deadline { module: self.owner.module.clone(), entry, allowed }),
-        }
+        within(&self.owner, entry, deadline, called).await
+    }
+}
+
+/// Waits for a call of the code of `owner`, no longer than it may take.
+async fn within<T>(
+    owner: &Owner,
+    entry: &'static str,
+    deadline: Instant,
+    called: impl Future<Output = wasmtime::Result<T>>,
+) -> Result<T, CallError> {
+    let begun = Instant::now();
+    let most = begun + Duration::from_millis(u64::from(owner.limits.call_ms_max));
+    let allowed = most.min(deadline).saturating_duration_since(begun);
+    let hard = begun + allowed + HARD_DEADLINE_SLACK;
+    match tokio::time::timeout_at(hard.into(), called).await {
+        Ok(outcome) => outcome.map_err(|error| CallError::failed(&owner.module, entry, allowed, &error, "")),
+        Err(_) => Err(CallError::Deadline { module: owner.module.clone(), entry, allowed }),
     }
 }
 
@@ -287,6 +289,31 @@ impl Resident {
     /// What went wrong in it, without the secrets that it has opened.
     pub(super) fn without_secrets(&self, error: CallError) -> CallError {
         self.store.data().secrets.redact_error(error)
+    }
+
+    /// Has its code release what it holds.
+    async fn release(&mut self, until: Instant) -> Result<(), CallError> {
+        let Self { store, life: Some(life), .. } = self else { return Ok(()) };
+        let owner = Arc::clone(&store.data().owner);
+        let budget = Budget::new(until.saturating_duration_since(Instant::now()));
+        state::begin(store, budget, REQUEST_ID.to_owned(), 0, Lot::current());
+        let called = life.aegis_module_lifecycle().call_drain(&mut *store);
+        let released = within(&owner, "drain", until, called).await;
+        released.map_err(|error| self.without_secrets(error))
+    }
+}
+
+impl Mortal for Resident {
+    fn is_told(&self) -> bool {
+        self.life.is_some()
+    }
+
+    async fn end(mut self, until: Instant) {
+        let Some(_running) = self.ticks.running() else { return };
+        if let Err(error) = self.release(until).await {
+            let module = self.store.data().owner.module.as_str();
+            tracing::warn!(target: "aegis::module", module, "{error}; its instance is gone");
+        }
     }
 }
 

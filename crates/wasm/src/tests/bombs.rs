@@ -27,6 +27,15 @@ fn handles_are_few_whoever_they_belong_to() {
 }
 
 #[test]
+fn an_instance_that_has_many_calls_at_a_time_holds_no_more_of_the_host() {
+    let limits = CodeLimits { calls_at_a_time_max: 16, ..CodeLimits::default() };
+    let worker = Worker::limited(&aegis_guests::hoarder(), limits);
+    assert_eq!(worker.command("some", "{}"), answer("true"));
+    let reason = trapped(worker.command("many", "{}"));
+    assert!(reason.contains("table has no free keys"), "{reason}");
+}
+
+#[test]
 fn nobody_waits_for_a_bomb_on_the_same_thread() {
     let bombs = [
         (aegis_guests::unruly(), vec!["log-bomb", "table", "memory", "spin-calling", "fill"]),

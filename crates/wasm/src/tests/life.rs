@@ -6,7 +6,7 @@ use std::{
 };
 
 use aegis_domain::code::{CodeLimits, CommandPlace, Grants};
-use aegis_guests::{Guest, refuse, sleep, spin, tell, trap, with_system};
+use aegis_guests::{Guest, refuse, sleep, spin, tally, tell, trap, with_system};
 use serde_json::{Value, json};
 
 use super::{NOTHING, PATIENCE, Worker, answer, bank::Bank, call, command, prepare, seal};
@@ -163,6 +163,47 @@ fn instances_that_behave_end_in_time() {
         assert_eq!(drained, Drained { ended: 1, cut_off: 0 });
         assert_eq!(worker.module.instances(), 0);
     }
+}
+
+/// Waits until code has measured so often.
+fn until_measured(worker: &Worker, bank: &Bank, count: u32) {
+    let begun = Instant::now();
+    while bank.measured() < count {
+        assert!(begun.elapsed() < PATIENCE, "{} of {count} have ended", bank.measured());
+        worker.tokio.block_on(tokio::task::yield_now());
+    }
+}
+
+#[test]
+fn instances_that_nobody_wants_release_what_they_hold() {
+    let bank = Arc::new(Bank::default());
+    let guest = aegis_guests::heir("1.0.0").lifecycle("drain", tally("drained"));
+    let worker = Worker::with(&guest, CodeLimits::default(), Arc::<Bank>::clone(&bank));
+    let handover = Handover { from_version: "1.0.0".to_owned(), state: vec![0; 8] };
+    worker.tokio.block_on(async {
+        for _ in 0..3 {
+            worker.runtime.restore(&worker.module, &handover, soon()).await.unwrap();
+        }
+        assert_eq!(worker.module.instances(), 3);
+        worker.runtime.berths().tidy();
+        worker.runtime.berths().tidy();
+        assert_eq!(worker.module.instances(), 1);
+    });
+    until_measured(&worker, &bank, 2);
+    assert_eq!(worker.command("next", "{}"), answer("1"));
+    assert_eq!(bank.measured(), 2, "the one that stays is not told");
+}
+
+#[test]
+fn instances_that_had_their_calls_release_what_they_hold() {
+    let bank = Arc::new(Bank::default());
+    let guest = aegis_guests::counter().lifecycle("drain", tally("drained"));
+    let limits = CodeLimits { calls_per_instance_max: 2, ..CodeLimits::default() };
+    let worker = Worker::with(&guest, limits, Arc::<Bank>::clone(&bank));
+    for next in ["1", "2", "1"] {
+        assert_eq!(worker.command("next", "{}"), answer(next));
+    }
+    until_measured(&worker, &bank, 1);
 }
 
 #[test]

@@ -20,7 +20,10 @@ impl HostServices {
         let requests: Vec<Request> = writes.into_iter().map(|write| written(asker, model, write)).collect();
         let engine = self.reach(asker)?;
         requests.iter().try_for_each(|request| check_target(&engine, request))?;
-        let written = engine.execute_together(&requests).await.map_err(|problem| refusal(&problem))?;
+        let written = engine
+            .execute_together(&requests, asker.payload_bytes_max)
+            .await
+            .map_err(|problem| refusal(&problem))?;
         let entities = written.iter().map(|one| to_entity(model, &one.id, one.revision, &one.body));
         entities.collect::<Result<_, _>>().map_err(|problem| refusal(&problem))
     }
