@@ -20,13 +20,11 @@ pub const MEMORY_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Most component instances of one engine in a worker. Whoever asks for more waits for a berth, and never reaches the
 /// engine.
 pub(crate) const INSTANCES_MAX: u32 = 512;
-/// Core instances per component instance, on average: a Python component holds dozens.
-const CORE_INSTANCES_EACH: u32 = 40;
 /// Linear memories per component instance, on average.
 pub(crate) const MEMORIES_EACH: u32 = 2;
 /// Tables per component instance, on average.
 pub(crate) const TABLES_EACH: u32 = 12;
-/// Most core instances of one component instance.
+/// Most core instances of one component instance: a Python component holds dozens.
 const CORE_INSTANCES_MAX: u32 = 200;
 /// Most linear memories of one component instance.
 const MEMORIES_MAX: u32 = 8;
@@ -138,7 +136,8 @@ fn pooled(profile: Profile) -> wasmtime::Result<Engine> {
     };
     let mut pool = bounds();
     pool.total_component_instances(INSTANCES_MAX)
-        .total_core_instances(INSTANCES_MAX * CORE_INSTANCES_EACH)
+        // Of these nothing is reserved, and nobody can tell before how many an instance has: as many as all may have.
+        .total_core_instances(INSTANCES_MAX * CORE_INSTANCES_MAX)
         .total_memories(INSTANCES_MAX * MEMORIES_EACH)
         .total_tables(INSTANCES_MAX * TABLES_EACH)
         .total_stacks(INSTANCES_MAX * stacks_each)

@@ -7,8 +7,17 @@ use std::{
 
 use aegis_domain::code::{CodeLimits, CommandPlace};
 
+use wasmtime::{
+    Store,
+    component::{Component, Linker},
+};
+
 use super::{NOTHING, PATIENCE, Worker, answer, call, command, prepare, seal};
-use crate::{Call, CallError, Runtime, ticker::EPOCH};
+use crate::{
+    Call, CallError, Runtime,
+    engine::{self, Profile},
+    ticker::EPOCH,
+};
 
 /// Calls at once.
 const CALLS: usize = 2000;
@@ -135,4 +144,24 @@ fn a_module_gets_the_room_of_instances_of_another_one_that_wait_and_is_busy_when
         drop(all);
         assert_eq!(next().await, answer("1"));
     });
+}
+
+#[test]
+fn instances_of_many_parts_leave_room_for_as_many_as_there_are_berths() {
+    let engine = engine::runner(Profile::Classic).unwrap();
+    let linker = Linker::new(&engine);
+    let of = |parts: usize| {
+        let parts = "(core instance (instantiate $part))".repeat(parts);
+        let component = wat::parse_str(format!("(component (core module $part) {parts})")).unwrap();
+        Component::new(&engine, component).unwrap()
+    };
+    let instance = |component: &Component| {
+        let mut store = Store::new(&engine, ());
+        store.set_epoch_deadline(1);
+        linker.instantiate(&mut store, component).unwrap_or_else(|error| panic!("{error:#}"));
+        store
+    };
+    let large = of(200);
+    let _waiting: Vec<_> = (0..110).map(|_| instance(&large)).collect();
+    let _next = instance(&of(1));
 }
