@@ -33,6 +33,7 @@ mod measuring;
 mod module_trouble;
 mod modules;
 mod museum;
+mod moved_data;
 mod outgoing;
 mod reload;
 mod rollback;

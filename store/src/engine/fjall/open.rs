@@ -221,6 +221,11 @@ impl FjallEngine {
     }
 
     fn meta_number(&self, key: &[u8]) -> EngineResult<Option<u64>> {
+    /// The number up to which numbers are reserved for changes that are only in memory.
+    pub(crate) fn reserved(&self) -> EngineResult<u64> {
+        Ok(self.meta_number(records::META_RESERVED)?.unwrap_or(0))
+    }
+
         let Some(value) = self.get(&self.meta, key, "reading the meta data")? else { return Ok(None) };
         read_number(&value).map(Some).map_err(|flaw| self.flawed("meta", key, &flaw))
     }
