@@ -16,6 +16,7 @@ use crate::{
         records::{self, FORMAT, FORMAT_OLDEST, Flaw},
     },
     error::EngineError,
+    lock::make_folder,
 };
 
 /// Folder of the engine inside the store's folder.
@@ -105,7 +106,7 @@ impl Options {
     /// Makes an empty engine. What is left of an earlier try goes before: nothing was ever served from it.
     fn create(&self) -> EngineResult<FjallEngine> {
         let (folder, mark) = (self.engine_folder(), self.folder.join(NEW_MARK));
-        std::fs::create_dir_all(&self.folder).map_err(|error| io("creating", &self.folder, error))?;
+        make_folder(&self.folder).map_err(|error| io("creating", &self.folder, error))?;
         // Earlier versions made the engine in a folder of the mark's name.
         for half_made in [&folder, &mark].into_iter().filter(|path| path.is_dir()) {
             std::fs::remove_dir_all(half_made)
@@ -220,12 +221,12 @@ impl FjallEngine {
         batch.commit().map_err(|error| self.failed("raising the format", error))
     }
 
-    fn meta_number(&self, key: &[u8]) -> EngineResult<Option<u64>> {
     /// The number up to which numbers are reserved for changes that are only in memory.
     pub(crate) fn reserved(&self) -> EngineResult<u64> {
         Ok(self.meta_number(records::META_RESERVED)?.unwrap_or(0))
     }
 
+    fn meta_number(&self, key: &[u8]) -> EngineResult<Option<u64>> {
         let Some(value) = self.get(&self.meta, key, "reading the meta data")? else { return Ok(None) };
         read_number(&value).map(Some).map_err(|flaw| self.flawed("meta", key, &flaw))
     }
