@@ -25,6 +25,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 mod component;
+mod declared;
 mod deploy;
 mod deployments;
 mod depot;
@@ -49,6 +50,7 @@ use source::{Sources, Times};
 use workshop::{Output, Workshop};
 
 pub(crate) use component::{Component, Read, Service};
+pub(crate) use declared::declared;
 pub(crate) use deploy::{Made, Refusal, deploy};
 pub(crate) use files::read_text;
 pub(crate) use restore::{find, last_good, restore};

@@ -7,13 +7,14 @@ use std::{
 };
 
 use aegis_config::{Config, Environment};
+use aegis_domain::spec::ModelSpec;
 use aegis_ipc::replace::put_in_place;
 use aegis_store::data::{self, DataError, Exported, Imported, Progress as Step, Verified};
 use aegis_supervisor::{exit, with_causes};
 use serde_json::json;
 
 use crate::{
-    app::{Blame, Mistakes},
+    app::{Blame, Mistakes, declared},
     arguments::{DataArguments, DataCommand, absolute},
     check,
     output::{self, Form, counted, listed},
@@ -60,15 +61,18 @@ impl Failure {
 pub(crate) fn run(command: &DataCommand, environment: &Environment, form: Form) -> u8 {
     let (DataCommand::Export { app, .. } | DataCommand::Import { app, .. } | DataCommand::Verify { app }) =
         command;
-    let data_dir = match data_dir(app, environment) {
-        Ok(data_dir) => data_dir,
+    let config = match configuration(app, environment) {
+        Ok(config) => config,
         Err(mistakes) => return check::refuse(&mistakes, form),
     };
+    let data_dir = &config.data_dir;
     let mut progress = Progress::new(form);
     let outcome = match command {
-        DataCommand::Export { output, .. } => export(&data_dir, output.as_deref(), &mut progress, form),
-        DataCommand::Import { input, .. } => import(&data_dir, input.as_deref(), &mut progress, form),
-        DataCommand::Verify { .. } => verify(&data_dir, &mut progress, form),
+        DataCommand::Export { output, .. } => export(data_dir, output.as_deref(), &mut progress, form),
+        DataCommand::Import { input, .. } => {
+            import(data_dir, &declared(&config), input.as_deref(), &mut progress, form)
+        }
+        DataCommand::Verify { .. } => verify(data_dir, &mut progress, form),
     };
     progress.finish();
     outcome.unwrap_or_else(|failure| {
@@ -77,9 +81,9 @@ pub(crate) fn run(command: &DataCommand, environment: &Environment, form: Form) 
     })
 }
 
-fn data_dir(app: &DataArguments, environment: &Environment) -> Result<PathBuf, Mistakes> {
+fn configuration(app: &DataArguments, environment: &Environment) -> Result<Config, Mistakes> {
     match Config::load(&absolute(&app.folder), &app.overrides(), environment) {
-        Ok(loaded) => Ok(loaded.config.data_dir),
+        Ok(loaded) => Ok(loaded.config),
         Err(errors) => {
             let blame = if errors.blames_only_flags() { Blame::CommandLine } else { Blame::App };
             Err(Mistakes { lines: errors.lines(), blame })
@@ -155,6 +159,7 @@ fn export_to_file(data_dir: &Path, path: &Path, shown: &mut dyn FnMut(Step)) -> 
 
 fn import(
     data_dir: &Path,
+    models: &[ModelSpec],
     input: Option<&Path>,
     progress: &mut Progress<io::Stderr>,
     form: Form,
@@ -163,9 +168,9 @@ fn import(
     let imported = match input {
         Some(path) => {
             let file = File::open(path).map_err(Failure::file("opening", path))?;
-            data::import(data_dir, &mut BufReader::new(file), &mut shown)?
+            data::import(data_dir, models, &mut BufReader::new(file), &mut shown)?
         }
-        None => data::import(data_dir, &mut io::stdin().lock(), &mut shown)?,
+        None => data::import(data_dir, models, &mut io::stdin().lock(), &mut shown)?,
     };
     progress.finish();
     let Imported { created, replaced, unchanged } = imported;
@@ -186,6 +191,7 @@ fn verify(data_dir: &Path, progress: &mut Progress<io::Stderr>, form: Form) -> R
         "findings": verified.findings,
         "findings_count": verified.findings_count,
         "notes": verified.notes,
+        "uncompared": verified.uncompared,
     });
     tell(&verdict(&verified), &json, Destination::Result, form);
     if verified.findings_count == 0 {
@@ -211,7 +217,8 @@ fn verdict(verified: &Verified) -> String {
         text.push_str(&format!("note: {note}\n"));
     }
     if verified.findings_count == 0 {
-        text.push_str("everything is whole\n");
+        let but = if verified.uncompared { ", but not all of it was compared with the models" } else { "" };
+        text.push_str(&format!("everything is whole{but}\n"));
     }
     text
 }

@@ -76,6 +76,7 @@ mod tests {
             file,
             cores: 4,
             mistakes,
+            located: Path::to_owned,
         })
     }
 

@@ -11,8 +11,9 @@ use crate::{auth::Auth, trust::Trust};
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-/// Most worker processes: with as many draining beside them during a rollout they still fit the board's 256 cells.
-pub(crate) const WORKERS_MAX: u32 = 112;
+/// Most worker processes: with as many draining beside them and the extra ones of a rollout they still fit the board's 256
+/// cells.
+pub const WORKERS_MAX: u32 = 112;
 /// Most runtime threads of a worker: each has one of the board's 16 heartbeats.
 pub(crate) const THREADS_MAX: u32 = 16;
 /// Most requests per second that a limit can be about: the time between two of them is kept in whole nanoseconds, and

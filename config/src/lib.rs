@@ -39,10 +39,11 @@ pub mod aliases;
 pub mod environment;
 
 pub use auth::{Auth, AuthKey};
+pub use defaults::WORKERS_MAX;
 pub use environment::Environment;
 pub use error::{Certain, ConfigError, ConfigErrors, Place};
 pub use flags::Overrides;
-pub use load::{CONFIG_FILE, Loaded, MODULES_FOLDER};
+pub use load::{CONFIG_FILE, Loaded, MODULES_FOLDER, located};
 pub use modules::read_module_limit;
 pub use quantity::{format_size, format_time};
 pub use settings::*;

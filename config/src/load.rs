@@ -53,7 +53,7 @@ impl Config {
         };
         let cores =
             thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
-        let inputs = Inputs { app_dir: &app_dir, overrides, environment, file, cores, mistakes };
+        let inputs = Inputs { app_dir: &app_dir, overrides, environment, file, cores, mistakes, located };
         resolve(inputs)
     }
 }
@@ -83,6 +83,18 @@ fn app_folder(given: &Path) -> Result<PathBuf, ConfigError> {
         return Err(refuse("a folder with neither"));
     }
     Ok(absolute)
+}
+
+/// Where `path` leads, with the symbolic links on the way followed as far as there is something.
+#[must_use]
+pub fn located(path: &Path) -> PathBuf {
+    let found = path.ancestors().find_map(|there| Some((there, fs::canonicalize(there).ok()?)));
+    match found.and_then(|(there, real)| Some((real, path.strip_prefix(there).ok()?))) {
+        // Joining nothing would add a slash.
+        Some((real, rest)) if rest.as_os_str().is_empty() => real,
+        Some((real, rest)) => real.join(rest),
+        None => path.to_owned(),
+    }
 }
 
 /// What is written in the configuration file. No file: nothing is.
@@ -174,6 +186,29 @@ mod tests {
         let link = app.path().join("current");
         symlink(".", &link).unwrap();
         assert_eq!(load(&link).unwrap().app_dir, link);
+    }
+
+    #[test]
+    fn the_data_folder_is_where_links_lead_and_the_app_folder_is_the_link() {
+        let root = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(root.path()).unwrap();
+        let current = root.join("current");
+        for release in ["one", "two"] {
+            fs::create_dir_all(root.join(release).join("modules")).unwrap();
+        }
+        symlink("one", &current).unwrap();
+        let config = load(&current).unwrap();
+        assert_eq!((&config.app_dir, &config.modules_dir), (&current, &current.join("modules")));
+        assert_eq!(config.data_dir, root.join("one/data"), "although it is not there yet");
+        assert_eq!(config.control_socket, root.join("one/data/control.sock"));
+        fs::create_dir(root.join("one/data")).unwrap();
+        assert_eq!(load(&current).unwrap().data_dir, root.join("one/data"));
+        fs::remove_file(&current).unwrap();
+        symlink("two", &current).unwrap();
+        assert_eq!(load(&current).unwrap().data_dir, root.join("two/data"));
+        symlink("../one/data", root.join("two/data")).unwrap();
+        assert_eq!(load(&current).unwrap().data_dir, root.join("one/data"));
+        assert_eq!(located(Path::new("/")), Path::new("/"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use crate::{
@@ -41,6 +41,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) cores: u32,
     /// What is already known to be wrong.
     pub(crate) mistakes: Vec<ConfigError>,
+    /// Where a path leads, with its symbolic links followed.
+    pub(crate) located: fn(&Path) -> PathBuf,
 }
 
 /// Resolves a configuration.
@@ -56,7 +58,7 @@ pub(crate) fn resolve(inputs: Inputs<'_>) -> Result<Loaded, ConfigErrors> {
     let mut warnings = std::mem::take(&mut reader.warnings);
     warnings.extend(aliases::unavailable_features(inputs.environment));
     warnings.extend(reader.unknown_variables());
-    rules::complete(&mut config, |key| !reader.given.contains_key(key), inputs.cores);
+    rules::complete(&mut config, |key| !reader.given.contains_key(key), inputs.cores, inputs.located);
     // A value that is wrong by itself, or that an unreadable file may have changed, settles nothing.
     let is_settled = |key: &str| {
         let beats_file = matches!(reader.given.get(key), Some(Place::Flag(_) | Place::Variable(_)));

@@ -20,7 +20,12 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 const STORE_SOCKET: &str = "store.sock";
 
 /// Lets the settings that are `absent` follow those that were given.
-pub(crate) fn complete(config: &mut Config, absent: impl Fn(&'static str) -> bool, cores: u32) {
+pub(crate) fn complete(
+    config: &mut Config,
+    absent: impl Fn(&'static str) -> bool,
+    cores: u32,
+    located: fn(&Path) -> PathBuf,
+) {
     let Config { workers, limits, restart, drain, hang, query, wasm, .. } = config;
     let fill = |key, default: u32, value: &mut u32| follow(absent(key), default, value);
     fill("workers.threads", defaults::threads_auto(cores, workers.count), &mut workers.threads);
@@ -50,7 +55,7 @@ pub(crate) fn complete(config: &mut Config, absent: impl Fn(&'static str) -> boo
     }
     // The same for keys that tokens are signed with.
     follow(absent("auth.enabled"), has_key(config), &mut config.auth.enabled);
-    complete_paths(config, absent);
+    complete_paths(config, absent, located);
 }
 
 fn has_key(config: &Config) -> bool {
@@ -63,8 +68,10 @@ fn follow<T>(absent: bool, default: T, value: &mut T) {
     }
 }
 
-fn complete_paths(config: &mut Config, absent: impl Fn(&'static str) -> bool) {
-    config.data_dir = below(&config.app_dir, &config.data_dir);
+fn complete_paths(config: &mut Config, absent: impl Fn(&'static str) -> bool, located: fn(&Path) -> PathBuf) {
+    // The data stay where they are when a link on the way there is pointed elsewhere; all processes of a host go by this
+    // path, and a generation with another one is refused.
+    config.data_dir = located(&below(&config.app_dir, &config.data_dir));
     if absent("control_socket") {
         config.control_socket = config.data_dir.join("control.sock");
     }

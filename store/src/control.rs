@@ -137,9 +137,11 @@ fn start(
     let unusable = |reasons| StoreError::Generation { generation: number, reasons };
     let generation = Generation::read(number, bundle).map_err(unusable)?;
     let folder = store_folder(&config.data_dir);
+    // Before the lock makes the folder.
+    recover::expect_engine(&folder, board.durable())?;
     let lock = StoreLock::take(&folder)?;
     let settings = generation.settings.clone();
-    let file = recover::open_engine(&folder, settings.store.engine_cache_bytes)?;
+    let file = recover::open_engine(&folder, settings.store.engine_cache_bytes, board.durable())?;
     let recovery = recover::recover(file, generation, kept.and_then(keep::take_up), board, epoch)?;
     let (notifier, notices) = notice::pair().map_err(|error| StoreError::os("making a pipe", error))?;
     let parts = assemble(recovery, &settings, (board, epoch), notifier.clone());

@@ -20,7 +20,10 @@ mod verify;
 
 use std::{io, path::Path};
 
-use aegis_domain::catalog::{self, Catalog};
+use aegis_domain::{
+    catalog::{self, Catalog},
+    spec::ModelSpec,
+};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -32,12 +35,13 @@ use crate::{
     catalog::Rules,
     control::store_folder,
     engine::{
-        Engine, EngineResult, Recovered,
+        Batch, Engine, EngineResult, IndexName, MetaEdit, Recovered,
         fjall::{FjallEngine, Opened, Options},
     },
     error::{EXIT_CONFIGURATION, EXIT_SYSTEM, EngineError, StoreError},
     index::Indexes,
     lock::{HostLock, StoreLock},
+    storage::Place,
 };
 
 /// First line of an export.
@@ -190,6 +194,28 @@ impl Alone {
             format!("the unfinished last group was moved to {}; nobody was told of it", copy.display())
         });
         Ok(Self { engine, recovered, notes: notes.into_iter().collect(), _locks: locks })
+    }
+
+    /// Begins a store in which nothing was ever written with the models that an app declares and with their unique indexes, as
+    /// a host does. Models that cannot be all there is, because they refer to others, are left for the host.
+    fn begin_with(&mut self, declared: &[ModelSpec]) -> Result<(), DataError> {
+        let is_new = self.recovered.catalog.is_none() && self.engine.last() == 0;
+        let Some(catalog) = Catalog::build(declared.to_vec()).ok().filter(|_| is_new && !declared.is_empty())
+        else {
+            return Ok(());
+        };
+        let names = catalog.models().iter().flat_map(|model| {
+            let name = |field: &String| IndexName { model: model.name().to_owned(), field: field.clone() };
+            model.unique_fields().iter().map(name).map(|name| (name, Place::File))
+        });
+        let mut indexes = Indexes::recovered(&self.recovered);
+        let (new, mut meta) = indexes.begin_missing(&names.collect());
+        meta.extend(indexes.complete(&new));
+        meta.push(MetaEdit::Catalog(catalog::encode(declared)));
+        let failed = |source| DataError::store("writing the models", source);
+        self.engine.apply(&Batch { meta, ..Batch::default() }).map_err(failed)?;
+        self.recovered = self.engine.recover().map_err(failed)?;
+        Ok(())
     }
 
     fn options(data_folder: &Path) -> Options {

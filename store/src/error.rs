@@ -133,6 +133,31 @@ pub(crate) enum StoreError {
         /// Who holds it, as far as the lock file says.
         pid: String,
     },
+    /// A store of this host worked in the folder, and it is not there any more.
+    #[error(
+        "{} is gone, with the changes up to {published} that were acknowledged: no empty store is made in its place; put it \
+         back, and the host goes on, or stop the host and start it anew to begin without them", path.display()
+    )]
+    Gone {
+        /// The engine's folder.
+        path: PathBuf,
+        /// Number of the last change that was published.
+        published: u64,
+    },
+    /// What is in the folder is older than what a store of this host had there.
+    #[error(
+        "{} ends with change {found}, but changes up to {published} were acknowledged: this is not what the store before \
+         left there; put that back, and the host goes on, or stop the host and start it anew to begin with what is there",
+        path.display()
+    )]
+    Behind {
+        /// The engine's folder.
+        path: PathBuf,
+        /// Number of the last change that can have come from it.
+        found: u64,
+        /// Number of the last change that was published.
+        published: u64,
+    },
     /// The generation cannot be served.
     #[error("generation {generation} cannot be served: {}", reasons.join("; "))]
     Generation {
@@ -177,7 +202,7 @@ impl StoreError {
             Self::Handoff { source: IpcError::Os { .. }, .. } | Self::Os { .. } => EXIT_SYSTEM,
             Self::Handoff { .. } | Self::Missing { .. } | Self::ThreadLost { .. } => EXIT_BUG,
             Self::InUse { .. } => EXIT_TRANSIENT,
-            Self::Generation { .. } => EXIT_CONFIGURATION,
+            Self::Gone { .. } | Self::Behind { .. } | Self::Generation { .. } => EXIT_CONFIGURATION,
             Self::Engine { source, .. } => source.exit_code(),
         }
     }

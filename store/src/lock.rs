@@ -1,8 +1,9 @@
 //! One store at a time works in a data folder.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
     io::{Read, Seek, Write},
+    os::unix::fs::DirBuilderExt,
     path::Path,
 };
 
@@ -40,7 +41,7 @@ impl HostLock {
 impl StoreLock {
     /// Takes the lock without waiting and notes our process id in the file, for the message of the next one who tries.
     pub(crate) fn take(folder: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(folder)
+        make_folder(folder)
             .map_err(|error| StoreError::os(format!("creating {}", folder.display()), error))?;
         let path = folder.join(LOCK_FILE);
         let file = OpenOptions::new()
@@ -55,6 +56,11 @@ impl StoreLock {
         let _ = note_holder(&mut file);
         Ok(Self { _file: file })
     }
+}
+
+/// Makes a folder, and the data folder around it, which nobody else may look into.
+pub(crate) fn make_folder(path: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 fn lock(file: File, path: &Path) -> Result<File, StoreError> {
@@ -79,7 +85,19 @@ fn note_holder(file: &mut File) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn nobody_else_looks_into_folders_that_are_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let _lock = StoreLock::take(&data.join("store")).unwrap();
+        for made in [data.join("store"), data] {
+            assert_eq!(made.metadata().unwrap().permissions().mode() & 0o777, 0o700, "{}", made.display());
+        }
+    }
 
     #[test]
     fn a_second_store_is_told_who_holds_the_folder() {

@@ -22,7 +22,7 @@ use crate::{
     index::{self, Collisions, Indexes, NewIndex},
     requests::RecentRequests,
     storage::{Place, Storage},
-    writer::{Memory, apply_unique},
+    writer::{Memory, RESERVED_AT_ONCE, apply_unique},
 };
 
 /// A store that can serve.
@@ -35,11 +35,29 @@ pub(crate) struct Recovery {
     pub(crate) rules: Arc<Rules>,
 }
 
-/// Opens the engine in `folder`.
+/// Refuses a folder without an engine when a store of this host has published something from there: somebody has moved it
+/// away, or its disk is not mounted. An empty one in its place would lose what was acknowledged, and be in the way of what is
+/// put back.
+///
+/// # Errors
+/// It is gone.
+pub(crate) fn expect_engine(folder: &Path, published: u64) -> Result<(), StoreError> {
+    let options = Options { folder: folder.to_owned(), cache_bytes: 0 };
+    if published == 0 || options.exists() {
+        return Ok(());
+    }
+    Err(StoreError::Gone { path: options.engine_folder(), published })
+}
+
+/// Opens the engine in `folder`. A store of this host has published changes up to `published`, or none if that is 0.
 ///
 /// # Errors
 /// The folder cannot be read, or holds something that has to be looked at first.
-pub(crate) fn open_engine(folder: &Path, cache_bytes: u64) -> Result<Box<dyn Engine>, StoreError> {
+pub(crate) fn open_engine(
+    folder: &Path,
+    cache_bytes: u64,
+    published: u64,
+) -> Result<Box<dyn Engine>, StoreError> {
     let options = Options { folder: folder.to_owned(), cache_bytes };
     let opened = options.open().map_err(|source| StoreError::engine("opening the store", source))?;
     if let Some(copy) = opened.set_aside {
@@ -48,6 +66,15 @@ pub(crate) fn open_engine(folder: &Path, cache_bytes: u64) -> Result<Box<dyn Eng
             "the last group was cut short, by a power failure or a full disk; nobody was told of it, \
              and what there is of it was moved aside"
         );
+    }
+    let reserved = opened
+        .engine
+        .reserved()
+        .map_err(|source| StoreError::engine("reading the reserved numbers", source))?;
+    // Every number is on disk before it is published: with its change, or with those that are reserved.
+    let found = opened.engine.last().max(reserved);
+    if found < published {
+        return Err(StoreError::Behind { path: options.engine_folder(), found, published });
     }
     Ok(Box::new(opened.engine))
 }
@@ -106,15 +133,16 @@ pub(crate) fn recover(
         write_meta(&storage, indexes.complete(&new)).map_err(failed)?;
     }
     let rules = Arc::new(generations.rules(|name| indexes.find(name)));
+    let mut reserved = recovered.reserved;
     if published != 0 && !is_kept {
-        truncate(&storage, &rules.memory_models()).map_err(failed)?;
+        truncate(&storage, &rules.memory_models(), &mut reserved).map_err(failed)?;
     }
     board.store(StoreWord::Epoch).store(epoch, Ordering::Release);
     board.store(StoreWord::Pid).store(u64::from(std::process::id()), Ordering::Relaxed);
     board.store(StoreWord::LogOldest).store(storage.log_oldest(), Ordering::Relaxed);
     board.publish_durable(storage.committed());
     let requests = RecentRequests::recovered(recovered.requests);
-    let memory = Memory { generations, indexes, requests, reserved: recovered.reserved };
+    let memory = Memory { generations, indexes, requests, reserved };
     Ok(Recovery { storage, memory, rules })
 }
 
@@ -147,8 +175,9 @@ fn build(storage: &Storage, rules: &Rules, new: &[NewIndex], board: Board) -> En
     Ok(reasons)
 }
 
-/// Tells the workers of the process before that the documents of these models are gone.
-fn truncate(storage: &Storage, models: &[String]) -> EngineResult<()> {
+/// Tells the workers of the process before that the documents of these models are gone. The numbers for that are reserved,
+/// as all are that are not on disk with a change.
+fn truncate(storage: &Storage, models: &[String], reserved: &mut u64) -> EngineResult<()> {
     let time_ms = now_ms();
     let changes: Vec<Change> = (storage.committed() + 1..)
         .zip(models)
@@ -162,5 +191,10 @@ fn truncate(storage: &Storage, models: &[String]) -> EngineResult<()> {
     let Some(last) = changes.last().map(|change| change.sequence) else { return Ok(()) };
     let batch = Batch { changes: changes.iter().collect(), ..Batch::default() };
     debug_assert_eq!(storage.engine(Place::Memory).last(), 0);
-    storage.apply(&Batch::default(), &batch, last)
+    let mut file = Batch::default();
+    if last > *reserved {
+        *reserved = last + RESERVED_AT_ONCE;
+        file.meta.push(MetaEdit::Reserved(*reserved));
+    }
+    storage.apply(&file, &batch, last)
 }

@@ -27,6 +27,7 @@ use crossbeam::channel::{Receiver, Sender, select_biased};
 use self::{gather::Gather, generations::Build, housekeeping::Swept, space::Space};
 pub(crate) use self::{
     generations::{apply_unique, bytes_max},
+    group::RESERVED_AT_ONCE,
     space::{Probe, probe},
 };
 use crate::{

@@ -269,7 +269,7 @@ impl Listeners {
             ListenerAddress::Tcp(address) => bind_tcp(*address, family(*address, config))?,
             ListenerAddress::Unix(path) => {
                 // Inside the data directory, which is locked, only the children of a dead predecessor can be.
-                let ours = path.starts_with(&config.data_dir);
+                let ours = aegis_config::located(path).starts_with(&config.data_dir);
                 let occupant = if ours { Occupant::Replace } else { Occupant::Ask };
                 (bind_unix(path, occupant)?, wanted.clone())
             }

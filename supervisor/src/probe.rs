@@ -3,9 +3,12 @@
 //! The helper has validated configuration and modules; the supervisor reads only the configuration. Two settings are
 //! the identity of a running host and cannot come with a new generation.
 
-use std::{os::fd::OwnedFd, path::PathBuf};
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
-use aegis_config::Config;
+use aegis_config::{Config, located};
 use aegis_ipc::{
     bundle::Bundle,
     codec,
@@ -57,7 +60,9 @@ impl Identity {
             ("data_dir", &self.data_dir, &other.data_dir),
             ("control_socket", &self.control_socket, &other.control_socket),
         ];
-        let changed = settings.iter().filter(|(_, running, new)| running != new);
+        // Those of an older version have the links on the way in them.
+        let is_same = |running: &Path, new: &Path| running == new || located(running) == located(new);
+        let changed = settings.iter().filter(|(_, running, new)| !is_same(running, new));
         let sentence = |(name, running, new): &(&str, &PathBuf, &PathBuf)| {
             let (running, new) = (running.display(), new.display());
             format!(
@@ -175,6 +180,22 @@ mod tests {
         assert_eq!(reasons.len(), 2);
         assert!(reasons[0].starts_with("data_dir: found "), "{reasons:?}");
         assert!(reasons[1].contains(", expected /other/control: it cannot change"), "{reasons:?}");
+    }
+
+    #[test]
+    fn a_path_by_way_of_a_link_is_the_same_until_the_link_leads_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, link) = (folder.path().join("one"), folder.path().join("link"));
+        std::fs::create_dir(&one).unwrap();
+        std::os::unix::fs::symlink(&one, &link).unwrap();
+        let config = |data_dir: PathBuf| Config { data_dir, ..crate::test_config(folder.path()) };
+        let (direct, linked) = (config(one.join("data")), config(link.join("data")));
+        let identity = Identity::of(&direct);
+        assert_eq!(identity.contradictions(&linked), Vec::<String>::new());
+        assert_eq!(Identity::of(&linked).contradictions(&direct), Vec::<String>::new());
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(folder.path(), &link).unwrap();
+        assert_eq!(identity.contradictions(&linked).len(), 1);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, Write},
     net::SocketAddr,
-    os::unix::net::UnixStream,
+    os::unix::{fs::symlink, net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, mpsc},
@@ -44,6 +44,7 @@ pub struct Start {
     compiles_first: bool,
     disk_bytes: Option<u64>,
     disk: Option<Arc<Disk>>,
+    link: Option<PathBuf>,
 }
 
 /// A running host.
@@ -90,6 +91,7 @@ impl Start {
             compiles_first: false,
             disk_bytes: None,
             disk: None,
+            link: None,
         }
     }
 
@@ -135,6 +137,13 @@ impl Start {
         self
     }
 
+    /// By way of a symbolic link, which is made.
+    #[must_use]
+    pub fn through(mut self, link: &Path) -> Self {
+        self.link = Some(link.to_owned());
+        self
+    }
+
     /// Starts and waits until it listens.
     ///
     /// # Panics
@@ -147,6 +156,9 @@ impl Start {
         if self.compiles_first {
             compile_first(&path);
         }
+        if let Some(link) = &self.link {
+            symlink(&path, link).expect("link to the app");
+        }
         self.disk = self.disk_bytes.map(|bytes| Arc::new(Disk::mount(&path.join(DISK_FOLDER), bytes)));
         let (supervisor, announced, address) = self.spawn(&path);
         Cluster { folder: Some(folder), path, start: self, supervisor, address, announced }
@@ -156,7 +168,7 @@ impl Start {
     #[must_use]
     pub fn command(&self, folder: &Path) -> Command {
         let mut command = Command::new(executable());
-        command.arg("run").arg(folder).args(["--listen", &self.listen]);
+        command.arg("run").arg(self.link.as_deref().unwrap_or(folder)).args(["--listen", &self.listen]);
         if let Some(workers) = self.workers {
             command.args(["--workers", &workers.to_string()]);
         }

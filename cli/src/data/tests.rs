@@ -22,7 +22,7 @@ fn what_was_imported_is_exported_and_whole() {
     let app = app();
     let (data_dir, dump, copy) = (app.path().join("data"), app.path().join("in"), app.path().join("out"));
     fs::write(&dump, EXPORT).unwrap();
-    assert_eq!(import(&data_dir, Some(&dump), &mut silent(), Form::Json).unwrap(), exit::FINE);
+    assert_eq!(import(&data_dir, &[], Some(&dump), &mut silent(), Form::Json).unwrap(), exit::FINE);
     assert_eq!(export(&data_dir, Some(&copy), &mut silent(), Form::Json).unwrap(), exit::FINE);
     let copied = fs::read_to_string(&copy).unwrap();
     assert_eq!(copied.lines().count(), 2);
@@ -48,7 +48,7 @@ fn an_export_goes_where_a_link_leads_and_replaces_no_device() {
     let app = app();
     let (data_dir, dump) = (app.path().join("data"), app.path().join("in"));
     fs::write(&dump, EXPORT).unwrap();
-    import(&data_dir, Some(&dump), &mut silent(), Form::Json).unwrap();
+    import(&data_dir, &[], Some(&dump), &mut silent(), Form::Json).unwrap();
     let (device, link, file) = (app.path().join("device"), app.path().join("link"), app.path().join("file"));
     fs::write(&file, "old").unwrap();
     symlink("/dev/null", &device).unwrap();
@@ -69,7 +69,7 @@ fn files_that_cannot_be_used_are_named() {
         explained(&failure).replace(&app.path().display().to_string(), "APP")
     };
     let data_dir = app.path().join("data");
-    let import = import(&data_dir, Some(&missing), &mut silent(), Form::Json).unwrap_err();
+    let import = import(&data_dir, &[], Some(&missing), &mut silent(), Form::Json).unwrap_err();
     insta::assert_snapshot!(told(import), @"opening APP/missing/file failed: No such file or directory (os error 2)");
     let export = export(&data_dir, Some(&missing), &mut silent(), Form::Json).unwrap_err();
     insta::assert_snapshot!(told(export), @"creating APP/missing/file.part failed: No such file or directory (os error 2)");
@@ -81,7 +81,7 @@ fn the_data_folder_is_the_one_of_the_configuration() {
     fs::write(app.path().join("aegis.toml"), "data_dir = \"d\"").unwrap();
     let arguments =
         |data: Option<&str>| DataArguments { folder: app.path().to_owned(), data: data.map(PathBuf::from) };
-    let found = |data| data_dir(&arguments(data), &Environment::new());
+    let found = |data| configuration(&arguments(data), &Environment::new()).map(|config| config.data_dir);
     assert_eq!(found(None).unwrap(), app.path().join("d"));
     assert_eq!(found(Some("/elsewhere")).unwrap(), PathBuf::from("/elsewhere"));
     fs::write(app.path().join("aegis.toml"), "data_dir = 3").unwrap();
@@ -94,13 +94,16 @@ fn a_verification_is_told_in_full() {
         documents: 1,
         changes: 2,
         notes: vec!["the models are not known yet".to_owned()],
+        uncompared: true,
         ..Verified::default()
     };
     insta::assert_snapshot!(verdict(&whole), @"
     read 1 document, 2 changes, 0 unique values, 0 kept responses
     note: the models are not known yet
-    everything is whole
+    everything is whole, but not all of it was compared with the models
     ");
+    let compared = Verified { notes: Vec::new(), uncompared: false, ..whole };
+    assert!(verdict(&compared).ends_with("\neverything is whole\n"));
     let damaged = Verified {
         findings: vec!["row 1".to_owned(), "row 2".to_owned()],
         findings_count: 5,

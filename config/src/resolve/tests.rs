@@ -14,6 +14,11 @@ struct Case {
     cores: u32,
 }
 
+/// As on a disk without symbolic links.
+fn unlinked(path: &Path) -> PathBuf {
+    path.to_owned()
+}
+
 impl Case {
     fn file(text: &str) -> Self {
         Self { file: text.to_owned(), cores: 4, ..Self::default() }
@@ -32,7 +37,8 @@ impl Case {
         };
         let app_dir = Path::new("/app");
         let overrides = &self.overrides;
-        resolve(Inputs { app_dir, overrides, environment: &environment, file, cores: self.cores, mistakes })
+        let (environment, cores, located) = (&environment, self.cores, unlinked);
+        resolve(Inputs { app_dir, overrides, environment, file, cores, mistakes, located })
     }
 
     fn config(&self) -> Config {
@@ -114,6 +120,7 @@ fn every_default_is_accepted_when_written_in_a_variable() {
         file: Some(Raw::new()),
         cores: 4,
         mistakes: Vec::new(),
+        located: unlinked,
     };
     let resolved = resolve(inputs).unwrap();
     assert_eq!(resolved.config, defaults);

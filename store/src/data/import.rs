@@ -6,7 +6,11 @@ use std::{
     path::Path,
 };
 
-use aegis_domain::{catalog::Catalog, document, spec};
+use aegis_domain::{
+    catalog::Catalog,
+    document,
+    spec::{self, ModelSpec},
+};
 use aegis_ipc::data::{Change, ChangeKind};
 use bytes::Bytes;
 use serde::Deserialize;
@@ -58,18 +62,21 @@ struct Line {
 
 /// Takes the documents of an export into the store in `data_folder`, which is made when there is none. A document
 /// that exists is replaced, all others stay. Documents are written in chunks, each as a whole; running the same import
-/// again changes nothing that is already there.
+/// again changes nothing that is already there. A store that is made knows the models that are `declared`, so that a value of
+/// a unique field is there only once; one that a host has used knows its models itself.
 ///
 /// # Errors
 /// A host runs, the store cannot be used, the input cannot be read, or a line of it is wrong.
 pub fn import(
     data_folder: &Path,
+    declared: &[ModelSpec],
     input: &mut dyn BufRead,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Imported, DataError> {
     let mut lines = Lines { input, number: 0 };
     let header = read_header(&mut lines)?;
-    let alone = Alone::open_or_make(data_folder)?;
+    let mut alone = Alone::open_or_make(data_folder)?;
+    alone.begin_with(declared)?;
     let catalog = alone.catalog();
     let mut importer = Importer::new(&alone, catalog.as_ref());
     let report = |done: Imported, progress: &mut dyn FnMut(Progress)| {

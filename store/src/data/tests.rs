@@ -71,7 +71,7 @@ fn exported(folder: &Path) -> String {
 }
 
 fn imported(folder: &Path, text: &str) -> Result<Imported, DataError> {
-    import(folder, &mut text.as_bytes(), &mut |_| ())
+    import(folder, &[], &mut text.as_bytes(), &mut |_| ())
 }
 
 fn findings(folder: &Path) -> Vec<String> {
@@ -109,7 +109,7 @@ fn progress_reaches_the_announced_total() {
     export(folder.path(), &mut text, &mut |progress| seen.push(progress)).unwrap();
     assert_eq!(seen, [Progress { done: 1, total: Some(2) }, Progress { done: 2, total: Some(2) }]);
     seen.clear();
-    import(folder.path(), &mut &text[..], &mut |progress| seen.push(progress)).unwrap();
+    import(folder.path(), &[], &mut &text[..], &mut |progress| seen.push(progress)).unwrap();
     assert_eq!(seen.last(), Some(&Progress { done: 2, total: Some(2) }));
 }
 
@@ -183,7 +183,7 @@ fn every_mistake_in_an_export_is_told_with_its_line() {
     line 3: model NOTE keeps its documents in memory, so they cannot be imported; 0 documents before it were imported
     "#);
     let invalid = [header.as_bytes(), b"\n\xff\xfe\n"].concat();
-    let error = import(folder.path(), &mut &invalid[..], &mut |_| ()).unwrap_err();
+    let error = import(folder.path(), &[], &mut &invalid[..], &mut |_| ()).unwrap_err();
     assert!(error.to_string().starts_with("line 2: invalid utf-8"), "{error}");
 }
 
@@ -357,4 +357,33 @@ fn positions_in_the_log_are_not_exported() {
     let after = exported(folder.path());
     assert_eq!(after.replace("\"sequence\":6", "\"sequence\":5"), before);
     assert_eq!(findings(folder.path()), Vec::<String>::new());
+}
+
+#[test]
+fn a_store_that_an_import_makes_knows_what_the_app_declares_to_be_unique() {
+    let (from, to, fresh) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fill(from.path());
+    let text = exported(from.path());
+    let declared = specs(&[TODO, NOTE]);
+    let import = |folder: &Path, text: &str| import(folder, &declared, &mut text.as_bytes(), &mut |_| ());
+    assert_eq!(import(to.path(), &text).unwrap().created, 2);
+    let verified = verify(to.path(), &mut |_| ()).unwrap();
+    assert_eq!((verified.unique_values, verified.uncompared, verified.findings), (1, false, Vec::new()));
+    let twice = text.replace("\"price\":1.50, ", "\"code\":\"y\",");
+    let refused = import(fresh.path(), &twice).unwrap_err();
+    assert_eq!(refused.exit_code(), 65);
+    insta::assert_snapshot!(refused, @r#"line 3: unique field code of model TODO: document "a" has the same value; 0 documents before it were imported"#);
+    // The same for the next attempt, which finds a store that was begun.
+    assert_eq!(import(fresh.path(), &twice).unwrap_err().exit_code(), 65);
+    assert_eq!(import(fresh.path(), &text).unwrap().created, 2);
+
+    let unknown = tempfile::tempdir().unwrap();
+    imported(unknown.path(), &text).unwrap();
+    assert!(verify(unknown.path(), &mut |_| ()).unwrap().uncompared);
+    let other = tempfile::tempdir().unwrap();
+    super::import(other.path(), &specs(&["name = \"other\""]), &mut text.as_bytes(), &mut |_| ()).unwrap();
+    let verified = verify(other.path(), &mut |_| ()).unwrap();
+    assert!(verified.uncompared && verified.findings.is_empty());
+    insta::assert_snapshot!(verified.notes.join("\n"), @"no model is known as TODO, so documents of that name were not compared with one");
 }

@@ -28,6 +28,8 @@ pub struct Verified {
     pub findings_count: u64,
     /// What is worth knowing although nothing is wrong.
     pub notes: Vec<String>,
+    /// Whether there are documents whose models are not known, so that nobody has looked at their unique fields.
+    pub uncompared: bool,
 }
 
 impl Verified {
@@ -56,6 +58,7 @@ pub fn verify(data_folder: &Path, progress: &mut dyn FnMut(Progress)) -> Result<
     };
     verified.notes.clone_from(&alone.notes);
     let catalog = alone.catalog();
+    verified.uncompared = catalog.is_none();
     if catalog.is_none() {
         let what = if alone.recovered.catalog.is_some() { "cannot be read" } else { "are not known yet" };
         verified
@@ -66,6 +69,14 @@ pub fn verify(data_folder: &Path, progress: &mut dyn FnMut(Progress)) -> Result<
     let mut rows = |done| progress(Progress { done, total: None });
     let mut finding = |finding| verified.add(finding);
     let audited = alone.engine.audit(rules.as_ref(), &mut Sink::new(&mut finding, &mut rows));
-    let Audited { documents, changes, unique_values, responses } = audited;
+    let Audited { documents, changes, unique_values, responses, unknown_models } = audited;
+    verified.uncompared |= !unknown_models.is_empty();
+    if !unknown_models.is_empty() {
+        let names: Vec<_> = unknown_models.into_iter().collect();
+        verified.notes.push(format!(
+            "no model is known as {}, so documents of that name were not compared with one",
+            names.join(" or ")
+        ));
+    }
     Ok(Verified { documents, changes, unique_values, responses, ..verified })
 }

@@ -56,8 +56,14 @@ fn bundle(folder: &Path, modules: &[&str]) -> Bundle {
 
 impl Process {
     fn start(folder: &Path, bundle: &Bundle) -> Self {
+        Self::after(0, folder, bundle)
+    }
+
+    /// Starts it in a host whose store before has published changes up to `published`.
+    fn after(published: u64, folder: &Path, bundle: &Bundle) -> Self {
         let (control, theirs) = ControlSocket::pair().unwrap();
         let (board, descriptor) = Board::create().unwrap();
+        board.publish_durable(published);
         let socket = folder.join("store.sock");
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).unwrap();
@@ -215,6 +221,34 @@ fn a_damaged_store_stops_with_the_name_of_the_file_and_is_left_alone() {
     let reason = reason.replace(&config.data_dir.display().to_string(), "/data");
     insta::assert_snapshot!(reason, @"opening the store failed: /data/store/engine/0.jnl is damaged: no whole group at byte 0, but one at byte 57 follows; nothing was changed: keep a copy of the data folder, see what `aegis data verify` finds, and put a backup or an export in its place");
     assert_eq!(std::fs::read(&journal).unwrap(), bytes);
+}
+
+#[test]
+fn a_store_that_follows_another_one_begins_nothing_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = bundle(folder.path(), &[TODO]);
+    let config: Config = codec::decode(&bundle.config).unwrap();
+    let told = |process| {
+        let (code, reason) = told(process);
+        assert_eq!(code, EXIT_CONFIGURATION);
+        reason.replace(&config.data_dir.display().to_string(), "/data")
+    };
+    let reason = told(Process::after(3, folder.path(), &bundle));
+    insta::assert_snapshot!(reason, @"/data/store/engine is gone, with the changes up to 3 that were acknowledged: no empty store is made in its place; put it back, and the host goes on, or stop the host and start it anew to begin without them");
+    assert!(!config.data_dir.exists(), "nothing is made in its place");
+
+    let process = Process::start(folder.path(), &bundle);
+    process.until_ready();
+    let worker = process.worker();
+    assert_eq!(process.board.durable(), 1);
+    let Process { control, thread, .. } = process;
+    drop((control, worker));
+    assert_eq!(thread.join().unwrap(), EXIT_FINE);
+    super::generations::wait_until_closed(&config.data_dir.join("store"));
+    let reason = told(Process::after(3, folder.path(), &bundle));
+    insta::assert_snapshot!(reason, @"/data/store/engine ends with change 1, but changes up to 3 were acknowledged: this is not what the store before left there; put that back, and the host goes on, or stop the host and start it anew to begin with what is there");
+    super::generations::wait_until_closed(&config.data_dir.join("store"));
+    Process::after(1, folder.path(), &bundle).until_ready();
 }
 
 #[test]

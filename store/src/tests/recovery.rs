@@ -16,6 +16,7 @@ use super::{
 use crate::{
     engine::{Batch, Engine, LogBudget, fjall::Options, records::FORMAT},
     error::{EXIT_CONFIGURATION, EXIT_TRANSIENT},
+    recover::open_engine,
     testing::{create, generation, idempotency, write},
 };
 
@@ -98,6 +99,20 @@ fn numbers_of_lost_changes_are_covered_and_never_given_again() {
     assert!(first > 7, "{first}");
     assert!(replica.changes.iter().all(|change| change.kind != ChangeKind::Truncate));
     world.stop();
+}
+
+#[test]
+fn numbers_of_what_is_forgotten_are_reserved_so_that_the_next_store_misses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (board, _) = Board::create().unwrap();
+    let world = start(folder.path(), board, 1);
+    let (mut worker, mut replica) = world.worker();
+    committed(worker.write(create("TODO", "a", "{}"), &mut replica));
+    world.stop();
+    start(folder.path(), board, 2).stop();
+    assert_eq!(board.durable(), 2, "the documents in memory were forgotten");
+    wait_until_closed(folder.path());
+    open_engine(folder.path(), 1 << 20, board.durable()).unwrap();
 }
 
 #[test]

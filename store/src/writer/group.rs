@@ -34,7 +34,7 @@ const FEED_FRAME_BYTES: usize = 8 * 1024 * 1024;
 const CHANGE_OVERHEAD_BYTES: usize = 128;
 /// Numbers reserved at once for changes that are only in memory, so that a host that starts anew does not give them
 /// again to others.
-const RESERVED_AT_ONCE: u64 = 65_536;
+pub(crate) const RESERVED_AT_ONCE: u64 = 65_536;
 
 /// A write's way back.
 struct Asker {

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use aegis_config::{Config, Drain, Hang, Recycle, Reload, Restart};
+use aegis_config::{Config, Drain, Hang, Recycle, Reload, Restart, WORKERS_MAX};
 use serde::{Deserialize, Serialize};
 
-/// Most workers that are wanted at once; a greater number in a configuration is taken for this one. Two sets of them,
-/// the one that drains and the one that serves, fit the cells of the board with room for a rollout.
-pub const WORKERS_MAX: u32 = 100;
 /// Most extra workers during a rollout.
 pub const SURGE_MAX: u32 = 25;
+
+// Two sets of workers, the one that drains and the one that serves, and a rollout fit the cells of the board, of which the
+// first is nobody's.
+const _: () = assert!(2 * WORKERS_MAX + SURGE_MAX < aegis_ipc::board::CELLS as u32);
 
 /// What a generation's configuration says about processes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,4 +62,17 @@ fn has_sources(config: &Config) -> bool {
 #[must_use]
 pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_workers_as_a_configuration_may_say_are_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = crate::test_config(folder.path());
+        config.workers.count = WORKERS_MAX;
+        assert_eq!(Policy::new(&config).workers, WORKERS_MAX);
+    }
 }

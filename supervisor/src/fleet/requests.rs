@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use aegis_config::ReloadMode;
+use aegis_config::{ReloadMode, WORKERS_MAX};
 use aegis_ipc::{
     deploy::Order,
     operator::{self, Verdict},
@@ -14,7 +14,7 @@ use super::{
     action::{Action, Level},
     event::{Asker, Origin, Request, Scale},
     jobs::Kind,
-    policy::{WORKERS_MAX, milliseconds},
+    policy::milliseconds,
     worker::{Leave, State, Worker},
 };
 

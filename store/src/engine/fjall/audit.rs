@@ -1,6 +1,6 @@
 //! Walks over every row on disk and tells what does not fit.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use aegis_domain::document;
 use aegis_ipc::data::{Change, ChangeKind, POSITIONS, Stored};
@@ -18,9 +18,11 @@ use crate::{
 
 /// Errors in a row after which a partition is given up: the engine may return the same one for ever.
 const ERRORS_IN_A_ROW_MAX: u32 = 100;
+/// Models that are named as unknown; further ones are left out.
+const UNKNOWN_MODELS_MAX: usize = 20;
 
 /// What was walked over.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Audited {
     /// Documents.
     pub(crate) documents: u64,
@@ -30,6 +32,8 @@ pub(crate) struct Audited {
     pub(crate) unique_values: u64,
     /// Kept responses.
     pub(crate) responses: u64,
+    /// Models of documents that the rules do not have, the first of them.
+    pub(crate) unknown_models: BTreeSet<String>,
 }
 
 /// Where findings and progress go.
@@ -152,6 +156,12 @@ impl FjallEngine {
             }
             if sequence > last {
                 finding(format!("{name} was written by change {sequence}, but the last one is {last}"));
+            }
+            if rules.is_some_and(|rules| rules.model(&stored.model).is_none())
+                && stored.model != POSITIONS
+                && audited.unknown_models.len() < UNKNOWN_MODELS_MAX
+            {
+                audited.unknown_models.insert(stored.model.clone());
             }
             audit_content(&stored, &name, finding);
             expect_unique(rules, &stored, &name, expected, finding);

@@ -25,7 +25,7 @@ use std::{
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{engine::EngineResult, error::EngineError};
+use crate::{engine::EngineResult, error::EngineError, lock::make_folder};
 
 /// Ending of journal files.
 const JOURNAL_SUFFIX: &str = "jnl";
@@ -85,8 +85,7 @@ pub(super) fn is_unwritten(folder: &Path) -> EngineResult<bool> {
 
 /// Moves the unfinished group out of the journal file into a file of its own in `folder`, and returns that file.
 pub(crate) fn set_aside(torn: &Torn, folder: &Path) -> EngineResult<PathBuf> {
-    std::fs::create_dir_all(folder)
-        .map_err(|error| EngineError::io(format!("creating {}", folder.display()), error))?;
+    make_folder(folder).map_err(|error| EngineError::io(format!("creating {}", folder.display()), error))?;
     let journal = torn.file.file_stem().unwrap_or_default().to_string_lossy();
     let copy = folder.join(format!("journal-{journal}-at-{}.torn", torn.offset));
     let failed = |operation: &str, path: &Path, error| {

@@ -16,6 +16,7 @@ use crate::{
         records::{self, FORMAT, FORMAT_OLDEST, Flaw},
     },
     error::EngineError,
+    lock::make_folder,
 };
 
 /// Folder of the engine inside the store's folder.
@@ -105,7 +106,7 @@ impl Options {
     /// Makes an empty engine. What is left of an earlier try goes before: nothing was ever served from it.
     fn create(&self) -> EngineResult<FjallEngine> {
         let (folder, mark) = (self.engine_folder(), self.folder.join(NEW_MARK));
-        std::fs::create_dir_all(&self.folder).map_err(|error| io("creating", &self.folder, error))?;
+        make_folder(&self.folder).map_err(|error| io("creating", &self.folder, error))?;
         // Earlier versions made the engine in a folder of the mark's name.
         for half_made in [&folder, &mark].into_iter().filter(|path| path.is_dir()) {
             std::fs::remove_dir_all(half_made)
@@ -218,6 +219,11 @@ impl FjallEngine {
         let mut batch = self.database.batch().durability(Some(fjall::PersistMode::SyncAll));
         batch.insert(&self.meta, records::META_FORMAT, FORMAT.to_le_bytes());
         batch.commit().map_err(|error| self.failed("raising the format", error))
+    }
+
+    /// The number up to which numbers are reserved for changes that are only in memory.
+    pub(crate) fn reserved(&self) -> EngineResult<u64> {
+        Ok(self.meta_number(records::META_RESERVED)?.unwrap_or(0))
     }
 
     fn meta_number(&self, key: &[u8]) -> EngineResult<Option<u64>> {

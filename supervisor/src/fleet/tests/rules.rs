@@ -96,7 +96,7 @@ fn nonsense_is_refused_with_what_was_expected() {
     let mut world = serving(2);
     let mut refusals = Vec::new();
     for request in
-        [Request::Scale(Scale::To(0)), Request::Scale(Scale::To(101)), Request::Restart { slot: Some(7) }]
+        [Request::Scale(Scale::To(0)), Request::Scale(Scale::To(113)), Request::Restart { slot: Some(7) }]
     {
         let asker = world.ask(request);
         refusals.push(world.checks.refusal(asker).unwrap_or_default().to_owned());
@@ -105,8 +105,8 @@ fn nonsense_is_refused_with_what_was_expected() {
     let late = world.reload();
     refusals.push(world.checks.refusal(late).unwrap_or_default().to_owned());
     insta::assert_snapshot!(refusals.join("\n"), @r"
-    workers: found 0, expected 1 to 100
-    workers: found 101, expected 1 to 100
+    workers: found 0, expected 1 to 112
+    workers: found 113, expected 1 to 112
     there is no slot 7, only 0, 1
     the host is stopping
     ");

@@ -147,6 +147,7 @@ fn start_whose_store_cannot_work_ends_at_once() {
     10 Failed { child: ChildId(2), code: 78, reason: "the self-test failed" }
     11 #2 exited with 78
          Error: cannot go on: the store cannot start: exited with 78: the self-test failed
+         Error: start (job 1): rejected: the store cannot start: exited with 78: the self-test failed
          Notify(Stopping)
          Exit { code: 78, reason: Some("the store cannot start: exited with 78: the self-test failed") }
     "#);
