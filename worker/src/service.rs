@@ -231,9 +231,7 @@ impl<'v> Visit<'v> {
             Err(others) => others,
         };
         let found = host.routes.find(parts.uri.path());
-        let asked = self.caller_at(parts, found.as_ref().ok());
-        let is_health = matches!(found, Ok(Place::Alive | Place::Ready));
-        let caller = if is_health { asked? } else { self.counted(asked)? };
+        let caller = self.counted_at(parts, found.as_ref().ok())?;
         let place = match found {
             Err(_) if routes.has_served() => {
                 return not_answered(&parts.method, routes.allow(&[]).into(), envelope);
@@ -279,7 +277,9 @@ impl<'v> Visit<'v> {
                 events::open(self.host, self.link, parts, &caller, envelope).await.map_err(Refusal::from)
             }
             place => {
-                admin::answer(self.host, self.link, &place, parts, envelope).await.map_err(Refusal::from)
+                // In a box: it takes more memory than any other, and is asked seldom.
+                let answered = Box::pin(admin::answer(self.host, self.link, &place, parts, envelope)).await;
+                answered.map_err(Refusal::from)
             }
         }
     }
@@ -426,7 +426,13 @@ impl<'v> Visit<'v> {
         checked
     }
 
-    /// The same once the request was counted: for the caller who is known, else for where it comes from.
+    /// Who asks for this place, once the request was counted. Whether the host is well may be asked at any time.
+    fn counted_at(&self, parts: &Parts, place: Option<&Place<'_, '_>>) -> Result<Caller, Refusal> {
+        let asked = self.caller_at(parts, place);
+        if matches!(place, Some(Place::Alive | Place::Ready)) { asked } else { self.counted(asked) }
+    }
+
+    /// What is asked, once the request was counted: for the caller who is known, else for where it comes from.
     fn counted(&self, asked: Result<Caller, Refusal>) -> Result<Caller, Refusal> {
         self.admit(asked.as_ref().ok())?;
         asked
