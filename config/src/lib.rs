@@ -39,6 +39,7 @@ pub mod aliases;
 pub mod environment;
 
 pub use auth::{Auth, AuthKey};
+pub use defaults::default_socket;
 pub use environment::Environment;
 pub use error::{Certain, ConfigError, ConfigErrors, Place};
 pub use flags::Overrides;
