@@ -7,7 +7,7 @@ use std::{
 };
 
 use aegis_config::{Config, Environment, Overrides, default_socket};
-use aegis_ipc::operator::{Job, Reply, Request, Status, Verdict};
+use aegis_ipc::operator::{Job, Reply, Request, Status, StopMode, Verdict};
 use aegis_supervisor::{exit, with_causes};
 
 use crate::{
@@ -133,7 +133,7 @@ fn carry_out(
     match client.ask(request)? {
         Reply::Error { message } => Err(Failure::Refused(message)),
         _ if matches!(request, Request::Stop { .. }) => {
-            outlive(client, progress)?;
+            outlive(client, request, progress)?;
             Ok(Reply::Done)
         }
         Reply::Accepted { job } if matches!(request, Request::Deploy { wait: false, .. }) => {
@@ -183,8 +183,12 @@ fn follow_at(
 }
 
 /// Waits until a host that was told to end has ended: it closes the connection with its last breath.
-fn outlive(client: &mut Client, progress: &mut Progress<impl Write>) -> Result<(), Failure> {
-    progress.step("finishing what is in flight");
+fn outlive(
+    client: &mut Client,
+    request: &Request,
+    progress: &mut Progress<impl Write>,
+) -> Result<(), Failure> {
+    progress.step(farewell(request));
     loop {
         match client.receive(TICK)? {
             Incoming::Closed => return Ok(()),
@@ -192,6 +196,14 @@ fn outlive(client: &mut Client, progress: &mut Progress<impl Write>) -> Result<(
             Incoming::Reply(_) => {}
             Incoming::Nothing => progress.tick(),
         }
+    }
+}
+
+/// What a host does that was told to end.
+fn farewell(request: &Request) -> &'static str {
+    match request {
+        Request::Stop { mode: StopMode::Immediate } => "ending at once",
+        _ => "finishing what is in flight",
     }
 }
 

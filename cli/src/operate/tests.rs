@@ -102,6 +102,18 @@ fn an_answer_to_another_question_is_a_defect() {
 }
 
 #[test]
+fn a_stop_says_how_the_host_ends() {
+    use aegis_ipc::operator::StopMode;
+    for (mode, words) in [
+        (StopMode::Immediate, "ending at once"),
+        (StopMode::Graceful, "finishing what is in flight"),
+        (StopMode::Patient, "finishing what is in flight"),
+    ] {
+        assert_eq!(farewell(&Request::Stop { mode }), words);
+    }
+}
+
+#[test]
 fn a_socket_that_was_renamed_since_the_host_started_is_told() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("data")).unwrap();
