@@ -43,7 +43,8 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Run the app in DIR while it is worked on: what changes is built and brought into force at once
     Dev(AppArguments),
-    /// Report every mistake in the configuration and modules of the app in DIR, without running it
+    /// Report every mistake in the configuration and modules of the app in DIR, without running it; DIR may also be a
+    /// component, a *.wasm file
     Check(AppArguments),
     /// Begin something new
     #[command(subcommand)]
@@ -83,6 +84,7 @@ pub(crate) enum Command {
     /// Replace workers one by one, or the one in SLOT
     Restart {
         /// Which worker (see `aegis status`); all by default
+        #[arg(value_parser = slot)]
         slot: Option<u32>,
         #[command(flatten)]
         host: Host,
@@ -97,14 +99,14 @@ pub(crate) enum Command {
     /// What becomes of log lines
     #[command(subcommand)]
     Logs(LogsCommand),
-    /// End the host; what is in flight is finished within the drain timeout
+    /// End the host; what is in flight is finished within the drain timeout, unless said otherwise
     Stop {
         #[command(flatten)]
         host: HostInFolder,
         /// Finish what is in flight however long it takes
         #[arg(long, conflicts_with = "now")]
         patient: bool,
-        /// Finish nothing
+        /// Finish nothing: end at once
         #[arg(long)]
         now: bool,
     },
@@ -222,7 +224,7 @@ pub(crate) enum LogsCommand {
 /// What can be done with documents at rest.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
-    /// Write all documents to FILE, one JSON object per line
+    /// Write all documents, one JSON object per line
     Export {
         #[command(flatten)]
         app: DataArguments,
@@ -323,6 +325,10 @@ pub(crate) struct DeployArguments {
     pub(crate) host: Host,
 }
 
+fn slot(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "expected the number of a slot; the app folder is named with --dir".to_owned())
+}
+
 fn sha256(text: &str) -> Result<String, String> {
     let digits = text.to_ascii_lowercase();
     let is_digest = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -406,6 +412,9 @@ pub(crate) struct HostInFolder {
     /// The app folder of the host
     #[arg(value_name = "DIR", default_value = ".")]
     pub(crate) folder: PathBuf,
+    /// The same, as with the other commands
+    #[arg(long, value_name = "DIR", conflicts_with = "folder")]
+    pub(crate) dir: Option<PathBuf>,
     /// The host's socket for commands, instead of looking it up
     #[arg(long, value_name = "SOCKET")]
     pub(crate) control: Option<PathBuf>,
@@ -432,7 +441,7 @@ impl ReloadManner {
 
 impl From<HostInFolder> for Host {
     fn from(host: HostInFolder) -> Self {
-        Self { dir: host.folder, control: host.control }
+        Self { dir: host.dir.unwrap_or(host.folder), control: host.control }
     }
 }
 

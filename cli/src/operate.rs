@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use aegis_config::{Config, Environment, Overrides};
-use aegis_ipc::operator::{Job, Reply, Request, Status, Verdict};
+use aegis_config::{Config, Environment, Overrides, default_socket};
+use aegis_ipc::operator::{Job, Reply, Request, Status, StopMode, Verdict};
 use aegis_supervisor::{exit, with_causes};
 
 use crate::{
@@ -35,6 +35,14 @@ enum Failure {
     /// There is no answer.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// Nobody listens where the app folder says, which may say something else than when the host was started.
+    #[error("{error} ({advice})")]
+    Elsewhere {
+        /// Who was not there.
+        error: ClientError,
+        /// Where the host may be.
+        advice: String,
+    },
     /// The host says no.
     #[error("refused: {0}")]
     Refused(String),
@@ -47,7 +55,7 @@ impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Unknown(_) => exit::CONFIGURATION,
-            Self::Client(error) => error.exit_code(),
+            Self::Client(error) | Self::Elsewhere { error, .. } => error.exit_code(),
             Self::Refused(_) => REFUSED,
             Self::Unexpected(_) => exit::BUG,
         }
@@ -56,8 +64,7 @@ impl Failure {
 
 /// Carries out a request and prints what comes of it.
 pub(crate) fn request(host: &Host, environment: &Environment, request: &Request, form: Form) -> u8 {
-    let outcome = socket(host, environment).and_then(|path| {
-        let mut client = Client::connect(&path)?;
+    let outcome = connect(host, environment).and_then(|mut client| {
         let mut progress = Progress::new(form);
         let outcome = carry_out(&mut client, request, &mut progress);
         progress.finish();
@@ -68,8 +75,7 @@ pub(crate) fn request(host: &Host, environment: &Environment, request: &Request,
 
 /// Shows the state of the host, once or until interrupted.
 pub(crate) fn watch(host: &Host, environment: &Environment, form: Form) -> u8 {
-    let outcome = socket(host, environment).and_then(|path| {
-        let mut client = Client::connect(&path)?;
+    let outcome = connect(host, environment).and_then(|mut client| {
         client.send(&Request::Watch)?;
         loop {
             match client.receive(ANSWER_TIMEOUT)? {
@@ -84,6 +90,24 @@ pub(crate) fn watch(host: &Host, environment: &Environment, form: Form) -> u8 {
         }
     });
     tell(outcome, form)
+}
+
+/// Connects to the host, or says where else it may be: what the configuration says now is not what it said when the host was
+/// started, if that was changed since.
+fn connect(host: &Host, environment: &Environment) -> Result<Client, Failure> {
+    let path = socket(host, environment)?;
+    let usual = default_socket(&absolute(&host.dir));
+    Client::connect(&path).map_err(|error| match error {
+        ClientError::NoHost { .. } if host.control.is_none() && path != usual => {
+            let advice = if Client::connect(&usual).is_ok() {
+                format!("the socket that the configuration names now; one listens on {}, which --control names", usual.display())
+            } else {
+                "the socket that the configuration names now; if it was changed since the host started, name the old one with --control".to_owned()
+            };
+            Failure::Elsewhere { error, advice }
+        }
+        error => error.into(),
+    })
 }
 
 /// The control socket: named, or where the configuration of the app has it.
@@ -109,7 +133,7 @@ fn carry_out(
     match client.ask(request)? {
         Reply::Error { message } => Err(Failure::Refused(message)),
         _ if matches!(request, Request::Stop { .. }) => {
-            outlive(client, progress)?;
+            outlive(client, request, progress)?;
             Ok(Reply::Done)
         }
         Reply::Accepted { job } if matches!(request, Request::Deploy { wait: false, .. }) => {
@@ -159,8 +183,12 @@ fn follow_at(
 }
 
 /// Waits until a host that was told to end has ended: it closes the connection with its last breath.
-fn outlive(client: &mut Client, progress: &mut Progress<impl Write>) -> Result<(), Failure> {
-    progress.step("finishing what is in flight");
+fn outlive(
+    client: &mut Client,
+    request: &Request,
+    progress: &mut Progress<impl Write>,
+) -> Result<(), Failure> {
+    progress.step(farewell(request));
     loop {
         match client.receive(TICK)? {
             Incoming::Closed => return Ok(()),
@@ -168,6 +196,14 @@ fn outlive(client: &mut Client, progress: &mut Progress<impl Write>) -> Result<(
             Incoming::Reply(_) => {}
             Incoming::Nothing => progress.tick(),
         }
+    }
+}
+
+/// What a host does that was told to end.
+fn farewell(request: &Request) -> &'static str {
+    match request {
+        Request::Stop { mode: StopMode::Immediate } => "ending at once",
+        _ => "finishing what is in flight",
     }
 }
 

@@ -1,6 +1,11 @@
 //! What holds when nothing is written, with the reason for every number that has one.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::settings::{
     Cache, Config, Datasource, Drain, Hang, Limits, Log, LogFormat, Query, Recycle, Reload, ReloadMode,
@@ -24,6 +29,12 @@ pub(crate) const BURST_SECONDS_MAX: u32 = 3600;
 /// Most threads of a worker for commands that compute for long.
 pub(crate) const CPU_THREADS_MAX: u32 = 256;
 
+/// Where the host of an app listens for commands when nothing says otherwise.
+#[must_use]
+pub fn default_socket(app_dir: &Path) -> PathBuf {
+    app_dir.join("data/control.sock")
+}
+
 /// The defaults on a machine with `cores` processors.
 pub(crate) fn config(app_dir: &Path, cores: u32) -> Config {
     let data_dir = app_dir.join("data");
@@ -31,7 +42,7 @@ pub(crate) fn config(app_dir: &Path, cores: u32) -> Config {
     Config {
         app_dir: app_dir.to_owned(),
         modules_dir: app_dir.join("modules"),
-        control_socket: data_dir.join("control.sock"),
+        control_socket: default_socket(app_dir),
         admin_socket: data_dir.join("admin.sock"),
         data_dir,
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],

@@ -39,7 +39,7 @@ pub mod aliases;
 pub mod environment;
 
 pub use auth::{Auth, AuthKey};
-pub use defaults::WORKERS_MAX;
+pub use defaults::{WORKERS_MAX, default_socket};
 pub use environment::Environment;
 pub use error::{Certain, ConfigError, ConfigErrors, Place};
 pub use flags::Overrides;

@@ -15,12 +15,27 @@ use crate::{
     grants,
     kind::{Choice, Count, Kind, Reading, Size, Time},
     raw::{Raw, Written},
+    resolve::similar,
     settings::{ModelGrant, ModuleGrants, ModuleLimits, ModuleTerms, OnModuleFailure},
     sources::{self, Sources},
 };
 
 /// Key of the outermost table.
 pub(crate) const SECTION: &str = "modules";
+/// Keys of `[modules.NAME]`.
+const KEYS: [&str; 11] = [
+    "source",
+    "version",
+    "api",
+    "sha256",
+    "token-file",
+    "build",
+    "watch",
+    "settings",
+    "limits",
+    "grants",
+    "disable",
+];
 /// Keys of `limits`.
 pub(crate) const LIMIT_KEYS: [&str; 8] = [
     "memory",
@@ -70,9 +85,16 @@ pub(crate) fn take(
         } else if let Some((name, part)) = sources::part_of(path) {
             sources.add(name, part, written, mistakes);
         } else if !is_empty_table(&written.found) {
+            let (found, expected) = match path.rsplit_once('.') {
+                Some((_, "limits")) => (written.found.to_string(), "a table of limits".to_owned()),
+                Some((_, key)) => unknown_key(key, &KEYS),
+                None => {
+                    let expected = format!("a table [{SECTION}.NAME] with {}", KEYS.join(", "));
+                    (written.found.to_string(), expected)
+                }
+            };
             let place = Place::File { line: written.line, key: written.key };
-            let expected = format!("a table [{SECTION}.NAME] with a source, settings, limits or grants");
-            mistakes.push(ConfigError::Value { place, found: written.found.to_string(), expected });
+            mistakes.push(ConfigError::Value { place, found, expected });
         }
     }
     for (name, source) in sources.finish(app_dir, mistakes) {
@@ -82,6 +104,12 @@ pub(crate) fn take(
         modules.entry(name).or_default().build = Some(build);
     }
     modules
+}
+
+/// What is found and what is expected where only these keys can be.
+fn unknown_key(key: &str, known: &'static [&'static str]) -> (String, String) {
+    let hint = similar(key, known.iter().copied()).map(|known| format!(" (did you mean `{known}`?)"));
+    (format!("an unknown key{}", hint.unwrap_or_default()), format!("one of {}", known.join(", ")))
 }
 
 fn is_empty_table(found: &Found) -> bool {
@@ -122,7 +150,10 @@ fn read_grants(written: Written, grants: &mut ModuleGrants, mistakes: &mut Vec<C
             let names: Option<Vec<String>> = names.iter().map(|one| one.text().map(str::to_owned)).collect();
             match names.filter(|names| value.is_array() && !names.is_empty()) {
                 Some(names) => grants.events = names,
-                None => refuse(key, Found::Typed(value).to_string(), "a list of names of events"),
+                None => {
+                    let found = offender(value, |one| one.text().is_some());
+                    refuse(key, found, "a list of names of events");
+                }
             }
             continue;
         }
@@ -154,10 +185,21 @@ fn read_grants(written: Written, grants: &mut ModuleGrants, mistakes: &mut Vec<C
             if known && grant != ModelGrant::default() {
                 grants.models.insert(model.to_ascii_uppercase(), grant);
             } else {
-                let found = Found::Typed(access).to_string();
+                let found = offender(access, |one| matches!(one.text(), Some("read" | "write")));
                 refuse(format!("{key}.{model}"), found, "a list of \"read\" and \"write\"");
             }
         }
+    }
+}
+
+/// What is wrong with a list that is not taken: an item of it, that it is empty, or that it is none.
+fn offender(value: Value, is_right: impl Fn(&Found) -> bool) -> String {
+    let (is_list, whole) = (value.is_array(), Found::Typed(value));
+    let items = whole.clone().list();
+    match items.iter().find(|item| !is_right(item)) {
+        Some(item) if is_list => item.to_string(),
+        None if is_list && items.is_empty() => "an empty list".to_owned(),
+        _ => whole.to_string(),
     }
 }
 
@@ -184,7 +226,7 @@ fn read_limit(key: &str, written: Written, limits: &mut ModuleLimits, mistakes: 
         "invocations" => read(&INVOCATIONS, &found, &mut limits.invocations),
         "concurrent" => read(&CONCURRENT, &found, &mut limits.concurrent),
         "on_module_failure" => read(&ON_FAILURE, &found, &mut limits.on_module_failure),
-        _ => Some(("an unknown key".to_owned(), format!("one of {}", LIMIT_KEYS.join(", ")))),
+        _ => Some(unknown_key(&key.replace('_', "-"), &LIMIT_KEYS)),
     };
     if let Some((found, expected)) = refusal {
         mistakes.push(ConfigError::Value { place, found, expected });
@@ -292,15 +334,26 @@ mod tests {
              deadline = 5\ncpu-dedline = \"1s\"\n[modules]\nb = true\nc.settings = [1]\nd.settings.x = nan\n",
         );
         insta::assert_snapshot!(mistakes, @r#"
-        aegis.toml:7: modules.a.limits.cpu-dedline: found an unknown key, expected one of memory, deadline, cpu-deadline, payload, instances, invocations, concurrent, on-module-failure
+        aegis.toml:7: modules.a.limits.cpu-dedline: found an unknown key (did you mean `cpu-deadline`?), expected one of memory, deadline, cpu-deadline, payload, instances, invocations, concurrent, on-module-failure
         aegis.toml:6: modules.a.limits.deadline: found 5, expected a time from 1ms to 1m, such as "250ms" or "30s"
         aegis.toml:5: modules.a.limits.memory: found "1GiB", expected a size from 64KiB to 256MiB, such as "64KiB" or "2MiB"
-        aegis.toml:2: modules.a.setings: found 1, expected a table [modules.NAME] with a source, settings, limits or grants
+        aegis.toml:2: modules.a.setings: found an unknown key (did you mean `settings`?), expected one of source, version, api, sha256, token-file, build, watch, settings, limits, grants, disable
         aegis.toml:3: modules.a.settings: found the date or time 2020-01-01, expected texts, numbers, booleans, lists and tables, as JSON has them
-        aegis.toml:9: modules.b: found true, expected a table [modules.NAME] with a source, settings, limits or grants
+        aegis.toml:9: modules.b: found true, expected a table [modules.NAME] with source, version, api, sha256, token-file, build, watch, settings, limits, grants, disable
         aegis.toml:10: modules.c.settings: found a list, expected a table of settings
         aegis.toml:11: modules.d.settings: found the number NaN, expected texts, numbers, booleans, lists and tables, as JSON has them
         "#);
+    }
+
+    #[test]
+    fn an_unknown_key_is_told_with_those_that_are_known() {
+        let (_, mistakes) =
+            modules("[modules.m]\nlimit = { memory = \"1MiB\" }\nlimits = 5\nfrobnicate = true\n");
+        insta::assert_snapshot!(mistakes, @"
+        aegis.toml:4: modules.m.frobnicate: found an unknown key, expected one of source, version, api, sha256, token-file, build, watch, settings, limits, grants, disable
+        aegis.toml:2: modules.m.limit: found an unknown key (did you mean `limits`?), expected one of source, version, api, sha256, token-file, build, watch, settings, limits, grants, disable
+        aegis.toml:3: modules.m.limits: found 5, expected a table of limits
+        ");
     }
 
     #[test]
@@ -332,12 +385,12 @@ mod tests {
         assert_eq!(modules["order"].grants.events, ["CREATE*"]);
         assert_eq!(models["INVENTORY"], ModelGrant { read: true, write: true });
         insta::assert_snapshot!(mistakes, @r#"
-        aegis.toml:4: modules.a.grants.models.x: found a list, expected a list of "read" and "write"
-        aegis.toml:4: modules.a.grants.models.y: found a list, expected a list of "read" and "write"
+        aegis.toml:4: modules.a.grants.models.x: found "own", expected a list of "read" and "write"
+        aegis.toml:4: modules.a.grants.models.y: found an empty list, expected a list of "read" and "write"
         aegis.toml:4: modules.a.grants.http: found a table, expected a list of texts
         aegis.toml:4: modules.a.grants.secrets: found 7, expected a list of texts
         aegis.toml:4: modules.a.grants.files: found a capability that cannot be granted, expected models, events, http, secrets or "secrets.reveal"
-        aegis.toml:4: modules.a.grants.events: found a list, expected a list of names of events
+        aegis.toml:4: modules.a.grants.events: found 3, expected a list of names of events
         aegis.toml:6: modules.b.grants: found true, expected a table { models = { NAME = ["read", "write"] } }
         "#);
     }

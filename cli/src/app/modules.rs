@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use aegis_config::{CONFIG_FILE, MODULES_FOLDER, ModuleTerms};
@@ -14,6 +14,7 @@ use aegis_domain::{
     route::custom_route_mistakes,
     service::{ServiceSpec, route_mistakes},
     spec::ModelSpec,
+    suggest,
 };
 use aegis_ipc::deploy::{Deployed, Member};
 
@@ -94,7 +95,7 @@ impl Modules {
                     }
                     modules.fetch(&mut reading);
                     modules.add_deployed(&mut reading);
-                    modules.refuse_terms_of_nobody(reading.terms);
+                    modules.refuse_terms_of_nobody(reading.terms, &entries);
                 }
             }
             Err(error) => {
@@ -150,11 +151,21 @@ impl Modules {
     }
 
     /// What is said about a module that is not there is a mistake in its name.
-    fn refuse_terms_of_nobody(&mut self, terms: &BTreeMap<String, ModuleTerms>) {
+    fn refuse_terms_of_nobody(&mut self, terms: &BTreeMap<String, ModuleTerms>, entries: &[PathBuf]) {
+        let folders: BTreeSet<&str> =
+            entries.iter().filter_map(|entry| entry.file_name()?.to_str()).collect();
         for name in terms.keys().filter(|name| !self.with_code.contains(*name)) {
-            self.mistakes.push(format!(
-                "{CONFIG_FILE}: modules.{name}: found settings or limits, expected them for a folder of modules with a component"
-            ));
+            self.mistakes.push(if folders.contains(name.as_str()) {
+                format!(
+                    "{CONFIG_FILE}: modules.{name}: found settings or limits, expected them for a folder of modules with a component"
+                )
+            } else {
+                let known = self.with_code.iter().map(String::as_str).chain(folders.iter().copied());
+                let hint = suggest::similar(name, known);
+                format!(
+                    "{CONFIG_FILE}: modules.{name}: found no such module{hint}, expected one with a component, or its source"
+                )
+            });
         }
     }
 

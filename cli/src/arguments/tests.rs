@@ -35,7 +35,7 @@ fn help_shows_what_a_person_may_do() {
       dev          Run the app in DIR while it is worked on: what changes is built and brought into
                    force at once
       check        Report every mistake in the configuration and modules of the app in DIR, without
-                   running it
+                   running it; DIR may also be a component, a *.wasm file
       new          Begin something new
       key          Make keys that modules are signed with
       sign         Sign the manifest of a module, so that hosts know who publishes it
@@ -49,7 +49,8 @@ fn help_shows_what_a_person_may_do() {
       restart      Replace workers one by one, or the one in SLOT
       upgrade      Replace the running executable without losing a connection
       logs         What becomes of log lines
-      stop         End the host; what is in flight is finished within the drain timeout
+      stop         End the host; what is in flight is finished within the drain timeout, unless said
+                   otherwise
       data         Look after the documents of an app whose host is stopped
 
     Options:
@@ -109,7 +110,7 @@ fn help_of_run_shows_every_override() {
 #[test]
 fn help_of_stop_and_upgrade_tells_the_choices() {
     insta::assert_snapshot!(help(&["stop"]), @"
-    End the host; what is in flight is finished within the drain timeout
+    End the host; what is in flight is finished within the drain timeout, unless said otherwise
 
     Usage: aegis stop [OPTIONS] [DIR]
 
@@ -120,17 +121,20 @@ fn help_of_stop_and_upgrade_tells_the_choices() {
               [default: .]
 
     Options:
-          --control <SOCKET>
-              The host's socket for commands, instead of looking it up
+          --dir <DIR>
+              The same, as with the other commands
 
           --json
               Print results as JSON, one object per line
+
+          --control <SOCKET>
+              The host's socket for commands, instead of looking it up
 
           --patient
               Finish what is in flight however long it takes
 
           --now
-              Finish nothing
+              Finish nothing: end at once
 
       -h, --help
               Print help
@@ -216,6 +220,28 @@ fn flags_may_stand_anywhere() {
         let Command::Status { host, watch: false } = arguments.command else { panic!("{line}") };
         assert_eq!((host.folder, host.control), (PathBuf::from("/app"), Some(PathBuf::from("/c"))));
     }
+}
+
+#[test]
+fn the_app_folder_is_named_in_both_ways() {
+    for line in ["stop", "logs reopen", "status", "drain", "rollback"] {
+        for folder in ["/app", "--dir /app"] {
+            let host = match parse(&format!("aegis {line} {folder}")).unwrap().command {
+                Command::Stop { host, .. } | Command::Status { host, .. } => host,
+                Command::Logs(LogsCommand::Reopen(host)) | Command::Drain(host) | Command::Rollback(host) => {
+                    host
+                }
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(Host::from(host).dir, PathBuf::from("/app"), "{line} {folder}");
+        }
+    }
+    assert_eq!(parse("aegis stop a --dir b").unwrap_err().kind(), ErrorKind::ArgumentConflict);
+    insta::assert_snapshot!(complaint("aegis restart app"), @"
+    error: invalid value 'app' for '[SLOT]': expected the number of a slot; the app folder is named with --dir
+
+    For more information, try '--help'.
+    ");
 }
 
 #[test]

@@ -102,6 +102,39 @@ fn an_answer_to_another_question_is_a_defect() {
 }
 
 #[test]
+fn a_stop_says_how_the_host_ends() {
+    use aegis_ipc::operator::StopMode;
+    for (mode, words) in [
+        (StopMode::Immediate, "ending at once"),
+        (StopMode::Graceful, "finishing what is in flight"),
+        (StopMode::Patient, "finishing what is in flight"),
+    ] {
+        assert_eq!(farewell(&Request::Stop { mode }), words);
+    }
+}
+
+#[test]
+fn a_socket_that_was_renamed_since_the_host_started_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    std::fs::write(folder.path().join("aegis.toml"), "data_dir = \"d\"\n").unwrap();
+    let host = |control: Option<&str>| Host {
+        dir: folder.path().to_owned(),
+        control: control.map(|name| folder.path().join(name)),
+    };
+    let told = |host: &Host| {
+        let failure = connect(host, &Environment::new()).unwrap_err();
+        assert_eq!(failure.exit_code(), exit::TRANSIENT);
+        with_causes(&failure).replace(&folder.path().display().to_string(), "APP")
+    };
+    insta::assert_snapshot!(told(&host(None)), @"no host listens on APP/d/control.sock; is `aegis run` running? (the socket that the configuration names now; if it was changed since the host started, name the old one with --control)");
+    let _listener = UnixListener::bind(folder.path().join("data/control.sock")).unwrap();
+    insta::assert_snapshot!(told(&host(None)), @"no host listens on APP/d/control.sock; is `aegis run` running? (the socket that the configuration names now; one listens on APP/data/control.sock, which --control names)");
+    insta::assert_snapshot!(told(&host(Some("x"))), @"no host listens on APP/x; is `aegis run` running?");
+    assert!(connect(&host(Some("data/control.sock")), &Environment::new()).is_ok());
+}
+
+#[test]
 fn a_quiet_host_is_asked_about_the_job() {
     let folder = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(folder.path().join("control.sock")).unwrap();

@@ -43,7 +43,7 @@ pub mod route;
 pub mod service;
 pub mod spec;
 pub mod subscription;
-mod suggest;
+pub mod suggest;
 pub mod table;
 mod timestamp;
 pub mod trial;

@@ -48,8 +48,8 @@ const UNUSED_LIMITS: [&str; 2] = ["output", "log"];
 const UNUSED_INSTANCES: [&str; 4] = ["policy", "min", "max-idle", "per-request"];
 /// What modules can ask for.
 const CAPABILITIES: [&str; 5] = ["models", "http", "secrets", "events", "inference"];
-/// Those that an operator can grant.
-const GRANTABLE: &[&str] = &["models", "http", "secrets"];
+/// Those that an operator can grant; of events what a model subscribes to.
+const GRANTABLE: &[&str] = &["models", "http", "secrets", "events"];
 
 /// What a manifest says.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -467,6 +467,15 @@ mod tests {
             ],
         }
         "#);
+    }
+
+    #[test]
+    fn what_an_operator_can_grant_is_needed_without_a_warning() {
+        let needs =
+            r#""needs": { "models": {}, "http": [], "secrets": [], "events": ["CREATE*"], "inference": [] }"#;
+        let manifest = parse(format!(r#"{{ "schema": "aegis.module/1", {needs} }}"#).as_bytes()).unwrap();
+        assert_eq!(manifest.needs, ["models", "http", "secrets", "events", "inference"]);
+        insta::assert_snapshot!(manifest.warnings.join("\n"), @"needs.inference: this version cannot grant it yet, calls are answered `denied`");
     }
 
     #[test]

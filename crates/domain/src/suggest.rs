@@ -7,7 +7,8 @@ const CANDIDATES_MAX: usize = 512;
 const NAME_BYTES_MAX: usize = 64;
 
 /// ` (did you mean "x"?)` if one of the names is close enough, else nothing.
-pub(crate) fn similar<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+#[must_use]
+pub fn similar<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     if name.len() > NAME_BYTES_MAX {
         return String::new();
     }

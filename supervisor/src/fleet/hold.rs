@@ -73,6 +73,11 @@ impl Fleet {
         }
     }
 
+    /// Whether somebody asked for something that is about to bring workers back.
+    pub(super) fn may_wake(&self) -> bool {
+        matches!(self.phase, Phase::Paused(_)) && self.rollout.is_some()
+    }
+
     /// A change that nobody asked for does not undo what somebody asked for.
     pub(super) fn stay(&mut self, asker: Option<Asker>) {
         let why = self.stays().unwrap_or(ROLLED_BACK);

@@ -213,8 +213,14 @@ impl Fleet {
         }
         let Some(rollout) = &self.rollout else { return };
         if matches!(rollout.kind, Kind::Reload | Kind::Deploy | Kind::Revert) && digest == self.digest() {
-            if rollout.kind == Kind::Reload {
+            let (job, kind) = (rollout.job, rollout.kind);
+            if kind == Kind::Reload {
                 self.let_go();
+            }
+            match self.still_drained() {
+                // It was about one module, and there is nothing new of it.
+                Some(told) if kind == Kind::Deploy => self.step(job, told),
+                _ => self.resume(),
             }
             return self.end_rollout(&Verdict::Unchanged);
         }
@@ -232,8 +238,9 @@ impl Fleet {
         }
     }
 
-    pub(super) fn incompatible(&mut self, child: ChildId, reasons: Vec<String>) {
+    pub(super) fn incompatible(&mut self, child: ChildId, mut reasons: Vec<String>) {
         if self.answered(child).is_some() {
+            reasons.extend(self.still_drained().map(str::to_owned));
             self.end_rollout(&Verdict::Incompatible { reasons });
         }
     }

@@ -117,7 +117,11 @@ impl Fleet {
             Phase::Stopping(_) | Phase::Over => return self.refuse(asker, "the host is stopping".to_owned()),
         }
         match request {
-            Request::Reload { origin: Origin::Automatic, .. } if self.stays().is_some() => self.stay(asker),
+            Request::Reload { origin: Origin::Automatic, .. }
+                if self.stays().is_some() && !self.may_wake() =>
+            {
+                self.stay(asker);
+            }
             Request::Reload { origin, mode } => self.wish(asker, Wish::Reload { origin, mode }),
             Request::Upgrade { path } => self.wish(asker, Wish::Upgrade(path)),
             Request::Deploy(order) => self.line_up(asker, Wish::Deploy(order)),
@@ -161,7 +165,10 @@ impl Fleet {
     }
 
     fn wish(&mut self, asker: Option<Asker>, wish: Wish) {
-        self.resume();
+        // Whatever makes another generation needs workers only when there is one: a rejection touches nothing.
+        if matches!(wish, Wish::Restart(_)) {
+            self.resume();
+        }
         if let Some(waiting) = &mut self.waiting {
             if waiting.wish.absorb(&wish) {
                 let job = waiting.job;
@@ -189,7 +196,6 @@ impl Fleet {
         if self.line.len() >= LINE_MAX {
             return self.refuse(asker, format!("{LINE_MAX} deployments wait already, try again later"));
         }
-        self.resume();
         let job = self.jobs.open(wish.kind(), self.in_force);
         self.accept(job, asker);
         self.line.push_back(Waiting { job, wish });
@@ -201,13 +207,13 @@ impl Fleet {
 
     /// Begins the rollout that waits, if none runs.
     pub(super) fn begin_waiting(&mut self) {
-        if self.phase == Phase::Running
+        if matches!(self.phase, Phase::Running | Phase::Paused(_))
             && self.rollout.is_none()
             && let Some(waiting) = self.waiting.take().or_else(|| self.line.pop_front())
         {
             match waiting.wish {
-                // It came before the rollback was through.
-                Wish::Reload { origin: Origin::Automatic, .. } if self.is_pinned() => {
+                // It came before the rollback was through, or before the reload that was to end a drain was rejected.
+                Wish::Reload { origin: Origin::Automatic, .. } if self.stays().is_some() => {
                     self.finish(waiting.job, &Verdict::Superseded);
                     self.stay(None);
                     self.turn += 1;

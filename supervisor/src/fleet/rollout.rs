@@ -11,7 +11,8 @@
 //! A reload may go by replacing workers or by telling them to take the new generation over (see `adoption`); the stages
 //! are the same.
 //!
-//! Up to `Preparing` nothing that serves is touched, so the verdict on failure is `Rejected`. From `Canary` on workers of
+//! Up to `Preparing` nothing that serves is touched, so the verdict on failure is `Rejected`, and workers that were drained
+//! stay so. From `Canary` on workers of
 //! the new generation exist, and failure means to go back by the same steps. `Settling` comes after the commit: the new
 //! generation is in force whatever happens, and all that is waited for is workers that its configuration adds, and
 //! that the old ones accept no more (see `closing`).
@@ -239,6 +240,8 @@ impl Fleet {
         if rollout.kind == Kind::Rollback {
             return self.fall_back();
         }
+        self.resume();
+        let Some(rollout) = &mut self.rollout else { return };
         rollout.stage = Stage::Canary(Canary::new(deadline_ms));
         let (job, mode) = (rollout.job, *rollout.mode.get_or_insert(configured));
         let step = match mode {
@@ -260,8 +263,9 @@ impl Fleet {
     }
 
     /// Ends a rollout that has touched nothing.
-    pub(super) fn reject(&mut self, reasons: Vec<String>) {
+    pub(super) fn reject(&mut self, mut reasons: Vec<String>) {
         self.take_back();
+        reasons.extend(self.still_drained().map(str::to_owned));
         self.end_rollout(&Verdict::Rejected { reasons });
     }
 
@@ -355,7 +359,12 @@ impl Fleet {
                 self.begin_waiting();
                 self.advance_poll();
             }
-            Phase::Paused(_) => self.advance_pause(),
+            Phase::Paused(_) => {
+                // What makes another generation, as far as that goes without workers.
+                self.advance_rollout();
+                self.advance_pause();
+                self.begin_waiting();
+            }
             Phase::Stopping(_) => self.advance_stop(),
         }
     }

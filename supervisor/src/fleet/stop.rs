@@ -16,6 +16,11 @@ use super::{
     worker::{Leave, State},
 };
 
+/// What is told with a change that had to give way.
+const DRAINED: &str = "all workers were drained on request";
+/// What is told with a change that did not come about while all workers are drained.
+const STILL_DRAINED: &str = "all workers stay drained, as was asked for before";
+
 /// A stop that runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Stopping {
@@ -133,6 +138,8 @@ impl Fleet {
     /// Drains all workers and starts no new ones.
     pub(super) fn pause(&mut self, asker: Option<Asker>) {
         if let Phase::Paused(job) = self.phase {
+            // A change that was about to bring workers back.
+            self.abandon(&Verdict::RolledBack { reason: DRAINED.to_owned() });
             let ended = job.is_none();
             let job = job.unwrap_or_else(|| self.jobs.open(Kind::Drain, self.in_force));
             self.accept(job, asker);
@@ -143,8 +150,7 @@ impl Fleet {
         }
         let job = self.jobs.open(Kind::Drain, self.in_force);
         self.accept(job, asker);
-        let reason = "all workers were drained on request".to_owned();
-        self.abandon(&Verdict::RolledBack { reason });
+        self.abandon(&Verdict::RolledBack { reason: DRAINED.to_owned() });
         self.step(job, "draining all workers");
         self.phase = Phase::Paused(Some(job));
         let workers: Vec<ChildId> = self.workers.keys().copied().collect();
@@ -166,6 +172,11 @@ impl Fleet {
         {
             self.finish(job, verdict);
         }
+    }
+
+    /// What to tell when a change does not come about: that it did not end the pause either.
+    pub(super) fn still_drained(&self) -> Option<&'static str> {
+        matches!(self.phase, Phase::Paused(_)).then_some(STILL_DRAINED)
     }
 
     /// Wants workers again, whatever it was that asked for something that needs them.

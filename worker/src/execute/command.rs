@@ -43,11 +43,18 @@ impl Engine {
             );
             return Err(Problem::new(ProblemCode::BadParameter, detail));
         }
+        let arguments = read(order.arguments).map_err(|problem| {
+            let detail = format!(
+                "parameter \"args\": found no JSON ({}), expected an argument as JSON",
+                problem.detail
+            );
+            Problem::new(ProblemCode::BadParameter, detail)
+        })?;
         let (current, sequence) = self.current(&request.model, id, request.deadline).await?;
         let version = current.ok_or_else(|| change::not_found(&request.model, id))?;
         precondition::check_read(&request.precondition, version.revision)?;
         let version = self.loaded(request, id, version).await?;
-        let (answer, _) = self.run(request, command, (id, &version), order).await?;
+        let (answer, _) = self.run(request, command, (id, &version), (order.name, &arguments)).await?;
         self.count_model(&request.model, ModelCounter::Commands, 1);
         Ok(Reply { result: Outcome::Answered, body: answer.into(), sequence, replayed: false })
     }
@@ -62,7 +69,8 @@ impl Engine {
         let command = find(request, order.name)?;
         let saves = command.spec().effect == CommandEffect::Saves;
         let _running = saves.then(|| self.inner.commanded.begin(request, current.0));
-        let (answer, after) = self.run(request, command, current, order).await?;
+        let arguments = read(order.arguments)?;
+        let (answer, after) = self.run(request, command, current, (order.name, &arguments)).await?;
         if !saves {
             return Ok(Carried::Answered(answer.into()));
         }
@@ -78,22 +86,19 @@ impl Engine {
         request: &Request,
         command: &Command,
         (id, version): (&str, &Version),
-        order: Order<'_>,
+        (name, arguments): (&str, &Value),
     ) -> Result<(String, Value), Problem> {
-        let given = order.arguments.iter().any(|byte| !byte.is_ascii_whitespace());
-        let arguments =
-            if given { json::parse(order.arguments)? } else { Value::Object(serde_json::Map::new()) };
-        command.check_arguments(&arguments)?;
+        command.check_arguments(arguments)?;
         let (modules, module) = self.module(request)?;
         let entry = Entry::Command {
-            name: order.name.to_owned(),
+            name: name.to_owned(),
             target: Some(hooks::entity(&request.model, id, version)?),
             arguments: arguments.to_string(),
         };
         let answer = modules.call(module, command.spec().place, request, entry).await?.unwrap_or_default();
         let parsed = match command.spec().effect {
-            CommandEffect::Answers => hooks::parse(&answer, order.name, module.name()),
-            CommandEffect::Saves => hooks::parse_document(&answer, order.name, module.name()),
+            CommandEffect::Answers => hooks::parse(&answer, name, module.name()),
+            CommandEffect::Saves => hooks::parse_document(&answer, name, module.name()),
         };
         let parsed = parsed.inspect_err(|_| modules.note_unusable(module.name(), request.variant()))?;
         Ok((answer, parsed))
@@ -103,6 +108,14 @@ impl Engine {
 /// Whether the command may lead to another version of its document.
 pub(super) fn stores(request: &Request, order: Order<'_>) -> Result<bool, Problem> {
     find(request, order.name).map(|command| command.spec().effect == CommandEffect::Saves)
+}
+
+/// What a command is given; nothing comes to an empty object.
+fn read(arguments: &Bytes) -> Result<Value, Problem> {
+    if arguments.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Value::Object(serde_json::Map::new()));
+    }
+    json::parse(arguments)
 }
 
 fn find<'a>(request: &'a Request, name: &str) -> Result<&'a Command, Problem> {

@@ -5,7 +5,7 @@ use aegis_domain::{Problem, ProblemCode, query::decode};
 /// Names and values, decoded, in order.
 ///
 /// # Errors
-/// A name that is not in `known`, or a value that is not UTF-8.
+/// A name that is not in `known`, or one or a value that is not percent-encoded UTF-8.
 pub(crate) fn pairs(query: &str, known: &[&'static str]) -> Result<Vec<(&'static str, String)>, Problem> {
     let mut pairs = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -15,8 +15,9 @@ pub(crate) fn pairs(query: &str, known: &[&'static str]) -> Result<Vec<(&'static
             let detail = format!("parameter {quoted:?}: {what}");
             Problem::new(ProblemCode::BadParameter, detail)
         };
-        let name = decode(name).ok_or_else(|| bad("found bytes that are not UTF-8"))?;
-        let value = decode(value).ok_or_else(|| bad("found bytes that are not UTF-8"))?;
+        let is_bad = || bad("found a percent sign that begins no UTF-8, expected %25 for the sign itself");
+        let name = decode(name).ok_or_else(is_bad)?;
+        let value = decode(value).ok_or_else(is_bad)?;
         let Some(name) = known.iter().find(|known| **known == name) else {
             return Err(bad(&format!("found an unknown name, expected one of {}", known.join(", "))));
         };

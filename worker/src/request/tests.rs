@@ -126,6 +126,7 @@ fn query_pairs_are_decoded_and_unknown_names_refused() {
     );
     assert_eq!(code(pairs("modell=a", known)), ProblemCode::BadParameter);
     assert_eq!(code(pairs("model=%ff", known)), ProblemCode::BadParameter);
+    assert_eq!(code(pairs("model=%zz", known)), ProblemCode::BadParameter);
 }
 
 fn model() -> Arc<Model> {

@@ -149,6 +149,16 @@ async fn commands_answer_or_save() {
 }
 
 #[tokio::test]
+async fn arguments_that_are_no_json_are_told_by_where_they_are() {
+    let house = todos().await;
+    create(&house, r#"{"id":"a","title":"x"}"#).await;
+    let asked = house.ask(&format!("GET {TODOS}/a?command=echo&args=zzz")).await;
+    insta::assert_snapshot!(told(&asked), @r#"400 bad-parameter: parameter "args": found no JSON (line 1, column 1: found 'z', expected a value), expected an argument as JSON"#);
+    let told_of_body = house.ask(&format!("POST {TODOS}/a/echo\n\nzzz")).await;
+    assert!(told(&told_of_body).starts_with("400 malformed-json"), "{}", told_of_body.body);
+}
+
+#[tokio::test]
 async fn a_command_is_carried_out_once_for_each_idempotency_key() {
     let house = todos().await;
     create(&house, r#"{"id":"a","title":"x"}"#).await;

@@ -234,6 +234,20 @@ async fn what_is_wrong_is_said_in_one_form() {
 }
 
 #[tokio::test]
+async fn a_query_that_is_not_escaped_is_told_so() {
+    let house = House::new().await;
+    let mut shown = Vec::new();
+    for query in ["text=%", "text=%zz"] {
+        let answer = house.ask(&format!("GET {TODOS}?{query}")).await;
+        shown.push(format!("{} {} {}", answer.status, answer.json()["code"], answer.json()["detail"]));
+    }
+    insta::assert_snapshot!(shown.join("\n"), @r#"
+    400 "bad-parameter" "parameter \"text\": found \"%\", expected a value in UTF-8, with every percent sign written as %25"
+    400 "bad-parameter" "parameter \"text\": found \"%zz\", expected a value in UTF-8, with every percent sign written as %25"
+    "#);
+}
+
+#[tokio::test]
 async fn methods_of_a_place_are_listed() {
     let house = House::new().await;
     let mut client = house.client().await;

@@ -154,7 +154,7 @@ fn mistakes_of_components_come_all_at_once() {
     folder.manifest("wrong", json!({ "kind": "adapter", "limits": { "memory": "much" } }));
     folder.manifest("limits", json!({ "limits": { "memory": "much" }, "instances": { "max": 0 } }));
     fs::create_dir_all(folder.path().join("modules/folder/folder.wasm")).unwrap();
-    folder.write("aegis.toml", "[modules.nobody]\nsettings = {}\n[modules.both.limits]\nmemory = \"1MiB\"\n");
+    folder.write("aegis.toml", "[modules.nobody]\nsettings = {}\n[modules.both.limits]\nmemory = \"1MiB\"\n[modules.severel]\nsettings = {}\n");
     insta::assert_snapshot!(folder.mistakes(), @r#"
     modules/both: found both module.toml and both.wasm, expected one of them
     modules/core/core.wasm: AEGIS-M130 inspecting the component: found a core module (make a component of it with `wasm-tools component new`), expected a Wasm component
@@ -170,7 +170,8 @@ fn mistakes_of_components_come_all_at_once() {
     modules/text/text.wasm: AEGIS-M130 inspecting the component: found the text format (compile it with `wasm-tools parse`), expected a Wasm component
     modules/wrong/aegis.module.json: AEGIS-M100 reading the manifest of the component: kind: found "adapter", expected "model" or "http-service": this version serves no other kind yet
     aegis.toml: modules.both: found settings or limits, expected them for a folder of modules with a component
-    aegis.toml: modules.nobody: found settings or limits, expected them for a folder of modules with a component
+    aegis.toml: modules.nobody: found no such module, expected one with a component, or its source
+    aegis.toml: modules.severel: found no such module (did you mean "several"?), expected one with a component, or its source
     "#);
 }
 

@@ -60,7 +60,9 @@ pub(crate) fn split(raw_query: &str) -> Result<Vec<(String, String)>, Mistake> {
     pairs
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = decode(name).ok_or_else(|| Mistake::new(name, name, "a name in UTF-8"))?;
+            let name = decode(name).ok_or_else(|| {
+                Mistake::new(name, name, "a name in UTF-8, with every percent sign written as %25")
+            })?;
             let value = decode(value).ok_or_else(|| {
                 Mistake::new(&name, value, "a value in UTF-8, with every percent sign written as %25")
             })?;
@@ -70,9 +72,14 @@ pub(crate) fn split(raw_query: &str) -> Result<Vec<(String, String)>, Mistake> {
 }
 
 /// A name or a value as it was before it was written into a query string (`application/x-www-form-urlencoded`); none if it was
-/// no UTF-8.
+/// no UTF-8, or has a percent sign without two hexadecimal digits, as in a path.
 #[must_use]
 pub fn decode(text: &str) -> Option<String> {
+    let is_digit = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit());
+    let mut escapes = text.split('%').skip(1).map(str::bytes);
+    if !escapes.all(|mut after| is_digit(after.next()) && is_digit(after.next())) {
+        return None;
+    }
     let spaced: Cow<'_, str> =
         if text.contains('+') { Cow::Owned(text.replace('+', " ")) } else { Cow::Borrowed(text) };
     percent_decode(spaced.as_bytes()).decode_utf8().ok().map(Cow::into_owned)
@@ -97,19 +104,28 @@ mod tests {
 
     #[test]
     fn escapes_and_plus_signs_are_undone() {
-        let pairs = split("a=b+c%2B%26&&d&e%5F=%C3%A9&f=1=2&g=%zz").unwrap();
+        let pairs = split("a=b+c%2B%26&&d&e%5F=%C3%A9&f=1=2&g=%25zz").unwrap();
         let expected = [("a", "b c+&"), ("d", ""), ("e_", "é"), ("f", "1=2"), ("g", "%zz")];
         assert_eq!(pairs, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 
     #[test]
-    fn what_is_no_utf8_is_named() {
-        let detail = |query| problem(&[split(query).unwrap_err()]).detail;
+    fn what_is_no_utf8_and_no_escape_is_named() {
+        let detail = |query: &str| problem(&[split(query).unwrap_err()]).detail;
         insta::assert_snapshot!(
             detail("name=%ff"),
             @r#"parameter "name": found "%ff", expected a value in UTF-8, with every percent sign written as %25"#
         );
-        insta::assert_snapshot!(detail("%ff=1"), @r#"parameter "%ff": found "%ff", expected a name in UTF-8"#);
+        insta::assert_snapshot!(
+            detail("%ff=1"),
+            @r#"parameter "%ff": found "%ff", expected a name in UTF-8, with every percent sign written as %25"#
+        );
+        for value in ["%", "%4", "%zz", "%4z", "a%%20", "%+41", "é%é"] {
+            let expected = format!(
+                "parameter \"t\": found {value:?}, expected a value in UTF-8, with every percent sign written as %25"
+            );
+            assert_eq!(detail(&format!("t={value}")), expected);
+        }
         insta::assert_snapshot!(detail(&"a=1&".repeat(65)), @r#"parameter "": found 65 parameters, expected at most 64"#);
     }
 

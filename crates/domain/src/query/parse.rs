@@ -25,6 +25,8 @@ const LIST_VALUES_MAX: usize = 1000;
 const SELECT_NAMES_MAX: usize = 64;
 
 const OPERATORS: &str = "one of ne, lt, lte, gt, gte, in, nin, like, ilike, contains, exists";
+const CONTROL_NAMES: [&str; 9] =
+    ["__operand", "__sort", "__limit", "__skip", "__page", "__cursor", "__count", "__select", "__aggregate"];
 const CONTROLS: &str =
     "one of __operand, __sort, __limit, __skip, __page, __cursor, __count, __select, __aggregate, __expand";
 
@@ -148,11 +150,13 @@ pub fn read_item(model: &Model, raw_query: &str) -> Result<Option<Invocation>, P
     let asked = command_asked(model, &pairs)?;
     refuse_what_items_have(model, &pairs, &["relation"])?;
     let unknown = |(name, _): &&(String, String)| name.starts_with("__");
-    let mistakes: Vec<_> = pairs
-        .iter()
-        .filter(unknown)
-        .map(|(name, _)| Mistake::saying(name, "it on a single document", "it on lists only"))
-        .collect();
+    let mistake = |(name, _): &(String, String)| match name.as_str() {
+        known if known == "__expand" || CONTROL_NAMES.contains(&known) => {
+            Mistake::saying(name, "it on a single document", "it on lists only")
+        }
+        _ => Mistake::saying(name, "an unknown parameter", "none that begins with __ on a single document"),
+    };
+    let mistakes: Vec<_> = pairs.iter().filter(unknown).map(mistake).collect();
     if mistakes.is_empty() { Ok(asked) } else { Err(parameters::problem(&mistakes)) }
 }
 
@@ -242,18 +246,7 @@ impl Reader<'_> {
     }
 
     fn control(&mut self, name: &str, value: &str) {
-        const NAMES: [&str; 9] = [
-            "__operand",
-            "__sort",
-            "__limit",
-            "__skip",
-            "__page",
-            "__cursor",
-            "__count",
-            "__select",
-            "__aggregate",
-        ];
-        match NAMES.iter().find(|known| **known == name) {
+        match CONTROL_NAMES.iter().find(|known| **known == name) {
             None => self.mistakes.push(Mistake::saying(name, "an unknown parameter", CONTROLS)),
             Some(name) => {
                 if self.controls.insert(name, value.to_owned()).is_some() {

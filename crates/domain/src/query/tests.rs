@@ -108,6 +108,7 @@ fn relations_and_commands_are_unknown_unless_they_are_fields() {
 fn a_single_document_takes_no_list_parameters() {
     let refused = |query| read_item(&model(), query).expect_err(query).to_string();
     insta::assert_snapshot!(refused("__limit=1"), @r#"bad-parameter: parameter "__limit": found it on a single document, expected it on lists only"#);
+    insta::assert_snapshot!(refused("__foo=1"), @r#"bad-parameter: parameter "__foo": found an unknown parameter, expected none that begins with __ on a single document"#);
     insta::assert_snapshot!(refused("relation=customer"), @r#"no-such-relation: no relation "customer" on model ORDER"#);
     insta::assert_snapshot!(refused("command=run&args=1"), @r#"no-such-command: no command "run" on model ORDER"#);
     assert!(read_item(&model(), "").is_ok() && read_item(&model(), "cachebuster=1").is_ok());

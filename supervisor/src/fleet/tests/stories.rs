@@ -3,6 +3,7 @@
 mod changes;
 mod closings;
 mod deployments;
+mod drains;
 mod ends;
 mod lines;
 mod polls;

@@ -1,0 +1,141 @@
+//! What is asked of a host whose workers were all drained.
+
+use aegis_ipc::{deploy::Order, operator::Verdict};
+
+use super::{Probe, Script, an_order, offer, proven};
+use crate::fleet::{
+    Asker, Event, Origin, Request,
+    tests::world::{App, Bind, NewImage, StoreSays, World},
+};
+
+const STILL: &str = "all workers stay drained, as was asked for before";
+
+fn drained(workers: u32) -> World<Script> {
+    let mut world = proven(workers);
+    world.ask(Request::Drain);
+    world.run(1_000);
+    world.story();
+    world
+}
+
+/// Only the store is there, and nothing was started meanwhile but what makes a generation.
+fn assert_drained(world: &mut World<Script>) {
+    assert!(world.fleet.summary(world.now_ms).contains("drained on request"));
+    assert_eq!(world.processes.len(), 1, "only the store is there");
+    assert_eq!(world.bundles.len(), 1, "only the generation in force is held");
+    let story = world.story();
+    assert!(!story.contains("Worker"), "{story}");
+}
+
+fn assert_rejected(world: &World<Script>, asker: Asker) {
+    let Some(Verdict::Rejected { reasons } | Verdict::Incompatible { reasons }) = world.verdict(asker) else {
+        panic!("{:?}", world.verdict(asker))
+    };
+    assert_eq!(reasons.last().map(String::as_str), Some(STILL));
+}
+
+#[test]
+fn what_is_rejected_ends_no_drain() {
+    let mut world = drained(2);
+    world.fate.probes.push_back(Probe::Invalid);
+    let asker = world.reload();
+    world.run(10_000);
+    assert_rejected(&world, asker);
+    assert_drained(&mut world);
+
+    let (mut unwanted, mut unbound) = (App::new("second", 2), App::new("third", 2));
+    unwanted.store = StoreSays::No;
+    unbound.bind = Bind::Fails;
+    for app in [unwanted, unbound] {
+        offer(&mut world, app);
+        let asker = world.reload();
+        world.run(10_000);
+        assert_rejected(&world, asker);
+        assert_drained(&mut world);
+    }
+
+    world.fate.probes.push_back(Probe::Invalid);
+    let asker = world.ask(Request::Deploy(an_order("customer")));
+    world.run(10_000);
+    assert_rejected(&world, asker);
+    assert_drained(&mut world);
+
+    world.fate.images.push_back(NewImage::Fails);
+    let asker = world.ask(Request::Upgrade { path: None });
+    world.run(10_000);
+    assert_rejected(&world, asker);
+    assert_drained(&mut world);
+
+    world.scale(2);
+    world.run(10_000);
+    world.check_converged();
+}
+
+#[test]
+fn a_deployment_of_what_is_there_ends_no_drain_but_a_reload_of_it_does() {
+    let mut world = drained(1);
+    let asker = world.ask(Request::Deploy(an_order("customer")));
+    world.run(10_000);
+    assert_eq!(world.verdict(asker), Some(&Verdict::Unchanged));
+    assert!(world.fleet.summary(world.now_ms).contains("drained on request"));
+    assert!(world.story().contains(STILL));
+    let asker = world.reload();
+    world.run(10_000);
+    assert_eq!(world.verdict(asker), Some(&Verdict::Unchanged));
+    world.check_converged();
+}
+
+#[test]
+fn what_comes_into_force_ends_a_drain() {
+    for request in [
+        Request::Deploy(Order { force: true, ..an_order("customer") }),
+        Request::Rollback,
+        Request::Upgrade { path: None },
+    ] {
+        let mut world = drained(2);
+        if !matches!(request, Request::Upgrade { .. }) {
+            offer(&mut world, App::new("second", 2));
+        }
+        let asker = world.ask(request);
+        world.run(30_000);
+        assert_eq!(world.verdict(asker), Some(&Verdict::Done));
+        world.check_converged();
+    }
+}
+
+#[test]
+fn a_drain_takes_the_place_of_a_reload_that_was_about_to_end_it() {
+    let mut world = drained(1);
+    world.fate.probes.push_back(Probe::Hangs);
+    let reload = world.reload();
+    let drain = world.ask(Request::Drain);
+    world.run(60_000);
+    let reason = "all workers were drained on request".to_owned();
+    assert_eq!(world.verdict(reload), Some(&Verdict::RolledBack { reason }));
+    assert_eq!(world.verdict(drain), Some(&Verdict::Unchanged));
+    assert_drained(&mut world);
+}
+
+#[test]
+fn a_change_that_nobody_asked_for_waits_for_a_reload_that_is_about_to_end_a_drain() {
+    let mut world = drained(1);
+    let automatic = || Request::Reload { origin: Origin::Automatic, mode: None };
+    world.fate.probes.push_back(Probe::Invalid);
+    let person = world.reload();
+    world.report(Event::Request { asker: None, request: automatic() });
+    world.run(10_000);
+    assert_rejected(&world, person);
+    assert!(
+        world.story().contains("Warn: what changed in the app is not taken up: all workers were drained")
+    );
+    assert_eq!(world.processes.len(), 1, "only the store is there");
+
+    offer(&mut world, App::new("second", 1));
+    offer(&mut world, App::new("third", 1));
+    let person = world.reload();
+    world.report(Event::Request { asker: None, request: automatic() });
+    world.run(30_000);
+    assert_eq!(world.verdict(person), Some(&Verdict::Done));
+    assert_eq!(world.fleet.status(world.now_ms).generation, 4);
+    world.check_converged();
+}
