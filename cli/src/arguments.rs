@@ -79,7 +79,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         host: Host,
     },
-    /// Let all workers finish and leave; a reload or scale brings them back
+    /// Let all workers finish and leave; connections then wait for a reload or scale
     Drain(HostInFolder),
     /// Replace workers one by one, or the one in SLOT
     Restart {

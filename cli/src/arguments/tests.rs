@@ -45,7 +45,7 @@ fn help_shows_what_a_person_may_do() {
       deploy       Bring another version of one module into force, and nothing else
       rollback     Go back to before the last change, and stay there until a reload
       scale        Change the number of workers until the next reload
-      drain        Let all workers finish and leave; a reload or scale brings them back
+      drain        Let all workers finish and leave; connections then wait for a reload or scale
       restart      Replace workers one by one, or the one in SLOT
       upgrade      Replace the running executable without losing a connection
       logs         What becomes of log lines
