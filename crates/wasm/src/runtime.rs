@@ -189,8 +189,8 @@ impl Runtime {
     }
 
     /// Calls code and waits for its answer: JSON, or nothing for entries that only agree. A call that is CPU-bound by
-    /// declaration runs on the CPU pool; any other begins here and goes on on a thread of its own when it computes for
-    /// longer than its slices, or begins there when calls of its entry are known to. Dropping the future cancels the call.
+    /// declaration runs on the CPU pool; any other begins here and works overtime, in turns with others, when it
+    /// computes for longer than its slices, or begins there when calls of its entry are known to. Dropping the future cancels the call.
     ///
     /// # Errors
     /// See [`CallError`]. After anything but a refusal the instance is gone and the next call gets a fresh one.
