@@ -33,6 +33,10 @@ const OCI_DIGEST: &str = "sha256:";
 const TAG_BYTES_MAX: usize = 128;
 /// The API of the git host when no other is named.
 const GITHUB_API: &str = "https://api.github.com/";
+/// What stands in the API of a git host in front of owner and repository.
+const REPOSITORIES: &str = "/repos/";
+/// And what behind them.
+const CONTENTS: &str = "contents";
 /// Longest address, bytes.
 const URL_BYTES_MAX: usize = 2048;
 /// Characters of a SHA-256 in hexadecimal.
@@ -161,14 +165,16 @@ impl Sources {
 }
 
 impl ModuleSource {
-    /// A source that is named elsewhere than in `aegis.toml`, in the same form; without a token.
+    /// A source that is named elsewhere than in `aegis.toml`, in the same form; without a token. `beside` is what
+    /// `aegis.toml` says about the module, whose git host is the one that is meant when both are folders in repositories.
     ///
     /// # Errors
     /// What was found and what is expected.
-    pub fn read(address: &str, sha256: Option<&str>) -> Result<Self, String> {
+    pub fn read(address: &str, sha256: Option<&str>, beside: Option<&Self>) -> Result<Self, String> {
         let registry = in_registry(address);
         let is_registry = registry.is_some();
-        let (url, reference) = match in_repository(address, GITHUB_API).or(registry) {
+        let api = beside.and_then(Self::git_host_api).unwrap_or(GITHUB_API);
+        let (url, reference) = match in_repository(address, api).or(registry) {
             Some(found) => found,
             None if is_address(address) => (address.to_owned(), None),
             None => return Err(format!("found {address:?}, expected {}", address_expected())),
@@ -181,6 +187,15 @@ impl ModuleSource {
         }
         let sha256 = sha256.map(str::to_owned);
         Ok(Self { url, reference, is_registry, sha256, token_file: None, version: None })
+    }
+
+    /// Address of the API of the git host, when this is a place in a repository.
+    fn git_host_api(&self) -> Option<&str> {
+        let is_repository = self.reference.is_some() && !self.is_registry;
+        let is_begun_by = |rest: &str| rest.splitn(4, '/').nth(2) == Some(CONTENTS);
+        let mut places = self.url.match_indices(REPOSITORIES).filter(|_| is_repository);
+        let (at, _) = places.find(|(at, found)| is_begun_by(&self.url[at + found.len()..]))?;
+        Some(&self.url[..=at])
     }
 }
 
@@ -213,7 +228,8 @@ fn in_repository(text: &str, api: &str) -> Option<(String, Option<String>)> {
         Some(path) => format!("{path}/"),
         None => String::new(),
     };
-    let url = format!("{api}repos/{owner}/{repository}/contents/{end}");
+    let api = api.strip_suffix('/').unwrap_or(api);
+    let url = format!("{api}{REPOSITORIES}{owner}/{repository}/{CONTENTS}/{end}");
     (is_right && text.len() <= URL_BYTES_MAX).then(|| (url, Some(reference.to_owned())))
 }
 
@@ -347,15 +363,38 @@ mod tests {
     #[test]
     fn a_source_that_is_named_elsewhere_is_read_in_the_same_way() {
         let digest = "ab".repeat(32);
-        let read = ModuleSource::read("https://a.example/x.wasm", Some(&digest)).unwrap();
+        let read = ModuleSource::read("https://a.example/x.wasm", Some(&digest), None).unwrap();
         assert_eq!((read.url.as_str(), read.sha256), ("https://a.example/x.wasm", Some(digest)));
-        let read = ModuleSource::read("github:team/modules/order@main", None).unwrap();
+        let read = ModuleSource::read("github:team/modules/order@main", None, None).unwrap();
         assert_eq!(read.reference.as_deref(), Some("main"));
-        let read = ModuleSource::read("oci://a.example/order:1.4.0", None).unwrap();
+        let read = ModuleSource::read("oci://a.example/order:1.4.0", None, None).unwrap();
         assert_eq!((read.reference.as_deref(), read.is_registry), (Some("1.4.0"), true));
         for address in ["https://a.example/x.wasm", "http://a.example/", "oci://a.example/order", "order", ""]
         {
-            assert!(ModuleSource::read(address, None).unwrap_err().starts_with("found "), "{address}");
+            assert!(ModuleSource::read(address, None, None).unwrap_err().starts_with("found "), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_repository_named_elsewhere_is_on_the_git_host_of_the_module() {
+        let (sources, mistakes) = sources(
+            "[modules.own]\nsource = \"github:team/order@v2\"\napi = \"https://git.example/repos/v3/\"\n\
+             [modules.public]\nsource = \"github:team/order@v2\"\n\
+             [modules.web]\nsource = \"https://a.example/repos/team/order/contents/\"\n\
+             [modules.registry]\nsource = \"oci://a.example/repos/team/order/contents/x:v2\"\n",
+        );
+        assert_eq!(mistakes, "");
+        for (beside, expected) in [
+            ("own", "https://git.example/repos/v3/repos/team/order/contents/"),
+            ("public", "https://api.github.com/repos/team/order/contents/"),
+            ("web", "https://api.github.com/repos/team/order/contents/"),
+            ("registry", "https://api.github.com/repos/team/order/contents/"),
+        ] {
+            let beside = sources[beside].as_ref();
+            let read = ModuleSource::read("github:team/order@v3", None, beside).unwrap();
+            assert_eq!((read.url.as_str(), read.reference.as_deref()), (expected, Some("v3")));
+            let read = ModuleSource::read("https://a.example/m/", None, beside).unwrap();
+            assert_eq!(read.url, "https://a.example/m/");
         }
     }
 

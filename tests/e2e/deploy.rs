@@ -260,6 +260,19 @@ fn what_was_deployed_stays_through_reloads_and_restarts_until_it_is_taken_back()
 }
 
 #[test]
+fn a_repository_is_looked_for_on_the_git_host_of_the_module() {
+    let git = Publisher::start();
+    git.commit("team/note", "module", "v1", &stamping("note", "one"));
+    git.commit("team/note", "module", "v2", &stamping("note", "two"));
+    let settings =
+        format!("[modules.note]\nsource = \"github:team/note/module@v1\"\napi = \"{}\"\n", git.git_host());
+    let cluster = Cluster::start(App::todo().settings(&settings), 1);
+    assert_eq!(by(&cluster, "note"), "one");
+    cluster.aegis_ok(&["deploy", "note", "--source", "github:team/note/module@v2"]);
+    assert_eq!(by(&cluster, "note"), "two");
+}
+
+#[test]
 fn a_source_adds_a_module_that_the_app_does_not_know_and_is_not_asked_again() {
     let mut cluster = Cluster::start(two_models(), 1);
     let publisher = Publisher::start();

@@ -210,7 +210,8 @@ impl Making<'_> {
         match &self.order.supply {
             Supply::App | Supply::Reset => Ok(None),
             Supply::Source(address) => {
-                let mut source = ModuleSource::read(address, self.order.sha256.as_deref())
+                let (sha256, beside) = (self.order.sha256.as_deref(), terms.source.as_ref());
+                let mut source = ModuleSource::read(address, sha256, beside)
                     .map_err(|message| format!("source: {message}"))?;
                 source.token_file = token_for(&source, terms);
                 workshop.begin(&format!("modules.{name}")).map_err(Refusal::Mistakes)?;

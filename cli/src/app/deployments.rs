@@ -71,6 +71,6 @@ impl Deployments {
 
 /// Where it came from when it was deployed. A file has no address.
 pub(super) fn origin_of(deployed: &Deployed) -> Origin {
-    let source = ModuleSource::read(&deployed.source, Some(&deployed.sha256));
+    let source = ModuleSource::read(&deployed.source, Some(&deployed.sha256), None);
     source.map_or(Origin::Here, |source| Origin::of(&source))
 }

@@ -99,7 +99,7 @@ fn read(body: &Value) -> Result<Order, Problem> {
     if let Some(value) = fields.get("source") {
         // A digest that is wrong has been told already.
         let claimed = fields.contains_key("sha256").then_some("");
-        match value.as_str().map(|source| (source, ModuleSource::read(source, claimed))) {
+        match value.as_str().map(|source| (source, ModuleSource::read(source, claimed, None))) {
             Some((source, Ok(_))) => supply = Supply::Source(source.to_owned()),
             Some((_, Err(message))) => errors.push(FieldError { path: "/source".to_owned(), message }),
             None => wrong("source", Some(value), "an address"),
