@@ -174,6 +174,10 @@ impl Fleet {
                 let job = waiting.job;
                 return self.accept(job, asker);
             }
+            if matches!(wish, Wish::Reload { origin: Origin::Automatic, .. }) {
+                // Nobody asked for it, so it does not undo what somebody asked for; nor is it lost.
+                return self.line_up(asker, wish);
+            }
             let job = waiting.job;
             self.waiting = None;
             self.finish(job, &Verdict::Superseded);
@@ -187,14 +191,15 @@ impl Fleet {
         }
     }
 
-    /// Deployments of different modules are different people's: none of them takes the place of another.
+    /// Puts a wish behind all others. Deployments of different modules are different people's: none of them takes the place
+    /// of another.
     fn line_up(&mut self, asker: Option<Asker>, wish: Wish) {
         if let Some(known) = self.line.iter().find(|waiting| waiting.wish == wish) {
             let job = known.job;
             return self.accept(job, asker);
         }
         if self.line.len() >= LINE_MAX {
-            return self.refuse(asker, format!("{LINE_MAX} deployments wait already, try again later"));
+            return self.refuse(asker, format!("{LINE_MAX} changes wait already, try again later"));
         }
         let job = self.jobs.open(wish.kind(), self.in_force);
         self.accept(job, asker);

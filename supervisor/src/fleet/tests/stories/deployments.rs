@@ -131,7 +131,7 @@ fn the_line_is_bounded() {
     }
     let asker = world.ask(Request::Deploy(an_order("one too many")));
     let refusal = world.checks.refusal(asker).unwrap();
-    insta::assert_snapshot!(refusal, @"16 deployments wait already, try again later");
+    insta::assert_snapshot!(refusal, @"16 changes wait already, try again later");
 }
 
 #[test]
@@ -171,6 +171,40 @@ fn a_rollback_pins_what_it_goes_back_to_and_a_reload_lets_go_of_it() {
     world.run(10_000);
     assert!(world.story().contains("Pin { generation: None }"));
     assert!(world.fleet.hold.is_none());
+    world.check_converged();
+}
+
+#[test]
+fn a_change_in_the_app_takes_no_place_of_a_rollback_that_waits() {
+    let automatic = || Request::Reload { origin: Origin::Automatic, mode: None };
+    let mut world = proven(1);
+    offer(&mut world, App::new("second", 1));
+    let deploy = world.ask(Request::Deploy(an_order("customer")));
+    offer(&mut world, App::new("first", 1));
+    let (rollback, change, again) =
+        (world.ask(Request::Rollback), world.ask(automatic()), world.ask(automatic()));
+    world.run(20_000);
+    assert_eq!(world.verdict(deploy), Some(&Verdict::Done));
+    assert_eq!(world.verdict(rollback), Some(&Verdict::Done));
+    for asker in [change, again] {
+        assert_eq!(world.verdict(asker), Some(&Verdict::Superseded), "it stays as it was put back");
+    }
+    assert!(world.fleet.summary(world.now_ms).contains("PINNED by a rollback"));
+    world.check_converged();
+}
+
+#[test]
+fn a_change_in_the_app_waits_for_a_restart_that_waits_and_is_not_lost() {
+    let mut world = proven(1);
+    offer(&mut world, App::new("second", 1));
+    let deploy = world.ask(Request::Deploy(an_order("customer")));
+    let restart = world.ask(Request::Restart { slot: None });
+    offer(&mut world, App::new("third", 1));
+    let change = world.ask(Request::Reload { origin: Origin::Automatic, mode: None });
+    world.run(20_000);
+    for asker in [deploy, restart, change] {
+        assert_eq!(world.verdict(asker), Some(&Verdict::Done));
+    }
     world.check_converged();
 }
 
