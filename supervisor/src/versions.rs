@@ -52,8 +52,9 @@ pub fn highest(data_directory: &Path) -> Result<Versions, NoteError> {
     Ok(note.versions)
 }
 
-/// Notes the versions of a generation that is in force. Nothing is written when they are known.
-pub(crate) fn keep(data_directory: &Path, signed: &[Member]) -> Result<(), SupervisorError> {
+/// Notes the versions of a generation that is in force. Nothing is written when they are known. One that lowers what was
+/// known has done so then, once: when the generation comes back later, other versions have been in force.
+pub(crate) fn keep(data_directory: &Path, signed: &mut [Member]) -> Result<(), SupervisorError> {
     if signed.is_empty() {
         return Ok(());
     }
@@ -62,10 +63,18 @@ pub(crate) fn keep(data_directory: &Path, signed: &[Member]) -> Result<(), Super
         SupervisorError::os(format!("reading {}", path.display()), std::io::Error::other(error.to_string()))
     })?;
     let versions = raised(&known, signed);
-    if versions == known {
-        return Ok(());
+    if versions != known {
+        kept::write(&path, &Note { format: FORMAT, versions })?;
     }
-    kept::write(&path, &Note { format: FORMAT, versions })
+    lower_no_more(signed);
+    Ok(())
+}
+
+/// Takes it that the versions of a generation have been in force before.
+pub(crate) fn lower_no_more(signed: &mut [Member]) {
+    for signed in signed.iter_mut().filter_map(|member| member.signed.as_mut()) {
+        signed.lowers = false;
+    }
 }
 
 /// What is known once these modules are in force. Beyond the bound, modules that are not in force are forgotten.
@@ -112,11 +121,31 @@ mod tests {
     }
 
     #[test]
+    fn what_lowers_a_version_does_so_once() {
+        let data = tempfile::tempdir().unwrap();
+        let mut lower = [member("a", "1.0.0", true)];
+        for (members, expected) in [
+            (&mut [member("a", "2.0.0", false)], "a 2.0.0"),
+            (&mut lower, "a 1.0.0"),
+            (&mut [member("a", "3.0.0", false)], "a 3.0.0"),
+        ] {
+            keep(data.path(), members).unwrap();
+            assert_eq!(shown(&highest(data.path()).unwrap()), expected);
+        }
+        keep(data.path(), &mut lower).unwrap();
+        assert_eq!(
+            shown(&highest(data.path()).unwrap()),
+            "a 3.0.0",
+            "it has come back, nobody asked for it anew"
+        );
+    }
+
+    #[test]
     fn versions_rise_and_are_lowered_only_by_whoever_wants_that() {
         let data = tempfile::tempdir().unwrap();
-        keep(data.path(), &[]).unwrap();
+        keep(data.path(), &mut []).unwrap();
         assert!(!data.path().join(GENERATIONS_FOLDER).exists(), "nothing is no reason to write");
-        for (members, expected) in [
+        for (mut members, expected) in [
             (vec![member("a", "1.0.0", false), member("b", "0.1.0", false)], "a 1.0.0, b 0.1.0"),
             (vec![member("a", "1.10.0", false)], "a 1.10.0, b 0.1.0"),
             (vec![member("a", "1.9.0", false)], "a 1.10.0, b 0.1.0"),
@@ -124,7 +153,7 @@ mod tests {
             (vec![member("a", "1.9.0", true)], "a 1.9.0, b 0.1.0"),
             (vec![member("a", "2.0.0-rc.1", false)], "a 2.0.0-rc.1, b 0.1.0"),
         ] {
-            keep(data.path(), &members).unwrap();
+            keep(data.path(), &mut members).unwrap();
             assert_eq!(shown(&highest(data.path()).unwrap()), expected);
         }
     }
@@ -140,12 +169,12 @@ mod tests {
     #[test]
     fn a_note_that_is_not_as_it_was_written_is_told_and_not_replaced() {
         let data = tempfile::tempdir().unwrap();
-        keep(data.path(), &[member("a", "1.0.0", false)]).unwrap();
+        keep(data.path(), &mut [member("a", "1.0.0", false)]).unwrap();
         for text in ["{", "{\"format\":2,\"versions\":{}}", "{\"format\":1,\"versions\":{\"a\":\"x\"}}"] {
             fs::write(path(data.path()), text).unwrap();
             let told = highest(data.path()).unwrap_err().to_string();
             assert!(told.contains("generations/versions.json: found "), "{told}");
-            assert!(keep(data.path(), &[member("a", "0.1.0", false)]).is_err());
+            assert!(keep(data.path(), &mut [member("a", "0.1.0", false)]).is_err());
             assert_eq!(fs::read_to_string(path(data.path())).unwrap(), text);
         }
     }

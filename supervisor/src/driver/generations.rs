@@ -82,7 +82,8 @@ impl Driver {
             .and_then(|bundle| Generation::open(bundle, &self.identity).map_err(|reasons| reasons.join("; ")))
             .and_then(|held| held.fits(self.engine.as_deref()).map(|()| held));
         let event = match opened {
-            Ok(held) => {
+            Ok(mut held) => {
+                versions::lower_no_more(&mut held.signed);
                 let policy = Box::new(Policy::new(&held.config));
                 let digest = held.digest.clone();
                 self.generations.insert(generation, held);
@@ -273,11 +274,11 @@ impl Driver {
 
     /// A generation is in force: only its addresses, its log file, its watch, its deployments and versions remain.
     pub(super) fn settle(&mut self, generation: u64) {
-        let Some(held) = self.generations.get(&generation) else { return };
+        let Some(held) = self.generations.get_mut(&generation) else { return };
         if let Err(error) = kept::keep_deployments(&self.identity.data_dir, &held.deployed) {
             tracing::error!("a restart may not know what was deployed: {}", with_causes(&error));
         }
-        if let Err(error) = versions::keep(&self.identity.data_dir, &held.signed) {
+        if let Err(error) = versions::keep(&self.identity.data_dir, &mut held.signed) {
             tracing::error!("an older version may be taken for a new one: {}", with_causes(&error));
         }
         self.listeners.close_unused(&[&held.bindings]);
