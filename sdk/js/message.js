@@ -10,7 +10,8 @@ export const toHeaders = (fields = {}) =>
 
 /** Header fields by lower-case name; of several with one name, the values with commas in between. */
 export function fromHeaders(headers) {
-  const fields = {};
+  // Without a prototype: clients choose the names.
+  const fields = Object.create(null);
   for (const { name, value } of headers) {
     const [key, text] = [name.toLowerCase(), String.fromCharCode(...value)];
     fields[key] = key in fields ? `${fields[key]}, ${text}` : text;

@@ -87,7 +87,8 @@ export const identityOf = (definition) => ({
 export function specOf(definition) {
   const { hooks = {}, mixins = [], datasource, handover = {} } = parts(definition, DEFINITION, "model");
   parts(hooks, Object.keys(HOOKS), "hooks");
-  parts(handover, HANDOVER, "handover");
+  const halves = Object.keys(parts(handover, HANDOVER, "handover"));
+  if (halves.length === 1) throw new TypeError(`handover: found only ${halves[0]}, expected ${HANDOVER.join(" and ")}`);
   if (datasource) parts(datasource, DATASOURCE, "datasource");
   return {
     name: definition.name,

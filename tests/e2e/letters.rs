@@ -163,6 +163,7 @@ fn a_rule_that_is_misspelt_is_not_built_in_javascript() {
             r#"datasource: found "kind", expected one of name, cacheEntries"#,
         ),
         (r#"handover: { load: () => {} }"#, r#"handover: found "load", expected one of save, restore"#),
+        (r#"handover: { save: () => 1 }"#, r#"handover: found only save, expected save and restore"#),
     ] {
         let source = format!(
             "import {{ model }} from \"aegis-module\";\nexport const {{ identity, describeModel, commands }} = model({{ name: \"letter\", {said} }});\n"

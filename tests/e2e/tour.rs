@@ -164,7 +164,8 @@ fn session() -> Vec<(&'static str, &'static str, Value)> {
 fn answered(cluster: &Cluster, (method, path, body): &(&str, &str, Value)) -> String {
     let target = if path.starts_with('/') { (*path).to_owned() } else { format!("{MODELS}/{path}") };
     let sent = if body.is_null() { String::new() } else { body.to_string() };
-    let response = cluster.client().with("x-by", "guest").send(method, &target, sent.as_bytes());
+    // A name that objects of JavaScript have without being given it.
+    let response = cluster.client().with("constructor", "guest").send(method, &target, sent.as_bytes());
     let mut answer = serde_json::from_slice(&response.body).unwrap_or_else(|_| json!(response.text()));
     let errors = response.status >= 400;
     for one in answer.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {

@@ -104,7 +104,7 @@ const paths = {
   },
   "POST //tour/echo": {
     openapi: { summary: "Says it again" },
-    run: (request) => ({ status: 201, body: { said: request.json(), by: request.headers["x-by"] ?? null, at: request.path } }),
+    run: (request) => ({ status: 201, body: { said: request.json(), by: request.headers.constructor ?? null, at: request.path } }),
   },
 };
 

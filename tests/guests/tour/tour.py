@@ -188,7 +188,7 @@ def label(request, context):
 
 @tour.route("POST", "//tour/echo", openapi={"summary": "Says it again"})
 def echo(request, context):
-    answer = {"said": request.json(), "by": request.headers.get("x-by"), "at": request.path}
+    answer = {"said": request.json(), "by": request.headers.get("constructor"), "at": request.path}
     return Response(answer, status=201)
 
 

@@ -221,7 +221,7 @@ fn label(request: &RouteRequest, context: &Context) -> Result<Response, Refusal>
 
 fn echo(request: &RouteRequest, _: &Context) -> Result<Response, Refusal> {
     let said: Value = request.json()?;
-    let answer = json!({ "said": said, "by": request.headers.get("x-by"), "at": request.path });
+    let answer = json!({ "said": said, "by": request.headers.get("constructor"), "at": request.path });
     Ok(Response::new(201).with_json(&answer))
 }
 
