@@ -31,7 +31,7 @@ use crate::{
     arguments::AppArguments,
     logging,
     output::counted,
-    roles, room,
+    pace, roles, room,
 };
 
 /// What stands in front of mistakes after an upgrade.
@@ -232,6 +232,7 @@ fn is_pinned(held: &OwnedFd) -> Result<bool, IpcError> {
 /// Makes this process a helper that is held to what a helper may have.
 pub(crate) fn become_bounded() -> Result<(), IpcError> {
     roles::become_helper()?;
+    pace::keep_turns_short();
     // Threads inherit it. Where it is forbidden, the helper weighs as much as those that serve.
     let _ = rustix::process::setpriority_process(None, NICE);
     limit_memory()?;

@@ -16,6 +16,7 @@ mod look;
 mod new;
 mod operate;
 mod output;
+mod pace;
 mod progress;
 mod roles;
 mod room;
