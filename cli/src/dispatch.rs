@@ -37,9 +37,9 @@ fn carry_out(arguments: Arguments) -> u8 {
     let environment = environment::collect(std::env::vars_os());
     let (host, request) = match arguments.command {
         Command::Run(app) => return run::run(app, &environment, form),
-        Command::Dev(app) => return dev::dev(app, &environment),
+        Command::Dev(app) => return dev::dev(app, &environment, form),
         Command::Check(app) => return check::check(&app.absolute(), &environment, form),
-        Command::New(NewCommand::Model(arguments)) => return new::model(&arguments),
+        Command::New(NewCommand::Model(arguments)) => return new::model(&arguments, form),
         Command::Key(KeyCommand::New(arguments)) => return signing::new_key(&arguments, form),
         Command::Sign(arguments) => return signing::sign(&arguments, form),
         Command::Call(arguments) => return run_command::run(&arguments, form),
