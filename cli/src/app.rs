@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, os::fd::OwnedFd, path::Path, time::Duration};
 
-use aegis_config::{Config, Environment, Loaded, Overrides, Trust};
+use aegis_config::{Config, Environment, Loaded, ModuleLines, Overrides, Trust};
 use aegis_domain::{
     access, catalog,
     code::{CodeLimits, Grants},
@@ -104,7 +104,8 @@ pub(crate) fn load_app(
 ) -> Result<App, Mistakes> {
     let mut loaded = Config::load(folder, overrides, environment);
     let no_terms = BTreeMap::new();
-    let no_trust = Trust::default();
+    let (no_trust, no_lines) = (Trust::default(), ModuleLines::default());
+    let lines = loaded.as_ref().map_or(&no_lines, |loaded| &loaded.module_lines);
     let (modules_dir, data_dir, api_root, terms, trust, probe_timeout) = match &loaded {
         Ok(Loaded { config, .. }) => (
             Some(config.modules_dir.clone()),
@@ -127,7 +128,9 @@ pub(crate) fn load_app(
     let modules = modules_dir.as_ref().map(|modules_dir| {
         let (workshop, sources) = (&mut workshop, &mut sources);
         let (app_dir, deployed, gate) = (folder, &deployed, &gate);
-        Modules::read(Reading { app_dir, modules_dir, api_root, terms, workshop, sources, deployed, gate })
+        let reading =
+            Reading { app_dir, modules_dir, api_root, terms, lines, workshop, sources, deployed, gate };
+        Modules::read(reading)
     });
     let (mut modules, output) = (modules.unwrap_or_default(), workshop.finish());
     modules.mistakes.extend(damage);
@@ -225,7 +228,7 @@ fn usual_terms(settings: Value) -> Terms {
 }
 
 fn assemble(loaded: Loaded, modules: Modules, output: Output) -> Result<App, Mistakes> {
-    let Loaded { config, mut warnings } = loaded;
+    let Loaded { config, mut warnings, module_lines: _ } = loaded;
     let Output { engine, code, warnings: about_code } = output;
     let services = modules.service_specs();
     warnings.extend(modules.warnings.into_iter().chain(about_code));

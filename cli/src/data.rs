@@ -8,7 +8,7 @@ use std::{
 
 use aegis_config::{Config, Environment};
 use aegis_domain::spec::ModelSpec;
-use aegis_ipc::replace::put_in_place;
+use aegis_ipc::replace::{FolderSync, put_in_place};
 use aegis_store::data::{self, DataError, Exported, Imported, Progress as Step, Verified};
 use aegis_supervisor::{exit, with_causes};
 use serde_json::json;
@@ -146,7 +146,8 @@ fn export_to_file(data_dir: &Path, path: &Path, shown: &mut dyn FnMut(Step)) -> 
     let file = File::create(&unfinished).map_err(Failure::file("creating", &unfinished))?;
     let written = data::export(data_dir, &mut BufWriter::new(&file), shown).map_err(Failure::from).and_then(
         |exported| {
-            put_in_place(&file, &unfinished, path).map_err(Failure::file("creating", path))?;
+            put_in_place(&file, &unfinished, path, FolderSync::WherePossible)
+                .map_err(Failure::file("creating", path))?;
             Ok(exported)
         },
     );

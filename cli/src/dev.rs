@@ -32,13 +32,16 @@ use nix::{
 use signal_hook::consts::signal::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::{
+    app::{Blame, Mistakes},
     arguments::AppArguments,
+    check,
     client::{Client, ClientError, Incoming},
-    output::{complain, listed, result},
+    output::{Form, complain, result},
 };
 use plan::{Event, Plan, Step};
 
 mod plan;
+mod told;
 
 /// Where a process finds the image that it runs.
 const RUNNING_IMAGE: &str = "/proc/self/exe";
@@ -61,17 +64,16 @@ const TICK: Duration = Duration::from_millis(200);
 const SILENCE_MAX: Duration = Duration::from_secs(600);
 
 /// Runs the app until it is stopped.
-pub(crate) fn dev(arguments: AppArguments, environment: &Environment) -> u8 {
+pub(crate) fn dev(arguments: AppArguments, environment: &Environment, form: Form) -> u8 {
     let mut arguments = arguments.absolute();
     arguments.workers.get_or_insert_with(|| WORKERS.to_owned());
     let config = match Config::load(&arguments.folder, &arguments.overrides(), environment) {
         Ok(loaded) => loaded.config,
         Err(errors) => {
-            complain(&listed("the configuration has mistakes, nothing was started", &errors.lines()));
-            return exit::CONFIGURATION;
+            return check::refuse(&Mistakes { lines: errors.lines(), blame: Blame::App }, form);
         }
     };
-    match Dev::new(arguments, environment, config).and_then(Dev::run) {
+    match Dev::new(arguments, environment, form, config).and_then(Dev::run) {
         Ok(code) => code,
         // A host that is there is asked to end as soon as this process has.
         Err(failure) => {
@@ -105,6 +107,7 @@ fn os(operation: &'static str) -> impl Fn(io::Error) -> Failure {
 struct Dev<'a> {
     arguments: AppArguments,
     environment: &'a Environment,
+    form: Form,
     config: Config,
     plan: Plan,
     files: Watch,
@@ -117,7 +120,12 @@ struct Dev<'a> {
 }
 
 impl<'a> Dev<'a> {
-    fn new(arguments: AppArguments, environment: &'a Environment, config: Config) -> Result<Self, Failure> {
+    fn new(
+        arguments: AppArguments,
+        environment: &'a Environment,
+        form: Form,
+        config: Config,
+    ) -> Result<Self, Failure> {
         let (wake, waker) = UnixStream::pair().map_err(os("making a pair of sockets"))?;
         wake.set_nonblocking(true).map_err(os("using a socket"))?;
         let wants_to_end = Arc::new(AtomicBool::new(false));
@@ -130,9 +138,21 @@ impl<'a> Dev<'a> {
             signal_hook::low_level::pipe::register(signal, waker).map_err(os("setting up signals"))?;
         }
         let plan = Plan::new(builds(&config).into_keys());
-        let (files, sources) = (Watch::start(&config)?, watched(&config));
+        let (files, sources) = (Watch::start(&config)?, watched(&config, form));
         let (host, words) = (None, None);
-        Ok(Self { arguments, environment, config, plan, files, sources, host, words, wake, wants_to_end })
+        Ok(Self {
+            arguments,
+            environment,
+            form,
+            config,
+            plan,
+            files,
+            sources,
+            host,
+            words,
+            wake,
+            wants_to_end,
+        })
     }
 
     fn run(mut self) -> Result<u8, Failure> {
@@ -157,6 +177,9 @@ impl<'a> Dev<'a> {
         self.files.read(monotonic_ms());
         self.files.take_due(u64::MAX);
         let mut command = bound([RUNNING_IMAGE, "aegis", "run"]);
+        if self.form == Form::Json {
+            command.arg("--json");
+        }
         command.args(self.arguments.compile_arguments());
         let unset = SETTINGS.iter().filter(|(name, _)| !self.environment.contains_key(*name));
         command.envs(unset.copied());
@@ -181,12 +204,7 @@ impl<'a> Dev<'a> {
         };
         let begun = Instant::now();
         let status = self.run_command(&build.command)?;
-        let took_s = begun.elapsed().as_secs_f32();
-        match status {
-            Some(status) if status.success() => result(&format!("build {module}: done in {took_s:.1} s\n")),
-            Some(status) => result(&format!("build {module}: failed ({status}) after {took_s:.1} s\n")),
-            None => result(&format!("build {module}: given up after {took_s:.1} s\n")),
-        }
+        result(&told::build(self.form, module, status, begun.elapsed()));
         let well = status.is_some_and(|status| status.success());
         self.plan.on(Event::Built(module.to_owned(), well));
         Ok(())
@@ -219,19 +237,7 @@ impl<'a> Dev<'a> {
     fn reload(&mut self) {
         let begun = Instant::now();
         let outcome = self.ask_to_reload();
-        let took_ms = begun.elapsed().as_millis();
-        let words = match outcome {
-            Ok(Some(Verdict::Done)) => format!("in force after {took_ms} ms"),
-            Ok(Some(Verdict::Unchanged)) => "nothing has changed".to_owned(),
-            Ok(Some(Verdict::Rejected { reasons } | Verdict::Incompatible { reasons })) => {
-                format!("rejected: {}", reasons.join("; "))
-            }
-            Ok(Some(Verdict::RolledBack { reason })) => format!("rolled back: {reason}"),
-            Ok(Some(Verdict::Superseded)) => "superseded by another".to_owned(),
-            Ok(None) => "no verdict".to_owned(),
-            Err(error) => with_causes(&error),
-        };
-        result(&format!("reload: {}\n", words.replace('\n', " ")));
+        result(&told::reload(self.form, &outcome, begun.elapsed()));
         self.plan.on(Event::Reloaded);
     }
 
@@ -301,8 +307,11 @@ impl<'a> Dev<'a> {
         match words.read(&mut bytes) {
             Ok(0) | Err(_) => self.words = None,
             Ok(count) => {
-                result(&String::from_utf8_lossy(&bytes[..count]));
-                self.plan.on(Event::Serves);
+                let said = String::from_utf8_lossy(&bytes[..count]);
+                result(&said);
+                if told::serves(self.form, &said) {
+                    self.plan.on(Event::Serves);
+                }
             }
         }
     }
@@ -329,7 +338,7 @@ impl<'a> Dev<'a> {
         let before = std::mem::replace(&mut self.config, loaded.config);
         let (old, new) = (builds(&before), builds(&self.config));
         if old != new {
-            self.sources = watched(&self.config);
+            self.sources = watched(&self.config, self.form);
             for (module, _) in new.into_iter().filter(|(module, build)| old.get(module) != Some(build)) {
                 self.plan.on(Event::SourcesChanged(module));
             }
@@ -344,16 +353,14 @@ fn builds(config: &Config) -> BTreeMap<String, ModuleBuild> {
 }
 
 /// Watches over what modules are built from. Folders that are not there are told, and not watched.
-fn watched(config: &Config) -> BTreeMap<String, Watch> {
+fn watched(config: &Config, form: Form) -> BTreeMap<String, Watch> {
     let mut watches = BTreeMap::new();
     for (module, build) in builds(config) {
         match Watch::start_on(&build.watch) {
             Ok(watch) => {
                 watches.insert(module, watch);
             }
-            Err(error) => {
-                result(&format!("build {module}: its sources are not watched: {}\n", with_causes(&error)))
-            }
+            Err(error) => result(&told::unwatched(form, &module, &with_causes(&error))),
         }
     }
     watches

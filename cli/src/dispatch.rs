@@ -8,7 +8,10 @@ use aegis_ipc::{
     operator::{Request, StopMode},
 };
 use aegis_supervisor::exit;
-use clap::{Parser, error::ErrorKind};
+use clap::{
+    CommandFactory, Parser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use crate::{
     arguments::{Arguments, Command, KeyCommand, LogsCommand, NewCommand, ReloadManner, absolute},
@@ -22,6 +25,7 @@ pub(crate) fn command_line(words: impl IntoIterator<Item = OsString>) -> u8 {
     match Arguments::try_parse_from(words) {
         Ok(arguments) => carry_out(arguments),
         Err(error) => {
+            let error = without_hidden_commands(error);
             // Help goes to standard output, complaints to standard error; when neither can be written, nobody reads it.
             let _ = error.print();
             match error.kind() {
@@ -32,14 +36,27 @@ pub(crate) fn command_line(words: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
+/// Takes commands that only aegis itself gives out of what looks like a command that there is not.
+fn without_hidden_commands(mut error: clap::Error) -> clap::Error {
+    let command = Arguments::command();
+    let is_hidden = |name: &String| command.find_subcommand(name).is_some_and(clap::Command::is_hide_set);
+    if let Some(ContextValue::Strings(names)) = error.remove(ContextKind::SuggestedSubcommand) {
+        let names: Vec<_> = names.into_iter().filter(|name| !is_hidden(name)).collect();
+        if !names.is_empty() {
+            error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(names));
+        }
+    }
+    error
+}
+
 fn carry_out(arguments: Arguments) -> u8 {
     let form = Form::from_flag(arguments.json);
     let environment = environment::collect(std::env::vars_os());
     let (host, request) = match arguments.command {
         Command::Run(app) => return run::run(app, &environment, form),
-        Command::Dev(app) => return dev::dev(app, &environment),
+        Command::Dev(app) => return dev::dev(app, &environment, form),
         Command::Check(app) => return check::check(&app.absolute(), &environment, form),
-        Command::New(NewCommand::Model(arguments)) => return new::model(&arguments),
+        Command::New(NewCommand::Model(arguments)) => return new::model(&arguments, form),
         Command::Key(KeyCommand::New(arguments)) => return signing::new_key(&arguments, form),
         Command::Sign(arguments) => return signing::sign(&arguments, form),
         Command::Call(arguments) => return run_command::run(&arguments, form),
@@ -101,5 +118,36 @@ fn stop_mode(patient: bool, now: bool) -> StopMode {
         (true, _) => StopMode::Patient,
         (false, true) => StopMode::Immediate,
         (false, false) => StopMode::Graceful,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaint(line: &str) -> String {
+        let error = Arguments::try_parse_from(line.split_whitespace()).unwrap_err();
+        without_hidden_commands(error).render().to_string().lines().take(3).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn only_commands_for_people_are_offered() {
+        insta::assert_snapshot!(complaint("aegis force"), @"error: unrecognized subcommand 'force'");
+        insta::assert_snapshot!(complaint("aegis stoer"), @"
+        error: unrecognized subcommand 'stoer'
+
+          tip: some similar subcommands exist: 'restart', 'stop'
+        ");
+        insta::assert_snapshot!(complaint("aegis complie"), @"error: unrecognized subcommand 'complie'");
+        insta::assert_snapshot!(complaint("aegis data improt"), @"
+        error: unrecognized subcommand 'improt'
+
+          tip: a similar subcommand exists: 'import'
+        ");
+        insta::assert_snapshot!(complaint("aegis run --workres 2"), @"
+        error: unexpected argument '--workres' found
+
+          tip: a similar argument exists: '--workers'
+        ");
     }
 }

@@ -8,10 +8,11 @@ use std::{
 
 use aegis_domain::spec::ModelName;
 use aegis_supervisor::{exit, with_causes};
+use serde_json::json;
 
 use crate::{
     arguments::NewModelArguments,
-    output::{self, listed},
+    output::{self, Form, listed},
 };
 
 mod templates;
@@ -41,10 +42,16 @@ enum Failure {
 }
 
 /// Writes the folder and says what to read first; the exit status.
-pub(crate) fn model(arguments: &NewModelArguments) -> u8 {
+pub(crate) fn model(arguments: &NewModelArguments, form: Form) -> u8 {
     match write(arguments) {
         Ok(folder) => {
-            output::result(&format!("{}: a new model, README.md says how to run it\n", folder.display()));
+            match form {
+                Form::Text => output::result(&format!(
+                    "{}: a new model, README.md says how to run it\n",
+                    folder.display()
+                )),
+                Form::Json => output::json(&json!({ "folder": folder.display().to_string() })),
+            }
             exit::FINE
         }
         Err(failure) => {

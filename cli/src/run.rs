@@ -44,7 +44,8 @@ pub(crate) fn run(arguments: RunArguments, environment: &Environment, form: Form
     let (compile_arguments, instead) = (arguments.compile_arguments(), instead_of(&instead));
     let follow_log = |log: &Log| logging::follow(log, "supervisor");
     let config = loaded.config;
-    aegis_supervisor::run(aegis_supervisor::Start { config, compile_arguments, instead, follow_log })
+    let as_json = form == Form::Json;
+    aegis_supervisor::run(aegis_supervisor::Start { config, compile_arguments, instead, as_json, follow_log })
 }
 
 /// Has a helper look at the app, unless it is known already that something else is to come up.
@@ -53,7 +54,7 @@ fn check_first(arguments: &AppArguments, environment: &Environment, form: Form) 
     let config = config.ok().map(|loaded| loaded.config);
     let data_dir = config.as_ref().map(|config| config.data_dir.as_path());
     if let Some(instead) = data_dir.and_then(pinned) {
-        return begin_anew(arguments, Some(&instead));
+        return begin_anew(arguments, Some(&instead), form);
     }
     match examine::app(arguments, config.as_ref().map(|config| config.reload.probe_timeout)) {
         Ok(Examined::Valid { warnings }) => {
@@ -63,11 +64,11 @@ fn check_first(arguments: &AppArguments, environment: &Environment, form: Form) 
             for warning in &warnings {
                 tracing::warn!("{warning}");
             }
-            begin_anew(arguments, None)
+            begin_anew(arguments, None, form)
         }
         Ok(Examined::Mistaken(mistakes)) => {
             match data_dir.and_then(|data_dir| good_before(data_dir, &mistakes)) {
-                Some(instead) => begin_anew(arguments, Some(&instead)),
+                Some(instead) => begin_anew(arguments, Some(&instead), form),
                 None => check::refuse(&mistakes, form),
             }
         }
@@ -126,9 +127,12 @@ fn good_before(data_dir: &Path, mistakes: &Mistakes) -> Option<Instead> {
 
 /// Goes on as a fresh image in the same process: what was taken in memory so far, some of it in huge pages from before they
 /// were refused, would stay with the supervisor for as long as the host runs.
-fn begin_anew(arguments: &AppArguments, instead: Option<&Instead>) -> u8 {
+fn begin_anew(arguments: &AppArguments, instead: Option<&Instead>, form: Form) -> u8 {
     let mut command = Command::new(RUNNING_IMAGE);
     command.arg0("aegis").args(["run", "--checked"]);
+    if form == Form::Json {
+        command.arg("--json");
+    }
     if let Some(Instead { digest, cause, reason }) = instead {
         let word = CAUSES.iter().find(|(_, known)| known == cause).map_or("", |(word, _)| word);
         command.args(["--instead", word, digest, reason]);

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aegis_ipc::replace::FolderSync;
 use aegis_supervisor::{exit, with_causes};
 use serde_json::json;
 
@@ -194,5 +195,5 @@ fn put_signature(arguments: &SignArguments) -> Result<SignedNow, Failure> {
 fn replace(path: &Path, envelope: &Envelope) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(envelope)?;
     text.push(b'\n');
-    aegis_ipc::replace::replace(path, 0o666, &text)
+    aegis_ipc::replace::replace(path, 0o666, &text, FolderSync::WherePossible)
 }

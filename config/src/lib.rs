@@ -43,7 +43,7 @@ pub use defaults::{WORKERS_MAX, default_socket};
 pub use environment::Environment;
 pub use error::{Certain, ConfigError, ConfigErrors, Place};
 pub use flags::Overrides;
-pub use load::{CONFIG_FILE, Loaded, MODULES_FOLDER, located};
+pub use load::{CONFIG_FILE, Loaded, MODULES_FOLDER, ModuleLines, located};
 pub use modules::read_module_limit;
 pub use quantity::{format_size, format_time};
 pub use settings::*;

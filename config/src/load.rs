@@ -1,6 +1,7 @@
 //! From an app folder to a configuration: the part that looks at the disk.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
@@ -11,7 +12,8 @@ use crate::{
     environment::Environment,
     error::{ConfigError, ConfigErrors},
     flags::Overrides,
-    raw::{self, Raw},
+    modules::SECTION,
+    raw,
     resolve::{Inputs, resolve},
     settings::Config,
 };
@@ -30,6 +32,24 @@ pub struct Loaded {
     pub config: Config,
     /// One sentence each; for the log.
     pub warnings: Vec<String>,
+    /// Where the file speaks of single modules.
+    pub module_lines: ModuleLines,
+}
+
+/// The lines of the file that speak of modules. They are no part of the configuration: it is the same wherever it stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModuleLines(BTreeMap<String, usize>);
+
+impl ModuleLines {
+    /// The place of a key path such as `modules.order.grants`, as mistakes are told with it. Letters may be of another case
+    /// than in the file.
+    #[must_use]
+    pub fn place(&self, key: &str) -> String {
+        match self.0.iter().find(|(written, _)| written.eq_ignore_ascii_case(key)) {
+            Some((written, line)) => format!("{CONFIG_FILE}:{line}: {written}"),
+            None => format!("{CONFIG_FILE}: {key}"),
+        }
+    }
 }
 
 impl Config {
@@ -43,8 +63,13 @@ impl Config {
         environment: &Environment,
     ) -> Result<Loaded, ConfigErrors> {
         let app_dir = app_folder(app_dir)?;
-        let mut mistakes = Vec::new();
-        let file = match read_file(&app_dir) {
+        let (mut mistakes, mut module_lines) = (Vec::new(), ModuleLines::default());
+        let read = read_file(&app_dir).and_then(|text| {
+            let raw = raw::parse(&text)?;
+            module_lines = ModuleLines(raw::lines_below(&text, SECTION));
+            Ok(raw)
+        });
+        let file = match read {
             Ok(raw) => Some(raw),
             Err(errors) => {
                 mistakes.extend(errors);
@@ -54,7 +79,7 @@ impl Config {
         let cores =
             thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
         let inputs = Inputs { app_dir: &app_dir, overrides, environment, file, cores, mistakes, located };
-        resolve(inputs)
+        resolve(inputs).map(|loaded| Loaded { module_lines, ..loaded })
     }
 }
 
@@ -97,8 +122,8 @@ pub fn located(path: &Path) -> PathBuf {
     }
 }
 
-/// What is written in the configuration file. No file: nothing is.
-fn read_file(app_dir: &Path) -> Result<Raw, Vec<ConfigError>> {
+/// The text of the configuration file. No file: nothing is written.
+fn read_file(app_dir: &Path) -> Result<String, Vec<ConfigError>> {
     let path = app_dir.join(CONFIG_FILE);
     let refuse = |found: String, expected: &str| {
         vec![ConfigError::App { path: path.clone(), found, expected: expected.to_owned() }]
@@ -113,7 +138,7 @@ fn read_file(app_dir: &Path) -> Result<Raw, Vec<ConfigError>> {
             return if fs::symlink_metadata(&path).is_ok() {
                 Err(refuse("a symbolic link to nowhere".to_owned(), "a file"))
             } else {
-                Ok(Raw::new())
+                Ok(String::new())
             };
         }
         Err(source) => return Err(read(source)),
@@ -124,10 +149,11 @@ fn read_file(app_dir: &Path) -> Result<Raw, Vec<ConfigError>> {
     if bytes.len() as u64 > CONFIG_FILE_BYTES_MAX {
         return Err(refuse(format!("more than {CONFIG_FILE_BYTES_MAX} bytes"), "at most that"));
     }
-    match str::from_utf8(&bytes) {
-        Ok(text) => raw::parse(text),
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text),
         Err(error) => {
-            let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+            let valid_up_to = error.utf8_error().valid_up_to();
+            let line = error.as_bytes()[..valid_up_to].iter().filter(|byte| **byte == b'\n').count() + 1;
             Err(refuse(format!("bytes in line {line} that are not UTF-8"), "UTF-8 text"))
         }
     }
@@ -174,6 +200,25 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         insta::assert_snapshot!(load(app.path()).unwrap_err(), @"APP/aegis.toml: found no regular file, expected a file");
+    }
+
+    #[test]
+    fn what_is_said_of_a_module_has_its_line() {
+        let app = tempfile::tempdir().unwrap();
+        let text =
+            "workers = 1\n[modules.a]\ngrants.models = { Order = [\"read\"],\n  other = [\"read\"] }\n";
+        fs::write(app.path().join(CONFIG_FILE), text).unwrap();
+        let loaded = Config::load(app.path(), &Overrides::default(), &Environment::new()).unwrap();
+        let keys =
+            ["modules.a", "modules.a.grants.models.ORDER", "modules.a.grants.models.OTHER", "modules.b"];
+        let places = keys.map(|key| loaded.module_lines.place(key));
+        insta::assert_snapshot!(places.join("\n"), @"
+        aegis.toml:2: modules.a
+        aegis.toml:3: modules.a.grants.models.Order
+        aegis.toml:4: modules.a.grants.models.other
+        aegis.toml: modules.b
+        ");
+        assert_eq!(loaded.module_lines.place("workers"), "aegis.toml: workers");
     }
 
     #[test]

@@ -47,6 +47,17 @@ pub(crate) fn parse(text: &str) -> Result<Raw, Vec<ConfigError>> {
     if reading.twice.is_empty() { Ok(reading.raw) } else { Err(reading.twice) }
 }
 
+/// The lines of all keys below a table, by key path as it was written.
+pub(crate) fn lines_below(text: &str, section: &str) -> BTreeMap<String, usize> {
+    let mut lines = BTreeMap::new();
+    if let Ok(document) = DeTable::parse(text) {
+        collect_lines(text, "", document.get_ref(), &mut lines);
+    }
+    let prefix = join(section, "");
+    lines.retain(|key, _| key.starts_with(&prefix));
+    lines
+}
+
 fn syntax(text: &str, error: &toml::de::Error) -> ConfigError {
     let (line, column) = position(text, error);
     ConfigError::Syntax { line, column, message: error.message().replace('\n', ", ") }

@@ -15,7 +15,7 @@ use crate::{
     found::Found,
     keys::{self, Setting, Visit},
     kind::{Kind, Reading, Refusal},
-    load::Loaded,
+    load::{Loaded, ModuleLines},
     modules,
     raw::{Raw, Written},
     rules, secrets, trust,
@@ -76,7 +76,7 @@ pub(crate) fn resolve(inputs: Inputs<'_>) -> Result<Loaded, ConfigErrors> {
     mistakes.extend(broken);
     mistakes.sort_by_key(ConfigError::rank);
     if mistakes.is_empty() {
-        Ok(Loaded { config, warnings })
+        Ok(Loaded { config, warnings, module_lines: ModuleLines::default() })
     } else {
         Err(ConfigErrors::of(mistakes, certain))
     }

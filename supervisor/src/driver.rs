@@ -158,6 +158,8 @@ pub(crate) enum Announcement {
     Due,
     /// Once.
     Made,
+    /// Not yet, and it is told in JSON.
+    DueAsJson,
 }
 
 impl Driver {

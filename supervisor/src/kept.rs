@@ -14,7 +14,7 @@ use std::{
 
 use aegis_ipc::{
     deploy::{Deployed, Member},
-    replace::replace,
+    replace::{FolderSync, replace},
 };
 use serde::{Deserialize, Serialize};
 
@@ -162,7 +162,7 @@ pub(crate) fn write(path: &Path, note: &impl Serialize) -> Result<(), Supervisor
         let text = serde_json::to_vec(note).map_err(io::Error::other)?;
         let folder = path.parent().unwrap_or(path);
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        replace(path, 0o600, &text)
+        replace(path, 0o600, &text, FolderSync::Required)
     };
     write().map_err(|error| SupervisorError::os(format!("writing {}", path.display()), error))
 }

@@ -22,7 +22,7 @@ use aegis_ipc::{
     IpcError,
     bundle::{BUNDLE_BYTES_MAX, Bundle},
     codec,
-    replace::put_in_place,
+    replace::{FolderSync, put_in_place},
     sealed,
 };
 
@@ -250,7 +250,8 @@ impl Writing {
     fn replace(&mut self) -> io::Result<()> {
         let LastGood { folder, file } = &self.last_good;
         self.file.write_all(&self.checksum.clone().finalize().to_le_bytes())?;
-        put_in_place(&self.file, &self.last_good.path_being_written(), &folder.join(file))
+        let beside = self.last_good.path_being_written();
+        put_in_place(&self.file, &beside, &folder.join(file), FolderSync::Required)
     }
 }
 

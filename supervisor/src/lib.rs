@@ -59,6 +59,8 @@ pub struct Start {
     pub compile_arguments: Vec<OsString>,
     /// A generation that is kept on disk, to begin with instead of the app.
     pub instead: Option<Instead>,
+    /// Whether standard output is told in JSON where the host listens.
+    pub as_json: bool,
     /// Makes log lines of this process be written as a generation that comes into force says: their level and format.
     pub follow_log: fn(&Log),
 }

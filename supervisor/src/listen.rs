@@ -107,7 +107,7 @@ impl Listeners {
             }
         }
         if !failures.is_empty() {
-            self.close(|id, _| id >= first_new);
+            self.close("not all addresses of its generation can be bound", |id, _| id >= first_new);
             return Err(failures);
         }
         // A socket of the service manager that the configuration does not mention is served too: its clients would
@@ -124,7 +124,7 @@ impl Listeners {
     /// Closes the sockets that no generation in `kept` uses. Workers that still drain have inherited them, so they are
     /// shut down for everybody first: a client is refused at once instead of waiting in a queue that nobody reads.
     pub fn close_unused(&mut self, kept: &[&[Binding]]) {
-        self.close(|id, listener| {
+        self.close("no generation needs it any more", |id, listener| {
             let used = kept.iter().any(|bindings| bindings.iter().any(|binding| binding.listener == id));
             !used && listener.origin == Origin::Bound
         });
@@ -148,11 +148,11 @@ impl Listeners {
         self.open.values().for_each(Listener::remove_file);
     }
 
-    fn close(&mut self, condemned: impl Fn(ListenerId, &Listener) -> bool) {
+    fn close(&mut self, reason: &str, condemned: impl Fn(ListenerId, &Listener) -> bool) {
         self.open.retain(|id, listener| {
             let keep = !condemned(*id, listener);
             if !keep {
-                tracing::info!(address = ?listener.address, "listening socket closed: not configured any more");
+                tracing::info!(address = ?listener.address, "listening socket closed: {reason}");
                 listener.remove_file();
                 if let Err(error) = rustix::net::shutdown(&listener.socket, rustix::net::Shutdown::Both) {
                     tracing::debug!(%error, address = ?listener.address, "shutting a listening socket down failed");

@@ -1,9 +1,15 @@
 //! Commands for who writes modules.
 
-use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::fs::symlink,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use aegis_harness::{App, Cluster, Start, cluster::executable};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Runs a program in a folder, which must succeed.
@@ -29,6 +35,28 @@ fn a_new_model_is_valid_and_runs_at_once() {
     let again =
         Command::new(executable()).args(["new", "model", "note"]).current_dir(place.path()).output().unwrap();
     assert_eq!(again.status.code(), Some(64), "nothing is overwritten");
+}
+
+#[test]
+fn a_program_is_told_in_json_where_the_new_model_is_and_where_its_host_listens() {
+    let place = tempfile::tempdir().unwrap();
+    let told: Value =
+        serde_json::from_str(&run(place.path(), executable(), &["new", "model", "note", "--json"])).unwrap();
+    assert_eq!(told, json!({"folder": "note"}));
+    let mut host = Command::new(executable())
+        .args(["run", "note", "--json", "--listen", "127.0.0.1:0", "--workers", "1"])
+        .current_dir(place.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(host.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    run(place.path(), executable(), &["logs", "reopen", "--dir", "note"]);
+    run(place.path(), executable(), &["stop", "--dir", "note"]);
+    assert!(host.wait().unwrap().success());
+    let told: Value = serde_json::from_str(&line).unwrap();
+    assert!(told["listening"].as_str().is_some_and(|url| url.starts_with("http://127.0.0.1:")), "{line}");
 }
 
 /// Begins an app with the model `note` in a language.

@@ -22,7 +22,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Time for one outcome; generous, the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,12 +36,16 @@ struct Dev {
 
 impl Dev {
     fn start(app: &App, prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_with(&[], app, prepare)
+    }
+
+    fn start_with(arguments: &[&str], app: &App, prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         app.write(folder.path());
         prepare(folder.path());
         let log = fs::File::create(folder.path().join("host.log")).unwrap();
         let mut command = Command::new(executable());
-        command.arg("dev").arg(folder.path()).args(["--listen", "127.0.0.1:0"]);
+        command.arg("dev").arg(folder.path()).args(["--listen", "127.0.0.1:0"]).args(arguments);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
         let mut process =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::from(log)).spawn().unwrap();
@@ -159,6 +163,28 @@ fn an_app_with_mistakes_starts_when_they_are_mended() {
     // Whoever waits for a change must have seen the end of the host, or the change is part of the start.
     write_module(dev.path(), "todo", TODO);
     assert_eq!(dev.client().post("todo", &json!({"text": "x"})).status, 201);
+}
+
+#[test]
+fn a_program_is_told_everything_in_json() {
+    let mut dev = Dev::start_with(&["--json"], &App::todo(), |folder| {
+        write_module(folder, "todo", "name = [");
+    });
+    let told = |dev: &Dev| -> Value { serde_json::from_str(&dev.line()).unwrap() };
+    let refused = told(&dev);
+    assert_eq!(refused["valid"], json!(false), "{refused}");
+    assert!(
+        refused["mistakes"][0].as_str().unwrap().starts_with("modules/todo/module.toml:1:9: "),
+        "{refused}"
+    );
+    write_module(dev.path(), "todo", TODO);
+    let listening = told(&dev);
+    assert!(listening["listening"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{listening}");
+    write_module(dev.path(), "todo", "name = [");
+    let rejected = told(&dev);
+    assert_eq!(rejected["reload"]["outcome"], "rejected", "{rejected}");
+    assert!(rejected["took_ms"].is_u64(), "{rejected}");
+    assert_eq!(dev.stop(), Some(0));
 }
 
 #[test]

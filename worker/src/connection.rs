@@ -6,6 +6,7 @@
 
 mod ledger;
 mod link;
+mod opening;
 mod watched;
 
 use std::{

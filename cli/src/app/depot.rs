@@ -13,7 +13,7 @@ use std::{
 
 use aegis_ipc::{
     deploy::{Deployed, Member},
-    replace::replace,
+    replace::{FolderSync, replace},
 };
 use aegis_supervisor::kept::DEPLOYMENTS_FOLDER;
 use aegis_wasm::COMPONENT_BYTES_MAX;
@@ -76,7 +76,7 @@ impl Depot {
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        replace(&self.folder.join(sha256(bytes)), 0o600, bytes)
+        replace(&self.folder.join(sha256(bytes)), 0o600, bytes, FolderSync::Required)
     }
 
     /// Removes what is not needed. Bytes of the rest.

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aegis_config::{CONFIG_FILE, MODULES_FOLDER, ModuleTerms};
+use aegis_config::{CONFIG_FILE, MODULES_FOLDER, ModuleLines, ModuleTerms};
 use aegis_domain::{
     catalog::Catalog,
     module,
@@ -59,6 +59,8 @@ pub(super) struct Reading<'a, 'b> {
     pub(super) api_root: Option<&'a str>,
     /// What the operator says about modules.
     pub(super) terms: &'a BTreeMap<String, ModuleTerms>,
+    /// And where.
+    pub(super) lines: &'a ModuleLines,
     pub(super) workshop: &'a mut Workshop<'b>,
     /// Where modules come from that are not in the folder.
     pub(super) sources: &'a mut Sources,
@@ -95,7 +97,7 @@ impl Modules {
                     }
                     modules.fetch(&mut reading);
                     modules.add_deployed(&mut reading);
-                    modules.refuse_terms_of_nobody(reading.terms, &entries);
+                    modules.refuse_terms_of_nobody(reading.terms, reading.lines, &entries);
                 }
             }
             Err(error) => {
@@ -106,6 +108,7 @@ impl Modules {
         }
         modules.add_trials(&mut reading);
         if modules.mistakes.is_empty() {
+            modules.warn_of_grants_of_nobody(reading.terms, reading.lines);
             if let Err(mistakes) = Catalog::build(modules.specs.clone()) {
                 modules.mistakes.extend(mistakes);
             }
@@ -151,21 +154,40 @@ impl Modules {
     }
 
     /// What is said about a module that is not there is a mistake in its name.
-    fn refuse_terms_of_nobody(&mut self, terms: &BTreeMap<String, ModuleTerms>, entries: &[PathBuf]) {
+    fn refuse_terms_of_nobody(
+        &mut self,
+        terms: &BTreeMap<String, ModuleTerms>,
+        lines: &ModuleLines,
+        entries: &[PathBuf],
+    ) {
         let folders: BTreeSet<&str> =
             entries.iter().filter_map(|entry| entry.file_name()?.to_str()).collect();
         for name in terms.keys().filter(|name| !self.with_code.contains(*name)) {
+            let place = lines.place(&format!("modules.{name}"));
             self.mistakes.push(if folders.contains(name.as_str()) {
                 format!(
-                    "{CONFIG_FILE}: modules.{name}: found settings or limits, expected them for a folder of modules with a component"
+                    "{place}: found settings or limits, expected them for a folder of modules with a component"
                 )
             } else {
                 let known = self.with_code.iter().map(String::as_str).chain(folders.iter().copied());
                 let hint = suggest::similar(name, known);
                 format!(
-                    "{CONFIG_FILE}: modules.{name}: found no such module{hint}, expected one with a component, or its source"
+                    "{place}: found no such module{hint}, expected one with a component, or its source"
                 )
             });
+        }
+    }
+
+    /// What is granted of a model that is not there is probably a mistake in its name; or it is there some other day.
+    fn warn_of_grants_of_nobody(&mut self, terms: &BTreeMap<String, ModuleTerms>, lines: &ModuleLines) {
+        let known: BTreeSet<&str> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
+        for (name, terms) in terms {
+            let strangers = terms.grants.models.keys().filter(|model| !known.contains(model.as_str()));
+            self.warnings.extend(strangers.map(|model| {
+                let place = lines.place(&format!("modules.{name}.grants.models.{model}"));
+                let hint = suggest::similar(model, known.iter().copied());
+                format!("{place}: there is no such model{hint}, so nothing is granted by that")
+            }));
         }
     }
 

@@ -158,7 +158,7 @@ fn mistakes_of_configuration_and_modules_come_together() {
         .write("parts/b/other", "");
     insta::assert_snapshot!(folder.mistakes(), @r#"
     aegis.toml:1: workers: found "many", expected "auto" or a whole number from 1 to 112
-    parts/a/module.toml: fields.x: found the text "number", expected one of text, integer, decimal, boolean, timestamp, object, array, any (did you mean "decimal"?)
+    parts/a/module.toml:3: fields.x: found the text "number", expected one of text, integer, decimal, boolean, timestamp, object, array, any (did you mean "decimal"?)
     parts/b/module.toml: found nothing, expected a file
     "#);
 }

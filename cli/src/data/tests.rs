@@ -123,3 +123,28 @@ fn steps_tell_how_far_it_is() {
     assert_eq!(steps("exported", Step { done: 3, total: Some(9) }), "exported 3 of 9");
     assert_eq!(steps("verified", Step { done: 3, total: None }), "verified 3");
 }
+
+#[test]
+fn an_export_goes_into_a_folder_that_may_not_be_read() {
+    use std::os::unix::fs::PermissionsExt;
+
+    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+
+    let (app, inbox) = (app(), tempfile::tempdir().unwrap());
+    let (data_dir, dump, copy) = (app.path().join("data"), app.path().join("in"), inbox.path().join("out"));
+    fs::write(&dump, EXPORT).unwrap();
+    import(&data_dir, &[], Some(&dump), &mut silent(), Form::Json).unwrap();
+    fs::set_permissions(inbox.path(), fs::Permissions::from_mode(0o300)).unwrap();
+    // Permissions count for root, too, once it has no capabilities.
+    let none = CapabilitySet::empty();
+    let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    let export = || {
+        set_capabilities(None, none).unwrap();
+        assert!(fs::read_dir(inbox.path()).is_err());
+        export(&data_dir, Some(&copy), &mut silent(), Form::Json)
+    };
+    let exported = std::thread::scope(|scope| scope.spawn(export).join().unwrap());
+    fs::set_permissions(inbox.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(exported.unwrap(), exit::FINE);
+    assert_eq!(fs::read_to_string(&copy).unwrap().lines().count(), 2);
+}

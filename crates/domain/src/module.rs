@@ -26,6 +26,7 @@
 
 mod acl;
 mod fields;
+mod lines;
 mod mixins;
 mod reader;
 
@@ -63,12 +64,19 @@ const KEYS: [&str; 12] = [
 /// Reads a `module.toml`; `origin` names it in messages.
 ///
 /// # Errors
-/// All mistakes at once, each as `origin: key path: found X, expected Y`, with "did you mean" where a name is
-/// close to a known one.
+/// All mistakes at once, each as `origin:line: key path: found X, expected Y`, with "did you mean" where a name is
+/// close to a known one. What is missing as a whole has no line.
 pub fn parse(toml_text: &str, origin: &str) -> Result<ModelSpec, Vec<String>> {
-    let mut mistakes = Mistakes::new(origin);
-    let spec = read(toml_text, &mut mistakes);
-    match mistakes.finish() {
+    if toml_text.len() > MODULE_BYTES_MAX {
+        let found = toml_text.len();
+        return Err(vec![format!(
+            "{origin}: file: found {found} bytes, expected at most {MODULE_BYTES_MAX}"
+        )]);
+    }
+    let table = toml_text.parse().map_err(|error| vec![reader::syntax(toml_text, origin, &error)])?;
+    let mut mistakes = Mistakes::default();
+    let spec = read(table, &mut mistakes);
+    match mistakes.finish(toml_text, origin) {
         told if told.is_empty() => {
             spec.ok_or_else(|| vec![format!("{origin}: found no model, expected one")])
         }
@@ -76,8 +84,7 @@ pub fn parse(toml_text: &str, origin: &str) -> Result<ModelSpec, Vec<String>> {
     }
 }
 
-fn read(text: &str, mistakes: &mut Mistakes) -> Option<ModelSpec> {
-    let table = read_table(text, mistakes)?;
+fn read(table: toml::Table, mistakes: &mut Mistakes) -> Option<ModelSpec> {
     for key in table.keys().filter(|key| !KEYS.contains(&key.as_str())) {
         let hint = suggest::similar(key, KEYS.into_iter());
         let message = format!("found an unknown key, expected one of {}{hint}", KEYS.join(", "));
@@ -88,14 +95,6 @@ fn read(text: &str, mistakes: &mut Mistakes) -> Option<ModelSpec> {
         mistakes.tell(&key, message);
     }
     Some(spec)
-}
-
-fn read_table(text: &str, mistakes: &mut Mistakes) -> Option<toml::Table> {
-    if text.len() > MODULE_BYTES_MAX {
-        mistakes.tell("file", format!("found {} bytes, expected at most {MODULE_BYTES_MAX}", text.len()));
-        return None;
-    }
-    text.parse().map_err(|error| mistakes.syntax(text, &error)).ok()
 }
 
 fn read_model(mut table: toml::Table, mistakes: &mut Mistakes) -> Option<ModelSpec> {

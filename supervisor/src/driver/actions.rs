@@ -184,12 +184,19 @@ impl Driver {
         if self.announcement == Announcement::Made {
             return;
         }
+        let as_json = self.announcement == Announcement::DueAsJson;
         self.announcement = Announcement::Made;
         let in_force = self.fleet.status(monotonic_ms()).generation;
         let Some(held) = self.generations.get(&in_force) else { return };
         let mut lines = String::new();
         for url in self.listeners.urls(&held.bindings, Audience::Public) {
-            lines.push_str(&format!("listening on {url}\n"));
+            let line = if as_json {
+                serde_json::json!({ "listening": url }).to_string()
+            } else {
+                format!("listening on {url}")
+            };
+            lines.push_str(&line);
+            lines.push('\n');
         }
         for url in self.listeners.urls(&held.bindings, Audience::Admin) {
             tracing::info!("operators are served on {url}");

@@ -34,7 +34,7 @@ impl Driver {
     /// Takes what a host needs to itself. Nothing is started yet, and clients' addresses are bound later, when the first
     /// generation is known to be valid.
     pub(super) fn begin(start: Start) -> Result<Self, SupervisorError> {
-        let Start { config, compile_arguments, instead, follow_log } = start;
+        let Start { config, compile_arguments, instead, as_json, follow_log } = start;
         let activation = Activation::from_environment()?;
         let signals = Signals::install(Terminal::detect())?;
         signals::unblock()?;
@@ -98,7 +98,7 @@ impl Driver {
             log_file: config.log.file,
             follow_log,
             stage: Stage::Starting,
-            announcement: Announcement::Due,
+            announcement: if as_json { Announcement::DueAsJson } else { Announcement::Due },
             longest_pass_us: 0,
             exit: None,
         };

@@ -134,7 +134,7 @@ impl Jobs {
     /// Ends an open job: one verdict for everybody who waits.
     pub(super) fn finish(&mut self, job: u64, verdict: &Verdict, now_ms: u64, actions: &mut Vec<Action>) {
         let Some(open) = self.open.remove(&job) else { return };
-        let (level, outcome) = describe(verdict);
+        let (level, outcome) = describe(open.kind, verdict);
         actions.push(Action::Log { level, line: format!("{} (job {job}): {outcome}", open.kind.name()) });
         actions.extend(open.askers.iter().map(|asker| Action::Verdict {
             asker: *asker,
@@ -173,10 +173,14 @@ impl Open {
 }
 
 /// How loud an outcome is, and its sentence.
-pub(super) fn describe(verdict: &Verdict) -> (Level, String) {
+fn describe(kind: Kind, verdict: &Verdict) -> (Level, String) {
     match verdict {
         Verdict::Done => (Level::Info, "done".to_owned()),
         Verdict::Unchanged => (Level::Info, "nothing to do".to_owned()),
+        // Nobody asked for it, so nobody was turned away.
+        Verdict::Rejected { reasons } if kind == Kind::Start => {
+            (Level::Error, format!("failed: {}", reasons.join("; ")))
+        }
         Verdict::Rejected { reasons } => (Level::Error, format!("rejected: {}", reasons.join("; "))),
         Verdict::Incompatible { reasons } => (Level::Error, format!("incompatible: {}", reasons.join("; "))),
         Verdict::RolledBack { reason } => (Level::Error, format!("rolled back: {reason}")),

@@ -12,7 +12,6 @@ use super::{
     event::{Asker, ChildId},
     jobs::Kind,
     policy::milliseconds,
-    rollout::{Rollout, Stage},
     worker::{Leave, State},
 };
 
@@ -72,11 +71,9 @@ impl Fleet {
     pub(super) fn give_up(&mut self, code: u8, reason: String) {
         self.log(Level::Error, format!("cannot go on: {reason}"));
         if !matches!(self.phase, Phase::Stopping(_) | Phase::Over) {
-            let settles = |rollout: &Rollout| {
-                rollout.kind == Kind::Start && matches!(rollout.stage, Stage::Settling { .. })
-            };
-            if self.rollout.as_ref().is_some_and(settles) {
-                // It was in force, but nothing has come of it.
+            if self.rollout.as_ref().is_some_and(|rollout| rollout.kind == Kind::Start) {
+                // It may be in force already, but nothing has come of it.
+                self.take_back();
                 self.end_rollout(&Verdict::Rejected { reasons: vec![reason.clone()] });
             }
             self.begin_stop(None, StopMode::Immediate, code, Some(reason));

@@ -35,6 +35,7 @@ pub(crate) fn play(arguments: &[String]) -> Option<u8> {
                 config,
                 compile_arguments,
                 instead: None,
+                as_json: false,
                 follow_log: |_| (),
             }))
         }

@@ -337,9 +337,14 @@ impl Link {
         lingers
     }
 
+    /// Whether something of a request head has arrived, and not yet all of it.
+    pub(super) fn has_begun_a_head(&self) -> bool {
+        self.head_since_ms.load(Relaxed) != 0
+    }
+
     /// Whether a request head is being received over HTTP/1.
     pub(super) fn receives_head(&self) -> bool {
-        self.head_since_ms.load(Relaxed) != 0 && self.protocol() == Protocol::Http1
+        self.has_begun_a_head() && self.protocol() == Protocol::Http1
     }
 
     /// Whether an end of input is to be made up now that nothing can be read.

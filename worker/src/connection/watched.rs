@@ -16,7 +16,10 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use super::link::{Link, Order};
+use super::{
+    link::{Link, Order},
+    opening::Opening,
+};
 use crate::{present::Present, response};
 
 /// Answers up to this size, head and body, are written from one piece of memory.
@@ -34,13 +37,14 @@ pub(super) struct Watched {
     socket: Socket,
     link: Arc<Link>,
     present: Arc<Present>,
+    opening: Opening,
     /// Replaces an empty answer of hyper's: what is still to be written, and how long hyper's was.
     instead: Option<(Bytes, usize)>,
 }
 
 impl Watched {
     pub(super) fn new(socket: Socket, link: Arc<Link>, present: Arc<Present>) -> Self {
-        Self { socket, link, present, instead: None }
+        Self { socket, link, present, opening: Opening::new(), instead: None }
     }
 
     /// Tells the client that its request head took too long. Nothing else is being written at that time. If the
@@ -73,9 +77,20 @@ impl Watched {
     fn notice_refusal(&mut self, head: &[u8]) {
         if self.instead.is_none()
             && self.link.receives_head()
-            && let Some(problem) = refusal_of(head)
+            && let Some(problem) = refusal_of(head, &self.opening)
         {
             self.instead = Some((response::raw(&self.present.look(), &problem), head.len()));
+        }
+    }
+
+    fn received(&mut self, bytes: &[u8]) {
+        let goes_on = self.link.has_begun_a_head();
+        self.link.received(bytes);
+        if !goes_on {
+            self.opening.begin();
+        }
+        if self.link.has_begun_a_head() {
+            self.opening.add(bytes);
         }
     }
 
@@ -88,8 +103,8 @@ impl Watched {
     }
 }
 
-/// The problem that an empty answer of hyper's stands for. Answers of the host itself always have a type.
-fn refusal_of(answer: &[u8]) -> Option<Problem> {
+/// The problem that an empty answer of hyper's to a head stands for. Answers of the host itself always have a type.
+fn refusal_of(answer: &[u8], opening: &Opening) -> Option<Problem> {
     let text = std::str::from_utf8(answer).ok()?;
     let head = text.strip_suffix("\r\n\r\n")?;
     let mut lines = head.split("\r\n");
@@ -98,7 +113,13 @@ fn refusal_of(answer: &[u8]) -> Option<Problem> {
         return None;
     }
     let (code, detail) = match status {
-        "400" => (ProblemCode::BadHeader, "the request head is not well-formed HTTP/1.1 (RFC 9112)"),
+        "400" => match opening.misplaced() {
+            Some(misplaced) => {
+                let detail = format!("the request target has {misplaced}");
+                return Some(Problem::new(ProblemCode::BadHeader, detail));
+            }
+            None => (ProblemCode::BadHeader, "the request head is not well-formed HTTP/1.1 (RFC 9112)"),
+        },
         "414" => (ProblemCode::UriTooLong, "the request target is too long"),
         "431" => (ProblemCode::HeadersTooLarge, "the request head has too many or too large fields"),
         _ => return None,
@@ -117,7 +138,7 @@ impl AsyncRead for Watched {
         match me.socket.poll_read(cx, buffer) {
             Poll::Ready(outcome) => {
                 if buffer.filled().len() > before {
-                    me.link.received(&buffer.filled()[before..]);
+                    me.received(&buffer.filled()[before..]);
                 }
                 Poll::Ready(outcome)
             }
@@ -252,7 +273,7 @@ mod tests {
 
     #[test]
     fn only_an_answer_without_body_is_taken_for_a_refusal_of_hyper() {
-        let code = |answer: &str| refusal_of(answer.as_bytes()).map(|problem| problem.code);
+        let code = |answer: &str| refusal_of(answer.as_bytes(), &Opening::new()).map(|problem| problem.code);
         let tail = "connection: close\r\ncontent-length: 0\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n";
         assert_eq!(code(&format!("HTTP/1.1 400 Bad Request\r\n{tail}")), Some(ProblemCode::BadHeader));
         assert_eq!(

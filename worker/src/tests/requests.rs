@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aegis_ipc::board::Counter;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 
 use super::house::{Answer, Client, Extent, House};
 use crate::{data::tests::fake_store::Mood, service};
@@ -475,4 +476,41 @@ async fn answers_are_counted_and_the_self_test_goes_the_whole_way() {
     assert_eq!(answered(Counter::Responses2xx), before + 1);
     assert_eq!(answered(Counter::Responses4xx), 1);
     super::house::eventually("all connections are closed", || house.host.seats.open() == 0).await;
+}
+
+#[tokio::test]
+async fn a_target_that_is_not_encoded_is_told_with_the_character() {
+    let house = House::new().await;
+    let line = "GET /aegis/api/models/todos?__aggregate=[{\"$count\":\"n\"}]";
+    let told = |answer: Answer| {
+        let told = answer.json();
+        let code = told["code"].as_str().unwrap();
+        format!("{} {code}: {}", answer.status, told["detail"].as_str().unwrap())
+    };
+    let mut shown = vec![told(house.ask(line).await)];
+    let mut client = house.client().await;
+    assert_eq!(client.ask("GET /livez").await.status, 200);
+    for piece in format!("{line} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes().chunks(7) {
+        client.stream.write_all(piece).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    shown.push(told(client.answer(Extent::Whole).await.unwrap()));
+    // Where a head began that came with the one before is not known.
+    let mut client = house.client().await;
+    client
+        .stream
+        .write_all(format!("GET /livez HTTP/1.1\r\nhost: x\r\n\r\n{line}").as_bytes())
+        .await
+        .unwrap();
+    assert_eq!(client.answer(Extent::Whole).await.unwrap().status, 200);
+    client.stream.write_all(b" HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    shown.push(told(client.answer(Extent::Whole).await.unwrap()));
+    shown.push(told(house.ask("GET /livez\nno field").await));
+    assert_eq!(house.ask(&line.replace('"', "%22")).await.status, 200);
+    insta::assert_snapshot!(shown.join("\n"), @r#"
+    400 bad-header: the request target has '"', expected it percent-encoded as %22
+    400 bad-header: the request target has '"', expected it percent-encoded as %22
+    400 bad-header: the request head is not well-formed HTTP/1.1 (RFC 9112)
+    400 bad-header: the request head is not well-formed HTTP/1.1 (RFC 9112)
+    "#);
 }

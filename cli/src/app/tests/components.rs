@@ -169,9 +169,9 @@ fn mistakes_of_components_come_all_at_once() {
     modules/syntax/aegis.module.json: AEGIS-M100 reading the manifest of the component: line 1, column 2: found the end, expected a property name in double quotes
     modules/text/text.wasm: AEGIS-M130 inspecting the component: found the text format (compile it with `wasm-tools parse`), expected a Wasm component
     modules/wrong/aegis.module.json: AEGIS-M100 reading the manifest of the component: kind: found "adapter", expected "model" or "http-service": this version serves no other kind yet
-    aegis.toml: modules.both: found settings or limits, expected them for a folder of modules with a component
-    aegis.toml: modules.nobody: found no such module, expected one with a component, or its source
-    aegis.toml: modules.severel: found no such module (did you mean "several"?), expected one with a component, or its source
+    aegis.toml:3: modules.both: found settings or limits, expected them for a folder of modules with a component
+    aegis.toml:1: modules.nobody: found no such module, expected one with a component, or its source
+    aegis.toml:5: modules.severel: found no such module (did you mean "several"?), expected one with a component, or its source
     "#);
 }
 
@@ -323,4 +323,19 @@ fn what_a_component_says_without_effect_is_told() {
     "#);
     let alone = load_component(&folder.path().join("modules/plain/plain.wasm")).unwrap();
     assert_eq!(alone.warnings.len(), 4, "{:?}", alone.warnings);
+}
+
+#[test]
+fn grants_of_models_that_are_not_there_are_told_with_their_line() {
+    let folder = Folder::new();
+    folder.component("modules/todo/todo.wasm", &aegis_guests::todo());
+    folder.write("modules/note/module.toml", NOTE);
+    folder.write(
+        "aegis.toml",
+        "[modules.todo.grants.models]\nnote = [\"read\"]\nnotte = [\"read\"]\nCustomer = [\"write\"]\n",
+    );
+    insta::assert_snapshot!(folder.load().unwrap().warnings.join("\n"), @r#"
+    aegis.toml:4: modules.todo.grants.models.Customer: there is no such model, so nothing is granted by that
+    aegis.toml:3: modules.todo.grants.models.notte: there is no such model (did you mean "NOTE"?), so nothing is granted by that
+    "#);
 }

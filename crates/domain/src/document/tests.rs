@@ -470,7 +470,7 @@ fn the_deepest_default_can_be_read_again() {
     let first = made(&compile(&text(63)), "{}");
     assert_eq!(changed(merge(&todo(), &first.body, json!({"y": 1}), NOW)).revision, 2);
     let refused = module::parse(&text(64), "module.toml").unwrap_err().join("\n");
-    insta::assert_snapshot!(refused, @"module.toml: fields.x.default: found level 64, expected at most 63");
+    insta::assert_snapshot!(refused, @"module.toml:3: fields.x.default: found level 64, expected at most 63");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::reader::{Mistakes, describe};
 use crate::{
     access::{AccessRule, Right, Subject},
+    catalog::key_path,
     suggest,
 };
 
@@ -42,7 +43,7 @@ fn rule(mut table: toml::Table, key: &str, mistakes: &mut Mistakes) -> Option<Ac
     for name in table.keys().filter(|name| !KEYS.contains(&name.as_str())) {
         let hint = suggest::similar(name, KEYS.into_iter());
         let message = format!("found an unknown key, expected one of {}{hint}", KEYS.join(", "));
-        mistakes.tell(&format!("{key}.{name}"), message);
+        mistakes.tell(&format!("{key}.{}", key_path(&[name])), message);
     }
     let allow = rights(table.remove("allow"), &format!("{key}.allow"), mistakes);
     let deny = rights(table.remove("deny"), &format!("{key}.deny"), mistakes);

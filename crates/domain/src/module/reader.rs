@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Number, Value};
 
+use super::lines::{Lines, line_of};
 use crate::{
     json::{DEPTH_MAX, RESERVED_PREFIX, shorten},
     suggest,
@@ -11,36 +12,32 @@ use crate::{
 const MISTAKES_MAX: usize = 100;
 
 /// Collects mistakes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Mistakes {
-    origin: String,
-    told: Vec<String>,
+    /// Key path and message.
+    told: Vec<(String, String)>,
 }
 
 impl Mistakes {
-    pub(super) fn new(origin: &str) -> Self {
-        Self { origin: origin.to_owned(), told: Vec::new() }
-    }
-
     /// Notes that something is wrong at a key path.
-    pub(super) fn tell(&mut self, key: &str, message: impl AsRef<str>) {
-        let mistake = format!("{}: {key}: {}", self.origin, message.as_ref());
+    pub(super) fn tell(&mut self, key: &str, message: impl Into<String>) {
+        let mistake = (key.to_owned(), message.into());
         if self.told.len() < MISTAKES_MAX && !self.told.contains(&mistake) {
             self.told.push(mistake);
         }
     }
 
-    /// Notes that the file is not TOML.
-    pub(super) fn syntax(&mut self, text: &str, error: &toml::de::Error) {
-        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or(text);
-        let line = 1 + before.matches('\n').count();
-        let column = 1 + before.rsplit('\n').next().unwrap_or_default().chars().count();
-        let message = error.message().replace('\n', ", ");
-        self.tell(&format!("line {line}, column {column}"), message);
-    }
-
-    pub(super) fn finish(self) -> Vec<String> {
-        self.told
+    /// All mistakes with their lines, from top to bottom; before them, what is nowhere in the file.
+    pub(super) fn finish(self, text: &str, origin: &str) -> Vec<String> {
+        if self.told.is_empty() {
+            return Vec::new();
+        }
+        let lines = Lines::of(text);
+        let mut told: Vec<_> =
+            self.told.into_iter().map(|(key, told)| (lines.find(&key), key, told)).collect();
+        told.sort_by_key(|(line, ..)| *line);
+        let place = |line: Option<usize>| line.map(|line| format!(":{line}")).unwrap_or_default();
+        told.into_iter().map(|(line, key, told)| format!("{origin}{}: {key}: {told}", place(line))).collect()
     }
 
     /// A text, if there is something.
@@ -155,6 +152,15 @@ impl Mistakes {
             }
         }
     }
+}
+
+/// What makes a file no TOML, with its place.
+pub(super) fn syntax(text: &str, origin: &str, error: &toml::de::Error) -> String {
+    let start = error.span().map_or(0, |span| span.start);
+    let before = text.get(..start).unwrap_or(text);
+    let column = 1 + before.chars().rev().take_while(|character| *character != '\n').count();
+    let message = error.message().replace('\n', ", ");
+    format!("{origin}:{}:{column}: not valid TOML: {message}", line_of(text, start))
 }
 
 fn to_json(value: toml::Value, depth: usize) -> Result<Value, String> {

@@ -191,60 +191,102 @@ const FULL_OF_MISTAKES: &str = r#"
 #[test]
 fn all_mistakes_are_told_at_once() {
     insta::assert_snapshot!(bad(FULL_OF_MISTAKES), @r#"
-    module.toml: descripton: found an unknown key, expected one of name, endpoint, description, fields, mixins, schema, unknown-fields, id-field, datasource, if-match, cache-documents-max, acl (did you mean "description"?)
-    module.toml: name: found the number 5, expected a text
-    module.toml: fields.a: found the text "string", expected one of text, integer, decimal, boolean, timestamp, object, array, any (did you mean "text"?)
-    module.toml: fields.b: found the text "txet", expected one of text, integer, decimal, boolean, timestamp, object, array, any (did you mean "text"?)
-    module.toml: fields.c: found the number 3, expected a kind or a table of rules
-    module.toml: fields.cached: found the text "memory", expected one of text, integer, decimal, boolean, timestamp, object, array, any
-    module.toml: fields.datasource: found the text "memory", expected one of text, integer, decimal, boolean, timestamp, object, array, any; as a key of the model it belongs above the first [section]
-    module.toml: fields.n.requierd: found an unknown key, expected one of kind, required, frozen, unique, indexed, default, min, max, pattern, values, description (did you mean "required"?)
-    module.toml: fields.n.unique: found the text "yes", expected true or false
-    module.toml: fields.n.values: found the number 3, expected a list of allowed values
-    module.toml: fields.s.min: found the number inf, expected a number
-    module.toml: fields.t.max: found the number 9007199254740993, expected one of at most 53 bits
-    module.toml: mixins.requires: found an unknown mixin, expected one of require, freeze, unique, default, range, pattern (did you mean "require"?)
-    module.toml: mixins.freeze: found the number 1 in the list, expected a field name
-    module.toml: mixins.unique: found true, expected a list of field names
-    module.toml: mixins.default: found the number 5, expected a table of values by field
-    module.toml: mixins.pattern.b: found the number 4, expected a text
-    module.toml: mixins.range.n.min: found it a second time, expected it either here or in [fields]
-    module.toml: mixins.range.n.mix: found an unknown key, expected min or max
-    module.toml: mixins.range.m: found the number 3, expected a table such as { min = 0, max = 10 }
-    module.toml: unknown-fields: found the text "kepe", expected "keep" or "refuse" (did you mean "keep"?)
-    module.toml: schema: found the text "file.json", expected a table: a JSON Schema
-    module.toml: datasource: found the text "mongo", expected "memory" or "file"
-    module.toml: if-match: found true, expected "optional" or "required"
-    module.toml: cache-documents-max: found the number -1, expected a whole number from 1
-    module.toml: endpoint: found "a/b", expected 1 to 64 letters, digits, '_' or '-', starting with a letter or digit
-    module.toml: fields."d.e": found "d.e", expected a name of 1 to 128 bytes: letters, digits, '_', '-' or '$', not starting with a digit or '-', without "__"
-    module.toml: fields.revision: found a field that the host supplies, expected another name
-    module.toml: fields.id: found a field that the host supplies, expected another name; for an id of your own declare another field and name it in id-field
-    module.toml: id-field: found "nope", expected the name of a declared field
-    module.toml: fields.n.pattern: found "(a", expected a regular expression: unclosed group
-    module.toml: fields.n.pattern: found a pattern for the kind integer, expected it for text only
-    module.toml: fields.n.min: found 5, expected at most max = 4
-    module.toml: fields.n.default: found 9, expected at most 4
-    module.toml: fields.s.unique: found true for the kind array, expected it for plain values only
-    module.toml: fields.t.default: found the text "today", expected an RFC 3339 time such as 2026-01-31T09:30:00Z
+    module.toml:2: name: found the number 5, expected a text
+    module.toml:3: endpoint: found "a/b", expected 1 to 64 letters, digits, '_' or '-', starting with a letter or digit
+    module.toml:4: descripton: found an unknown key, expected one of name, endpoint, description, fields, mixins, schema, unknown-fields, id-field, datasource, if-match, cache-documents-max, acl (did you mean "description"?)
+    module.toml:5: unknown-fields: found the text "kepe", expected "keep" or "refuse" (did you mean "keep"?)
+    module.toml:6: id-field: found "nope", expected the name of a declared field
+    module.toml:7: datasource: found the text "mongo", expected "memory" or "file"
+    module.toml:8: if-match: found true, expected "optional" or "required"
+    module.toml:9: cache-documents-max: found the number -1, expected a whole number from 1
+    module.toml:10: schema: found the text "file.json", expected a table: a JSON Schema
+    module.toml:12: fields.a: found the text "string", expected one of text, integer, decimal, boolean, timestamp, object, array, any (did you mean "text"?)
+    module.toml:13: fields.b: found the text "txet", expected one of text, integer, decimal, boolean, timestamp, object, array, any (did you mean "text"?)
+    module.toml:14: fields.c: found the number 3, expected a kind or a table of rules
+    module.toml:15: fields."d.e": found "d.e", expected a name of 1 to 128 bytes: letters, digits, '_', '-' or '$', not starting with a digit or '-', without "__"
+    module.toml:16: fields.revision: found a field that the host supplies, expected another name
+    module.toml:17: fields.id: found a field that the host supplies, expected another name; for an id of your own declare another field and name it in id-field
+    module.toml:18: fields.cached: found the text "memory", expected one of text, integer, decimal, boolean, timestamp, object, array, any
+    module.toml:19: fields.datasource: found the text "memory", expected one of text, integer, decimal, boolean, timestamp, object, array, any; as a key of the model it belongs above the first [section]
+    module.toml:22: fields.n.requierd: found an unknown key, expected one of kind, required, frozen, unique, indexed, default, min, max, pattern, values, description (did you mean "required"?)
+    module.toml:23: fields.n.unique: found the text "yes", expected true or false
+    module.toml:24: fields.n.min: found 5, expected at most max = 4
+    module.toml:26: fields.n.pattern: found "(a", expected a regular expression: unclosed group
+    module.toml:26: fields.n.pattern: found a pattern for the kind integer, expected it for text only
+    module.toml:27: fields.n.values: found the number 3, expected a list of allowed values
+    module.toml:28: fields.n.default: found 9, expected at most 4
+    module.toml:31: fields.s.unique: found true for the kind array, expected it for plain values only
+    module.toml:32: fields.s.min: found the number inf, expected a number
+    module.toml:35: fields.t.max: found the number 9007199254740993, expected one of at most 53 bits
+    module.toml:36: fields.t.default: found the text "today", expected an RFC 3339 time such as 2026-01-31T09:30:00Z
+    module.toml:38: mixins.requires: found an unknown mixin, expected one of require, freeze, unique, default, range, pattern (did you mean "require"?)
+    module.toml:39: mixins.freeze: found the number 1 in the list, expected a field name
+    module.toml:40: mixins.unique: found true, expected a list of field names
+    module.toml:41: mixins.default: found the number 5, expected a table of values by field
+    module.toml:43: mixins.range.n.min: found it a second time, expected it either here or in [fields]
+    module.toml:43: mixins.range.n.mix: found an unknown key, expected min or max
+    module.toml:44: mixins.range.m: found the number 3, expected a table such as { min = 0, max = 10 }
+    module.toml:46: mixins.pattern.b: found the number 4, expected a text
     "#);
 }
 
 #[test]
 fn a_file_that_is_not_toml_is_told_with_its_place() {
-    insta::assert_snapshot!(bad("name = \"a\"\nfields = {\n x = \"é\" y\n}"), @"module.toml: line 3, column 10: missing comma between key-value pairs, expected `,`");
-    insta::assert_snapshot!(bad("name = \"a\"\nname = \"b\""), @"module.toml: line 2, column 1: duplicate key");
+    insta::assert_snapshot!(bad("name = \"a\"\nfields = {\n x = \"é\" y\n}"), @"module.toml:3:10: not valid TOML: missing comma between key-value pairs, expected `,`");
+    insta::assert_snapshot!(bad("name = \"a\"\nname = \"b\""), @"module.toml:2:1: not valid TOML: duplicate key");
     insta::assert_snapshot!(bad(""), @"module.toml: name: found nothing, expected the name of the model");
     insta::assert_snapshot!(bad(&" ".repeat(MODULE_BYTES_MAX + 1)), @"module.toml: file: found 1048577 bytes, expected at most 1048576");
 }
 
 #[test]
+fn a_mistake_is_told_with_the_line_that_has_to_be_changed() {
+    let text = r#"
+        [fields]
+        one = { kind = "integer", min = 9, max = 8 }
+        fields = 3
+        [fields."t w o"]
+        required = true
+        pattern = "(a"
+        [fields.three]
+        kind = "text"
+        [mixins]
+        require = [
+            "one",
+            "f.o.u.r",
+        ]
+        range.five = { min = 2, max = 1 }
+        [mixins.pattern]
+        three = "(b"
+        [[acl]]
+        subject = "role"
+        [[acl]]
+        subject = "anyone"
+        "b.d" = 1
+        "#;
+    insta::assert_snapshot!(bad(text), @r#"
+    module.toml: name: found nothing, expected the name of the model
+    module.toml:3: fields.one.min: found 9, expected at most max = 8
+    module.toml:4: fields.fields: found the number 3, expected a kind or a table of rules; as a key of the model it belongs above the first [section]
+    module.toml:5: fields."t w o": found "t w o", expected a name of 1 to 128 bytes: letters, digits, '_', '-' or '$', not starting with a digit or '-', without "__"
+    module.toml:7: fields."t w o".pattern: found "(a", expected a regular expression: unclosed group
+    module.toml:13: fields."f.o.u.r": found "f.o.u.r", expected a name of 1 to 128 bytes: letters, digits, '_', '-' or '$', not starting with a digit or '-', without "__"
+    module.toml:15: fields.five.min: found 2, expected at most max = 1
+    module.toml:17: fields.three.pattern: found "(b", expected a regular expression: unclosed group
+    module.toml:18: acl.0.name: found nothing, expected a name
+    module.toml:18: acl.0: found neither allow nor deny, expected at least one of them
+    module.toml:22: acl.1."b.d": found an unknown key, expected one of subject, name, allow, deny
+    "#);
+    let far = format!("name = \"a\"{}fields.x = \"int\"\n", "\r\n".repeat(1000));
+    insta::assert_snapshot!(bad(&far), @r#"module.toml:1001: fields.x: found the text "int", expected one of text, integer, decimal, boolean, timestamp, object, array, any (did you mean "integer"?)"#);
+}
+
+#[test]
 fn mistakes_of_a_schema_are_told_with_their_place() {
-    insta::assert_snapshot!(bad("name = \"a\"\n[schema.properties.a]\ntype = \"strnig\""), @"module.toml: schema: found a mistake at /properties/a/type, expected JSON Schema 2020-12: value is not valid under any of the schemas listed in the 'anyOf' keyword");
-    insta::assert_snapshot!(bad("name = \"a\"\n[schema]\n\"$ref\" = \"https://example.org/schema.json\""), @"module.toml: schema: found a mistake at the top, expected JSON Schema 2020-12: Resource 'https://example.org/schema.json' is not present in a registry and retrieving it failed: Retrieval is disabled, cannot fetch https://example.org/schema.json");
-    insta::assert_snapshot!(bad("name = \"a\"\n[schema.properties.a]\npattern = \"(?=a)\""), @r#"module.toml: schema: found a mistake at /properties/a/pattern, expected JSON Schema 2020-12: value is not a "regex""#);
-    insta::assert_snapshot!(bad("name = \"a\"\n[schema.properties.a]\nformat = \"dat-time\""), @"module.toml: schema: found a mistake at /properties/a/format, expected JSON Schema 2020-12: Unknown format: 'dat-time'. Adjust configuration to ignore unrecognized formats");
-    insta::assert_snapshot!(bad("name = \"a\"\n[schema]\n\"$serde_json::private::Number\" = \"1\""), @r#"module.toml: schema: found the reserved name "$serde_json::private::Number", expected another"#);
+    insta::assert_snapshot!(bad("name = \"a\"\n[schema.properties.a]\ntype = \"strnig\""), @"module.toml:2: schema: found a mistake at /properties/a/type, expected JSON Schema 2020-12: value is not valid under any of the schemas listed in the 'anyOf' keyword");
+    insta::assert_snapshot!(bad("name = \"a\"\n[schema]\n\"$ref\" = \"https://example.org/schema.json\""), @"module.toml:2: schema: found a mistake at the top, expected JSON Schema 2020-12: Resource 'https://example.org/schema.json' is not present in a registry and retrieving it failed: Retrieval is disabled, cannot fetch https://example.org/schema.json");
+    insta::assert_snapshot!(bad("name = \"a\"\n[schema.properties.a]\npattern = \"(?=a)\""), @r#"module.toml:2: schema: found a mistake at /properties/a/pattern, expected JSON Schema 2020-12: value is not a "regex""#);
+    insta::assert_snapshot!(bad("name = \"a\"\n[schema.properties.a]\nformat = \"dat-time\""), @"module.toml:2: schema: found a mistake at /properties/a/format, expected JSON Schema 2020-12: Unknown format: 'dat-time'. Adjust configuration to ignore unrecognized formats");
+    insta::assert_snapshot!(bad("name = \"a\"\n[schema]\n\"$serde_json::private::Number\" = \"1\""), @r#"module.toml:2: schema: found the reserved name "$serde_json::private::Number", expected another"#);
 }
 
 proptest! {

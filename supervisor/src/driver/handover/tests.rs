@@ -37,6 +37,7 @@ impl Bench {
             config: config.clone(),
             compile_arguments: vec!["/srv/app".into()],
             instead: None,
+            as_json: false,
             follow_log: |_| (),
         };
         let mut driver = Driver::begin(start).unwrap();

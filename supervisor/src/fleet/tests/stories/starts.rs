@@ -3,7 +3,7 @@
 use super::{host, offer};
 use crate::fleet::{
     Exit,
-    tests::world::{App, Manner, Probe},
+    tests::world::{App, Bind, Manner, Probe},
 };
 
 #[test]
@@ -71,7 +71,7 @@ fn crash_loop_at_the_first_start_falls_back_to_what_is_on_disk() {
       118 #7 exited with 70
             Warn: worker 1 (pid 107, generation 1) exited with 70, before it was ready; its slot waits 109 ms
             Error: crash loop of generation 1, lately: exited with 70
-            Error: start (job 1): rejected: crash loop of generation 1: exited with 70
+            Error: start (job 1): failed: crash loop of generation 1: exited with 70
             LoadLastGood { generation: 2 }
       118 LastGoodLoaded { generation: 2, digest: "yesterday", policy: Policy { workers: 1, surge: 1, ready_timeout: 10s, reload: Reload { mode: Rolling, watch: false, poll: None, webhook_secret_file: None, webhook_secret: None, canary_time: 2s, canary_requests_min: 100, error_rate_margin: 0.01, latency_factor_max: 1.5, probe_timeout: 20s }, drain: Drain { timeout: 5s, spread: 1s }, restart: Restart { delay_min: 50ms, delay_max: 30s, healthy_after: 10s, reset_after: 60s, crash_loop_count: 5, crash_loop_window: 30s }, recycle: Recycle { memory_bytes_max: None, requests_max: None }, hang: Hang { suspect_after: 2s, kill_after: 10s } } }
             BindListeners { generation: 2 }
@@ -120,6 +120,7 @@ fn start_of_an_invalid_application_ends_at_once() {
         spawn #1 Compile gen 1 image 1
     5 Invalid { child: ChildId(1), reasons: ["listen: found \"x\""] }
         Error: cannot go on: listen: found "x"
+        Error: start (job 1): failed: listen: found "x"
         kill #1 (Compile)
         Notify(Stopping)
     6 #1 exited with 0
@@ -127,6 +128,32 @@ fn start_of_an_invalid_application_ends_at_once() {
     "#);
     world.check_ended();
     assert_eq!(world.exit, Some(78));
+}
+
+#[test]
+fn start_whose_addresses_are_taken_ends_at_once() {
+    let mut world = host(2);
+    let mut app = App::new("first", 1);
+    app.bind = Bind::Fails;
+    offer(&mut world, app);
+    world.start();
+    world.run(1_000);
+    insta::assert_snapshot!(world.story(), @r#"
+    0 Start
+        spawn #1 Compile gen 1 image 1
+    5 compiled first
+        BindListeners { generation: 1 }
+    5 ListenersFailed { generation: 1, reasons: ["port 81 is taken"] }
+        Error: cannot go on: port 81 is taken
+        Error: start (job 1): failed: port 81 is taken
+        kill #1 (Compile)
+        Notify(Stopping)
+        Forget { generation: 1 }
+    6 #1 exited with 0
+        Exit { code: 71, reason: Some("port 81 is taken") }
+    "#);
+    world.check_ended();
+    assert_eq!(world.exit, Some(71));
 }
 
 #[test]
@@ -147,7 +174,7 @@ fn start_whose_store_cannot_work_ends_at_once() {
     10 Failed { child: ChildId(2), code: 78, reason: "the self-test failed" }
     11 #2 exited with 78
          Error: cannot go on: the store cannot start: exited with 78: the self-test failed
-         Error: start (job 1): rejected: the store cannot start: exited with 78: the self-test failed
+         Error: start (job 1): failed: the store cannot start: exited with 78: the self-test failed
          Notify(Stopping)
          Exit { code: 78, reason: Some("the store cannot start: exited with 78: the self-test failed") }
     "#);
