@@ -70,7 +70,11 @@ pub(crate) fn run(command: &DataCommand, environment: &Environment, form: Form) 
     let outcome = match command {
         DataCommand::Export { output, .. } => export(data_dir, output.as_deref(), &mut progress, form),
         DataCommand::Import { input, .. } => {
-            import(data_dir, &declared(&config), input.as_deref(), &mut progress, form)
+            let models = match declared(&config) {
+                Ok(models) => models,
+                Err(mistakes) => return check::refuse(&mistakes, form),
+            };
+            import(data_dir, &models, input.as_deref(), &mut progress, form)
         }
         DataCommand::Verify { .. } => verify(data_dir, &mut progress, form),
     };

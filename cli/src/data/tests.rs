@@ -75,6 +75,46 @@ fn files_that_cannot_be_used_are_named() {
     insta::assert_snapshot!(told(export), @"creating APP/missing/file.part failed: No such file or directory (os error 2)");
 }
 
+/// Runs `aegis data import` of [`EXPORT`] beside an app.
+fn import_beside(app: &Path) -> u8 {
+    let dump = app.join("in");
+    fs::write(&dump, EXPORT).unwrap();
+    let arguments = DataArguments { folder: app.to_owned(), data: None };
+    let command = DataCommand::Import { app: arguments, input: Some(dump) };
+    run(&command, &Environment::new(), Form::Json)
+}
+
+#[test]
+fn nothing_is_imported_while_a_module_cannot_be_read() {
+    let app = app();
+    let told = |app: &Path| match declared(&configuration_of(app)) {
+        Ok(models) => models.into_iter().map(|model| model.name.as_str().to_owned()).collect(),
+        Err(mistakes) => mistakes.lines.join("\n"),
+    };
+    // Without modules, as ever.
+    assert_eq!(told(app.path()), "");
+    for (name, text) in [("todo", "name = \"todo\""), ("user", "name = \"user\"\nfields = 3\n")] {
+        fs::create_dir_all(app.path().join("modules").join(name)).unwrap();
+        fs::write(app.path().join("modules").join(name).join("module.toml"), text).unwrap();
+    }
+    insta::assert_snapshot!(told(app.path()), @"modules/user/module.toml: fields: found the number 3, expected a table of fields");
+    assert_eq!(import_beside(app.path()), exit::CONFIGURATION);
+    assert!(!app.path().join("data").exists(), "nothing was taken");
+    // Components, and what is no module, say nothing here.
+    fs::remove_file(app.path().join("modules/user/module.toml")).unwrap();
+    fs::write(app.path().join("modules/README"), "").unwrap();
+    assert_eq!(told(app.path()), "TODO");
+    assert_eq!(import_beside(app.path()), exit::FINE);
+    std::os::unix::fs::symlink("gone", app.path().join("modules/user/module.toml")).unwrap();
+    insta::assert_snapshot!(told(app.path()), @"modules/user/module.toml: found a symbolic link to gone, which does not exist, expected one that leads somewhere");
+    fs::write(app.path().join("aegis.toml"), "modules_dir = \"mod\"").unwrap();
+    insta::assert_snapshot!(told(app.path()), @"mod: found nothing, expected a folder with modules");
+}
+
+fn configuration_of(app: &Path) -> Config {
+    configuration(&DataArguments { folder: app.to_owned(), data: None }, &Environment::new()).unwrap()
+}
+
 #[test]
 fn the_data_folder_is_the_one_of_the_configuration() {
     let app = app();
