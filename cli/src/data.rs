@@ -7,9 +7,8 @@ use std::{
 };
 
 use aegis_config::{Config, Environment};
-use aegis_domain::spec::ModelSpec;
 use aegis_ipc::replace::{FolderSync, put_in_place};
-use aegis_store::data::{self, DataError, Exported, Imported, Progress as Step, Verified};
+use aegis_store::data::{self, DataError, Declared, Exported, Imported, Progress as Step, Verified};
 use aegis_supervisor::{exit, with_causes};
 use serde_json::json;
 
@@ -70,7 +69,12 @@ pub(crate) fn run(command: &DataCommand, environment: &Environment, form: Form) 
     let outcome = match command {
         DataCommand::Export { output, .. } => export(data_dir, output.as_deref(), &mut progress, form),
         DataCommand::Import { input, .. } => {
-            import(data_dir, &declared(&config), input.as_deref(), &mut progress, form)
+            let models = match declared(&config) {
+                Ok(models) => models,
+                Err(mistakes) => return check::refuse(&mistakes, form),
+            };
+            let declared = Declared { models: &models, datasource: config.datasource };
+            import(data_dir, &declared, input.as_deref(), &mut progress, form)
         }
         DataCommand::Verify { .. } => verify(data_dir, &mut progress, form),
     };
@@ -160,7 +164,7 @@ fn export_to_file(data_dir: &Path, path: &Path, shown: &mut dyn FnMut(Step)) -> 
 
 fn import(
     data_dir: &Path,
-    models: &[ModelSpec],
+    declared: &Declared<'_>,
     input: Option<&Path>,
     progress: &mut Progress<io::Stderr>,
     form: Form,
@@ -169,9 +173,9 @@ fn import(
     let imported = match input {
         Some(path) => {
             let file = File::open(path).map_err(Failure::file("opening", path))?;
-            data::import(data_dir, models, &mut BufReader::new(file), &mut shown)?
+            data::import(data_dir, declared, &mut BufReader::new(file), &mut shown)?
         }
-        None => data::import(data_dir, models, &mut io::stdin().lock(), &mut shown)?,
+        None => data::import(data_dir, declared, &mut io::stdin().lock(), &mut shown)?,
     };
     progress.finish();
     let Imported { created, replaced, unchanged } = imported;

@@ -257,6 +257,26 @@ mod tests {
     }
 
     #[test]
+    fn a_short_link_to_a_data_folder_that_is_too_long_for_sockets_is_told_with_both_paths() {
+        let root = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(root.path()).unwrap();
+        let (app, long) = (root.join("app"), root.join("l".repeat(100)));
+        fs::create_dir_all(app.join("modules")).unwrap();
+        fs::create_dir(&long).unwrap();
+        symlink(&long, root.join("d")).unwrap();
+        let sockets = "control_socket = \"c\"\nadmin_socket = \"a\"\n";
+        fs::write(app.join(CONFIG_FILE), format!("data_dir = \"../d\"\n{sockets}")).unwrap();
+        let socket = long.join("store.sock");
+        let told = format!(
+            "aegis.toml:1: data_dir: found {} ({} bytes, which is where the links in APP/../d lead), expected a path of \
+             at most 107 bytes for a Unix socket",
+            socket.display(),
+            socket.as_os_str().len()
+        );
+        assert_eq!(load(&app).unwrap_err(), told);
+    }
+
+    #[test]
     fn an_unreadable_file_is_refused_with_the_reason() {
         let app = tempfile::tempdir().unwrap();
         let path = app.path().join(CONFIG_FILE);

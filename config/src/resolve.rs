@@ -58,14 +58,15 @@ pub(crate) fn resolve(inputs: Inputs<'_>) -> Result<Loaded, ConfigErrors> {
     let mut warnings = std::mem::take(&mut reader.warnings);
     warnings.extend(aliases::unavailable_features(inputs.environment));
     warnings.extend(reader.unknown_variables());
-    rules::complete(&mut config, |key| !reader.given.contains_key(key), inputs.cores, inputs.located);
+    let data_dir =
+        rules::complete(&mut config, |key| !reader.given.contains_key(key), inputs.cores, inputs.located);
     // A value that is wrong by itself, or that an unreadable file may have changed, settles nothing.
     let is_settled = |key: &str| {
         let beats_file = matches!(reader.given.get(key), Some(Place::Flag(_) | Place::Variable(_)));
         (file_is_known || beats_file) && !reader.wrong.contains(key)
     };
     let place = |key| is_settled(key).then(|| reader.given.get(key).cloned().unwrap_or(Place::Default(key)));
-    let broken = rules::broken(&config, place);
+    let broken = rules::broken(&config, &data_dir, place);
     let socket_is_settled = is_settled("control_socket")
         && (reader.given.contains_key("control_socket") || is_settled("data_dir"));
     let certain = Certain {

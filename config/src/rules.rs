@@ -19,13 +19,14 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Name of the store's socket in the data folder.
 const STORE_SOCKET: &str = "store.sock";
 
-/// Lets the settings that are `absent` follow those that were given.
+/// Lets the settings that are `absent` follow those that were given. Returns the data folder as it was written, before
+/// links were followed.
 pub(crate) fn complete(
     config: &mut Config,
     absent: impl Fn(&'static str) -> bool,
     cores: u32,
     located: fn(&Path) -> PathBuf,
-) {
+) -> PathBuf {
     let Config { workers, limits, restart, drain, hang, query, wasm, .. } = config;
     let fill = |key, default: u32, value: &mut u32| follow(absent(key), default, value);
     fill("workers.threads", defaults::threads_auto(cores, workers.count), &mut workers.threads);
@@ -55,7 +56,7 @@ pub(crate) fn complete(
     }
     // The same for keys that tokens are signed with.
     follow(absent("auth.enabled"), has_key(config), &mut config.auth.enabled);
-    complete_paths(config, absent, located);
+    complete_paths(config, absent, located)
 }
 
 fn has_key(config: &Config) -> bool {
@@ -68,10 +69,15 @@ fn follow<T>(absent: bool, default: T, value: &mut T) {
     }
 }
 
-fn complete_paths(config: &mut Config, absent: impl Fn(&'static str) -> bool, located: fn(&Path) -> PathBuf) {
+fn complete_paths(
+    config: &mut Config,
+    absent: impl Fn(&'static str) -> bool,
+    located: fn(&Path) -> PathBuf,
+) -> PathBuf {
     // The data stay where they are when a link on the way there is pointed elsewhere; all processes of a host go by this
     // path, and a generation with another one is refused.
-    config.data_dir = located(&below(&config.app_dir, &config.data_dir));
+    let written = below(&config.app_dir, &config.data_dir);
+    config.data_dir = located(&written);
     if absent("control_socket") {
         config.control_socket = config.data_dir.join("control.sock");
     }
@@ -84,6 +90,7 @@ fn complete_paths(config: &mut Config, absent: impl Fn(&'static str) -> bool, lo
     for path in paths.into_iter().chain(optional) {
         *path = below(&config.app_dir, path);
     }
+    written
 }
 
 /// `path` as seen from `folder`, without `.` components.
@@ -91,14 +98,18 @@ fn below(folder: &Path, path: &Path) -> PathBuf {
     folder.join(path).components().collect()
 }
 
-/// Every rule that the configuration breaks.
+/// Every rule that the configuration breaks, whose data folder was `written` so.
 ///
 /// `settled` tells where a setting comes from, or `None` while its value is not certain: then nothing follows from it.
-pub(crate) fn broken(config: &Config, settled: impl Fn(&'static str) -> Option<Place>) -> Vec<ConfigError> {
+pub(crate) fn broken(
+    config: &Config,
+    written: &Path,
+    settled: impl Fn(&'static str) -> Option<Place>,
+) -> Vec<ConfigError> {
     let mut rules = Rules { settled, broken: Vec::new() };
     order(config, &mut rules);
     rate(&config.limits, &mut rules);
-    sockets(config, &mut rules);
+    sockets(config, written, &mut rules);
     auth(config, &mut rules);
     if let Some(admin) =
         config.admin_listen.filter(|admin| admin.port() != 0 && config.listen.contains(admin))
@@ -187,7 +198,9 @@ fn rate<S: Fn(&'static str) -> Option<Place>>(limits: &Limits, rules: &mut Rules
     }
 }
 
-fn sockets<S: Fn(&'static str) -> Option<Place>>(config: &Config, rules: &mut Rules<S>) {
+/// Sockets are bound where the data are, not by way of links, which somebody may point elsewhere meanwhile: so that is the
+/// path that has to be short.
+fn sockets<S: Fn(&'static str) -> Option<Place>>(config: &Config, written: &Path, rules: &mut Rules<S>) {
     let store = config.data_dir.join(STORE_SOCKET);
     let sockets = [
         ("control_socket", &config.control_socket),
@@ -196,11 +209,16 @@ fn sockets<S: Fn(&'static str) -> Option<Place>>(config: &Config, rules: &mut Ru
     ];
     for (at, (key, path)) in sockets.into_iter().enumerate() {
         let bytes = path.as_os_str().len();
+        let link = if config.data_dir != written && path.starts_with(&config.data_dir) {
+            format!(", which is where the links in {} lead", written.display())
+        } else {
+            String::new()
+        };
         rules.check(
             key,
             "data_dir",
             bytes <= SOCKET_PATH_BYTES_MAX,
-            format_args!("{} ({bytes} bytes)", path.display()),
+            format_args!("{} ({bytes} bytes{link})", path.display()),
             &format!("a path of at most {SOCKET_PATH_BYTES_MAX} bytes for a Unix socket"),
         );
         for (other, _) in sockets[..at].iter().filter(|(_, taken)| *taken == path) {

@@ -13,7 +13,8 @@
 //! A client has at most one word, without a lock. Whoever finds none of a client in its bucket takes the word with the
 //! earliest time, the first of several, whatever the own clock says; times of a word only go up. Had two taken different
 //! words for the same client, each would have seen the other's word as late as its own or later, and both cannot be
-//! first.
+//! first. The clock is looked at after the words, each time they are: so no word that is seen was written by somebody
+//! who looked at it later, however long one waits for a processor in between.
 //!
 //! Where all words of a bucket belong to others that are still expected, a client is not counted: to refuse it would let
 //! whoever has many addresses shut out everybody else, and such a one needs no favour to ask as often as it likes.
@@ -24,7 +25,10 @@
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     os::fd::OwnedFd,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+    },
 };
 
 use rustix::fs::MemfdFlags;
@@ -138,17 +142,18 @@ impl Tally {
         Client(hasher.finish())
     }
 
-    /// Asks `rule` about a request of `client`: it is given when one was expected and the time, and says when the next
-    /// one is, or why not. It may be asked several times, and counts once.
+    /// Asks `rule` about a request of `client`: it is given when one was expected and the time of `clock`, and says when
+    /// the next one is, or why not. Both may be asked several times; the request counts once.
     pub fn ask<E>(
         &self,
         client: Client,
-        now_ns: u64,
+        clock: impl Fn() -> u64,
         rule: impl Fn(u64, u64) -> Result<u64, E>,
     ) -> Outcome<E> {
         let bucket = self.bucket(client);
         for _ in 0..TRIES_MAX {
-            let seen: [u64; WAYS] = std::array::from_fn(|way| bucket[way].load(Relaxed));
+            let seen: [u64; WAYS] = std::array::from_fn(|way| bucket[way].load(Acquire));
+            let now_ns = clock();
             let own = (0..WAYS).find(|way| client.owns(seen[*way]));
             let way = own.unwrap_or_else(|| earliest(&seen, now_ns));
             let ahead_ns = ahead_ns(seen[way], now_ns);
@@ -160,7 +165,7 @@ impl Tally {
                 Err(error) => return Outcome::Refused(Some(error)),
             };
             let word = client.word(next_ns);
-            if bucket[way].compare_exchange(seen[way], word, Relaxed, Relaxed).is_ok() {
+            if bucket[way].compare_exchange(seen[way], word, Release, Relaxed).is_ok() {
                 return Outcome::Counted;
             }
         }

@@ -6,7 +6,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use aegis_config::settings::{self, Config, Datasource};
 use aegis_domain::{
     catalog::{self, Catalog, Model},
-    document, spec,
+    document,
+    spec::{self, ModelSpec},
 };
 use aegis_ipc::{bundle::Bundle, codec, data::POSITIONS};
 
@@ -31,13 +32,9 @@ pub(crate) struct Settings {
 impl Settings {
     /// Picks them out.
     pub(crate) fn of(config: &Config) -> Self {
-        let default_place = match config.datasource {
-            Datasource::Memory => Place::Memory,
-            Datasource::File => Place::File,
-        };
         Self {
             store: config.store.clone(),
-            default_place,
+            default_place: default_place(config.datasource),
             orphan_grace: config.workers.orphan_grace,
             log: config.log.clone(),
         }
@@ -72,11 +69,24 @@ impl Generation {
 
     /// Where the documents of a model are.
     pub(crate) fn place(&self, model: &Model) -> Place {
-        match model.spec().datasource {
-            Some(spec::Datasource::Memory) => Place::Memory,
-            Some(spec::Datasource::File) => Place::File,
-            None => self.settings.default_place,
-        }
+        place_of(model.spec(), self.settings.default_place)
+    }
+}
+
+/// Where models are kept that do not say, by what the configuration says.
+pub(crate) fn default_place(datasource: Datasource) -> Place {
+    match datasource {
+        Datasource::Memory => Place::Memory,
+        Datasource::File => Place::File,
+    }
+}
+
+/// Where the documents of a model are.
+pub(crate) fn place_of(spec: &ModelSpec, default: Place) -> Place {
+    match spec.datasource {
+        Some(spec::Datasource::Memory) => Place::Memory,
+        Some(spec::Datasource::File) => Place::File,
+        None => default,
     }
 }
 

@@ -14,19 +14,19 @@
 //! `document` is, byte for byte, what a GET answers (a line break between its tokens would be written as a space).
 //! Log, idempotency keys and documents in memory are not part of it.
 
+mod declare;
 mod export;
 mod import;
+mod owners;
 mod verify;
 
 use std::{io, path::Path};
 
-use aegis_domain::{
-    catalog::{self, Catalog},
-    spec::ModelSpec,
-};
+use aegis_domain::catalog::{self, Catalog};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    declare::Declared,
     export::{Exported, export},
     import::{Imported, import},
     verify::{Verified, verify},
@@ -35,13 +35,12 @@ use crate::{
     catalog::Rules,
     control::store_folder,
     engine::{
-        Batch, Engine, EngineResult, IndexName, MetaEdit, Recovered,
+        Engine, EngineResult, Recovered,
         fjall::{FjallEngine, Opened, Options},
     },
     error::{EXIT_CONFIGURATION, EXIT_SYSTEM, EngineError, StoreError},
     index::Indexes,
     lock::{HostLock, StoreLock},
-    storage::Place,
 };
 
 /// First line of an export.
@@ -92,7 +91,7 @@ pub enum DataError {
         source: io::Error,
     },
     /// A line of the import is wrong. None of the lines since the last chunk was taken.
-    #[error("line {line}: {reason}; {imported} documents before it were imported")]
+    #[error("line {line}: {reason}; {imported} documents were imported")]
     Line {
         /// Counted from 1, the header included.
         line: u64,
@@ -101,15 +100,33 @@ pub enum DataError {
         /// Documents that are safe already.
         imported: u64,
     },
-    /// The export ends early. What there was is imported.
+    /// The export ends early. What there was is imported, unless it needs a value that another document may have given up
+    /// in what is missing.
     #[error(
-        "the export is cut short: its header announces {announced} documents, found {found}, which were imported"
+        "the export is cut short: its header announces {announced} documents, found {found}; {imported} documents were imported"
     )]
     CutShort {
         /// By the header.
         announced: u64,
         /// In the lines.
         found: u64,
+        /// Documents that are safe already.
+        imported: u64,
+    },
+    /// The models of the app do not fit together.
+    #[error("the models of the app cannot be used: {mistakes}")]
+    Models {
+        /// What is wrong with them.
+        mistakes: String,
+    },
+    /// What earlier imports have written does not keep to what the app declares now.
+    #[error(
+        "documents of an earlier import do not fit the models of the app: {reasons}; \
+         no host has used this store yet, so it can be removed and made anew by an import"
+    )]
+    Misfit {
+        /// The first of them.
+        reasons: String,
     },
     /// A document cannot be written as a line.
     #[error("document {id:?} of model {model} is no JSON: {reason}; `aegis data verify` tells more")]
@@ -129,7 +146,9 @@ impl DataError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoStore { .. } | Self::Document { .. } => EXIT_CONFIGURATION,
+            Self::NoStore { .. } | Self::Document { .. } | Self::Models { .. } | Self::Misfit { .. } => {
+                EXIT_CONFIGURATION
+            }
             Self::Store { code, .. } => *code,
             Self::Stream { .. } => EXIT_SYSTEM,
             Self::Line { .. } | Self::CutShort { .. } => EXIT_INPUT,
@@ -196,35 +215,15 @@ impl Alone {
         Ok(Self { engine, recovered, notes: notes.into_iter().collect(), _locks: locks })
     }
 
-    /// Begins a store in which nothing was ever written with the models that an app declares and with their unique indexes, as
-    /// a host does. Models that cannot be all there is, because they refer to others, are left for the host.
-    fn begin_with(&mut self, declared: &[ModelSpec]) -> Result<(), DataError> {
-        let is_new = self.recovered.catalog.is_none() && self.engine.last() == 0;
-        let Some(catalog) = Catalog::build(declared.to_vec()).ok().filter(|_| is_new && !declared.is_empty())
-        else {
-            return Ok(());
-        };
-        let names = catalog.models().iter().flat_map(|model| {
-            let name = |field: &String| IndexName { model: model.name().to_owned(), field: field.clone() };
-            model.unique_fields().iter().map(name).map(|name| (name, Place::File))
-        });
-        let mut indexes = Indexes::recovered(&self.recovered);
-        let (new, mut meta) = indexes.begin_missing(&names.collect());
-        meta.extend(indexes.complete(&new));
-        meta.push(MetaEdit::Catalog(catalog::encode(declared)));
-        let failed = |source| DataError::store("writing the models", source);
-        self.engine.apply(&Batch { meta, ..Batch::default() }).map_err(failed)?;
-        self.recovered = self.engine.recover().map_err(failed)?;
-        Ok(())
-    }
-
     fn options(data_folder: &Path) -> Options {
         Options { folder: store_folder(data_folder), cache_bytes: CACHE_BYTES }
     }
 
-    /// The models that the store was last used with, if they can be understood.
+    /// The models that the store was last used with, if they can be understood; before a host has used it, those that
+    /// were declared to the last import.
     fn catalog(&self) -> Option<Catalog> {
-        let specs = catalog::decode(self.recovered.catalog.as_ref()?).ok()?;
+        let known = self.recovered.catalog.as_ref().or(self.recovered.declared.as_ref());
+        let specs = catalog::decode(known?).ok()?;
         Catalog::build(specs).ok()
     }
 

@@ -144,8 +144,11 @@ pub(crate) struct IndexRow {
 /// A change of what the engine knows about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum MetaEdit {
-    /// The models whose documents are kept, encoded, for tools that work while the host is down.
+    /// The models whose documents are kept, encoded, for tools that work while the host is down. What was declared before
+    /// is forgotten.
     Catalog(Vec<u8>),
+    /// The same as an app declared them to an import, while no host has used the store.
+    Declared(Vec<u8>),
     /// Numbers up to this one may have been given to changes that are not kept.
     Reserved(u64),
     /// An index exists, in this state.
@@ -228,6 +231,8 @@ pub(crate) struct Recovered {
     pub(crate) dropped: Vec<u32>,
     /// See [`MetaEdit::Catalog`].
     pub(crate) catalog: Option<Vec<u8>>,
+    /// See [`MetaEdit::Declared`].
+    pub(crate) declared: Option<Vec<u8>>,
     /// See [`MetaEdit::Reserved`].
     pub(crate) reserved: u64,
 }

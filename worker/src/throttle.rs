@@ -67,7 +67,7 @@ impl Throttle {
         let subject = |principal: &Principal| self.tally.client(Known::Subject, principal.subject.as_bytes());
         let client = principal.map_or(origin, subject);
         let rule = |expected_ns, now_ns| self.rate.ask(expected_ns, now_ns);
-        match self.tally.ask(client, monotonic_ns(), rule) {
+        match self.tally.ask(client, monotonic_ns, rule) {
             Outcome::Counted => Ok(()),
             Outcome::Uncounted => {
                 self.uncounted.fetch_add(1, Ordering::Relaxed);
@@ -99,7 +99,7 @@ fn network(address: Ipv6Addr) -> [u8; NETWORK_BYTES] {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, sync::Barrier, thread};
 
     use aegis_ipc::board::Board;
 
@@ -133,6 +133,31 @@ mod tests {
         assert_eq!(names.len(), different.len() + 1);
         assert!(throttle.origin(Audience::Admin, Some("127.0.0.1".parse().unwrap())).is_none());
         assert!(throttle.origin(Audience::Admin, None).is_none());
+    }
+
+    #[test]
+    fn threads_whose_clocks_are_apart_let_a_burst_through_and_no_more() {
+        const APART_NS: [u64; 4] = [0, 1, 50, 1000];
+        for (round, burst) in [1, 1, 2, 3, 40].into_iter().cycle().take(50).enumerate() {
+            let (throttle, _cell) = throttle(1, burst);
+            let client = throttle.tally.client(Known::Subject, &round.to_le_bytes());
+            let begin = Barrier::new(APART_NS.len());
+            let ask = |behind_ns: u64| {
+                begin.wait();
+                let clock = || 7_000_000_000 - behind_ns;
+                let rule = |expected_ns, now_ns| throttle.rate.ask(expected_ns, now_ns);
+                let asked = (0..=burst).map(|_| throttle.tally.ask(client, clock, rule));
+                asked.filter(|outcome| *outcome == Outcome::Counted).count()
+            };
+            let counted: usize = thread::scope(|scope| {
+                let threads = APART_NS.map(|behind_ns| {
+                    let ask = &ask;
+                    scope.spawn(move || ask(behind_ns))
+                });
+                threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+            });
+            assert_eq!(counted, burst as usize, "round {round}");
+        }
     }
 
     #[test]

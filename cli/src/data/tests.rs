@@ -10,6 +10,9 @@ fn silent() -> Progress<io::Stderr> {
     Progress::new(Form::Json)
 }
 
+const NOTHING: Declared<'static> =
+    Declared { models: &[], datasource: aegis_config::settings::Datasource::File };
+
 const EXPORT: &str = concat!(
     "{\"format\":\"aegis-documents\",\"version\":1,\"documents\":1,\"sequence\":1}\n",
     "{\"model\":\"TODO\",\"id\":\"a\",\"revision\":1,\"sequence\":1,",
@@ -22,7 +25,7 @@ fn what_was_imported_is_exported_and_whole() {
     let app = app();
     let (data_dir, dump, copy) = (app.path().join("data"), app.path().join("in"), app.path().join("out"));
     fs::write(&dump, EXPORT).unwrap();
-    assert_eq!(import(&data_dir, &[], Some(&dump), &mut silent(), Form::Json).unwrap(), exit::FINE);
+    assert_eq!(import(&data_dir, &NOTHING, Some(&dump), &mut silent(), Form::Json).unwrap(), exit::FINE);
     assert_eq!(export(&data_dir, Some(&copy), &mut silent(), Form::Json).unwrap(), exit::FINE);
     let copied = fs::read_to_string(&copy).unwrap();
     assert_eq!(copied.lines().count(), 2);
@@ -48,7 +51,7 @@ fn an_export_goes_where_a_link_leads_and_replaces_no_device() {
     let app = app();
     let (data_dir, dump) = (app.path().join("data"), app.path().join("in"));
     fs::write(&dump, EXPORT).unwrap();
-    import(&data_dir, &[], Some(&dump), &mut silent(), Form::Json).unwrap();
+    import(&data_dir, &NOTHING, Some(&dump), &mut silent(), Form::Json).unwrap();
     let (device, link, file) = (app.path().join("device"), app.path().join("link"), app.path().join("file"));
     fs::write(&file, "old").unwrap();
     symlink("/dev/null", &device).unwrap();
@@ -69,10 +72,64 @@ fn files_that_cannot_be_used_are_named() {
         explained(&failure).replace(&app.path().display().to_string(), "APP")
     };
     let data_dir = app.path().join("data");
-    let import = import(&data_dir, &[], Some(&missing), &mut silent(), Form::Json).unwrap_err();
+    let import = import(&data_dir, &NOTHING, Some(&missing), &mut silent(), Form::Json).unwrap_err();
     insta::assert_snapshot!(told(import), @"opening APP/missing/file failed: No such file or directory (os error 2)");
     let export = export(&data_dir, Some(&missing), &mut silent(), Form::Json).unwrap_err();
     insta::assert_snapshot!(told(export), @"creating APP/missing/file.part failed: No such file or directory (os error 2)");
+}
+
+/// Runs `aegis data import` of [`EXPORT`] beside an app.
+fn import_beside(app: &Path) -> u8 {
+    let dump = app.join("in");
+    fs::write(&dump, EXPORT).unwrap();
+    let arguments = DataArguments { folder: app.to_owned(), data: None };
+    let command = DataCommand::Import { app: arguments, input: Some(dump) };
+    run(&command, &Environment::new(), Form::Json)
+}
+
+#[test]
+fn a_model_that_the_configuration_keeps_in_memory_takes_no_documents() {
+    let app = app();
+    fs::create_dir_all(app.path().join("modules/todo")).unwrap();
+    fs::write(app.path().join("modules/todo/module.toml"), "name = \"todo\"").unwrap();
+    fs::write(app.path().join("aegis.toml"), "datasource = \"memory\"").unwrap();
+    assert_eq!(import_beside(app.path()), 65);
+    fs::write(app.path().join("modules/todo/module.toml"), "name = \"todo\"\ndatasource = \"file\"").unwrap();
+    assert_eq!(import_beside(app.path()), exit::FINE);
+    fs::write(app.path().join("aegis.toml"), "").unwrap();
+    fs::write(app.path().join("modules/todo/module.toml"), "name = \"todo\"").unwrap();
+    assert_eq!(import_beside(app.path()), exit::FINE);
+}
+
+#[test]
+fn nothing_is_imported_while_a_module_cannot_be_read() {
+    let app = app();
+    let told = |app: &Path| match declared(&configuration_of(app)) {
+        Ok(models) => models.into_iter().map(|model| model.name.as_str().to_owned()).collect(),
+        Err(mistakes) => mistakes.lines.join("\n"),
+    };
+    // Without modules, as ever.
+    assert_eq!(told(app.path()), "");
+    for (name, text) in [("todo", "name = \"todo\""), ("user", "name = \"user\"\nfields = 3\n")] {
+        fs::create_dir_all(app.path().join("modules").join(name)).unwrap();
+        fs::write(app.path().join("modules").join(name).join("module.toml"), text).unwrap();
+    }
+    insta::assert_snapshot!(told(app.path()), @"modules/user/module.toml: fields: found the number 3, expected a table of fields");
+    assert_eq!(import_beside(app.path()), exit::CONFIGURATION);
+    assert!(!app.path().join("data").exists(), "nothing was taken");
+    // Components, and what is no module, say nothing here.
+    fs::remove_file(app.path().join("modules/user/module.toml")).unwrap();
+    fs::write(app.path().join("modules/README"), "").unwrap();
+    assert_eq!(told(app.path()), "TODO");
+    assert_eq!(import_beside(app.path()), exit::FINE);
+    std::os::unix::fs::symlink("gone", app.path().join("modules/user/module.toml")).unwrap();
+    insta::assert_snapshot!(told(app.path()), @"modules/user/module.toml: found a symbolic link to gone, which does not exist, expected one that leads somewhere");
+    fs::write(app.path().join("aegis.toml"), "modules_dir = \"mod\"").unwrap();
+    insta::assert_snapshot!(told(app.path()), @"mod: found nothing, expected a folder with modules");
+}
+
+fn configuration_of(app: &Path) -> Config {
+    configuration(&DataArguments { folder: app.to_owned(), data: None }, &Environment::new()).unwrap()
 }
 
 #[test]

@@ -14,6 +14,10 @@
 use std::num::NonZeroU32;
 
 const SECOND_NS: u64 = 1_000_000_000;
+/// Further ahead than a burst by more than this is what was written under another rate. Less may be the clock of somebody
+/// who looked at it a moment before the last one who was served; a second is far more than clocks of one machine, and
+/// threads that wait for a processor, are apart.
+const CLOCKS_APART_NS_MAX: u64 = SECOND_NS;
 
 /// A rate and how much of it may come at once. Times are nanoseconds of any clock that does not go back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,15 +46,16 @@ impl Rate {
     /// Whether a request is served now, of a client whose next one is expected at `expected_ns`, which is any time in the
     /// past for one that nobody knows. Returns when the one after it is.
     ///
-    /// What is further ahead than a burst was written under another rate: then this request is the last of a burst, so
-    /// that nobody waits out a rate that is in force no more.
+    /// What is much further ahead than a burst was written under another rate: then this request is the last of a burst, so
+    /// that nobody waits out a rate that is in force no more. In all other cases what is returned is later than
+    /// `expected_ns`, so that who looks at the clock before another and asks after it takes nothing back.
     ///
     /// # Errors
     /// How much too early it is.
     pub fn ask(self, expected_ns: u64, now_ns: u64) -> Result<u64, TooEarly> {
         let tolerance_ns = self.burst_ns - self.interval_ns;
         let ahead_ns = match expected_ns.saturating_sub(now_ns) {
-            ahead_ns if ahead_ns > self.burst_ns => tolerance_ns,
+            ahead_ns if ahead_ns > self.burst_ns + CLOCKS_APART_NS_MAX => tolerance_ns,
             ahead_ns => ahead_ns,
         };
         if ahead_ns > tolerance_ns {

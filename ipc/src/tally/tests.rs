@@ -46,8 +46,8 @@ fn all_processes_know_the_same_clients_and_no_two_hosts_do() {
     assert_ne!(tally.client(Known::Subject, b"bob"), ada);
     assert_ne!(tally.client(Known::Network6, b"ada"), ada);
     assert_ne!(stranger.client(Known::Subject, b"ada"), ada, "nobody can work it out");
-    assert_eq!(tally.ask(ada, 5, rule(1)), Outcome::Counted);
-    assert_eq!(other.ask(ada, 5, rule(1)), Outcome::Refused(Some(INTERVAL_NS)));
+    assert_eq!(tally.ask(ada, || 5, rule(1)), Outcome::Counted);
+    assert_eq!(other.ask(ada, || 5, rule(1)), Outcome::Refused(Some(INTERVAL_NS)));
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_client_is_counted_beside_others_and_forgotten_when_its_time_has_come() {
     // Also where the times of words begin anew.
     for begin_ns in [7, TIME_MASK - INTERVAL_NS, TIME_MASK / 2, 3 << TIME_BITS, u64::MAX / 2] {
         let tally = tally();
-        let ask = |number, now_ns| tally.ask(subject(&tally, number), begin_ns + now_ns, rule(2));
+        let ask = |number, now_ns| tally.ask(subject(&tally, number), || begin_ns + now_ns, rule(2));
         for number in 0..100 {
             let outcomes = [0, 10, 20, 1020].map(|now_ns| ask(number, now_ns));
             let expected = [
@@ -77,16 +77,16 @@ fn where_there_are_too_many_clients_one_more_is_not_counted_until_one_has_had_it
     let clients = neighbours(&tally, WAYS + 1);
     let (last, others) = clients.split_last().unwrap();
     for (client, now_ns) in others.iter().zip(1..) {
-        assert_eq!(tally.ask(*client, now_ns, rule(1)), Outcome::Counted);
+        assert_eq!(tally.ask(*client, || now_ns, rule(1)), Outcome::Counted);
     }
     let first_is_over_ns = 1 + INTERVAL_NS;
     for now_ns in [100, first_is_over_ns - 1] {
-        assert_eq!(tally.ask(*last, now_ns, rule(1)), Outcome::Uncounted);
-        assert!(matches!(tally.ask(others[0], now_ns, rule(1)), Outcome::Refused(Some(_))));
+        assert_eq!(tally.ask(*last, || now_ns, rule(1)), Outcome::Uncounted);
+        assert!(matches!(tally.ask(others[0], || now_ns, rule(1)), Outcome::Refused(Some(_))));
     }
-    assert_eq!(tally.ask(*last, first_is_over_ns, rule(1)), Outcome::Counted);
-    assert_eq!(tally.ask(others[0], first_is_over_ns, rule(1)), Outcome::Uncounted, "its word is taken");
-    assert_eq!(tally.ask(*last, first_is_over_ns, rule(1)), Outcome::Refused(Some(INTERVAL_NS)));
+    assert_eq!(tally.ask(*last, || first_is_over_ns, rule(1)), Outcome::Counted);
+    assert_eq!(tally.ask(others[0], || first_is_over_ns, rule(1)), Outcome::Uncounted, "its word is taken");
+    assert_eq!(tally.ask(*last, || first_is_over_ns, rule(1)), Outcome::Refused(Some(INTERVAL_NS)));
 }
 
 #[test]
@@ -94,13 +94,13 @@ fn what_was_written_long_ago_holds_nobody_up() {
     let tally = tally();
     let clients = neighbours(&tally, WAYS + 1);
     for client in &clients[..WAYS] {
-        assert_eq!(tally.ask(*client, 1, |_, _| Ok::<_, ()>(1 + AHEAD_NS_MAX)), Outcome::Counted);
+        assert_eq!(tally.ask(*client, || 1, |_, _| Ok::<_, ()>(1 + AHEAD_NS_MAX)), Outcome::Counted);
     }
-    assert_eq!(tally.ask(clients[WAYS], 1, rule(1)), Outcome::Uncounted);
+    assert_eq!(tally.ask(clients[WAYS], || 1, rule(1)), Outcome::Uncounted);
     // Seen from here, their times seem to come after more than two hours.
     let now_ns = 1 + (1 << TIME_BITS) - INTERVAL_NS;
-    assert_eq!(tally.ask(clients[0], now_ns, rule(1)), Outcome::Counted);
-    assert_eq!(tally.ask(clients[WAYS], now_ns, rule(1)), Outcome::Counted);
+    assert_eq!(tally.ask(clients[0], || now_ns, rule(1)), Outcome::Counted);
+    assert_eq!(tally.ask(clients[WAYS], || now_ns, rule(1)), Outcome::Counted);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn clients_who_race_are_let_in_exactly_as_often_as_one() {
                 .map(|_| {
                     scope.spawn(|| {
                         begin.wait();
-                        let asked = (0..BURST).map(|_| tally.ask(client, 9, rule(BURST)));
+                        let asked = (0..BURST).map(|_| tally.ask(client, || 9, rule(BURST)));
                         asked.filter(|outcome| *outcome == Outcome::Counted).count() as u64
                     })
                 })
@@ -127,6 +127,22 @@ fn clients_who_race_are_let_in_exactly_as_often_as_one() {
 }
 
 #[test]
+fn the_clock_is_looked_at_after_the_words_each_time_that_they_are() {
+    let tally = tally();
+    let client = subject(&tally, 0);
+    let looks = std::cell::Cell::new(0);
+    // Somebody else is served between each look at the words and what comes of it, until nothing is left of the burst.
+    let clock = || {
+        looks.set(looks.get() + 1);
+        let now_ns = 10 * looks.get();
+        tally.ask(client, || now_ns, rule(3));
+        now_ns
+    };
+    assert_eq!(tally.ask(client, clock, rule(3)), Outcome::Refused(Some(INTERVAL_NS - 30)));
+    assert_eq!(looks.get(), 4);
+}
+
+#[test]
 fn neighbours_who_race_for_words_have_one_each_and_are_counted_right() {
     const CLIENTS: usize = WAYS / 2;
     let tally = tally();
@@ -135,7 +151,7 @@ fn neighbours_who_race_for_words_have_one_each_and_are_counted_right() {
         // Times of others are up one after the other, while clocks of different threads are apart.
         let begin_ns = 1 + round * 100 * INTERVAL_NS;
         for (client, place) in clients[CLIENTS..CLIENTS + WAYS].iter().zip(1..) {
-            tally.ask(*client, begin_ns, |_, _| Ok::<_, ()>(begin_ns + place));
+            tally.ask(*client, || begin_ns, |_, _| Ok::<_, ()>(begin_ns + place));
         }
         let begin = Barrier::new(2 * CLIENTS);
         let counted: Vec<(Client, usize)> = thread::scope(|scope| {
@@ -144,7 +160,7 @@ fn neighbours_who_race_for_words_have_one_each_and_are_counted_right() {
                 scope.spawn(move || {
                     begin.wait();
                     let asked =
-                        (0..4).map(|turn| tally.ask(client, begin_ns + 4 + 4 * thread + turn, rule(5)));
+                        (0..4).map(|turn| tally.ask(client, || begin_ns + 4 + 4 * thread + turn, rule(5)));
                     (client, asked.filter(|outcome| *outcome == Outcome::Counted).count())
                 })
             };

@@ -1,30 +1,22 @@
 //! Documents from text.
 
-use std::{
-    collections::HashSet,
-    io::{BufRead, Read},
-    path::Path,
-};
+mod lines;
 
-use aegis_domain::{
-    catalog::Catalog,
-    document,
-    spec::{self, ModelSpec},
-};
+use std::{collections::HashSet, io::BufRead, path::Path};
+
+use aegis_domain::catalog::Catalog;
 use aegis_ipc::data::{Change, ChangeKind};
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
-use super::{Alone, DataError, FORMAT, Header, Progress, VERSION};
+use self::lines::{Line, Lines, read_document, read_header, wrong};
+use super::{
+    Alone, DataError, Declared, Progress,
+    owners::{Objection, Owners, Taken},
+};
 use crate::{
-    catalog::Rules,
     clock::now_ms,
-    commit::{Overlay, WRITE_BYTES_MAX},
-    engine::{
-        Batch, CommittedWrite, Engine, EngineResult, Head, IndexRow, IndexState, KeptResponse, MetaEdit,
-        UniqueKey, fjall::FjallEngine, records::ID_BYTES_MAX,
-    },
+    commit::WRITE_BYTES_MAX,
+    engine::{Batch, Engine, EngineResult, IndexRow, IndexState, MetaEdit, fjall::FjallEngine},
     storage::Place,
 };
 
@@ -32,8 +24,10 @@ use crate::{
 const CHUNK_DOCUMENTS: usize = 512;
 /// Bytes of documents after which a chunk takes no further one.
 const CHUNK_BYTES: usize = 4 * 1024 * 1024;
-/// Longest line, bytes.
-const LINE_BYTES_MAX: u64 = 2 * WRITE_BYTES_MAX as u64;
+/// Lines that are put aside together, bytes. They are written at once, so it is less than a single write may be.
+const ASIDE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What a line that is put aside takes beside its texts, bytes; more than it is.
+const ASIDE_LINE_BYTES: usize = 256;
 
 /// What was imported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,33 +46,26 @@ impl Imported {
     }
 }
 
-#[derive(Debug, Deserialize)]
-struct Line {
-    model: String,
-    id: String,
-    revision: u64,
-    document: Box<RawValue>,
-}
-
 /// Takes the documents of an export into the store in `data_folder`, which is made when there is none. A document
 /// that exists is replaced, all others stay. Documents are written in chunks, each as a whole; running the same import
-/// again changes nothing that is already there. A store that is made knows the models that are `declared`, so that a value of
-/// a unique field is there only once; one that a host has used knows its models itself.
+/// again changes nothing that is already there. A unique value may go from one document to another, in whatever order
+/// their lines are. A store that no host has used knows the models that are `declared`, so that a value of a unique field
+/// is there only once; one that a host has used knows its models itself.
 ///
 /// # Errors
 /// A host runs, the store cannot be used, the input cannot be read, or a line of it is wrong.
 pub fn import(
     data_folder: &Path,
-    declared: &[ModelSpec],
+    declared: &Declared<'_>,
     input: &mut dyn BufRead,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Imported, DataError> {
-    let mut lines = Lines { input, number: 0 };
+    let mut lines = Lines::new(input);
     let header = read_header(&mut lines)?;
     let mut alone = Alone::open_or_make(data_folder)?;
-    alone.begin_with(declared)?;
+    alone.declare(declared)?;
     let catalog = alone.catalog();
-    let mut importer = Importer::new(&alone, catalog.as_ref());
+    let mut importer = Importer::new(&alone, catalog.as_ref(), declared);
     let report = |done: Imported, progress: &mut dyn FnMut(Progress)| {
         progress(Progress { done: done.total(), total: Some(header.documents) });
     };
@@ -86,110 +73,56 @@ pub fn import(
         let document = read_document(&text).and_then(|line| importer.check(line));
         let document = document.map_err(|reason| lines.wrong(reason, importer.done.total()))?;
         if importer.is_full(&document) {
-            importer.write().map_err(|failure| failure.at(&lines, importer.done.total()))?;
+            importer.write().map_err(|failure| failure.at(lines.number(), importer.done.total()))?;
             report(importer.done, progress);
         }
-        importer.add(document).map_err(|failure| failure.at(&lines, importer.done.total()))?;
+        let added = importer.add(document, lines.number());
+        added.map_err(|failure| failure.at(lines.number(), importer.done.total()))?;
     }
-    importer.write().map_err(|failure| failure.at(&lines, importer.done.total()))?;
+    let found = importer.found();
+    let is_cut_short = found < header.documents;
+    let aside = if is_cut_short { Ok(()) } else { importer.take_aside() };
+    let written = aside.and_then(|()| importer.write());
+    written.map_err(|failure| failure.at(lines.number(), importer.done.total()))?;
     report(importer.done, progress);
-    let found = importer.done.total();
-    if found < header.documents {
-        return Err(DataError::CutShort { announced: header.documents, found });
+    if is_cut_short {
+        let (announced, imported) = (header.documents, importer.done.total());
+        return Err(DataError::CutShort { announced, found, imported });
     }
     Ok(importer.done)
 }
 
-fn read_header(lines: &mut Lines<'_>) -> Result<Header, DataError> {
-    let Some(text) = lines.next(0)? else {
-        return Err(lines.wrong("found nothing, expected the header of an export".to_owned(), 0));
-    };
-    let header: Header = object(&text)
-        .and_then(|text| serde_json::from_str(text).map_err(|error| error.to_string()))
-        .map_err(|reason| lines.wrong(format!("this is not the header of an export: {reason}"), 0))?;
-    if (header.format.as_str(), header.version) != (FORMAT, VERSION) {
-        let (format, version) = (header.format, header.version);
-        let reason =
-            format!("found format {format:?} version {version}, expected {FORMAT:?} version {VERSION}");
-        return Err(lines.wrong(reason, 0));
-    }
-    Ok(header)
-}
-
-struct Lines<'a> {
-    input: &'a mut dyn BufRead,
-    number: u64,
-}
-
-impl Lines<'_> {
-    /// The next line that is not empty.
-    fn next(&mut self, imported: u64) -> Result<Option<String>, DataError> {
-        loop {
-            let mut bytes = Vec::new();
-            let length = (&mut self.input)
-                .take(LINE_BYTES_MAX)
-                .read_until(b'\n', &mut bytes)
-                .map_err(|source| DataError::Stream { operation: "reading the export", source })?;
-            if length == 0 {
-                return Ok(None);
-            }
-            self.number += 1;
-            if length as u64 == LINE_BYTES_MAX {
-                return Err(self.wrong(format!("the line is longer than {LINE_BYTES_MAX} bytes"), imported));
-            }
-            let text = String::from_utf8(bytes).map_err(|error| self.wrong(error.to_string(), imported))?;
-            if !text.trim().is_empty() {
-                return Ok(Some(text));
-            }
-        }
-    }
-
-    fn wrong(&self, reason: String, imported: u64) -> DataError {
-        DataError::Line { line: self.number.max(1), reason, imported }
-    }
-}
-
-fn read_document(text: &str) -> Result<Line, String> {
-    let line: Line =
-        serde_json::from_str(text).map_err(|error| format!("this is not a document: {error}"))?;
-    let upper = spec::ModelName::new(&line.model).map_err(|reason| format!("model: {reason}"))?;
-    if upper.as_str() != line.model {
-        return Err(format!("model: found {:?}, expected {:?}", line.model, upper.as_str()));
-    }
-    if line.id.is_empty() || line.id.len() > ID_BYTES_MAX {
-        return Err(format!("id: found {} bytes, expected 1 to {ID_BYTES_MAX}", line.id.len()));
-    }
-    let (id, revision) = document::check_stored(&line.model, line.document.get().as_bytes())
-        .map_err(|reason| format!("document: {reason}"))?;
-    if id != line.id || revision != line.revision || line.revision == 0 {
-        return Err(format!(
-            "found revision {} of {:?}, but the document says revision {revision} of {id:?}",
-            line.revision, line.id
-        ));
-    }
-    Ok(line)
-}
-
-/// The reader would take an array of the right values for an object.
-fn object(text: &str) -> Result<&str, String> {
-    match text.trim_start().chars().next() {
-        Some('{') => Ok(text),
-        Some(other) => Err(format!("it begins with {other:?}, expected '{{'")),
-        None => Err("found nothing, expected '{'".to_owned()),
-    }
-}
-
 /// Why a chunk was not written.
 enum Failure {
+    /// The document of the line at hand.
     Document(String),
+    /// That of a line that was put aside.
+    Aside(u64, String),
     Engine(crate::error::EngineError),
 }
 
 impl Failure {
-    fn at(self, lines: &Lines<'_>, imported: u64) -> DataError {
+    fn at(self, line: u64, imported: u64) -> DataError {
         match self {
-            Self::Document(reason) => lines.wrong(reason, imported),
+            Self::Document(reason) => wrong(line, reason, imported),
+            Self::Aside(line, reason) => wrong(line, reason, imported),
             Self::Engine(source) => DataError::store("writing the documents", source),
+        }
+    }
+
+    fn of(model: &str, objection: Objection) -> Self {
+        match objection {
+            Objection::Body(reason) => Self::Document(format!("document: {reason}")),
+            Objection::Taken(taken) => Self::Document(told(model, &taken)),
+            Objection::Engine(source) => Self::Engine(source),
+        }
+    }
+
+    /// The same about a line that was put aside.
+    fn aside(self, line: u64) -> Self {
+        match self {
+            Self::Document(reason) => Self::Aside(line, reason),
+            Self::Aside(..) | Self::Engine(_) => self,
         }
     }
 }
@@ -200,23 +133,43 @@ impl From<crate::error::EngineError> for Failure {
     }
 }
 
+fn told(model: &str, Taken { field, owner, .. }: &Taken) -> String {
+    format!("unique field {field} of model {model}: document {owner:?} has the same value")
+}
+
+/// Lines with values that other documents have, which may give them up in a line that is yet to come.
+#[derive(Default)]
+struct Aside {
+    lines: Vec<Waiting>,
+    documents: HashSet<(String, String)>,
+    bytes: usize,
+}
+
+struct Waiting {
+    number: u64,
+    line: Line,
+}
+
 struct Importer<'a> {
     engine: &'a FjallEngine,
     catalog: Option<&'a Catalog>,
-    rules: Option<Rules>,
+    declared: &'a Declared<'a>,
+    owners: Owners<'a>,
     /// Sent with the first chunk.
     meta: Vec<MetaEdit>,
+    /// Documents whose last change is not after this one are as they were before the import.
+    begin: u64,
     last: u64,
-    overlay: Overlay,
     changes: Vec<Change>,
     documents: HashSet<(String, String)>,
     bytes: usize,
+    aside: Aside,
     chunk: Imported,
     done: Imported,
 }
 
 impl<'a> Importer<'a> {
-    fn new(alone: &'a Alone, catalog: Option<&'a Catalog>) -> Self {
+    fn new(alone: &'a Alone, catalog: Option<&'a Catalog>, declared: &'a Declared<'a>) -> Self {
         // Without the models nobody knows what is unique: the next start of the host builds the indexes anew, and
         // tells about values that are there twice.
         let drop_all =
@@ -234,13 +187,15 @@ impl<'a> Importer<'a> {
         Self {
             engine: &alone.engine,
             catalog,
-            rules: catalog.map(|catalog| alone.rules(catalog)),
+            declared,
+            owners: Owners::new(&alone.engine, catalog.map(|catalog| alone.rules(catalog))),
             meta: drop_all().filter(unfinished).collect(),
+            begin: alone.engine.last(),
             last: alone.engine.last().max(alone.recovered.reserved),
-            overlay: Overlay::default(),
             changes: Vec::new(),
             documents: HashSet::new(),
             bytes: 0,
+            aside: Aside::default(),
             chunk: Imported::default(),
             done: Imported::default(),
         }
@@ -248,12 +203,17 @@ impl<'a> Importer<'a> {
 
     fn check(&self, line: Line) -> Result<Line, String> {
         let model = self.catalog.and_then(|catalog| catalog.by_name(&line.model));
-        match model.map(|model| model.spec().datasource) {
-            Some(Some(spec::Datasource::Memory)) => {
+        match model.map(|model| self.declared.place(model.spec())) {
+            Some(Place::Memory) => {
                 Err(format!("model {} keeps its documents in memory, so they cannot be imported", line.model))
             }
-            Some(Some(spec::Datasource::File) | None) | None => Ok(line),
+            Some(Place::File) | None => Ok(line),
         }
+    }
+
+    /// Documents of all lines so far.
+    fn found(&self) -> u64 {
+        self.done.total() + self.chunk.total() + self.aside.lines.len() as u64
     }
 
     /// Has the chunk to be written before this document?
@@ -263,60 +223,104 @@ impl<'a> Importer<'a> {
             || self.documents.contains(&(line.model.clone(), line.id.clone()))
     }
 
-    fn add(&mut self, line: Line) -> Result<(), Failure> {
+    fn add(&mut self, line: Line, number: u64) -> Result<(), Failure> {
+        let key = (line.model.clone(), line.id.clone());
+        if self.aside.documents.contains(&key) {
+            let (model, id) = key;
+            let reason = format!(
+                "document {id:?} of model {model} is there for the second time, and the first one has to wait for a \
+                 value that another document has"
+            );
+            return Err(Failure::Document(reason));
+        }
+        let existing = self.engine.document(&line.model, &line.id)?;
+        let body = line.document.get().as_bytes();
+        if existing.as_ref().is_some_and(|known| known.revision == line.revision && known.body == body) {
+            self.chunk.unchanged += 1;
+            self.bytes += body.len();
+            self.documents.insert(key);
+            return Ok(());
+        }
+        match self.owners.change(&line.model, &line.id, existing.as_ref(), body) {
+            Ok(()) => {
+                self.take(line, existing.is_some());
+                Ok(())
+            }
+            Err(Objection::Taken(taken)) if self.may_be_given_up(&line.model, &taken)? => {
+                self.put_aside(line, number, &taken)
+            }
+            Err(objection) => Err(Failure::of(&line.model, objection)),
+        }
+    }
+
+    /// The document is part of the chunk.
+    fn take(&mut self, line: Line, is_there: bool) {
         let Line { model, id, revision, document } = line;
         let body = Bytes::copy_from_slice(document.get().as_bytes());
         self.bytes += body.len();
         self.documents.insert((model.clone(), id.clone()));
-        let existing = self.engine.document(&model, &id)?;
-        match &existing {
-            Some(existing) if existing.revision == revision && existing.body == body => {
-                self.chunk.unchanged += 1;
-                return Ok(());
-            }
-            Some(_) => self.chunk.replaced += 1,
-            None => self.chunk.created += 1,
+        if is_there {
+            self.chunk.replaced += 1;
+        } else {
+            self.chunk.created += 1;
         }
-        self.claim(&model, &id, existing.as_ref().map(|existing| &existing.body[..]), &body)?;
         self.last += 1;
         let kind = ChangeKind::Put { id, revision, body, changes: None };
         self.changes.push(Change { sequence: self.last, model, kind, time_ms: now_ms() });
+    }
+
+    /// Whether the document that has a value is one that this import has not written.
+    fn may_be_given_up(&self, model: &str, taken: &Taken) -> EngineResult<bool> {
+        if self.documents.contains(&(model.to_owned(), taken.owner.clone())) {
+            return Ok(false);
+        }
+        let head = self.engine.head(model, &taken.owner)?;
+        Ok(head.is_some_and(|head| head.sequence <= self.begin))
+    }
+
+    fn put_aside(&mut self, line: Line, number: u64, taken: &Taken) -> Result<(), Failure> {
+        let bytes = ASIDE_LINE_BYTES + 2 * (line.model.len() + line.id.len()) + line.document.get().len();
+        if self.aside.bytes + bytes > ASIDE_BYTES_MAX {
+            let reason = told(&line.model, taken);
+            return Err(Failure::Document(format!(
+                "{reason}, and more than {ASIDE_BYTES_MAX} bytes of lines would have to wait for such values"
+            )));
+        }
+        self.aside.bytes += bytes;
+        self.aside.documents.insert((line.model.clone(), line.id.clone()));
+        self.aside.lines.push(Waiting { number, line });
         Ok(())
     }
 
-    /// Gives the document its unique values, unless another one has them.
-    fn claim(&mut self, model: &str, id: &str, old: Option<&[u8]>, new: &[u8]) -> Result<(), Failure> {
-        let Some(rules) = self.rules.as_ref().and_then(|rules| rules.model(model)) else { return Ok(()) };
-        let keys = |body: &[u8]| {
-            rules.unique_keys(body).map_err(|reason| Failure::Document(format!("document: {reason}")))
-        };
-        let (old, new) = (old.map_or_else(|| Ok(Vec::new()), keys)?, keys(new)?);
-        let view = OnDisk(self.engine);
-        for (_, key) in old.iter().filter(|key| !new.contains(key)) {
-            self.overlay.put_owner(Place::File, key, None);
+    /// Takes the lines that were put aside. All of them give up what they had before any gets what it has, so that
+    /// documents can exchange their values.
+    fn take_aside(&mut self) -> Result<(), Failure> {
+        if self.bytes + self.aside.bytes > WRITE_BYTES_MAX {
+            self.write()?;
         }
-        for (position, key) in new {
-            match self.overlay.owner(&view, Place::File, &key)? {
-                Some(owner) if owner == id => {}
-                Some(owner) => {
-                    let field = &rules.indexes[position].field;
-                    let reason = format!(
-                        "unique field {field} of model {model}: document {owner:?} has the same value"
-                    );
-                    return Err(Failure::Document(reason));
-                }
-                None => self.overlay.put_owner(Place::File, &key, Some(id.to_owned())),
+        let mut is_there = Vec::new();
+        let aside = std::mem::take(&mut self.aside).lines;
+        for Waiting { number, line } in &aside {
+            let existing = self.engine.document(&line.model, &line.id)?;
+            is_there.push(existing.is_some());
+            if let Some(existing) = existing {
+                let released = self.owners.release(&existing, line.document.get().as_bytes());
+                released.map_err(|objection| Failure::of(&line.model, objection).aside(*number))?;
             }
+        }
+        for (Waiting { number, line }, is_there) in aside.into_iter().zip(is_there) {
+            let claimed = self.owners.claim(&line.model, &line.id, line.document.get().as_bytes());
+            claimed.map_err(|objection| Failure::of(&line.model, objection).aside(number))?;
+            self.take(line, is_there);
         }
         Ok(())
     }
 
     /// Writes the chunk as a whole.
     fn write(&mut self) -> Result<(), Failure> {
-        let unique = std::mem::take(&mut self.overlay).into_unique_edits();
         let batch = Batch {
             changes: self.changes.iter().collect(),
-            unique: unique.into_iter().map(|edit| edit.what).collect(),
+            unique: self.owners.take_edits(),
             meta: std::mem::take(&mut self.meta),
             ..Batch::default()
         };
@@ -330,30 +334,5 @@ impl<'a> Importer<'a> {
         self.done.replaced += replaced;
         self.done.unchanged += unchanged;
         Ok(())
-    }
-}
-
-/// The engine on disk as a plan sees it, for the one question that an import asks.
-struct OnDisk<'a>(&'a FjallEngine);
-
-impl crate::commit::View for OnDisk<'_> {
-    fn head(&self, _place: Place, model: &str, id: &str) -> EngineResult<Option<Head>> {
-        self.0.head(model, id)
-    }
-
-    fn body(&self, _place: Place, model: &str, id: &str) -> EngineResult<Option<Bytes>> {
-        Ok(self.0.document(model, id)?.map(|stored| stored.body))
-    }
-
-    fn unique_owner(&self, _place: Place, key: &UniqueKey) -> EngineResult<Option<String>> {
-        self.0.unique_owner(key)
-    }
-
-    fn response(&self, key: &str) -> EngineResult<Option<KeptResponse>> {
-        self.0.response(key)
-    }
-
-    fn committed(&self, _incarnation: u64, _request: u64) -> Option<CommittedWrite> {
-        None
     }
 }

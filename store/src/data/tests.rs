@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use aegis_config::settings::Datasource;
 use aegis_ipc::data::{Change, ChangeKind};
 use bytes::Bytes;
 
@@ -12,8 +13,13 @@ use crate::{
     testing::specs,
 };
 
+mod imports;
+
 const TODO: &str = "name = \"todo\"\n[fields]\ncode = { unique = true }";
+/// The same before anybody wanted the codes to be unique.
+const PLAIN_TODO: &str = "name = \"todo\"";
 const NOTE: &str = "name = \"note\"\ndatasource = \"memory\"";
+const NOTHING: Declared<'static> = Declared { models: &[], datasource: Datasource::File };
 
 fn options(folder: &Path) -> Options {
     Options { folder: store_folder(folder), cache_bytes: 1 << 20 }
@@ -71,7 +77,30 @@ fn exported(folder: &Path) -> String {
 }
 
 fn imported(folder: &Path, text: &str) -> Result<Imported, DataError> {
-    import(folder, &[], &mut text.as_bytes(), &mut |_| ())
+    imported_with(folder, &[], text)
+}
+
+/// The same beside an app with these modules.
+fn imported_with(folder: &Path, modules: &[&str], text: &str) -> Result<Imported, DataError> {
+    let models = specs(modules);
+    let declared = Declared { models: &models, datasource: Datasource::File };
+    import(folder, &declared, &mut text.as_bytes(), &mut |_| ())
+}
+
+/// An export of these documents of TODO: id, revision, code.
+fn dump(documents: &[(&str, u64, &str)]) -> String {
+    let header = format!(
+        "{{\"format\":\"aegis-documents\",\"version\":1,\"documents\":{},\"sequence\":9}}\n",
+        documents.len()
+    );
+    let line = |(id, revision, code): &(&str, u64, &str)| {
+        format!(
+            "{{\"model\":\"TODO\",\"id\":\"{id}\",\"revision\":{revision},\"sequence\":1,\
+             \"document\":{{\"code\":\"{code}\",{}}}}}\n",
+            host_fields(id, *revision)
+        )
+    };
+    header + &documents.iter().map(line).collect::<String>()
 }
 
 fn findings(folder: &Path) -> Vec<String> {
@@ -109,7 +138,7 @@ fn progress_reaches_the_announced_total() {
     export(folder.path(), &mut text, &mut |progress| seen.push(progress)).unwrap();
     assert_eq!(seen, [Progress { done: 1, total: Some(2) }, Progress { done: 2, total: Some(2) }]);
     seen.clear();
-    import(folder.path(), &[], &mut &text[..], &mut |progress| seen.push(progress)).unwrap();
+    import(folder.path(), &NOTHING, &mut &text[..], &mut |progress| seen.push(progress)).unwrap();
     assert_eq!(seen.last(), Some(&Progress { done: 2, total: Some(2) }));
 }
 
@@ -127,7 +156,7 @@ fn an_import_into_a_store_with_documents_replaces_and_keeps_unique_values_unique
     };
     let taken =
         imported(folder.path(), &format!("{header}{}{}", line("b", 1, "z"), line("c", 1, "y"))).unwrap_err();
-    insta::assert_snapshot!(taken, @r#"line 3: unique field code of model TODO: document "a" has the same value; 0 documents before it were imported"#);
+    insta::assert_snapshot!(taken, @r#"line 3: unique field code of model TODO: document "a" has the same value; 0 documents were imported"#);
     assert_eq!(taken.exit_code(), 65);
     assert_eq!(exported(folder.path()).lines().count(), 3, "the chunk was not taken");
     let moved = format!("{header}{}{}", line("a", 3, "z"), line("c", 1, "y"));
@@ -168,22 +197,22 @@ fn every_mistake_in_an_export_is_told_with_its_line() {
     let messages: Vec<String> =
         inputs.iter().map(|input| imported(folder.path(), input).unwrap_err().to_string()).collect();
     insta::assert_snapshot!(messages.join("\n"), @r#"
-    line 1: found nothing, expected the header of an export; 0 documents before it were imported
-    line 1: this is not the header of an export: it begins with 'n', expected '{'; 0 documents before it were imported
-    line 1: found format "aegis-documents" version 2, expected "aegis-documents" version 1; 0 documents before it were imported
-    the export is cut short: its header announces 1 documents, found 0, which were imported
-    line 2: this is not a document: expected ident at line 1 column 2; 0 documents before it were imported
-    line 3: model: found "todo", expected "TODO"; 0 documents before it were imported
-    line 3: model: found "1", expected 1 to 64 letters, digits, '_' or '-', starting with a letter; 0 documents before it were imported
-    line 3: id: found 0 bytes, expected 1 to 4096; 0 documents before it were imported
-    line 3: found revision 1 of "b", but the document says revision 1 of "a"; 0 documents before it were imported
-    line 3: found revision 2 of "a", but the document says revision 1 of "a"; 0 documents before it were imported
-    line 3: document: it is no object; 0 documents before it were imported
-    line 3: this is not a document: EOF while parsing an object at line 1 column 72; 0 documents before it were imported
-    line 3: model NOTE keeps its documents in memory, so they cannot be imported; 0 documents before it were imported
+    line 1: found nothing, expected the header of an export; 0 documents were imported
+    line 1: this is not the header of an export: it begins with 'n', expected '{'; 0 documents were imported
+    line 1: found format "aegis-documents" version 2, expected "aegis-documents" version 1; 0 documents were imported
+    the export is cut short: its header announces 1 documents, found 0; 0 documents were imported
+    line 2: this is not a document: expected ident at line 1 column 2; 0 documents were imported
+    line 3: model: found "todo", expected "TODO"; 0 documents were imported
+    line 3: model: found "1", expected 1 to 64 letters, digits, '_' or '-', starting with a letter; 0 documents were imported
+    line 3: id: found 0 bytes, expected 1 to 4096; 0 documents were imported
+    line 3: found revision 1 of "b", but the document says revision 1 of "a"; 0 documents were imported
+    line 3: found revision 2 of "a", but the document says revision 1 of "a"; 0 documents were imported
+    line 3: document: it is no object; 0 documents were imported
+    line 3: this is not a document: EOF while parsing an object at line 1 column 72; 0 documents were imported
+    line 3: model NOTE keeps its documents in memory, so they cannot be imported; 0 documents were imported
     "#);
     let invalid = [header.as_bytes(), b"\n\xff\xfe\n"].concat();
-    let error = import(folder.path(), &[], &mut &invalid[..], &mut |_| ()).unwrap_err();
+    let error = import(folder.path(), &NOTHING, &mut &invalid[..], &mut |_| ()).unwrap_err();
     assert!(error.to_string().starts_with("line 2: invalid utf-8"), "{error}");
 }
 
@@ -213,8 +242,8 @@ fn what_the_host_could_never_change_is_not_imported_and_is_found() {
     drop(engine);
     told.extend(findings(folder.path()));
     insta::assert_snapshot!(told.join("\n"), @r#"
-    line 2: document: its createTime is no text; 0 documents before it were imported
-    line 2: document: line 1, column 8: found the property "x" a second time, expected it once; 0 documents before it were imported
+    line 2: document: its createTime is no text; 0 documents were imported
+    line 2: document: line 1, column 8: found the property "x" a second time, expected it once; 0 documents were imported
     document "a" of model TODO cannot be changed: its createTime is no text
     document "b" of model TODO cannot be changed: line 1, column 8: found the property "x" a second time, expected it once
     document "c" of model TODO is kept with revision 2, but says that it is revision 1 of "c"
@@ -365,15 +394,14 @@ fn a_store_that_an_import_makes_knows_what_the_app_declares_to_be_unique() {
         (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fill(from.path());
     let text = exported(from.path());
-    let declared = specs(&[TODO, NOTE]);
-    let import = |folder: &Path, text: &str| import(folder, &declared, &mut text.as_bytes(), &mut |_| ());
+    let import = |folder: &Path, text: &str| imported_with(folder, &[TODO, NOTE], text);
     assert_eq!(import(to.path(), &text).unwrap().created, 2);
     let verified = verify(to.path(), &mut |_| ()).unwrap();
     assert_eq!((verified.unique_values, verified.uncompared, verified.findings), (1, false, Vec::new()));
     let twice = text.replace("\"price\":1.50, ", "\"code\":\"y\",");
     let refused = import(fresh.path(), &twice).unwrap_err();
     assert_eq!(refused.exit_code(), 65);
-    insta::assert_snapshot!(refused, @r#"line 3: unique field code of model TODO: document "a" has the same value; 0 documents before it were imported"#);
+    insta::assert_snapshot!(refused, @r#"line 3: unique field code of model TODO: document "a" has the same value; 0 documents were imported"#);
     // The same for the next attempt, which finds a store that was begun.
     assert_eq!(import(fresh.path(), &twice).unwrap_err().exit_code(), 65);
     assert_eq!(import(fresh.path(), &text).unwrap().created, 2);
@@ -382,7 +410,7 @@ fn a_store_that_an_import_makes_knows_what_the_app_declares_to_be_unique() {
     imported(unknown.path(), &text).unwrap();
     assert!(verify(unknown.path(), &mut |_| ()).unwrap().uncompared);
     let other = tempfile::tempdir().unwrap();
-    super::import(other.path(), &specs(&["name = \"other\""]), &mut text.as_bytes(), &mut |_| ()).unwrap();
+    imported_with(other.path(), &["name = \"other\""], &text).unwrap();
     let verified = verify(other.path(), &mut |_| ()).unwrap();
     assert!(verified.uncompared && verified.findings.is_empty());
     insta::assert_snapshot!(verified.notes.join("\n"), @"no model is known as TODO, so documents of that name were not compared with one");

@@ -60,7 +60,8 @@ pub fn verify(data_folder: &Path, progress: &mut dyn FnMut(Progress)) -> Result<
     let catalog = alone.catalog();
     verified.uncompared = catalog.is_none();
     if catalog.is_none() {
-        let what = if alone.recovered.catalog.is_some() { "cannot be read" } else { "are not known yet" };
+        let is_known = alone.recovered.catalog.is_some() || alone.recovered.declared.is_some();
+        let what = if is_known { "cannot be read" } else { "are not known yet" };
         verified
             .notes
             .push(format!("the models {what}, so unique indexes were not compared with the documents"));

@@ -113,7 +113,13 @@ impl FjallEngine {
         let mut rows: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
         for edit in edits {
             match edit {
-                MetaEdit::Catalog(bytes) => rows.insert(records::META_CATALOG.to_vec(), Some(bytes.clone())),
+                MetaEdit::Catalog(bytes) => {
+                    rows.insert(records::META_DECLARED.to_vec(), None);
+                    rows.insert(records::META_CATALOG.to_vec(), Some(bytes.clone()))
+                }
+                MetaEdit::Declared(bytes) => {
+                    rows.insert(records::META_DECLARED.to_vec(), Some(bytes.clone()))
+                }
                 MetaEdit::Reserved(number) => {
                     rows.insert(records::META_RESERVED.to_vec(), Some(number.to_le_bytes().to_vec()))
                 }
@@ -380,6 +386,8 @@ impl Engine for FjallEngine {
                 recovered.dropped.push(records::read_dropped_key(&key).map_err(flawed)?);
             } else if *key == *records::META_CATALOG {
                 recovered.catalog = Some(value.to_vec());
+            } else if *key == *records::META_DECLARED {
+                recovered.declared = Some(value.to_vec());
             } else if *key == *records::META_RESERVED {
                 recovered.reserved = open::read_number(&value).map_err(flawed)?;
             }

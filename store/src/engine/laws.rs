@@ -319,12 +319,13 @@ fn what_an_engine_knows_about_itself_survives() {
     let name = |field: &str| IndexName { model: "ORDER".into(), field: field.into() };
     let row = |field, number, state| IndexRow { name: name(field), number, state };
     let edits = vec![
-        MetaEdit::Catalog(vec![1, 2]),
+        MetaEdit::Declared(vec![1, 2]),
         MetaEdit::Reserved(9),
         MetaEdit::Index(row("a", 1, IndexState::Building)),
         MetaEdit::Index(row("b", 2, IndexState::Complete)),
     ];
     let later = vec![
+        MetaEdit::Catalog(vec![3, 4]),
         MetaEdit::Index(row("a", 1, IndexState::Complete)),
         MetaEdit::DropIndex(row("b", 2, IndexState::Complete)),
     ];
@@ -337,6 +338,8 @@ fn what_an_engine_knows_about_itself_survives() {
     let disk = open(folder.path());
     for engine in [&memory as &dyn Engine, &disk] {
         engine.apply(&Batch { meta: edits.clone(), ..Batch::default() }).unwrap();
+        let recovered = engine.recover().unwrap();
+        assert_eq!((recovered.catalog, recovered.declared), (None, Some(vec![1, 2])));
         engine.apply(&Batch { meta: later.clone(), ..Batch::default() }).unwrap();
         engine.apply(&Batch { meta: again.clone(), ..Batch::default() }).unwrap();
     }
@@ -344,5 +347,6 @@ fn what_an_engine_knows_about_itself_survives() {
     let recovered = open(folder.path()).recover().unwrap();
     assert_eq!(recovered, memory.recover().unwrap());
     assert_eq!(recovered.indexes, vec![row("a", 3, IndexState::Building)]);
-    assert_eq!((recovered.dropped, recovered.reserved, recovered.catalog), (vec![1], 9, Some(vec![1, 2])));
+    assert_eq!((recovered.dropped, recovered.reserved), (vec![1], 9));
+    assert_eq!((recovered.catalog, recovered.declared), (Some(vec![3, 4]), None), "a host has taken it over");
 }

@@ -53,6 +53,7 @@ struct State {
     indexes: BTreeMap<u32, IndexRow>,
     dropped: Vec<u32>,
     catalog: Option<Vec<u8>>,
+    declared: Option<Vec<u8>>,
     reserved: u64,
 }
 
@@ -133,7 +134,8 @@ impl State {
 
     fn meta(&mut self, edit: &MetaEdit) {
         match edit {
-            MetaEdit::Catalog(bytes) => self.catalog = Some(bytes.clone()),
+            MetaEdit::Catalog(bytes) => (self.catalog, self.declared) = (Some(bytes.clone()), None),
+            MetaEdit::Declared(bytes) => self.declared = Some(bytes.clone()),
             MetaEdit::Reserved(number) => self.reserved = *number,
             MetaEdit::Index(row) => {
                 self.indexes.retain(|_, known| known.name != row.name);
@@ -303,6 +305,7 @@ impl Engine for MemoryEngine {
             indexes: state.indexes.values().cloned().collect(),
             dropped: state.dropped.clone(),
             catalog: state.catalog.clone(),
+            declared: state.declared.clone(),
             reserved: state.reserved,
         })
     }

@@ -12,7 +12,7 @@
 //! | `responses` | `k`, [`bounded`] key | response record |
 //! | `responses` | `t`, time (8), sequence number (8), [`bounded`] key | nothing |
 //! | `requests` | group number (8) | request record |
-//! | `meta` | `format`, `catalog`, `log-oldest`, `reserved` | number or bytes |
+//! | `meta` | `format`, `catalog`, `declared`, `log-oldest`, `reserved` | number or bytes |
 //! | `meta` | `index/MODEL/FIELD` | index number (4), state (1) |
 //! | `meta` | `dropped/` and index number (4) | nothing |
 //!
@@ -49,6 +49,7 @@ const PLAIN_KEY_BYTES_MAX: usize = 256;
 
 pub(crate) const META_FORMAT: &[u8] = b"format";
 pub(crate) const META_CATALOG: &[u8] = b"catalog";
+pub(crate) const META_DECLARED: &[u8] = b"declared";
 pub(crate) const META_LOG_OLDEST: &[u8] = b"log-oldest";
 pub(crate) const META_RESERVED: &[u8] = b"reserved";
 pub(crate) const META_INDEX: &[u8] = b"index/";

@@ -45,6 +45,19 @@ fn a_clock_that_stands_still_lets_a_burst_through_and_no_more() {
 }
 
 #[test]
+fn a_clock_that_is_a_little_behind_the_one_of_the_last_request_lets_nothing_through_and_takes_nothing_back() {
+    let (rate, now_ns) = (rate(1, 1), 7 * SECOND_NS);
+    let expected_ns = rate.ask(0, now_ns).unwrap();
+    assert_eq!(expected_ns, now_ns + SECOND_NS);
+    for behind_ns in [1, 50, 1000, CLOCKS_APART_NS_MAX] {
+        let wait_ns = SECOND_NS + behind_ns;
+        assert_eq!(rate.ask(expected_ns, now_ns - behind_ns), Err(TooEarly { wait_ns }), "{behind_ns}");
+    }
+    let of_another_rate_ns = expected_ns + CLOCKS_APART_NS_MAX + 1;
+    assert_eq!(rate.ask(of_another_rate_ns, now_ns), Ok(expected_ns));
+}
+
+#[test]
 fn what_is_told_to_wait_is_whole_seconds_and_never_nothing() {
     let told = |wait_ns| TooEarly { wait_ns }.retry_after_s();
     assert_eq!([0, 1, SECOND_NS, SECOND_NS + 1].map(told), [1, 1, 1, 2]);
@@ -81,6 +94,25 @@ proptest! {
     }
 
     #[test]
+    fn what_clocks_say_in_another_order_lets_no_more_than_a_burst_through_and_only_goes_up(
+        (per_second, burst) in rates(),
+        begin_ns in SECOND_NS..u64::MAX / 2,
+        behind in vec(0..1000_u64, 1..400),
+    ) {
+        let rate = rate(per_second, burst);
+        let (mut client, mut served) = (Client::of(rate), 0);
+        for behind_ns in behind {
+            let before_ns = client.expected_ns;
+            if client.ask(begin_ns - behind_ns).is_ok() {
+                served += 1;
+                prop_assert!(client.expected_ns > before_ns);
+            }
+        }
+        // A microsecond is less than an interval of these rates.
+        prop_assert!(served <= burst);
+    }
+
+    #[test]
     fn who_keeps_to_the_rate_is_never_refused(
         (per_second, burst) in rates(),
         begin_ns in 0..u64::MAX / 2,
@@ -104,12 +136,14 @@ proptest! {
     ) {
         let rate = rate(per_second, burst);
         // All that one rate leads to, and what another one, or a clock that went back, may have left.
-        let ahead_ns = [(share * rate.burst_ns as f64) as u64, rate.burst_ns, rate.burst_ns + 1, stray_ns];
+        let furthest_ns = rate.burst_ns + CLOCKS_APART_NS_MAX;
+        let ahead_ns = (share * rate.burst_ns as f64) as u64;
+        let ahead_ns = [ahead_ns, rate.burst_ns, rate.burst_ns + 1, furthest_ns, furthest_ns + 1, stray_ns];
         for expected_ns in ahead_ns.map(|ahead_ns| now_ns + ahead_ns) {
             match rate.ask(expected_ns, now_ns) {
                 Ok(next_ns) => prop_assert!((now_ns + 1..=now_ns + rate.burst_ns).contains(&next_ns)),
                 Err(early) => {
-                    prop_assert!((1..=rate.interval_ns).contains(&early.wait_ns));
+                    prop_assert!((1..=rate.interval_ns + CLOCKS_APART_NS_MAX).contains(&early.wait_ns));
                     prop_assert!(rate.ask(expected_ns, now_ns + early.wait_ns - 1).is_err());
                     prop_assert!(rate.ask(expected_ns, now_ns + early.wait_ns).is_ok());
                     let told_ns = u64::from(early.retry_after_s()) * SECOND_NS;
