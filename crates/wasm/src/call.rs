@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -48,6 +48,9 @@ pub struct Call {
 
 /// Time after a call's deadline at which it is given up although its code did not stop: it waits for the host.
 pub(crate) const HARD_DEADLINE_SLACK: Duration = Duration::from_millis(100);
+/// The part of its time that a call may wait for its turn before what is left is no longer called its own: the way to a thread
+/// always takes a moment.
+const WAITING_SHARE: u32 = 10;
 /// Most calls of modules that lead from one to the next.
 pub const DEPTH_MAX: u32 = 16;
 
@@ -116,7 +119,7 @@ pub enum CallError {
         module: String,
         /// What was called.
         entry: &'static str,
-        /// What it had.
+        /// What it had when its turn had come.
         allowed: Duration,
     },
     /// The code has a defect. Its instance is gone.
@@ -212,12 +215,19 @@ pub(crate) struct Signals {
 struct Flags {
     cancelled: AtomicBool,
     slice_used_up: AtomicBool,
+    /// The time that the code had when it began.
+    begun: OnceLock<Duration>,
 }
 
 impl Signals {
     /// Whether nobody waits any longer, so that the code stops.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.shared.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// The time that the code had when it began; nothing when it has not, and only waited.
+    pub(crate) fn begun(&self) -> Option<Duration> {
+        self.shared.begun.get().copied()
     }
 
     /// Cancels when it is dropped.
@@ -250,7 +260,7 @@ impl Drop for CancelOnDrop {
 #[derive(Debug)]
 pub(crate) struct Budget {
     pub(crate) until: Instant,
-    /// How long that was when it began.
+    /// How long that was when it was asked for, or, if it had to wait for its turn, when that had come.
     pub(crate) allowed: Duration,
     pub(crate) signals: Signals,
 }
@@ -271,6 +281,15 @@ impl Budget {
             self.until = deadline;
             self.allowed = self.remaining();
         }
+    }
+
+    /// The turn of the code has come. Time that it has waited for that is not its own.
+    pub(crate) fn begin(&mut self) {
+        let remaining = self.remaining();
+        if remaining < self.allowed - self.allowed / WAITING_SHARE {
+            self.allowed = remaining;
+        }
+        self.signals.shared.begun.get_or_init(|| self.allowed);
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -324,6 +343,21 @@ fn principal(known: &Principal) -> types::Principal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_that_was_spent_waiting_is_not_the_codes_own() {
+        let after = |waited: u64| {
+            let mut budget = Budget::new(Duration::from_secs(100));
+            budget.until -= Duration::from_secs(waited);
+            assert_eq!(budget.signals.begun(), None);
+            budget.begin();
+            assert_eq!(budget.signals.begun(), Some(budget.allowed));
+            budget.allowed
+        };
+        assert_eq!(after(1), Duration::from_secs(100), "a moment is no wait");
+        assert!(after(60) <= Duration::from_secs(40));
+        assert_eq!(after(200), Duration::ZERO);
+    }
 
     #[test]
     fn the_code_is_told_who_asks() {

@@ -205,13 +205,21 @@ impl Module {
         _place: OwnedSemaphorePermit,
         call: Call,
         entry: Entry,
-        budget: Budget,
+        mut budget: Budget,
     ) -> Result<Answer, CallError> {
+        if budget.is_over() {
+            // Its turn has come too late: no instance is lost for that.
+            return Err(self.busy());
+        }
+        let found = match self.pool.take() {
+            Some(resident) => Ok(resident),
+            None => Err(self.berth(&budget).await?),
+        };
+        budget.begin();
         let (name, allowed) = (entry.name(), budget.allowed);
-        let mut resident = match self.pool.take() {
-            Some(resident) => resident,
-            None => {
-                let berth = self.berth(&budget).await?;
+        let mut resident = match found {
+            Ok(resident) => resident,
+            Err(berth) => {
                 let made = self.instantiate(berth, &budget).await;
                 made.map_err(|error| self.failed(name, allowed, &error, ""))?
             }
@@ -238,7 +246,7 @@ impl Module {
         berth.map_err(|_| self.busy())
     }
 
-    fn busy(&self) -> CallError {
+    pub(crate) fn busy(&self) -> CallError {
         CallError::Busy { module: self.owner.module.clone() }
     }
 
