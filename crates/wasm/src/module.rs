@@ -11,7 +11,7 @@ use wasmtime::{
     component::{Instance, InstancePre},
 };
 
-pub use self::life::{Drained, Handover, Succession};
+pub use self::life::{Drained, Halt, Handover, Succession};
 use crate::{
     berths::{self, Berth},
     call::{Budget, Call, CallError},

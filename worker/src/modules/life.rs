@@ -62,9 +62,11 @@ impl Modules {
     /// another version. A version that is tried begins with nothing, beside one that goes on; when
     /// it becomes the only one, it goes on with what it has come to remember.
     ///
+    /// Code that remembers nothing begins anew where its calls do not end.
+    ///
     /// # Errors
-    /// When code does not give or take what it remembers. Then no instance has gone over: the generation before has all that
-    /// it had, but for an instance that failed as it was asked.
+    /// When code does not give or take what it remembers, or is called all the time. Then no instance has gone over: the
+    /// generation before has all that it had, but for an instance that failed as it was asked.
     pub(crate) async fn take_over(&self, before: &Self, deadline: Instant) -> Result<(), HandoverError> {
         let both = self.by_model.iter().filter_map(|(model, loaded)| {
             let old = before.by_model.get(model)?;
@@ -79,12 +81,24 @@ impl Modules {
                 continue;
             }
             let failed = |source| HandoverError { model: model.clone(), source };
-            if let Some(handover) = before.runtime.save(&old.module, deadline).await.map_err(failed)? {
+            let halt = before.runtime.halt(&old.module, deadline).await.map_err(failed)?;
+            let saved = before.runtime.save(&old.module, &halt, deadline).await.map_err(failed)?;
+            if let Some(handover) = saved {
                 self.runtime.restore(&loaded.module, &handover, deadline).await.map_err(failed)?;
             }
         }
-        for (_, old, loaded) in stays {
-            self.runtime.succeed(&loaded.module, &old.module, deadline).await;
+        let mut halted = Vec::with_capacity(stays.len());
+        for (model, old, loaded) in stays {
+            match before.runtime.halt(&old.module, deadline).await {
+                Ok(halt) => halted.push((halt, old, loaded)),
+                Err(source) if old.module.hands_over() => {
+                    return Err(HandoverError { model: model.clone(), source });
+                }
+                Err(_) => {}
+            }
+        }
+        for (halt, old, loaded) in &halted {
+            self.runtime.succeed(&loaded.module, (&old.module, halt), deadline).await;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use aegis_domain::{
     catalog::Catalog,
     code::{CodeLimits, Grants},
 };
-use aegis_guests::{Guest, burn, splice, trap};
+use aegis_guests::{Guest, burn, spin, splice, trap};
 use aegis_ipc::{board::Gauge, control::ToSupervisor};
 use aegis_wasm::Terms;
 use serde_json::{Value, json};
@@ -244,4 +244,27 @@ async fn a_version_that_does_not_take_what_the_one_before_remembers_leaves_every
     let ToSupervisor::NotAdopted { reason, loses_state: true, .. } = &told else { panic!("{told:?}") };
     assert!(reason.contains("it hands over more bytes at once than it may"), "{reason}");
     assert_eq!(house.ask("GET /aegis/api/models/counters/a?command=generation").await.body, "7");
+}
+
+#[tokio::test]
+async fn code_that_is_called_all_the_time_goes_on_with_what_it_remembers_and_its_settings() {
+    let heir = aegis_guests::heir("1.0.0").command("spin", spin()).build();
+    let limits = CodeLimits { call_ms_max: 120_000, ..CodeLimits::default() };
+    let house = House::of_components(&[&heir], &Terms { limits, ..terms() }, |_| ()).await;
+    assert_eq!(house.ask("POST /aegis/api/models/counters\n\n{\"id\":\"a\"}").await.status, 201);
+    let mut spinning = house.client().await;
+    spinning.send("POST /aegis/api/models/counters/a/spin\n\n{}").await;
+    let model = house.host.catalog.models()[0].clone();
+    eventually("it spins", || house.host.engine.instances(&model) == 1).await;
+    let next = async || house.ask("POST /aegis/api/models/counters/a/next\n\n{}").await.json();
+    assert_eq!((next().await, next().await), (json!(1), json!(2)));
+    let other = Terms { settings: json!({ "x": 1 }), limits, ..terms() };
+    let told = house.adopt_components(8, &[&heir], &other).await;
+    let ToSupervisor::NotAdopted { reason, loses_state: true, .. } = &told else { panic!("{told:?}") };
+    assert_eq!(reason, "the code of COUNTER does not hand its state over: module counter is busy");
+    assert_eq!(next().await, json!(3), "it remembers");
+    drop(spinning);
+    eventually("the call has ended", || house.host.engine.instances(&model) == 1).await;
+    assert_adopted(&house.adopt_components(8, &[&heir], &other).await, 8);
+    assert_eq!(next().await, json!(4), "it goes on under other settings");
 }
