@@ -48,9 +48,9 @@ pub struct Call {
 
 /// Time after a call's deadline at which it is given up although its code did not stop: it waits for the host.
 pub(crate) const HARD_DEADLINE_SLACK: Duration = Duration::from_millis(100);
-/// The part of its time that a call may wait for its turn before what is left is no longer called its own: the way to a thread
-/// always takes a moment.
-const WAITING_SHARE: u32 = 10;
+/// A call that waited for its turn for less than this part of its time had time enough: the way to a thread always takes a
+/// moment, and more of it on a busy machine.
+const WAITING_SHARE: u32 = 2;
 /// Most calls of modules that lead from one to the next.
 pub const DEPTH_MAX: u32 = 16;
 
