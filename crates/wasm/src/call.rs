@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -217,6 +217,33 @@ struct Flags {
     slice_used_up: AtomicBool,
     /// The time that the code had when it began.
     begun: OnceLock<Duration>,
+    waits: Mutex<WaitCount>,
+}
+
+/// How long a call has waited for its turn since it began.
+#[derive(Debug, Default)]
+struct WaitCount {
+    over: Duration,
+    /// When it began to wait, if it does now.
+    since: Option<Instant>,
+}
+
+/// A call waits for its turn as long as this is held.
+pub(crate) struct Waiting<'a>(&'a Flags);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut waits = self.0.waits();
+        if let Some(since) = waits.since.take() {
+            waits.over += since.elapsed();
+        }
+    }
+}
+
+impl Flags {
+    fn waits(&self) -> MutexGuard<'_, WaitCount> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Signals {
@@ -225,9 +252,27 @@ impl Signals {
         self.shared.cancelled.load(Ordering::Relaxed)
     }
 
-    /// The time that the code had when it began; nothing when it has not, and only waited.
+    /// The time that was the code's own; nothing when it has not begun, and only waited.
     pub(crate) fn begun(&self) -> Option<Duration> {
-        self.shared.begun.get().copied()
+        self.shared.begun.get().map(|allowed| self.without_waits(*allowed))
+    }
+
+    /// What of the time that it was allowed the code did not wait for its turn.
+    pub(crate) fn without_waits(&self, allowed: Duration) -> Duration {
+        let waits = self.shared.waits();
+        let waited = waits.over + waits.since.map_or(Duration::ZERO, |since| since.elapsed());
+        if waited > allowed / WAITING_SHARE { allowed.saturating_sub(waited) } else { allowed }
+    }
+
+    /// The call waits for its turn.
+    pub(crate) fn wait(&self) -> Waiting<'_> {
+        self.shared.waits().since = Some(Instant::now());
+        Waiting(&self.shared)
+    }
+
+    /// What it has waited so far does not count.
+    pub(crate) fn forget_waits(&self) {
+        *self.shared.waits() = WaitCount::default();
     }
 
     /// Cancels when it is dropped.
@@ -289,6 +334,7 @@ impl Budget {
         if remaining < self.allowed - self.allowed / WAITING_SHARE {
             self.allowed = remaining;
         }
+        self.signals.forget_waits();
         self.signals.shared.begun.get_or_init(|| self.allowed);
     }
 

@@ -216,12 +216,12 @@ impl Module {
             None => Err(self.berth(&budget).await?),
         };
         budget.begin();
-        let (name, allowed) = (entry.name(), budget.allowed);
+        let (name, signals, allowed) = (entry.name(), budget.signals.clone(), budget.allowed);
         let mut resident = match found {
             Ok(resident) => resident,
             Err(berth) => {
                 let made = self.instantiate(berth, &budget).await;
-                made.map_err(|error| self.failed(name, allowed, &error, ""))?
+                made.map_err(|error| self.failed(name, signals.without_waits(allowed), &error, ""))?
             }
         };
         let context = call.context(&budget);
@@ -233,6 +233,7 @@ impl Module {
                 answer
             }
             Err(error) => {
+                let allowed = signals.without_waits(allowed);
                 let State { output, secrets, .. } = resident.store.data();
                 let output = secrets.redact_end(&output.take());
                 Err(secrets.redact_error(self.failed(name, allowed, &error, &output)))

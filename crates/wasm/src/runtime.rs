@@ -294,7 +294,7 @@ impl Runtime {
         let paces = Arc::clone(module.paces());
         // Noted where it ran, since whoever asked may be gone by then.
         let computed = move |there| paces.note(way, here + there);
-        let carried_out = self.overtime.carry_out(work, computed).await;
+        let carried_out = self.overtime.carry_out((work, signals), computed).await;
         carried_out.unwrap_or_else(|| Err(ended(module, entered)))
     }
 
