@@ -87,7 +87,8 @@ impl Modules {
             let Exchange { model, old, new } = exchange;
             let failed = |source| HandoverError { model: model.clone(), source };
             let stays = new.module.may_go_on(&old.module);
-            if !stays && !(old.module.hands_over() && new.module.hands_over()) {
+            let hands_over = old.module.hands_over() && new.module.hands_over();
+            if !stays && !hands_over {
                 continue;
             }
             let halt = match before.runtime.halt(&old.module, deadline).await {
