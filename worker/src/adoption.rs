@@ -88,18 +88,20 @@ async fn adopt(
     let next = next.await.map_err(|_| AdoptionError::Ended)??;
     let patience = next.config.drain.timeout;
     let before = present.host();
-    let replaced = match (before.engine.modules(), next.engine.modules()) {
+    let (replaced, halted) = match (before.engine.modules(), next.engine.modules()) {
         (Some(before), Some(next)) => {
-            next.take_over(before, Instant::now() + HANDOVER_TIME).await?;
-            before.replaced_by(next)
+            let halted = next.take_over(before, Instant::now() + HANDOVER_TIME).await?;
+            (before.replaced_by(next), halted)
         }
-        (_, _) => Vec::new(),
+        (_, _) => (Vec::new(), Vec::new()),
     };
     drop(before);
     let prepare_microseconds = microseconds(begun.elapsed());
 
     let begun = Instant::now();
     let before = present.exchange(Arc::clone(&next));
+    // Not before: whatever the code did in between, the next generation would not know of it.
+    drop(halted);
     let premises = present.premises();
     premises.cell.gauge(Gauge::Generation).store(generation, Ordering::Relaxed);
     let switch_microseconds = microseconds(begun.elapsed());

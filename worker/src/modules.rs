@@ -172,9 +172,10 @@ impl Modules {
         let outcome = Box::pin(self.runtime.call(module, place, call, entry)).await;
         pass.end(guard.outcome(&outcome, place));
         self.count_call(counted, begun);
+        let is_short = guard.is_cut_short(&outcome, place);
         outcome.map_err(|error| {
             let (model, request) = (request.model.name(), request.request_id.as_str());
-            self.note(counted, &error, || {
+            self.note(counted, (&error, is_short), || {
                 tracing::error!(target: "aegis::module", model, entry = name, request, "{error}; its instance is gone");
             });
             fault::problem(error)
@@ -204,9 +205,10 @@ impl Modules {
         }
         let counted = Counted::in_force(module.name());
         self.count_call(counted, begun);
+        let is_short = guard.is_cut_short(&outcome, CommandPlace::Io);
         outcome.map(|_| ()).map_err(|error| {
             let (module, request) = (module.name(), id.as_str());
-            self.note(counted, &error, || {
+            self.note(counted, (&error, is_short), || {
                 tracing::error!(target: "aegis::module", module, entry = name, request, "{error}; its instance is gone");
             });
             NotTold::Failed(error)
@@ -231,7 +233,7 @@ impl Modules {
         self.count_call(counted, begun);
         outcome.map_err(|error| {
             let (service, request) = (service.name(), id.as_str());
-            self.note(counted, &error, || {
+            self.note(counted, (&error, false), || {
                 tracing::error!(target: "aegis::module", service, request, "{error}; its instance is gone");
             });
             fault::problem(error)
@@ -244,7 +246,7 @@ impl Modules {
         if let Some(service) = self.http_services.iter().find(|service| service.module.name() == module) {
             service.guard.note_broken_off(error);
         }
-        self.note(Counted::in_force(module), error, || {
+        self.note(Counted::in_force(module), (error, false), || {
             tracing::error!(target: "aegis::module", "{error}; its answer was broken off, its instance is gone");
         });
     }
@@ -266,10 +268,13 @@ impl Modules {
         }
     }
 
-    /// Counts what went wrong; `tell` is for what operators should know.
-    fn note(&self, counted: Counted<'_>, error: &CallError, tell: impl FnOnce()) {
+    /// Counts what went wrong, and whether that was for want of time that the code should have had; `tell` is for what
+    /// operators should know.
+    fn note(&self, counted: Counted<'_>, (error, is_short): (&CallError, bool), tell: impl FnOnce()) {
         let (counter, of_module) = match error {
             CallError::Refused(_) => (Counter::GuestRefusals, ModuleCounter::Refusals),
+            // A version that is tried is judged by its timeouts, and this one says nothing about it.
+            CallError::Deadline { .. } if is_short => (Counter::GuestTimeouts, ModuleCounter::Busy),
             CallError::Deadline { .. } => (Counter::GuestTimeouts, ModuleCounter::Timeouts),
             CallError::Trapped { .. } | CallError::Involved { .. } => {
                 (Counter::GuestTraps, ModuleCounter::Traps)

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -48,6 +48,9 @@ pub struct Call {
 
 /// Time after a call's deadline at which it is given up although its code did not stop: it waits for the host.
 pub(crate) const HARD_DEADLINE_SLACK: Duration = Duration::from_millis(100);
+/// A call that waited for its turn for less than this part of its time had time enough: the way to a thread always takes a
+/// moment, and more of it on a busy machine.
+const WAITING_SHARE: u32 = 2;
 /// Most calls of modules that lead from one to the next.
 pub const DEPTH_MAX: u32 = 16;
 
@@ -116,7 +119,7 @@ pub enum CallError {
         module: String,
         /// What was called.
         entry: &'static str,
-        /// What it had.
+        /// What it had when its turn had come.
         allowed: Duration,
     },
     /// The code has a defect. Its instance is gone.
@@ -212,12 +215,64 @@ pub(crate) struct Signals {
 struct Flags {
     cancelled: AtomicBool,
     slice_used_up: AtomicBool,
+    /// The time that the code had when it began.
+    begun: OnceLock<Duration>,
+    waits: Mutex<WaitCount>,
+}
+
+/// How long a call has waited for its turn since it began.
+#[derive(Debug, Default)]
+struct WaitCount {
+    over: Duration,
+    /// When it began to wait, if it does now.
+    since: Option<Instant>,
+}
+
+/// A call waits for its turn as long as this is held.
+pub(crate) struct Waiting<'a>(&'a Flags);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut waits = self.0.waits();
+        if let Some(since) = waits.since.take() {
+            waits.over += since.elapsed();
+        }
+    }
+}
+
+impl Flags {
+    fn waits(&self) -> MutexGuard<'_, WaitCount> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Signals {
     /// Whether nobody waits any longer, so that the code stops.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.shared.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// The time that was the code's own; nothing when it has not begun, and only waited.
+    pub(crate) fn begun(&self) -> Option<Duration> {
+        self.shared.begun.get().map(|allowed| self.without_waits(*allowed))
+    }
+
+    /// What of the time that it was allowed the code did not wait for its turn.
+    pub(crate) fn without_waits(&self, allowed: Duration) -> Duration {
+        let waits = self.shared.waits();
+        let waited = waits.over + waits.since.map_or(Duration::ZERO, |since| since.elapsed());
+        if waited > allowed / WAITING_SHARE { allowed.saturating_sub(waited) } else { allowed }
+    }
+
+    /// The call waits for its turn.
+    pub(crate) fn wait(&self) -> Waiting<'_> {
+        self.shared.waits().since = Some(Instant::now());
+        Waiting(&self.shared)
+    }
+
+    /// What it has waited so far does not count.
+    pub(crate) fn forget_waits(&self) {
+        *self.shared.waits() = WaitCount::default();
     }
 
     /// Cancels when it is dropped.
@@ -250,7 +305,7 @@ impl Drop for CancelOnDrop {
 #[derive(Debug)]
 pub(crate) struct Budget {
     pub(crate) until: Instant,
-    /// How long that was when it began.
+    /// How long that was when it was asked for, or, if it had to wait for its turn, when that had come.
     pub(crate) allowed: Duration,
     pub(crate) signals: Signals,
 }
@@ -271,6 +326,16 @@ impl Budget {
             self.until = deadline;
             self.allowed = self.remaining();
         }
+    }
+
+    /// The turn of the code has come. Time that it has waited for that is not its own.
+    pub(crate) fn begin(&mut self) {
+        let remaining = self.remaining();
+        if remaining < self.allowed - self.allowed / WAITING_SHARE {
+            self.allowed = remaining;
+        }
+        self.signals.forget_waits();
+        self.signals.shared.begun.get_or_init(|| self.allowed);
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -324,6 +389,21 @@ fn principal(known: &Principal) -> types::Principal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_that_was_spent_waiting_is_not_the_codes_own() {
+        let after = |waited: u64| {
+            let mut budget = Budget::new(Duration::from_secs(100));
+            budget.until -= Duration::from_secs(waited);
+            assert_eq!(budget.signals.begun(), None);
+            budget.begin();
+            assert_eq!(budget.signals.begun(), Some(budget.allowed));
+            budget.allowed
+        };
+        assert_eq!(after(1), Duration::from_secs(100), "a moment is no wait");
+        assert!(after(60) <= Duration::from_secs(40));
+        assert_eq!(after(200), Duration::ZERO);
+    }
 
     #[test]
     fn the_code_is_told_who_asks() {

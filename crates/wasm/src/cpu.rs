@@ -1,14 +1,16 @@
 //! Threads for code that computes for long, so that the threads that serve connections keep their latency.
 //!
 //! Commands that are CPU-bound by declaration begin on one, behind a bounded queue: who comes when it is full is told so at
-//! once instead of waiting past the deadline. A caller who goes away cancels its call; a call that was not begun is not begun
-//! any more. Anything else begins where its request is, see [`crate::overtime`].
+//! once instead of waiting past the deadline. A caller who goes away cancels its call; one that was not begun leaves the queue.
+//! Anything else begins where its request is, see [`crate::overtime`].
 
 use std::{
+    collections::BTreeMap,
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -24,6 +26,9 @@ const NICE: i32 = 15;
 /// A call on its way.
 pub(crate) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// What a thread does for a call.
+type Job = Box<dyn FnOnce() + Send>;
+
 /// Threads for computations, and their queue.
 #[derive(Debug)]
 pub struct CpuPool {
@@ -32,6 +37,28 @@ pub struct CpuPool {
     /// Calls that run or wait.
     taken: Arc<AtomicUsize>,
     queue_max: usize,
+    queue: Arc<Mutex<Queue>>,
+}
+
+/// Calls that wait for a thread. They are here and not in the queue of the threads, since nobody can leave that one.
+#[derive(Default)]
+struct Queue {
+    /// By number, which is the order in which they came.
+    waiting: BTreeMap<u64, Job>,
+    next: u64,
+    /// Threads that take one call after the other from here: those that are at it, and those that were asked to be.
+    busy: usize,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (waiting, busy) = (self.waiting.len(), self.busy);
+        formatter
+            .debug_struct("Queue")
+            .field("waiting", &waiting)
+            .field("busy", &busy)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A place in the queue or on a thread.
@@ -43,6 +70,19 @@ pub(crate) struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.taken.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The end of a call's wait, when its caller does not wait any longer: who comes next finds its place free.
+struct LeaveOnDrop<'a> {
+    queue: &'a Mutex<Queue>,
+    number: u64,
+}
+
+impl Drop for LeaveOnDrop<'_> {
+    fn drop(&mut self) {
+        let left = lock(self.queue).waiting.remove(&self.number);
+        drop(left); // not while others wait for the queue
     }
 }
 
@@ -59,10 +99,10 @@ impl CpuPool {
                 weigh_less(NICE);
                 begin();
             })
-            .panic_handler(|_| tracing::error!(target: "aegis::wasm", "a call panicked on the CPU pool"))
             .build()
             .map_err(|error| error.to_string())?;
-        Ok(Self { threads: pool, threads_count, taken: Arc::new(AtomicUsize::new(0)), queue_max })
+        let (taken, queue) = (Arc::new(AtomicUsize::new(0)), Arc::default());
+        Ok(Self { threads: pool, threads_count, taken, queue_max, queue })
     }
 
     /// Calls that run or wait.
@@ -85,7 +125,7 @@ impl CpuPool {
     pub(crate) async fn carry_out<T: Send + 'static>(&self, place: Place, work: Work<T>) -> Option<T> {
         let (mut answer, answered) = oneshot::channel();
         let handle = Handle::current();
-        self.threads.spawn(move || {
+        let job = Box::new(move || {
             if answer.is_closed() {
                 return;
             }
@@ -101,8 +141,45 @@ impl CpuPool {
                 let _ = answer.send(outcome);
             }
         });
+        let _leaves = self.wait(job);
         answered.await.ok()
     }
+
+    /// Puts a call at the end of the queue.
+    fn wait(&self, job: Job) -> LeaveOnDrop<'_> {
+        let mut queue = lock(&self.queue);
+        let number = queue.next;
+        queue.next += 1;
+        queue.waiting.insert(number, job);
+        if queue.busy < self.threads_count {
+            queue.busy += 1;
+            let shared = Arc::clone(&self.queue);
+            self.threads.spawn(move || work_off(&shared));
+        }
+        LeaveOnDrop { queue: &self.queue, number }
+    }
+}
+
+/// Carries one call out after the other, until none waits.
+fn work_off(queue: &Mutex<Queue>) {
+    loop {
+        let next = {
+            let mut queue = lock(queue);
+            let next = queue.waiting.pop_first();
+            if next.is_none() {
+                queue.busy -= 1;
+            }
+            next
+        };
+        let Some((_, job)) = next else { return };
+        if catch_unwind(AssertUnwindSafe(job)).is_err() {
+            tracing::error!(target: "aegis::wasm", "a call panicked on the CPU pool");
+        }
+    }
+}
+
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Makes the calling thread `nice`. On Linux this is about the thread alone. Where it is forbidden, all threads weigh the

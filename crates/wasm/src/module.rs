@@ -11,7 +11,7 @@ use wasmtime::{
     component::{Instance, InstancePre},
 };
 
-pub use self::life::{Drained, Handover, Succession};
+pub use self::life::{Drained, Halt, Handover, Succession};
 use crate::{
     berths::{self, Berth},
     call::{Budget, Call, CallError},
@@ -205,15 +205,23 @@ impl Module {
         _place: OwnedSemaphorePermit,
         call: Call,
         entry: Entry,
-        budget: Budget,
+        mut budget: Budget,
     ) -> Result<Answer, CallError> {
-        let (name, allowed) = (entry.name(), budget.allowed);
-        let mut resident = match self.pool.take() {
-            Some(resident) => resident,
-            None => {
-                let berth = self.berth(&budget).await?;
+        if budget.is_over() {
+            // Its turn has come too late: no instance is lost for that.
+            return Err(self.busy());
+        }
+        let found = match self.pool.take() {
+            Some(resident) => Ok(resident),
+            None => Err(self.berth(&budget).await?),
+        };
+        budget.begin();
+        let (name, signals, allowed) = (entry.name(), budget.signals.clone(), budget.allowed);
+        let mut resident = match found {
+            Ok(resident) => resident,
+            Err(berth) => {
                 let made = self.instantiate(berth, &budget).await;
-                made.map_err(|error| self.failed(name, allowed, &error, ""))?
+                made.map_err(|error| self.failed(name, signals.without_waits(allowed), &error, ""))?
             }
         };
         let context = call.context(&budget);
@@ -225,6 +233,7 @@ impl Module {
                 answer
             }
             Err(error) => {
+                let allowed = signals.without_waits(allowed);
                 let State { output, secrets, .. } = resident.store.data();
                 let output = secrets.redact_end(&output.take());
                 Err(secrets.redact_error(self.failed(name, allowed, &error, &output)))
@@ -238,7 +247,7 @@ impl Module {
         berth.map_err(|_| self.busy())
     }
 
-    fn busy(&self) -> CallError {
+    pub(crate) fn busy(&self) -> CallError {
         CallError::Busy { module: self.owner.module.clone() }
     }
 

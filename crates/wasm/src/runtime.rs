@@ -229,7 +229,8 @@ impl Runtime {
         }
     }
 
-    /// Carries a call out, and gives it up when its code was to end a while ago and waits for the host instead.
+    /// Carries a call out, and gives it up when its code was to end a while ago and waits for the host instead, or for its
+    /// turn.
     async fn carry_out(&self, module: &Arc<Module>, place: CommandPlace, call: Call, entry: Entry) -> Called {
         if call.depth > DEPTH_MAX {
             let message = format!("modules call each other more than {DEPTH_MAX} deep");
@@ -242,24 +243,26 @@ impl Runtime {
         };
         let mut budget = Budget::new(Duration::from_millis(u64::from(milliseconds)));
         budget.end_by(call.deadline);
-        let (allowed, hard) = (budget.allowed, budget.until + HARD_DEADLINE_SLACK);
+        let (signals, hard) = (budget.signals.clone(), budget.until + HARD_DEADLINE_SLACK);
         let entered = entry.name();
-        let _cancels = budget.signals.cancel_on_drop();
+        let _cancels = signals.cancel_on_drop();
         let carried_out = async {
             match place {
                 CommandPlace::Cpu => self.compute(module, call, entry, budget).await,
                 CommandPlace::Io => self.begin(module, call, entry, budget).await,
             }
         };
-        tokio::time::timeout_at(hard.into(), carried_out).await.unwrap_or_else(|_| {
-            Err(CallError::Deadline { module: module.name().to_owned(), entry: entered, allowed })
+        tokio::time::timeout_at(hard.into(), carried_out).await.unwrap_or_else(|_| match signals.begun() {
+            Some(allowed) => {
+                Err(CallError::Deadline { module: module.name().to_owned(), entry: entered, allowed })
+            }
+            None => Err(module.busy()),
         })
     }
 
     /// Carries a call out on the CPU pool.
     async fn compute(&self, module: &Arc<Module>, call: Call, entry: Entry, budget: Budget) -> Called {
-        let busy = || CallError::Busy { module: module.name().to_owned() };
-        let thread = self.cpu.place().ok_or_else(busy)?;
+        let thread = self.cpu.place().ok_or_else(|| module.busy())?;
         let entered = entry.name();
         let running = self.ticker().running();
         let called = Arc::clone(module);
@@ -291,7 +294,7 @@ impl Runtime {
         let paces = Arc::clone(module.paces());
         // Noted where it ran, since whoever asked may be gone by then.
         let computed = move |there| paces.note(way, here + there);
-        let carried_out = self.overtime.carry_out(work, computed).await;
+        let carried_out = self.overtime.carry_out((work, signals), computed).await;
         carried_out.unwrap_or_else(|| Err(ended(module, entered)))
     }
 

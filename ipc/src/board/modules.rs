@@ -64,7 +64,7 @@ pub enum ModuleCounter {
     Traps,
     /// Calls that took too long.
     Timeouts,
-    /// Calls that found no instance or no place on the CPU pool in time.
+    /// Calls that found no instance or no thread in time, or were late when less was left than they may take.
     Busy,
     /// Microseconds spent in calls, waiting included.
     Microseconds,

@@ -1,6 +1,6 @@
 //! Bodies and modules that use what the host offers beyond single documents: batches, aggregates, measurements.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     body::{Body, answer, create, echo, pass_fault_on, refuse, spin, text_name, trap},
@@ -248,9 +248,14 @@ fn store_text(body: &mut Body, base: &str, offset: usize, text: &str) -> String 
 #[must_use]
 pub fn journal(subscriptions: &[&str]) -> Guest {
     let subscriptions: Vec<_> = subscriptions.iter().map(|event| json!({ "event": event })).collect();
-    let spec = json!({
+    journal_of(json!({
         "name": "journal", "endpoint": "journals", "version": "1.0.0", "subscriptions": subscriptions,
-    });
+    }))
+}
+
+/// The same, of which this is said.
+#[must_use]
+pub fn journal_of(spec: Value) -> Guest {
     Guest::model(spec).function(
         "event-handlers",
         "on-event",

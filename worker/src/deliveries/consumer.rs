@@ -14,7 +14,7 @@ use aegis_ipc::{
     board::{ModuleCounter, ModuleEntry},
     data::{Change, ChangeKind, POSITIONS},
 };
-use aegis_wasm::{Call, Entry, Happening, Origin};
+use aegis_wasm::{Call, CallError, Entry, Happening, Origin};
 use tokio::time::{sleep, timeout};
 
 use super::{
@@ -210,14 +210,15 @@ impl Consumer {
 
     /// Tells the code until it has taken the event, or it is given up.
     async fn deliver(&self, sequence: u64, happening: &Happening) -> Result<(), Pause> {
-        let mut attempt = 1;
+        // The calls about it, and those of them that count as attempts.
+        let (mut calls, mut attempts) = (0, 0);
         loop {
             self.check()?;
             let call = Call {
                 request_id: format!("event-{sequence}"),
                 origin: Origin::Event,
                 deadline: Instant::now() + CALL_TIME,
-                attempt,
+                attempt: calls + 1,
                 idempotency_key: None,
                 depth: 0,
                 lot: Lot::current(),
@@ -233,7 +234,11 @@ impl Consumer {
                 }
                 Err(NotTold::Failed(error)) => Err(error),
             };
-            match verdict(attempt, &outcome) {
+            let verdict = verdict(attempts + 1, &outcome, self.data().is_connected());
+            if !matches!(outcome, Err(CallError::Busy { .. })) {
+                calls += 1;
+            }
+            match verdict {
                 Verdict::Taken => {
                     self.count(ModuleCounter::EventsTaken, 1);
                     return Ok(());
@@ -242,15 +247,19 @@ impl Consumer {
                     self.count(ModuleCounter::EventsRepeated, 1);
                     sleep(pause).await;
                 }
+                Verdict::Waits(pause) => {
+                    sleep(pause).await;
+                    continue;
+                }
                 Verdict::GivenUp => {
                     self.count(ModuleCounter::EventsGivenUp, 1);
                     let (model, event) = (self.subscriber.model.name(), happening.name.as_str());
                     let reason = outcome.err().map(|error| error.to_string()).unwrap_or_default();
-                    tracing::error!(target: "aegis::events", model, event, sequence, attempt, "an event is given up: {reason}");
+                    tracing::error!(target: "aegis::events", model, event, sequence, attempt = attempts + 1, "an event is given up: {reason}");
                     return Ok(());
                 }
             }
-            attempt += 1;
+            attempts += 1;
         }
     }
 

@@ -9,6 +9,9 @@ pub(super) const ATTEMPTS_MAX: u32 = 5;
 /// Pause after the first call, doubled after each further one.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 
+/// Pause after a call that says nothing about the event.
+const PAUSE: Duration = Duration::from_millis(250);
+
 /// What becomes of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -16,14 +19,19 @@ pub(super) enum Verdict {
     Taken,
     /// It is told again after this time.
     Again(Duration),
+    /// It is told again after this time, and as often as if it had not been told: the code was not called, or could not do
+    /// anything about it.
+    Waits(Duration),
     /// It is not told again.
     GivenUp,
 }
 
-/// Decides after the call with this number, from 1.
-pub(super) fn verdict(attempt: u32, outcome: &Result<(), CallError>) -> Verdict {
+/// Decides after the call with this number, from 1; while the store is away, whatever code fails at fails for that.
+pub(super) fn verdict(attempt: u32, outcome: &Result<(), CallError>, store_is_there: bool) -> Verdict {
     let error = match outcome {
         Ok(()) => return Verdict::Taken,
+        Err(CallError::Busy { .. }) => return Verdict::Waits(PAUSE),
+        Err(_) if !store_is_there => return Verdict::Waits(PAUSE),
         Err(error) => error,
     };
     let is_final = match error {
@@ -62,17 +70,29 @@ mod tests {
             let (module, reason) = ("a".to_owned(), "unreachable".to_owned());
             Err(CallError::Trapped { module, entry: "on-event", reason })
         };
-        let verdicts: Vec<_> = (1..=ATTEMPTS_MAX).map(|attempt| verdict(attempt, &trap())).collect();
+        let verdicts: Vec<_> = (1..=ATTEMPTS_MAX).map(|attempt| verdict(attempt, &trap(), true)).collect();
         let again = |milliseconds| Verdict::Again(Duration::from_millis(milliseconds));
         assert_eq!(verdicts, [again(100), again(200), again(400), again(800), Verdict::GivenUp]);
-        assert_eq!(verdict(3, &Ok(())), Verdict::Taken);
+        assert_eq!(verdict(3, &Ok(()), true), Verdict::Taken);
+    }
+
+    #[test]
+    fn what_says_nothing_about_the_event_is_no_attempt_at_it() {
+        let busy = Err(CallError::Busy { module: "a".to_owned() });
+        let refused = Err(CallError::Refused(Refusal::new(RefusalCode::Unavailable, "the store is away")));
+        for attempt in [1, ATTEMPTS_MAX, 1_000] {
+            assert_eq!(verdict(attempt, &busy, true), Verdict::Waits(PAUSE));
+            assert_eq!(verdict(attempt, &refused, false), Verdict::Waits(PAUSE));
+        }
+        assert_eq!(verdict(ATTEMPTS_MAX, &refused, true), Verdict::GivenUp);
+        assert_eq!(verdict(1_000, &Ok(()), false), Verdict::Taken);
     }
 
     #[test]
     fn a_no_that_stays_a_no_is_not_asked_for_again() {
         let refused = |code, transient| {
             let refusal = Refusal { transient, ..Refusal::new(code, "no") };
-            verdict(1, &Err(CallError::Refused(refusal)))
+            verdict(1, &Err(CallError::Refused(refusal)), true)
         };
         assert_eq!(refused(RefusalCode::Invalid, false), Verdict::GivenUp);
         assert!(matches!(refused(RefusalCode::Invalid, true), Verdict::Again(_)));

@@ -8,7 +8,8 @@
 //! [`Breaker`] decides; there is one for each module in each worker, which stays with the instances when another generation
 //! takes the code along. A version that is tried has its own, so that neither it nor the one beside it is refused for what
 //! the other does. What counts against code is what it does by itself: a trap, a limit, its own deadline. Refusals, a
-//! deadline that the caller has set, and waiting for a store that is away do not.
+//! deadline that the caller has set, what waiting for an instance or a thread has left of its time, and waiting for a store
+//! that is away do not.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -155,16 +156,22 @@ impl Guard {
     /// What the call of a model's code came to.
     pub(super) fn outcome<T>(&self, called: &Result<T, CallError>, place: CommandPlace) -> Outcome {
         match called {
-            Err(CallError::Deadline { allowed, .. }) => {
-                let own_ms = match place {
-                    CommandPlace::Io => self.limits.call_ms_max,
-                    CommandPlace::Cpu => self.limits.cpu_call_ms_max,
-                };
-                let is_own = *allowed >= Duration::from_millis(u64::from(own_ms));
+            Err(CallError::Deadline { .. }) => {
+                let is_own = !self.is_cut_short(called, place);
                 if is_own && self.data.is_connected() { Outcome::Fault } else { Outcome::Unknown }
             }
             other => outcome_of_service(other),
         }
+    }
+
+    /// Whether its time was up before the code had all that it may have: its caller had no more, or it waited for its turn.
+    pub(super) fn is_cut_short<T>(&self, called: &Result<T, CallError>, place: CommandPlace) -> bool {
+        let own_ms = match place {
+            CommandPlace::Io => self.limits.call_ms_max,
+            CommandPlace::Cpu => self.limits.cpu_call_ms_max,
+        };
+        let own = Duration::from_millis(u64::from(own_ms));
+        matches!(called, Err(CallError::Deadline { allowed, .. }) if *allowed < own)
     }
 
     fn end(&self, turn: Turn, outcome: Outcome) {
@@ -320,6 +327,9 @@ mod tests {
         };
         assert_eq!(guard.outcome(&late(1_000), CommandPlace::Io), Outcome::Unknown, "there is no store");
         assert_eq!(guard.outcome(&late(999), CommandPlace::Io), Outcome::Unknown);
+        assert!(guard.is_cut_short(&late(999), CommandPlace::Io));
+        assert!(!guard.is_cut_short(&late(1_000), CommandPlace::Io));
+        assert!(guard.is_cut_short(&late(1_000), CommandPlace::Cpu), "there it may have more");
         assert_eq!(guard.outcome(&Ok(()), CommandPlace::Io), Outcome::Well);
     }
 }

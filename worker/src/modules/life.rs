@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Instant};
 
-use aegis_domain::{breaker::Stand, catalog::Model, trial::Variant};
-use aegis_wasm::{CallError, Module};
+use aegis_domain::{breaker::Stand, catalog::Model, code::CodeSpec, trial::Variant};
+use aegis_wasm::{CallError, Halt, Module};
 
-use super::Modules;
+use super::{Loaded, Modules};
 
 impl Modules {
     /// What the code of a model says of itself: nothing when it is well, or cannot be asked.
@@ -62,32 +62,78 @@ impl Modules {
     /// another version. A version that is tried begins with nothing, beside one that goes on; when
     /// it becomes the only one, it goes on with what it has come to remember.
     ///
+    /// Code that remembers nothing begins anew where its calls do not end. What has handed over, or gone over, is not called
+    /// as long as what is returned is held: what it came to remember would be lost.
+    ///
     /// # Errors
-    /// When code does not give or take what it remembers. Then no instance has gone over: the generation before has all that
-    /// it had, but for an instance that failed as it was asked.
-    pub(crate) async fn take_over(&self, before: &Self, deadline: Instant) -> Result<(), HandoverError> {
-        let both = self.by_model.iter().filter_map(|(model, loaded)| {
+    /// When code does not give or take what it remembers, or is called all the time. Then no instance has gone over: the
+    /// generation before has all that it had, but for an instance that failed as it was asked.
+    pub(crate) async fn take_over(
+        &self,
+        before: &Self,
+        deadline: Instant,
+    ) -> Result<Vec<Halt>, HandoverError> {
+        let both = self.by_model.iter().filter_map(|(model, new)| {
             let old = before.by_model.get(model)?;
             let mut of_model = before.all().filter(|(other, _)| *other == model.as_str());
-            let goes_on = of_model.any(|(_, module)| module.shares_instances_with(&loaded.module));
-            (!goes_on).then_some((model, old, loaded))
+            let goes_on = of_model.any(|(_, module)| module.shares_instances_with(&new.module));
+            (!goes_on).then_some(Exchange { model, old, new })
         });
-        let (stays, others): (Vec<_>, Vec<_>) =
-            both.partition(|(_, old, loaded)| loaded.module.may_go_on(&old.module));
-        for (model, old, loaded) in others {
-            if !old.module.hands_over() || !loaded.module.hands_over() {
+        let mut both = callers_first(both.collect());
+        // What remembers nothing waits for nobody, and nobody should wait for it for long.
+        both.sort_by_key(|exchange| !exchange.old.module.hands_over());
+        let (mut halts, mut stay) = (Vec::with_capacity(both.len()), Vec::new());
+        for exchange in both {
+            let Exchange { model, old, new } = exchange;
+            let failed = |source| HandoverError { model: model.clone(), source };
+            let stays = new.module.may_go_on(&old.module);
+            let hands_over = old.module.hands_over() && new.module.hands_over();
+            if !stays && !hands_over {
                 continue;
             }
-            let failed = |source| HandoverError { model: model.clone(), source };
-            if let Some(handover) = before.runtime.save(&old.module, deadline).await.map_err(failed)? {
-                self.runtime.restore(&loaded.module, &handover, deadline).await.map_err(failed)?;
+            let halt = match before.runtime.halt(&old.module, deadline).await {
+                Ok(halt) => halt,
+                Err(_) if !old.module.hands_over() => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            if stays {
+                stay.push((halt, old, new));
+                continue;
             }
+            let saved = before.runtime.save(&old.module, &halt, deadline).await.map_err(failed)?;
+            if let Some(handover) = saved {
+                self.runtime.restore(&new.module, &handover, deadline).await.map_err(failed)?;
+            }
+            halts.push(halt);
         }
-        for (_, old, loaded) in stays {
-            self.runtime.succeed(&loaded.module, &old.module, deadline).await;
+        for (halt, old, new) in stay {
+            self.runtime.succeed(&new.module, (&old.module, &halt), deadline).await;
+            halts.push(halt);
         }
-        Ok(())
+        Ok(halts)
     }
+}
+
+/// Code of a model in two generations.
+struct Exchange<'a> {
+    model: &'a String,
+    old: &'a Loaded<CodeSpec, Module>,
+    new: &'a Loaded<CodeSpec, Module>,
+}
+
+/// In the order in which it is halted: what may call other code comes before that, so that its calls can end.
+fn callers_first(mut left: Vec<Exchange<'_>>) -> Vec<Exchange<'_>> {
+    let mut sorted = Vec::with_capacity(left.len());
+    while !left.is_empty() {
+        let calls = |one: &Exchange<'_>, other: &Exchange<'_>| {
+            one.model != other.model && one.old.spec.grants.models.contains_key(other.model)
+        };
+        let is_called = |one: &Exchange<'_>| left.iter().any(|other| calls(other, one));
+        // Those that call one another come in any order.
+        let next = left.iter().position(|one| !is_called(one)).unwrap_or(0);
+        sorted.push(left.swap_remove(next));
+    }
+    sorted
 }
 
 /// Why state is not handed to the next version of a model's code.

@@ -24,9 +24,10 @@ impl Modules {
         let counted = Counted { module: module.name(), variant };
         pass.end(guard.outcome(&outcome, place));
         self.count_call(counted, begun);
+        let is_short = guard.is_cut_short(&outcome, place);
         outcome.map_err(|error| {
             let (model, request) = (model.name(), id.as_str());
-            self.note(counted, &error, || {
+            self.note(counted, (&error, is_short), || {
                 tracing::error!(target: "aegis::module", model, route, request, "{error}; its instance is gone");
             });
             fault::problem(error)

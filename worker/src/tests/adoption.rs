@@ -1,10 +1,15 @@
 //! Another generation in the same process.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use aegis_domain::{
     catalog::Catalog,
     code::{CodeLimits, Grants},
 };
-use aegis_guests::{Guest, burn, splice, trap};
+use aegis_guests::{Guest, agree, answer, burn, spin, splice, trap};
 use aegis_ipc::{board::Gauge, control::ToSupervisor};
 use aegis_wasm::Terms;
 use serde_json::{Value, json};
@@ -57,10 +62,7 @@ async fn the_next_request_of_a_connection_is_answered_by_the_new_version() {
         assert_adopted(&house.adopt_components(generation, &[&note(by)], &terms()).await, generation);
         let next = client.ask(create).await;
         assert_eq!((worker(&next), &next.json()["by"]), (format!("3.{generation}").as_str(), &json!(by)));
-        assert_eq!(
-            house.host.cell.gauge(Gauge::Generation).load(std::sync::atomic::Ordering::Relaxed),
-            generation
-        );
+        assert_eq!(house.host.cell.gauge(Gauge::Generation).load(Ordering::Relaxed), generation);
     }
     let all = house.ask("GET /aegis/api/models/notes").await.json();
     assert_eq!(all.as_array().map(Vec::len), Some(known.json().as_array().map_or(0, Vec::len) + 3));
@@ -244,4 +246,74 @@ async fn a_version_that_does_not_take_what_the_one_before_remembers_leaves_every
     let ToSupervisor::NotAdopted { reason, loses_state: true, .. } = &told else { panic!("{told:?}") };
     assert!(reason.contains("it hands over more bytes at once than it may"), "{reason}");
     assert_eq!(house.ask("GET /aegis/api/models/counters/a?command=generation").await.body, "7");
+}
+
+#[tokio::test]
+async fn code_that_is_called_all_the_time_goes_on_with_what_it_remembers_and_its_settings() {
+    let heir = aegis_guests::heir("1.0.0").command("spin", spin()).build();
+    let limits = CodeLimits { call_ms_max: 120_000, ..CodeLimits::default() };
+    let house = House::of_components(&[&heir], &Terms { limits, ..terms() }, |_| ()).await;
+    assert_eq!(house.ask("POST /aegis/api/models/counters\n\n{\"id\":\"a\"}").await.status, 201);
+    let mut spinning = house.client().await;
+    spinning.send("POST /aegis/api/models/counters/a/spin\n\n{}").await;
+    let model = house.host.catalog.models()[0].clone();
+    eventually("it spins", || house.host.engine.instances(&model) == 1).await;
+    let next = async || house.ask("POST /aegis/api/models/counters/a/next\n\n{}").await.json();
+    assert_eq!((next().await, next().await), (json!(1), json!(2)));
+    let other = Terms { settings: json!({ "x": 1 }), limits, ..terms() };
+    let told = house.adopt_components(8, &[&heir], &other).await;
+    let ToSupervisor::NotAdopted { reason, loses_state: true, .. } = &told else { panic!("{told:?}") };
+    assert_eq!(reason, "the code of COUNTER does not hand its state over: module counter is busy");
+    assert_eq!(next().await, json!(3), "it remembers");
+    drop(spinning);
+    eventually("the call has ended", || house.host.engine.instances(&model) == 1).await;
+    assert_adopted(&house.adopt_components(8, &[&heir], &other).await, 8);
+    assert_eq!(next().await, json!(4), "it goes on under other settings");
+}
+
+#[tokio::test]
+async fn what_has_handed_over_is_not_called_before_the_exchange() {
+    const STEPS: u64 = 60_000_000;
+    // It is halted and saved after the counter, which may write to it, and takes its time.
+    let slow = |version: &str| {
+        let save = format!(
+            "(drop (call $burn (i64.const {STEPS}))) (call $answer (global.get $heap) (i32.const 0))"
+        );
+        Guest::model(json!({ "name": "slow", "endpoint": "slows", "version": "1.0.0" }))
+            .info("slow", version)
+            .command("be", answer("true"))
+            .function("handover", "save", save.as_str())
+            .function("handover", "restore", agree())
+            .build()
+    };
+    let write = aegis_domain::code::Access { read: true, write: true };
+    let grants = Grants { models: [("SLOW".to_owned(), write)].into(), ..Grants::default() };
+    let limits = CodeLimits { call_ms_max: 60_000, ..CodeLimits::default() };
+    let terms = Terms { grants, limits, ..terms() };
+    let of = |version: &str| [aegis_guests::heir(version).build(), slow(version)];
+    let [heir, other] = of("1.0.0");
+    let house = House::of_components(&[&heir, &other], &terms, |_| ()).await;
+    for endpoint in ["counters", "slows"] {
+        let created = house.ask(&format!("POST /aegis/api/models/{endpoint}\n\n{{\"id\":\"a\"}}")).await;
+        assert_eq!(created.status, 201, "{}", created.body);
+    }
+    assert_eq!(house.ask("POST /aegis/api/models/slows/a/be\n\n{}").await.body, "true");
+    let mut client = house.client().await;
+    let next = "POST /aegis/api/models/counters/a/next\n\n{}";
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let counting = tokio::spawn(async move {
+        let mut counts = Vec::new();
+        while !stopped.load(Ordering::Relaxed) {
+            counts.push(client.ask(next).await.json().as_u64().unwrap());
+        }
+        counts
+    });
+    let [heir, other] = of("1.0.1");
+    assert_adopted(&house.adopt_components(8, &[&heir, &other], &terms).await, 8);
+    let last = house.ask(next).await.json().as_u64().unwrap();
+    stop.store(true, Ordering::Relaxed);
+    let counts = counting.await.unwrap();
+    assert!(counts.len() > 1 && last > 1, "{counts:?}");
+    assert!(counts.is_sorted(), "it goes back: {counts:?}");
 }

@@ -4,11 +4,12 @@ use aegis_domain::{
     code::{CodeLimits, Grants},
     subscription::EventPattern,
 };
+use aegis_guests::spin;
 use aegis_ipc::{board::ModuleCounter, control::ToSupervisor};
 use aegis_wasm::Terms;
 use serde_json::{Value, json};
 
-use super::house::{House, eventually};
+use super::house::{Client, House, eventually};
 
 const TODOS: &str = "/aegis/api/models/todos";
 const JOURNALS: &str = "/aegis/api/models/journals";
@@ -120,6 +121,65 @@ async fn code_that_does_not_end_is_ended_and_given_up() {
     assert_eq!(counted(&house, ModuleCounter::EventsGivenUp), 1);
     assert_eq!(counted(&house, ModuleCounter::Timeouts), 5);
     assert_eq!(heard(&house).await, ["CREATETODO a"]);
+}
+
+/// A journal with one instance, which this client has for itself as long as it waits for its answer.
+async fn occupied() -> (House, Client) {
+    let journal = journal_with_a_long_command();
+    let components = [aegis_guests::todo().build(), journal];
+    let components: Vec<&[u8]> = components.iter().map(Vec::as_slice).collect();
+    let limits =
+        CodeLimits { instances_max: 1, call_ms_max: 300, cpu_call_ms_max: 120_000, ..CodeLimits::default() };
+    let events = vec![EventPattern::new("*").unwrap()];
+    let terms = Terms { settings: json!({}), limits, grants: Grants { events, ..Grants::default() } };
+    let house = House::of_components(&components, &terms, |_| ()).await;
+    begun(&house).await;
+    assert_eq!(house.ask(&format!("POST {JOURNALS}\n\n{{\"id\":\"own\"}}")).await.status, 201);
+    let mut client = house.client().await;
+    client.send(&format!("POST {JOURNALS}/own/spin\n\n{{}}")).await;
+    eventually("it has its instance", || {
+        let model = house.host.catalog.models().iter().find(|model| model.name() == "JOURNAL").cloned();
+        house.host.engine.instances(&model.unwrap()) == 1 && house.host.engine.cpu_calls() == Some(1)
+    })
+    .await;
+    (house, client)
+}
+
+fn journal_with_a_long_command() -> Vec<u8> {
+    let spec = json!({
+        "name": "journal", "endpoint": "journals", "version": "1.0.0",
+        "subscriptions": [{ "event": "CREATETODO" }], "commands": [{ "name": "spin", "cpu-bound": true }],
+    });
+    aegis_guests::journal_of(spec).command("spin", spin()).build()
+}
+
+#[tokio::test]
+async fn an_event_waits_for_an_instance_as_long_as_others_have_them() {
+    let (house, client) = occupied().await;
+    create(&house, &["a"]).await;
+    // Of events that are told, five attempts are all.
+    eventually("it was often too busy", || counted(&house, ModuleCounter::Busy) > 6).await;
+    assert_eq!(counted(&house, ModuleCounter::EventsTaken), 0);
+    drop(client);
+    taken(&house, 1).await;
+    let of = |counter| counted(&house, counter);
+    assert_eq!((of(ModuleCounter::EventsGivenUp), of(ModuleCounter::EventsRepeated)), (0, 0));
+    assert!(heard(&house).await.contains(&"CREATETODO a".to_owned()));
+}
+
+#[tokio::test]
+async fn an_event_waits_for_the_store() {
+    let (house, client) = occupied().await;
+    create(&house, &["a"]).await;
+    house.store.go_down();
+    eventually("the store is missed", || !house.host.engine.data().is_connected()).await;
+    let calls = counted(&house, ModuleCounter::Calls);
+    drop(client);
+    // The one that had the instance, and more than there are attempts.
+    eventually("it was often told", || counted(&house, ModuleCounter::Calls) > calls + 7).await;
+    house.store.come_up();
+    taken(&house, 1).await;
+    assert_eq!(counted(&house, ModuleCounter::EventsGivenUp), 0);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use aegis_domain::{
     code::{CodeLimits, Grants, OnFailure},
     service::usual_limits,
 };
-use aegis_guests::{Body, Guest, answer, trap};
+use aegis_guests::{Body, Guest, answer, spin, trap};
 use aegis_ipc::{
     board::{Counter, ModuleCounter},
     control::ToSupervisor,
@@ -14,7 +14,7 @@ use aegis_ipc::{
 use aegis_wasm::Terms;
 use serde_json::json;
 
-use super::house::{Answer, House, PATIENCE};
+use super::house::{Answer, Extent, House, PATIENCE};
 
 const UNRULIES: &str = "/aegis/api/models/unrulies";
 const OUTGROWN: &str = "/aegis/api/models/outgrowns";
@@ -191,6 +191,37 @@ async fn code_that_uses_up_its_own_time_has_failed_and_that_of_its_caller_has_no
         let (status, code) = deed(&house, "spin").await;
         assert!(matches!(status, 503 | 504) && code != "module-unavailable", "{status} {code}");
     }
+}
+
+#[tokio::test]
+async fn code_that_has_not_begun_in_time_has_not_failed() {
+    const CALLS: u64 = 10;
+    let commands = json!([{ "name": "spin", "cpu-bound": true }]);
+    let spec = json!({"name": "unruly", "endpoint": "unrulies", "version": "1.0.0", "commands": commands});
+    let guest = Guest::model(spec).command("spin", spin());
+    let limits = CodeLimits { cpu_call_ms_max: 500, ..CodeLimits::default() };
+    let house = House::of_components(&[&guest.build()], &terms(limits), |config| {
+        (config.wasm.cpu_threads, config.wasm.cpu_queue_max) = (1, 16);
+    })
+    .await;
+    assert_eq!(create(&house, r#"{"id":"a"}"#).await.status, 201);
+    let mut clients = Vec::new();
+    for _ in 0..CALLS {
+        let mut client = house.client().await;
+        client.send(&format!("POST {UNRULIES}/a/spin")).await;
+        clients.push(client);
+    }
+    let mut told = Vec::new();
+    for mut client in clients {
+        told.push(shown(&client.answer(Extent::Whole).await.unwrap()));
+    }
+    let expected = [is(503, "overloaded"), is(504, "deadline-exceeded")];
+    assert!(told.iter().all(|told| expected.contains(told)), "{told:?}");
+    let of = |counter| counted(&house, "unruly", counter);
+    let late = of(ModuleCounter::Timeouts);
+    // Whoever comes to the thread in time may have a moment there.
+    assert!((1..FAULTS as u64).contains(&late), "only who had the thread has failed: {late} of {told:?}");
+    assert_eq!((of(ModuleCounter::Busy), of(ModuleCounter::Openings)), (CALLS - late, 0), "{told:?}");
 }
 
 #[tokio::test]

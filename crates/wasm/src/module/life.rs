@@ -1,9 +1,9 @@
 //! The life of instances beyond their calls: whether they are well, what they hand to the next version, how they go on
 //! under other settings, and how they end.
 //!
-//! Whoever puts a new generation in the place of another calls, for each model, [`Runtime::succeed`] where the code is the
-//! same, and [`Runtime::save`] and [`Runtime::restore`] where it is not; then [`Runtime::drain`] for what is left. Each is
-//! asked of the runtime that has loaded the module; for `succeed` that is one for both.
+//! Whoever puts a new generation in the place of another calls [`Runtime::halt`] for each model, then [`Runtime::succeed`]
+//! where the code is the same, and [`Runtime::save`] and [`Runtime::restore`] where it is not; then [`Runtime::drain`] for
+//! what is left. Each is asked of the runtime that has loaded the module; for `succeed` that is one for both.
 
 use std::{
     future::Future,
@@ -12,6 +12,7 @@ use std::{
 };
 
 use aegis_domain::trial::Lot;
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::Engine;
 
 use super::{Module, Resident};
@@ -25,6 +26,15 @@ use crate::{
 
 /// What calls are known by that belong to no request.
 const REQUEST_ID: &str = "lifecycle";
+
+/// A module that is halted waits for its calls for so much of the time that one may take. Who waits meanwhile has the rest.
+const HALT_SHARE: (u32, u32) = (3, 4);
+
+/// No call of a module runs, and none begins as long as this is held.
+#[derive(Debug)]
+pub struct Halt {
+    _places: OwnedSemaphorePermit,
+}
 
 /// What a module hands to its next version. It has at most as many bytes as may cross at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,19 +94,33 @@ impl Runtime {
         said
     }
 
-    /// Takes the state of a module for its next version, from the instance that was used last, while none is called.
+    /// Waits until no call of a module runs, and lets none begin.
+    ///
+    /// # Errors
+    /// When its calls do not end in time.
+    pub async fn halt(&self, module: &Arc<Module>, deadline: Instant) -> Result<Halt, CallError> {
+        let (part, whole) = HALT_SHARE;
+        let most = Duration::from_millis(u64::from(module.owner.limits.call_ms_max)) * part / whole;
+        let places = module.pool.all_places(deadline.min(Instant::now() + most)).await;
+        places.map(|places| Halt { _places: places }).ok_or_else(|| module.busy())
+    }
+
+    /// Takes the state of a module for its next version, from the instance that was used last, while it is halted.
     /// Nothing when it hands nothing over, or has no instance.
     ///
     /// # Errors
     /// As of any call: also when the state has more bytes than may cross.
-    pub async fn save(&self, module: &Arc<Module>, deadline: Instant) -> Result<Option<Handover>, CallError> {
-        if module.handover.is_none() || module.instances() == 0 {
+    pub async fn save(
+        &self,
+        module: &Arc<Module>,
+        _halt: &Halt,
+        deadline: Instant,
+    ) -> Result<Option<Handover>, CallError> {
+        if module.handover.is_none() {
             return Ok(None);
         }
         let _running = self.ticker().running();
         let budget = module.budget(deadline);
-        let places = module.pool.all_places(budget.until).await;
-        let _places = places.ok_or_else(|| module.busy())?;
         let Some(mut resident) = module.pool.take() else { return Ok(None) };
         resident.begin(module, budget, lifecycle(deadline));
         let saved = module.within("save", deadline, async {
@@ -146,16 +170,20 @@ impl Runtime {
         Ok(())
     }
 
-    /// Lets the instances of a module go on as those of another generation of it, which has the same code. Each is told the
-    /// new settings, if they differ; one that says no is replaced when it is wanted. None goes on where more than settings
-    /// differ: see [`Module::may_go_on`].
-    pub async fn succeed(&self, module: &Arc<Module>, before: &Arc<Module>, deadline: Instant) -> Succession {
+    /// Lets the instances of a module go on as those of another generation of it, which has the same code, while the one
+    /// before is halted. Each is told the new settings, if they differ; one that says no is replaced when it is wanted. None
+    /// goes on where more than settings differ: see [`Module::may_go_on`].
+    pub async fn succeed(
+        &self,
+        module: &Arc<Module>,
+        (before, _halt): (&Arc<Module>, &Halt),
+        deadline: Instant,
+    ) -> Succession {
         let mut outcome = Succession::default();
         if !module.may_go_on(before) {
             return outcome;
         }
         let _running = self.ticker().running();
-        let Some(_places) = before.pool.all_places(deadline).await else { return outcome };
         let told = module.owner.settings != before.owner.settings;
         // The pool hands out the one used last, which has to come last here.
         for mut resident in before.pool.empty() {

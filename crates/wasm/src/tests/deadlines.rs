@@ -225,7 +225,9 @@ fn a_short_call_that_a_tick_falls_into_goes_on_at_once() {
 fn what_an_instance_hands_over_and_takes() {
     let worker = Timed::spinning("handover", "save");
     worker.begin();
-    let saved = worker.on_time("save", || worker.runtime.save(&worker.module, soon()));
+    let halt = worker.tokio.block_on(worker.runtime.halt(&worker.module, soon())).unwrap();
+    let saved = worker.on_time("save", || worker.runtime.save(&worker.module, &halt, soon()));
+    drop(halt);
     is_late("save", &saved);
     assert_eq!(worker.command("next", "{}"), answer("1"), "its instance is gone");
 
@@ -245,7 +247,9 @@ fn what_an_instance_is_asked_and_told() {
     let worker = Timed::spinning("lifecycle", "reconfigure");
     worker.begin();
     let next = with_other_settings(&worker, &worker.module);
-    let told = worker.on_time("reconfigure", || worker.runtime.succeed(&next, &worker.module, soon()));
+    let halt = worker.tokio.block_on(worker.runtime.halt(&worker.module, soon())).unwrap();
+    let before = (&worker.module, &halt);
+    let told = worker.on_time("reconfigure", || worker.runtime.succeed(&next, before, soon()));
     assert_eq!(told, Succession { kept: 0, replaced: 1 });
 }
 

@@ -43,7 +43,18 @@ fn ask(worker: &Worker, module: &Arc<Module>, name: &str) -> Result<Option<Strin
 }
 
 fn save(worker: &Worker, module: &Arc<Module>) -> Result<Option<Handover>, CallError> {
-    worker.tokio.block_on(worker.runtime.save(module, soon()))
+    worker.tokio.block_on(async {
+        let halt = worker.runtime.halt(module, soon()).await?;
+        worker.runtime.save(module, &halt, soon()).await
+    })
+}
+
+/// Lets instances of `before` go on as those of `module`.
+fn succeed(worker: &Worker, module: &Arc<Module>, before: &Arc<Module>) -> Succession {
+    worker.tokio.block_on(async {
+        let halt = worker.runtime.halt(before, soon()).await.unwrap();
+        worker.runtime.succeed(module, (before, &halt), soon()).await
+    })
 }
 
 fn refusal(error: CallError) -> (RefusalCode, String) {
@@ -75,6 +86,23 @@ fn the_instance_that_hands_over_goes_on() {
     assert_eq!(worker.command("next", "{}"), answer("1"));
     save(&worker, &worker.module).unwrap().unwrap();
     assert_eq!(worker.command("next", "{}"), answer("2"));
+}
+
+#[test]
+fn a_module_is_halted_when_its_calls_have_ended_and_until_nobody_wants_that() {
+    let limits = CodeLimits { call_ms_max: 200, ..CodeLimits::default() };
+    let worker = Worker::limited(&aegis_guests::heir("1.0.0"), limits);
+    worker.tokio.block_on(async {
+        let runs = worker.module.place(&crate::call::Budget::new(PATIENCE)).await.unwrap();
+        let (runtime, module) = (&worker.runtime, &worker.module);
+        let busy = CallError::Busy { module: "counter".to_owned() };
+        assert_eq!(runtime.halt(module, soon()).await.unwrap_err(), busy, "one that does not end");
+        drop(runs);
+        let halt = runtime.halt(module, soon()).await.unwrap();
+        assert_eq!(worker.enter(call(), command("next", "{}")).await, Err(busy));
+        drop(halt);
+        assert_eq!(worker.enter(call(), command("next", "{}")).await, answer("1"));
+    });
 }
 
 #[test]
@@ -209,11 +237,11 @@ fn instances_that_had_their_calls_release_what_they_hold() {
 #[test]
 fn an_instance_goes_on_under_other_settings_if_it_wants_to() {
     let worker = Worker::of(&aegis_guests::plain());
-    let succeed = |guest: &Guest, settings: Value| {
+    let go_on = |guest: &Guest, settings: Value| {
         let before = beside(&worker, guest, json!({ "a": 1 }), 1);
         assert_eq!(ask(&worker, &before, "next"), answer("1"));
         let module = beside(&worker, guest, settings, 2);
-        let succession = worker.tokio.block_on(worker.runtime.succeed(&module, &before, soon()));
+        let succession = succeed(&worker, &module, &before);
         assert_eq!(before.instances(), 0);
         let next = ask(&worker, &module, "next").unwrap().unwrap();
         let generation = ask(&worker, &module, "generation").unwrap().unwrap();
@@ -223,12 +251,12 @@ fn an_instance_goes_on_under_other_settings_if_it_wants_to() {
     let replaced = Succession { kept: 0, replaced: 1 };
     let told = |outcome, next: &str| (outcome, next.to_owned(), "2".to_owned());
     let counter = aegis_guests::counter();
-    assert_eq!(succeed(&counter, json!({ "a": 2 })), told(kept, "2"));
+    assert_eq!(go_on(&counter, json!({ "a": 2 })), told(kept, "2"));
     let stubborn = aegis_guests::counter().lifecycle("reconfigure", refuse("unsupported", "replace me"));
-    assert_eq!(succeed(&stubborn, json!({ "a": 2 })), told(replaced, "1"));
-    assert_eq!(succeed(&stubborn, json!({ "a": 1 })), told(kept, "2"), "nothing to be told");
+    assert_eq!(go_on(&stubborn, json!({ "a": 2 })), told(replaced, "1"));
+    assert_eq!(go_on(&stubborn, json!({ "a": 1 })), told(kept, "2"), "nothing to be told");
     let broken = aegis_guests::counter().lifecycle("reconfigure", spin());
-    assert_eq!(succeed(&broken, json!({ "a": 2 })), told(replaced, "1"));
+    assert_eq!(go_on(&broken, json!({ "a": 2 })), told(replaced, "1"));
 }
 
 #[test]
@@ -236,7 +264,7 @@ fn instances_of_other_code_do_not_go_on() {
     let worker = Worker::of(&aegis_guests::heir("1.0.0"));
     assert_eq!(worker.command("next", "{}"), answer("1"));
     let module = beside(&worker, &aegis_guests::heir("1.0.1"), json!({}), 2);
-    let succession = worker.tokio.block_on(worker.runtime.succeed(&module, &worker.module, soon()));
+    let succession = succeed(&worker, &module, &worker.module);
     assert_eq!((succession, worker.module.instances()), (Succession::default(), 1));
 }
 
@@ -245,7 +273,7 @@ fn instances_of_another_runtime_do_not_go_on() {
     let guest = aegis_guests::counter();
     let (one, other) = (Worker::of(&guest), Worker::of(&guest));
     assert_eq!(one.command("next", "{}"), answer("1"));
-    let succession = one.tokio.block_on(other.runtime.succeed(&other.module, &one.module, soon()));
+    let succession = succeed(&other, &other.module, &one.module);
     assert_eq!((succession, one.module.instances()), (Succession::default(), 1));
 }
 
@@ -259,9 +287,9 @@ fn instances_with_other_grants_do_not_go_on() {
     let before = of(grants.clone());
     assert_eq!(ask(&worker, &before, "next"), answer("1"));
     let module = of(Grants::default());
-    let succession = worker.tokio.block_on(worker.runtime.succeed(&module, &before, soon()));
+    let succession = succeed(&worker, &module, &before);
     assert_eq!((succession, before.instances()), (Succession::default(), 1));
-    let succession = worker.tokio.block_on(worker.runtime.succeed(&of(grants), &before, soon()));
+    let succession = succeed(&worker, &of(grants), &before);
     assert_eq!(succession, Succession { kept: 1, replaced: 0 });
 }
 

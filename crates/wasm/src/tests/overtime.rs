@@ -1,12 +1,15 @@
 //! Code that computes for long costs the thread of its request little, and only once.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use aegis_domain::code::CodeLimits;
+use aegis_domain::code::{CodeLimits, CommandPlace};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Worker, call, command};
-use crate::ticker::EPOCH;
+use super::{PATIENCE, Worker, call, command};
+use crate::{Call, CallError, ticker::EPOCH};
 
 /// Tens of milliseconds of one core, whatever the machine.
 const LONG: &str = "{\"n\":30000000}";
@@ -70,4 +73,35 @@ fn calls_that_work_overtime_take_turns() {
         assert!(matches!(first, Ok(Ok(_))), "{first:?}");
     });
     assert_eq!(worker.runtime.worked_overtime(), 3, "both had the one thread that there is");
+}
+
+#[test]
+fn a_call_that_waits_for_others_is_ended_at_its_deadline() {
+    let limits = CodeLimits { call_ms_max: 600_000, ..CodeLimits::default() };
+    let worker = Worker::limited(&aegis_guests::todo(), limits);
+    burn(&worker, LONG, 1);
+    worker.tokio.block_on(async {
+        let mut longest = tokio::task::JoinSet::new();
+        let spawn = |calls: &mut tokio::task::JoinSet<_>, call: Call| {
+            let (runtime, module) = (Arc::clone(&worker.runtime), Arc::clone(&worker.module));
+            calls.spawn(async move {
+                runtime.call(&module, CommandPlace::Io, call, command("burn", LONGEST)).await
+            });
+        };
+        for _ in 0..4 {
+            spawn(&mut longest, call());
+        }
+        let mut hurried = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            spawn(&mut hurried, Call { deadline: Instant::now() + Duration::from_millis(200), ..call() });
+        }
+        for ended in hurried.join_all().await {
+            assert!(matches!(ended, Err(CallError::Deadline { .. } | CallError::Busy { .. })), "{ended:?}");
+        }
+        let begun = Instant::now();
+        while worker.module.instances() > longest.len() {
+            assert!(begun.elapsed() < PATIENCE, "they keep their instances");
+            tokio::task::yield_now().await;
+        }
+    });
 }

@@ -1,7 +1,9 @@
 //! Many calls at once, and who is told that it is too many.
 
 use std::{
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -110,6 +112,82 @@ fn a_caller_who_goes_away_frees_the_thread() {
             assert!(begun.elapsed() < PATIENCE, "the thread is still taken");
             tokio::task::yield_now().await;
         }
+    });
+}
+
+#[test]
+fn a_caller_who_goes_away_leaves_the_queue() {
+    let limits = CodeLimits { cpu_call_ms_max: 600_000, ..CodeLimits::default() };
+    let worker = Worker::limited(&aegis_guests::unruly(), limits);
+    worker.tokio.block_on(async {
+        let ask = |name: &'static str| {
+            let (runtime, module) = (Arc::clone(&worker.runtime), Arc::clone(&worker.module));
+            Box::pin(
+                async move { runtime.call(&module, CommandPlace::Cpu, call(), command(name, "{}")).await },
+            )
+        };
+        // One thread and one place in the queue.
+        let mut spins = ask("spin");
+        assert!(polled(&mut spins).is_pending());
+        for _ in 0..1_000 {
+            let mut waits = ask("fine");
+            assert!(polled(&mut waits).is_pending(), "there is room for one that waits");
+            assert_eq!(polled(&mut ask("fine")), Poll::Ready(Err(busy())));
+            drop(waits);
+            assert_eq!(worker.runtime.cpu().taken(), 1);
+        }
+        assert!(format!("{:?}", worker.runtime.cpu()).contains("waiting: 0"));
+        let fine = tokio::spawn(ask("fine"));
+        drop(spins);
+        assert_eq!(fine.await.unwrap(), answer("{\"fine\":true}"));
+    });
+}
+
+#[test]
+fn a_call_that_has_not_begun_when_its_time_is_up_found_no_room() {
+    let limits = CodeLimits { cpu_call_ms_max: 600_000, ..CodeLimits::default() };
+    let worker = Worker::limited(&aegis_guests::unruly(), limits);
+    worker.tokio.block_on(async {
+        let mut spins = Box::pin(worker.compute(command("spin", "{}")));
+        assert!(polled(&mut spins).is_pending());
+        let hurried = Call { deadline: Instant::now() + Duration::from_millis(50), ..call() };
+        let fine = command("fine", "{}");
+        let waited = worker.runtime.call(&worker.module, CommandPlace::Cpu, hurried, fine).await;
+        assert_eq!(waited, Err(busy()));
+        assert_eq!(worker.runtime.cpu().taken(), 1);
+    });
+}
+
+/// What it has come to by now.
+fn polled<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn busy() -> CallError {
+    CallError::Busy { module: "unruly".to_owned() }
+}
+
+#[test]
+fn a_call_that_had_to_wait_is_late_by_what_was_left_to_it() {
+    let limits = CodeLimits { instances_max: 1, call_ms_max: 400, ..CodeLimits::default() };
+    let worker = Worker::limited(&aegis_guests::unruly(), limits);
+    worker.tokio.block_on(async {
+        let late = Instant::now() + Duration::from_millis(300);
+        let place = worker.module.place(&crate::call::Budget::new(PATIENCE)).await.unwrap();
+        let mut spins = Box::pin(worker.enter(call(), command("spin", "{}")));
+        assert!(polled(&mut spins).is_pending());
+        while Instant::now() < late {
+            tokio::task::yield_now().await;
+        }
+        drop(place);
+        match spins.await {
+            Err(CallError::Deadline { allowed, .. }) => assert!(allowed <= Duration::from_millis(100)),
+            // The machine may be busier than that.
+            other => assert_eq!(other, Err(busy())),
+        }
+        let alone = worker.enter(call(), command("spin", "{}")).await;
+        let whole = Duration::from_millis(400);
+        assert!(matches!(alone, Err(CallError::Deadline { allowed, .. }) if allowed == whole), "{alone:?}");
     });
 }
 

@@ -25,7 +25,11 @@ const COUNTERS: &[(&str, ModuleCounter, &str)] = &[
         ModuleCounter::Failures,
         "Calls of a module that ended with a defect which it tells of, or with an answer that nobody can use.",
     ),
-    ("aegis_guest_module_busy_total", ModuleCounter::Busy, "Calls of a module that found no room in time."),
+    (
+        "aegis_guest_module_busy_total",
+        ModuleCounter::Busy,
+        "Calls of a module that found no room in time, or too late.",
+    ),
     (
         "aegis_guest_module_microseconds_total",
         ModuleCounter::Microseconds,
