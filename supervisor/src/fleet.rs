@@ -318,6 +318,7 @@ impl Fleet {
                     format!("generation {generation} could not be kept for a rollback to it: {reason}"),
                 );
             }
+            Event::NotPinned { generation, reason } => self.not_pinned(generation, &reason),
             Event::Vitals(vitals) => self.vitals(&vitals),
             Event::Traffic(traffic) => self.traffic(traffic),
             Event::Trials(readings) => self.trials(readings),

@@ -214,9 +214,16 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// [`Action::WritePrevious`](super::Action::WritePrevious) did not succeed, and what was there before is gone. (Success needs
-    /// no report.)
+    /// [`Action::WritePrevious`](super::Action::WritePrevious) did not succeed, and what was there before is gone, unless it is
+    /// the generation in force. (Success needs no report.)
     PreviousNotWritten {
+        /// The generation.
+        generation: u64,
+        /// Why.
+        reason: String,
+    },
+    /// [`Action::Pin`](super::Action::Pin) did not succeed: what was noted before is noted still. (Success needs no report.)
+    NotPinned {
         /// The generation.
         generation: u64,
         /// Why.

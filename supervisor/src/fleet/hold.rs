@@ -61,7 +61,8 @@ impl Fleet {
         self
     }
 
-    pub(super) fn is_pinned(&self) -> bool {
+    /// Whether somebody put the generation in force back, and it stays.
+    pub(crate) fn is_pinned(&self) -> bool {
         self.hold.as_ref().is_some_and(|hold| hold.cause == Cause::Pinned)
     }
 
@@ -88,9 +89,15 @@ impl Fleet {
         }
     }
 
-    /// A change is committed: what it replaced is kept to go back to, and it is known whether the app is in force now.
+    /// A change is committed: it is kept, so is what it replaced to go back to, and it is known whether the app is in force now.
     pub(super) fn keep_or_let_go(&mut self, kind: Kind, from: u64) {
-        if matches!(kind, Kind::Reload | Kind::Deploy | Kind::Revert) {
+        // What makes room is in its other place before, so that it is found whenever the host ends. Where something was put
+        // back, that lies in the other place, and makes room last.
+        if matches!(kind, Kind::Reload | Kind::Deploy) {
+            self.actions.push(Action::WritePrevious { generation: from });
+        }
+        self.write_last_good();
+        if kind == Kind::Revert {
             self.actions.push(Action::WritePrevious { generation: from });
         }
         match kind {
@@ -104,6 +111,17 @@ impl Fleet {
                 self.actions.push(Action::Pin { generation: Some(self.in_force) });
             }
             _ => {}
+        }
+    }
+
+    /// A host that starts anew does not come up on what is in force.
+    pub(super) fn not_pinned(&mut self, generation: u64, reason: &str) {
+        let line = format!("a restart may come up on another generation than {generation}: {reason}");
+        self.log(Level::Error, line.clone());
+        if let Some(job) =
+            self.rollout.as_ref().filter(|rollout| rollout.to == generation).map(|rollout| rollout.job)
+        {
+            self.step(job, &line);
         }
     }
 

@@ -200,8 +200,8 @@ fn drain_all_and_resume() {
             serve #9 (slot 1 gen 2)
             drain #7 (slot 1 gen 1) in Some(5000)
             to 2: 2 of 2 workers replaced
-            WriteLastGood { generation: 2 }
             WritePrevious { generation: 1 }
+            WriteLastGood { generation: 2 }
             Activate { child: ChildId(2), generation: 2 }
             CloseListeners { generation: 2 }
             to 2: generation 2 is in force
