@@ -43,6 +43,8 @@ pub(super) struct Awaiting {
     helpers: Vec<Spawn>,
     /// The one to be named as what a host that starts anew comes up on.
     pin: Option<u64>,
+    /// Of which the fleet is to be told that all is where it should be.
+    report: Option<u64>,
     /// The last one that could not be written as last good.
     unwritten: Option<u64>,
 }
@@ -172,7 +174,7 @@ impl Driver {
 
     /// Writes the next part of a generation that is on its way to the disk.
     pub(super) fn keep_generations(&mut self) {
-        let Some((generation, mut writing)) = self.keeping.pop_front() else { return };
+        let Some((generation, mut writing)) = self.keeping.pop_front() else { return self.follow_kept() };
         if self.would_lose_what_is_pinned(generation, writing.place()) {
             writing.give_up();
             self.spare_what_is_pinned(generation);
@@ -210,11 +212,23 @@ impl Driver {
         if let Some(generation) = self.awaiting.pin.take() {
             self.pin(Some(generation));
         }
-        if self.keeping.is_empty() && self.exit.is_none() {
+        if !self.keeping.is_empty() {
+            return;
+        }
+        if let Some(generation) = self.awaiting.report.take() {
+            self.events.push_back(Event::Kept { generation });
+        }
+        if self.exit.is_none() {
             for spawn in std::mem::take(&mut self.awaiting.helpers) {
                 self.start_child(spawn);
             }
         }
+    }
+
+    /// Tells the fleet once nothing is on its way to the disk.
+    pub(super) fn report_kept(&mut self, generation: u64) {
+        self.awaiting.report = Some(generation);
+        self.follow_kept();
     }
 
     /// Whether a helper is to take up what is still on its way to the disk. What is there in its place is older.

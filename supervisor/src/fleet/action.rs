@@ -125,6 +125,12 @@ pub enum Action {
         /// The generation.
         generation: Option<u64>,
     },
+    /// Answer with [`Event::Kept`](super::Event::Kept) as soon as everything that was to be written is on the disk, the note
+    /// about a pin included, or was reported as not written.
+    ReportKept {
+        /// The generation in force.
+        generation: u64,
+    },
     /// Read `data_dir/generations/last-good` and hold it as the bundle of this new generation. Answered with
     /// [`Event::LastGoodLoaded`](super::Event::LastGoodLoaded) or
     /// [`Event::LastGoodMissing`](super::Event::LastGoodMissing).

@@ -229,6 +229,11 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Answer to [`Action::ReportKept`](super::Action::ReportKept): nothing is on its way to the disk any more.
+    Kept {
+        /// As given.
+        generation: u64,
+    },
 
     /// Answer to [`Action::ReadVitals`](super::Action::ReadVitals): one entry for each worker that has a cell, and one
     /// for the store if it publishes a sign of life.

@@ -16,6 +16,7 @@ use super::{
     action::{Action, Level},
     event::Asker,
     jobs::Kind,
+    rollout::{Rollout, Stage},
 };
 
 /// What is said of a generation that was put back.
@@ -111,6 +112,29 @@ impl Fleet {
                 self.actions.push(Action::Pin { generation: Some(self.in_force) });
             }
             _ => {}
+        }
+    }
+
+    /// Whether whoever asked for the change that is in force was promised that a host which starts anew comes up on it.
+    pub(super) fn has_to_be_kept(&self) -> bool {
+        let kind = self.rollout.as_ref().map(|rollout| rollout.kind);
+        matches!(kind, Some(Kind::Revert | Kind::Deploy)) && self.is_pinned()
+    }
+
+    /// Waits until that is so.
+    pub(super) fn await_kept(&mut self) {
+        if let Some(rollout) = &mut self.rollout {
+            rollout.stage = Stage::Keeping;
+            self.actions.push(Action::ReportKept { generation: rollout.to });
+            self.turn += 1;
+        }
+    }
+
+    pub(super) fn kept(&mut self, generation: u64) {
+        let is_awaited =
+            |rollout: &Rollout| rollout.to == generation && matches!(rollout.stage, Stage::Keeping);
+        if self.rollout.as_ref().is_some_and(is_awaited) {
+            self.end_in_force();
         }
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //!  upgrade: Preflight ─ (Probing, with code) ─┐                               (store last)
 //!  reload:  Probing ─ Binding ─ Preparing ─ Canary ─ Wave ─ commit ─ Settling ─ StoreRestart ─ done
+//!  put back:     (the same)                                                  └─ Keeping ─ done
 //!  rollback: Loading ─┘    │         │         │       │
 //!                          └─rejected┘         └───────┴─► RollingBack ─► rolled back
 //!  restart:                                          Wave ─► done
@@ -85,6 +86,8 @@ pub(super) enum Stage {
     RollingBack { reason: String, deadline_ms: u64 },
     /// In force; workers that were added are on their way.
     Settling { deadline_ms: u64 },
+    /// In force; what a host that starts anew comes up on is on its way to the disk.
+    Keeping,
     /// In force; the store is started from the new image.
     StoreRestart { deadline_ms: u64 },
 }
@@ -305,7 +308,9 @@ impl Fleet {
     pub(super) fn abandon(&mut self, verdict: &Verdict) {
         match self.rollout.as_ref().map(|rollout| &rollout.stage) {
             None => {}
-            // In force already, only not complete yet.
+            // In force already, only not complete yet; whoever put it back is told when it is kept, whatever comes next.
+            Some(Stage::Settling { .. }) if self.has_to_be_kept() => self.await_kept(),
+            Some(Stage::Keeping) => {}
             Some(Stage::Settling { .. } | Stage::StoreRestart { .. }) => self.end_in_force(),
             Some(Stage::RollingBack { reason, .. }) => {
                 let reason = reason.clone();
@@ -373,7 +378,7 @@ impl Fleet {
         let Some(rollout) = &self.rollout else { return };
         let is_due = rollout.stage.deadline_ms().is_some_and(|at_ms| at_ms <= self.now_ms);
         match &rollout.stage {
-            Stage::Preflight | Stage::Probing { .. } | Stage::Loading | Stage::Binding => {}
+            Stage::Preflight | Stage::Probing { .. } | Stage::Loading | Stage::Binding | Stage::Keeping => {}
             Stage::Preparing { .. } if is_due => {
                 let patience_s = self.policy.reload.probe_timeout.as_secs();
                 self.reject(vec![format!(

@@ -129,6 +129,10 @@ impl Fleet {
         if self.store.process.is_some() {
             return self.stop_store();
         }
+        // Somebody waits until what was put back is on the disk.
+        if self.rollout.is_some() {
+            return;
+        }
         let Stopping { job, code, reason, .. } = stopping.clone();
         self.finish(job, &Verdict::Done);
         self.actions.push(Action::Exit { code, reason });

@@ -127,6 +127,7 @@ impl Fleet {
                 self.degraded = Some(reason.clone());
                 self.end_rollout(&Verdict::Rejected { reasons: vec![reason] });
             }
+            _ if self.has_to_be_kept() => self.await_kept(),
             _ => self.end_in_force(),
         }
     }

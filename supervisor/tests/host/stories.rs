@@ -397,6 +397,13 @@ fn early_rollback() {
     assert_eq!(host.verdict(&Request::Rollback), Verdict::Done);
     let digest = host.status().digest;
     assert!(digest.starts_with("second-"), "{digest}");
+    // Whatever happens from now on, a host that starts anew comes up on it.
+    let data = folder.parent().unwrap();
+    assert_eq!([pinned(data), digest_in(&LastGood::of(data))], [digest.clone(), digest]);
+    host.tell("catalog", "fourth");
+    assert_eq!(host.verdict(&deployment()), Verdict::Done);
+    let digest = host.status().digest;
+    assert_eq!([pinned(data), digest_in(&LastGood::of(data))], [digest.clone(), digest]);
 }
 
 fn rollback_without_previous() {

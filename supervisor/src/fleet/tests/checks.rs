@@ -177,6 +177,12 @@ impl<F: Fate> World<F> {
         answers.verdict = Some(verdict.clone());
         let known = self.fleet.job(job).expect("the job can be asked for");
         assert_eq!(known.verdict.as_ref(), Some(verdict));
+        if ["rollback", "deploy"].contains(&known.kind.as_str())
+            && *verdict == Verdict::Done
+            && self.fleet.is_pinned()
+        {
+            assert_eq!(self.kept, Some(known.generation), "done before it is kept{}", self.lately());
+        }
         let is_change = !["scale", "restart", "drain", "stop"].contains(&known.kind.as_str());
         if is_change && *verdict == Verdict::Done && self.fleet.phase == Phase::Running {
             self.check_closed();

@@ -159,6 +159,10 @@ impl Fate for Dice {
         }
     }
 
+    fn keeping(&mut self) -> u64 {
+        if self.luck == Luck::Bad && self.below(8) == 0 { self.below(20_000) } else { self.below(50) }
+    }
+
     fn upgrade(&mut self) -> NewImage {
         match (self.luck, self.below(6)) {
             (Luck::Bad, 0) => NewImage::Fails,
