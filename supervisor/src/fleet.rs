@@ -32,6 +32,7 @@
 //! * At most two workers at a time start because of crashes, at most eight by plan, beyond a rollout.
 //! * One rollout runs, at most one request waits, and behind it a bounded line of deployments. Requests of its kind join
 //!   the waiting one and share its verdict, a request of another kind supersedes it; deployments supersede nothing. Every asker gets exactly one verdict.
+//! * Nobody is told that something was put back before a host that starts anew would come up on it (`hold`).
 //! * Nobody is told that a change is done while a worker of before may still take a connection, as far as that worker says
 //!   so in time (`closing`).
 //! * A version that is tried and clearly faults more often than the one beside it is taken back, as if somebody had asked.
@@ -318,6 +319,8 @@ impl Fleet {
                     format!("generation {generation} could not be kept for a rollback to it: {reason}"),
                 );
             }
+            Event::Kept { generation } => self.kept(generation),
+            Event::NotPinned { generation, reason } => self.not_pinned(generation, &reason),
             Event::Vitals(vitals) => self.vitals(&vitals),
             Event::Traffic(traffic) => self.traffic(traffic),
             Event::Trials(readings) => self.trials(readings),

@@ -70,6 +70,12 @@ pub fn pinned(data_directory: &Path) -> Result<Option<String>, NoteError> {
     }
 }
 
+/// What is noted there, whether or not it is a digest as generations have it.
+pub(crate) fn noted(data_directory: &Path) -> Option<String> {
+    let text = read(&pin_path(data_directory)).ok().flatten()?;
+    serde_json::from_slice::<Pin>(&text).ok().map(|pin| pin.digest)
+}
+
 /// Notes that a host that starts anew is to come up on the generation of this digest, or takes the note away.
 pub(crate) fn pin(data_directory: &Path, digest: Option<&str>) -> Result<(), SupervisorError> {
     let path = pin_path(data_directory);
@@ -255,6 +261,7 @@ mod tests {
         let digest = "0f".repeat(32);
         pin(data.path(), Some(&digest)).unwrap();
         assert_eq!(pinned(data.path()).unwrap().as_deref(), Some(digest.as_str()));
+        assert_eq!(noted(data.path()), Some(digest));
         fs::write(pin_path(data.path()), "{\"digest\":\"x\"}").unwrap();
         assert!(pinned(data.path()).unwrap_err().to_string().contains("found \"x\""));
         pin(data.path(), None).unwrap();

@@ -148,6 +148,11 @@ impl LastGood {
         if is_same_app(&known, &next) {
             return Ok(());
         }
+        self.keep_as_previous()
+    }
+
+    /// Is the previous one as well from now on, without being written again.
+    pub fn keep_as_previous(&self) -> Result<(), SupervisorError> {
         let previous = Self { folder: self.folder.clone(), file: PREVIOUS };
         let link = || {
             let beside = previous.path_being_written();
@@ -164,13 +169,25 @@ impl LastGood {
         link().map_err(|error| previous.failed(error))
     }
 
-    /// Takes it away, unless it is the generation of this digest: what should be in its place could not be written.
-    pub fn remove_unless(&self, digest: &str) -> Result<(), SupervisorError> {
-        let is_it =
-            |file: &File| Bundle::read_from(file, HEADER_BYTES).is_ok_and(|found| found.digest == digest);
+    /// Whether it is the generation of this digest. Only its beginning is looked at.
+    #[must_use]
+    pub fn has(&self, digest: &str) -> bool {
+        File::open(self.path()).is_ok_and(|file| is_of(&file, digest))
+    }
+
+    /// The same, and its code is for this kind of engine.
+    #[must_use]
+    pub fn has_code_of(&self, digest: &str, engine: &str) -> bool {
+        let known = File::open(self.path()).ok().and_then(|file| Bundle::read_from(&file, HEADER_BYTES).ok());
+        known.is_some_and(|known| known.digest == digest && known.engine == engine)
+    }
+
+    /// Takes it away, unless it is a generation of one of these digests: what should be in its place could not be written.
+    pub fn remove_unless(&self, digests: &[&str]) -> Result<(), SupervisorError> {
+        let is_spared = |file: &File| digests.iter().any(|digest| is_of(file, digest));
         let remove = || {
             match File::open(self.path()) {
-                Ok(file) if is_it(&file) => return Ok(()),
+                Ok(file) if is_spared(&file) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 _ => std::fs::remove_file(self.path())?,
             }
@@ -190,6 +207,11 @@ impl LastGood {
     fn path_being_written(&self) -> PathBuf {
         self.folder.join(format!("{}.new", self.file))
     }
+}
+
+/// Whether a file begins as the generation of this digest does.
+fn is_of(file: &File, digest: &str) -> bool {
+    Bundle::read_from(file, HEADER_BYTES).is_ok_and(|found| found.digest == digest)
 }
 
 /// Whether both are the same app, wherever it lies, where it is served and with how many workers: flags may say that, and those
@@ -215,6 +237,11 @@ impl Writing {
     #[must_use]
     pub fn place(&self) -> &LastGood {
         &self.last_good
+    }
+
+    /// Leaves what is in its place. Of what was written nothing stays.
+    pub fn give_up(self) {
+        let _ = std::fs::remove_file(self.last_good.path_being_written());
     }
 
     /// Writes the next part. Of what cannot be written to its end nothing stays: the disk may be full.
@@ -395,14 +422,16 @@ mod tests {
     fn what_is_taken_away_is_gone_unless_it_is_the_one_that_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let previous = LastGood::previous_of(directory.path());
-        previous.remove_unless("first").unwrap();
+        previous.remove_unless(&["first"]).unwrap();
+        assert!(!previous.has("first"));
         write(&previous, &bundle("first").seal().unwrap());
-        previous.remove_unless("first").unwrap();
-        assert!(previous.read().is_ok());
-        previous.remove_unless("second").unwrap();
+        previous.remove_unless(&["second", "first"]).unwrap();
+        assert!(previous.has("first") && !previous.has("second"));
+        assert!(previous.has_code_of("first", "e") && !previous.has_code_of("first", "another"));
+        previous.remove_unless(&["second"]).unwrap();
         assert!(matches!(previous.read(), Err(Missing::Never)));
         std::fs::write(previous.path(), "nonsense").unwrap();
-        previous.remove_unless("first").unwrap();
+        previous.remove_unless(&["first"]).unwrap();
         assert!(matches!(previous.read(), Err(Missing::Never)));
     }
 
@@ -475,6 +504,16 @@ mod tests {
         std::fs::write(directory.path().join(GENERATIONS_FOLDER), "a file").unwrap();
         let error = LastGood::of(directory.path()).begin(&bundle("x").seal().unwrap()).unwrap_err();
         assert!(error.to_string().ends_with("generations/last-good failed"), "{error}");
+    }
+
+    #[test]
+    fn of_a_bundle_that_is_given_up_nothing_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let last_good = LastGood::of(directory.path());
+        write(&last_good, &bundle("first").seal().unwrap());
+        last_good.begin(&bundle("second").seal().unwrap()).unwrap().give_up();
+        let files = std::fs::read_dir(directory.path().join(GENERATIONS_FOLDER)).unwrap();
+        assert_eq!((files.count(), last_good.has("first")), (1, true));
     }
 
     #[test]

@@ -189,6 +189,26 @@ fn what_is_deployed_after_a_rollback_stays_with_it_through_a_restart() {
 }
 
 #[test]
+fn what_was_put_back_comes_up_again_although_it_could_not_be_kept_as_last_good() {
+    let mut cluster = Cluster::start(App::default().settings(QUICK).component("note", stamping("one")), 2);
+    app::write_component(cluster.folder(), "note", &stamping("two"));
+    cluster.aegis_ok(&["reload"]);
+    fs::create_dir(cluster.folder().join("data/generations/last-good.new")).unwrap();
+    cluster.aegis_ok(&["rollback"]);
+    cluster.stop_and_restart();
+    assert_eq!(by(&cluster), "one");
+    assert!(cluster.log().contains("could not be kept as last good"), "{}", cluster.log());
+    // Nor is it lost to a deployment that cannot be kept.
+    let path = cluster.folder().join("three.wasm");
+    fs::write(&path, stamping("three")).unwrap();
+    cluster.aegis_ok(&["deploy", "note", "--file", path.to_str().unwrap()]);
+    assert_eq!(by(&cluster), "three");
+    cluster.stop_and_restart();
+    assert_eq!(by(&cluster), "one");
+    assert!(cluster.status().summary.contains("PINNED by a rollback"));
+}
+
+#[test]
 fn an_upgrade_keeps_what_was_put_back() {
     let app = App::default().settings(QUICK).component("note", stamping("one"));
     let mut cluster = Cluster::start(app, 2);

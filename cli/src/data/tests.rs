@@ -190,7 +190,7 @@ fn an_export_goes_into_a_folder_that_may_not_be_read() {
     let (app, inbox) = (app(), tempfile::tempdir().unwrap());
     let (data_dir, dump, copy) = (app.path().join("data"), app.path().join("in"), inbox.path().join("out"));
     fs::write(&dump, EXPORT).unwrap();
-    import(&data_dir, &[], Some(&dump), &mut silent(), Form::Json).unwrap();
+    import(&data_dir, &NOTHING, Some(&dump), &mut silent(), Form::Json).unwrap();
     fs::set_permissions(inbox.path(), fs::Permissions::from_mode(0o300)).unwrap();
     // Permissions count for root, too, once it has no capabilities.
     let none = CapabilitySet::empty();

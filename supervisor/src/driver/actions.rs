@@ -52,6 +52,7 @@ impl Driver {
             Action::KeepLastGoodBefore { generation } => self.keep_last_good_before(generation),
             Action::WritePrevious { generation } => self.write_previous(generation),
             Action::Pin { generation } => self.pin(generation),
+            Action::ReportKept { generation } => self.report_kept(generation),
             Action::LoadLastGood { generation } => self.load_last_good(generation),
             Action::CopyGeneration { from, to } => self.copy_generation(from, to),
             Action::Forget { generation } => {

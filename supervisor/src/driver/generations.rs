@@ -43,7 +43,16 @@ pub(super) struct Awaiting {
     helpers: Vec<Spawn>,
     /// The one to be named as what a host that starts anew comes up on.
     pin: Option<u64>,
+    /// Of which the fleet is to be told that all is where it should be.
+    report: Option<u64>,
+    /// The last one that could not be written as last good.
+    unwritten: Option<u64>,
 }
+
+/// Why the generation before is not kept.
+const LAST_COPY: &str = "in its place is the only copy of what a restart comes up on";
+/// Why a host that starts anew does not come up on what was put back.
+const NOWHERE: &str = "it could not be kept";
 
 impl Driver {
     /// A compile helper is done; the bundle rode along.
@@ -109,10 +118,27 @@ impl Driver {
         }
     }
 
-    /// Begins to write a generation as the one to go back to.
+    /// Begins to write a generation as the one to go back to. One that is last good needs no other copy.
     pub(super) fn write_previous(&mut self, generation: u64) {
         let place = LastGood::previous_of(&self.identity.data_dir);
+        if self.would_lose_what_is_pinned(generation, &place) {
+            return self.spare_what_is_pinned(generation);
+        }
+        if self.is_last_good(generation) {
+            match LastGood::of(&self.identity.data_dir).keep_as_previous() {
+                Ok(()) => return self.keeping.retain(|(_, other)| *other.place() != place),
+                Err(error) => tracing::debug!("it is written anew: {}", with_causes(&error)),
+            }
+        }
         self.write_generation(generation, &place);
+    }
+
+    /// Whether a generation is there as last good, and nothing is on its way to that place.
+    fn is_last_good(&self, generation: u64) -> bool {
+        let place = LastGood::of(&self.identity.data_dir);
+        let held = self.generations.get(&generation);
+        held.is_some_and(|held| place.has_code_of(&held.digest, &held.engine))
+            && self.keeping.iter().all(|(_, other)| *other.place() != place)
     }
 
     fn write_generation(&mut self, generation: u64, place: &LastGood) {
@@ -135,11 +161,13 @@ impl Driver {
     /// is in the place of the newer one has to go.
     fn not_written(&mut self, generation: u64, place: &LastGood, reason: String) {
         if *place != LastGood::previous_of(&self.identity.data_dir) {
+            self.awaiting.unwritten = Some(generation);
             return self.events.push_back(Event::LastGoodNotWritten { generation, reason });
         }
-        // A host that is pinned may have nothing else to come up on.
-        let digest = self.in_force().map_or("", |held| &held.digest);
-        if let Err(error) = place.remove_unless(digest) {
+        // A host that is pinned may have nothing else to come up on. An older copy of the same one is as good.
+        let digests = [self.in_force(), self.generations.get(&generation)];
+        let spared: Vec<&str> = digests.into_iter().flatten().map(|held| held.digest.as_str()).collect();
+        if let Err(error) = place.remove_unless(&spared) {
             tracing::error!("a rollback may lead one generation further: {}", with_causes(&error));
         }
         self.events.push_back(Event::PreviousNotWritten { generation, reason });
@@ -147,7 +175,12 @@ impl Driver {
 
     /// Writes the next part of a generation that is on its way to the disk.
     pub(super) fn keep_generations(&mut self) {
-        let Some((generation, mut writing)) = self.keeping.pop_front() else { return };
+        let Some((generation, mut writing)) = self.keeping.pop_front() else { return self.follow_kept() };
+        if self.would_lose_what_is_pinned(generation, writing.place()) {
+            writing.give_up();
+            self.spare_what_is_pinned(generation);
+            return self.follow_kept();
+        }
         match writing.advance() {
             Ok(Progress::Some) => return self.keeping.push_front((generation, writing)),
             Ok(Progress::Done) => {}
@@ -156,16 +189,47 @@ impl Driver {
         self.follow_kept();
     }
 
+    /// Whether what a host that starts anew comes up on, now or once that is noted, is only where this generation is to go.
+    fn would_lose_what_is_pinned(&self, generation: u64, place: &LastGood) -> bool {
+        let data_dir = &self.identity.data_dir;
+        if *place != LastGood::previous_of(data_dir) || !self.fleet.is_pinned() {
+            return false;
+        }
+        let is_unwritten = self.awaiting.unwritten == Some(self.fleet.in_force());
+        let in_force = self.in_force().filter(|_| is_unwritten).map(|held| held.digest.clone());
+        let next = self.generations.get(&generation).map(|held| &held.digest);
+        let last_good = LastGood::of(data_dir);
+        let is_lost = |digest: &String| Some(digest) != next && place.has(digest) && !last_good.has(digest);
+        [kept::noted(data_dir), in_force].iter().flatten().any(is_lost)
+    }
+
+    fn spare_what_is_pinned(&mut self, generation: u64) {
+        let reason = LAST_COPY.to_owned();
+        self.events.push_back(Event::PreviousNotWritten { generation, reason });
+    }
+
     /// What has waited for a generation to be on the disk.
     fn follow_kept(&mut self) {
         if let Some(generation) = self.awaiting.pin.take() {
             self.pin(Some(generation));
         }
-        if self.keeping.is_empty() && self.exit.is_none() {
+        if !self.keeping.is_empty() {
+            return;
+        }
+        if let Some(generation) = self.awaiting.report.take() {
+            self.events.push_back(Event::Kept { generation });
+        }
+        if self.exit.is_none() {
             for spawn in std::mem::take(&mut self.awaiting.helpers) {
                 self.start_child(spawn);
             }
         }
+    }
+
+    /// Tells the fleet once nothing is on its way to the disk.
+    pub(super) fn report_kept(&mut self, generation: u64) {
+        self.awaiting.report = Some(generation);
+        self.follow_kept();
     }
 
     /// Whether a helper is to take up what is still on its way to the disk. What is there in its place is older.
@@ -258,17 +322,30 @@ impl Driver {
         }
     }
 
-    /// Notes which generation a host that starts anew comes up on, once that can be found.
+    /// Notes which generation a host that starts anew comes up on, once that can be found. What cannot be found is not noted:
+    /// whatever was before may still be there.
     pub(super) fn pin(&mut self, generation: Option<u64>) {
         self.awaiting.pin =
             generation.filter(|wanted| self.keeping.iter().any(|(number, _)| number == wanted));
         if self.awaiting.pin.is_some() {
             return;
         }
-        let held = generation.and_then(|generation| self.generations.get(&generation));
-        let digest = held.map(|held| held.digest.as_str());
-        if let Err(error) = kept::pin(&self.identity.data_dir, digest) {
-            tracing::error!("a restart may come up on another generation: {}", with_causes(&error));
+        let data_dir = &self.identity.data_dir;
+        let Some(generation) = generation else {
+            if let Err(error) = kept::pin(data_dir, None) {
+                tracing::error!("a restart may come up on another generation: {}", with_causes(&error));
+            }
+            return;
+        };
+        let digest = self.generations.get(&generation).map_or("", |held| &held.digest);
+        let is_kept =
+            [LastGood::of(data_dir), LastGood::previous_of(data_dir)].iter().any(|at| at.has(digest));
+        let noted = match is_kept {
+            true => kept::pin(data_dir, Some(digest)).map_err(|error| with_causes(&error)),
+            false => Err(NOWHERE.to_owned()),
+        };
+        if let Err(reason) = noted {
+            self.events.push_back(Event::NotPinned { generation, reason });
         }
     }
 

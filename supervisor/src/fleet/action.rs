@@ -113,16 +113,23 @@ pub enum Action {
         generation: u64,
     },
     /// Write the bundle of the generation to `data_dir/generations/previous`: the one to go back to when somebody asks.
-    /// When that fails, none is there, and [`Event::PreviousNotWritten`](super::Event::PreviousNotWritten) reports it.
+    /// When that fails, none is there, and [`Event::PreviousNotWritten`](super::Event::PreviousNotWritten) reports it. What is
+    /// in force, pinned and nowhere else stays there.
     WritePrevious {
         /// The generation.
         generation: u64,
     },
-    /// Note in `data_dir/generations/pinned` that a host that starts anew is to come up on this generation; or take the
-    /// note away.
+    /// Note in `data_dir/generations/pinned` that a host that starts anew is to come up on this generation, if it is kept; or
+    /// take the note away. Failure is reported as [`Event::NotPinned`](super::Event::NotPinned).
     Pin {
         /// The generation.
         generation: Option<u64>,
+    },
+    /// Answer with [`Event::Kept`](super::Event::Kept) as soon as everything that was to be written is on the disk, the note
+    /// about a pin included, or was reported as not written.
+    ReportKept {
+        /// The generation in force.
+        generation: u64,
     },
     /// Read `data_dir/generations/last-good` and hold it as the bundle of this new generation. Answered with
     /// [`Event::LastGoodLoaded`](super::Event::LastGoodLoaded) or

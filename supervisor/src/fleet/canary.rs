@@ -9,7 +9,7 @@ use super::{
     event::{ChildId, Traffic},
     judge::{Judgement, is_plainly_bad, judge},
     policy::milliseconds,
-    rollout::{Rollout, Stage},
+    rollout::{Outset, Rollout, Stage},
     worker::{Purpose, State},
 };
 
@@ -91,6 +91,15 @@ impl Fleet {
     /// The slot it stands beside.
     pub(super) fn canary_slot(&self) -> Option<u32> {
         self.canary()?.worker.map(|(_, slot)| slot)
+    }
+
+    /// Whether there is to be no other worker beside it: all were drained, and nobody asked for those of before.
+    pub(super) fn is_tried_alone(&self) -> bool {
+        self.is_from_drained() && self.canary().is_some()
+    }
+
+    fn is_from_drained(&self) -> bool {
+        self.rollout.as_ref().is_some_and(|rollout| rollout.outset == Outset::Drained)
     }
 
     /// When a canary must be ready: besides its own time it may have to wait for room, or for the store.
@@ -241,6 +250,9 @@ impl Fleet {
             job,
             &format!("generation {generation}: the canary is good ({finding}); the others follow"),
         );
+        if self.is_from_drained() {
+            self.grow_from(0);
+        }
         // Slots whose old worker kept failing get a fresh chance with the new generation.
         self.clear_backoffs();
         self.turn += 1;
@@ -258,10 +270,18 @@ impl Fleet {
         if let Some(digest) = digest.filter(|digest| digest != self.digest()) {
             self.remember_bad(digest, reason.clone());
         }
-        self.step(job, &format!("back to generation {from}: {reason}"));
+        let is_from_drained = self.is_from_drained();
+        let step = match is_from_drained {
+            true => format!("all workers are drained again: {reason}"),
+            false => format!("back to generation {from}: {reason}"),
+        };
+        self.step(job, &step);
         let deadline_ms = self.wave_deadline_ms();
         if let Some(rollout) = &mut self.rollout {
             rollout.stage = Stage::RollingBack { reason, deadline_ms };
+        }
+        if is_from_drained {
+            self.pause_again();
         }
         self.clear_backoffs();
         self.turn += 1;

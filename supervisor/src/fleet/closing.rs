@@ -7,7 +7,7 @@
 //! [`CLOSING_MS`].
 
 use super::{
-    Fleet,
+    Fleet, Phase,
     event::ChildId,
     worker::{State, Worker},
 };
@@ -55,5 +55,13 @@ impl Fleet {
     pub(super) fn is_handed_over(&self) -> bool {
         let target = self.target();
         self.is_complete() && !self.may_accept(|worker| worker.generation != target)
+    }
+
+    /// Whether whoever connects now is not answered by a generation that was gone back from.
+    pub(super) fn is_undone(&self) -> bool {
+        match self.phase {
+            Phase::Paused(_) => !self.may_accept(|_| true),
+            _ => self.is_handed_over(),
+        }
     }
 }

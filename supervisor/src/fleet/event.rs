@@ -214,13 +214,25 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// [`Action::WritePrevious`](super::Action::WritePrevious) did not succeed, and what was there before is gone. (Success needs
-    /// no report.)
+    /// [`Action::WritePrevious`](super::Action::WritePrevious) did not succeed, and what was there before is gone, unless it is
+    /// the generation in force. (Success needs no report.)
     PreviousNotWritten {
         /// The generation.
         generation: u64,
         /// Why.
         reason: String,
+    },
+    /// [`Action::Pin`](super::Action::Pin) did not succeed: what was noted before is noted still. (Success needs no report.)
+    NotPinned {
+        /// The generation.
+        generation: u64,
+        /// Why.
+        reason: String,
+    },
+    /// Answer to [`Action::ReportKept`](super::Action::ReportKept): nothing is on its way to the disk any more.
+    Kept {
+        /// As given.
+        generation: u64,
     },
 
     /// Answer to [`Action::ReadVitals`](super::Action::ReadVitals): one entry for each worker that has a cell, and one

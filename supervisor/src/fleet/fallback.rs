@@ -20,7 +20,7 @@ impl Fleet {
         match self.rollout.as_ref().map(|rollout| (&rollout.stage, rollout.kind)) {
             None => {}
             // A new generation on its way may be the cure; if it is not, the loop will be noticed again.
-            Some((stage, _)) if !matches!(stage, Stage::Settling { .. }) => return,
+            Some((stage, _)) if !matches!(stage, Stage::Settling { .. } | Stage::Keeping) => return,
             Some((_, Kind::Start)) => self.end_rollout(&Verdict::Rejected { reasons: vec![reason.clone()] }),
             Some(_) => self.end_rollout(&Verdict::RolledBack { reason: reason.clone() }),
         }

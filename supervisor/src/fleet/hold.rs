@@ -16,6 +16,7 @@ use super::{
     action::{Action, Level},
     event::Asker,
     jobs::Kind,
+    rollout::{Rollout, Stage},
 };
 
 /// What is said of a generation that was put back.
@@ -61,7 +62,8 @@ impl Fleet {
         self
     }
 
-    pub(super) fn is_pinned(&self) -> bool {
+    /// Whether somebody put the generation in force back, and it stays.
+    pub(crate) fn is_pinned(&self) -> bool {
         self.hold.as_ref().is_some_and(|hold| hold.cause == Cause::Pinned)
     }
 
@@ -88,9 +90,15 @@ impl Fleet {
         }
     }
 
-    /// A change is committed: what it replaced is kept to go back to, and it is known whether the app is in force now.
+    /// A change is committed: it is kept, so is what it replaced to go back to, and it is known whether the app is in force now.
     pub(super) fn keep_or_let_go(&mut self, kind: Kind, from: u64) {
-        if matches!(kind, Kind::Reload | Kind::Deploy | Kind::Revert) {
+        // What makes room is in its other place before, so that it is found whenever the host ends. Where something was put
+        // back, that lies in the other place, and makes room last.
+        if matches!(kind, Kind::Reload | Kind::Deploy) {
+            self.actions.push(Action::WritePrevious { generation: from });
+        }
+        self.write_last_good();
+        if kind == Kind::Revert {
             self.actions.push(Action::WritePrevious { generation: from });
         }
         match kind {
@@ -104,6 +112,40 @@ impl Fleet {
                 self.actions.push(Action::Pin { generation: Some(self.in_force) });
             }
             _ => {}
+        }
+    }
+
+    /// Whether whoever asked for the change that is in force was promised that a host which starts anew comes up on it.
+    pub(super) fn has_to_be_kept(&self) -> bool {
+        let kind = self.rollout.as_ref().map(|rollout| rollout.kind);
+        matches!(kind, Some(Kind::Revert | Kind::Deploy)) && self.is_pinned()
+    }
+
+    /// Waits until that is so.
+    pub(super) fn await_kept(&mut self) {
+        if let Some(rollout) = &mut self.rollout {
+            rollout.stage = Stage::Keeping;
+            self.actions.push(Action::ReportKept { generation: rollout.to });
+            self.turn += 1;
+        }
+    }
+
+    pub(super) fn kept(&mut self, generation: u64) {
+        let is_awaited =
+            |rollout: &Rollout| rollout.to == generation && matches!(rollout.stage, Stage::Keeping);
+        if self.rollout.as_ref().is_some_and(is_awaited) {
+            self.end_in_force();
+        }
+    }
+
+    /// A host that starts anew does not come up on what is in force.
+    pub(super) fn not_pinned(&mut self, generation: u64, reason: &str) {
+        let line = format!("a restart may come up on another generation than {generation}: {reason}");
+        self.log(Level::Error, line.clone());
+        if let Some(job) =
+            self.rollout.as_ref().filter(|rollout| rollout.to == generation).map(|rollout| rollout.job)
+        {
+            self.step(job, &line);
         }
     }
 

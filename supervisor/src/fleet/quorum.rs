@@ -49,6 +49,8 @@ impl Fleet {
     /// Workers that should serve by now.
     fn counted_on(&self, now_ms: u64) -> u32 {
         let wanted = match self.phase {
+            // The others are not started before the first one is judged.
+            Phase::Running if self.is_tried_alone() => 0,
             Phase::New | Phase::Starting | Phase::Running => self.wanted,
             Phase::Paused(_) | Phase::Stopping(_) | Phase::Over => 0,
         };

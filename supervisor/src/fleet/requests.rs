@@ -217,6 +217,11 @@ impl Fleet {
             && let Some(waiting) = self.waiting.take().or_else(|| self.line.pop_front())
         {
             match waiting.wish {
+                // It came before what was to end a drain had failed; to restart those of before would end it.
+                Wish::Restart(_) if matches!(self.phase, Phase::Paused(_)) => {
+                    self.finish(waiting.job, &Verdict::Superseded);
+                    self.turn += 1;
+                }
                 // It came before the rollback was through, or before the reload that was to end a drain was rejected.
                 Wish::Reload { origin: Origin::Automatic, .. } if self.stays().is_some() => {
                     self.finish(waiting.job, &Verdict::Superseded);
@@ -276,6 +281,14 @@ impl Fleet {
             self.turn += 1;
             let reason = format!("{serving} of {wanted} workers serve in time; back to {}", self.wanted);
             self.end_scaling(&Verdict::RolledBack { reason });
+        }
+    }
+
+    /// As many workers are wanted as before.
+    pub(super) fn take_back_scaling(&mut self, reason: &str) {
+        if let Some(Scaling { before, .. }) = self.scaling {
+            self.want(before);
+            self.end_scaling(&Verdict::RolledBack { reason: reason.to_owned() });
         }
     }
 

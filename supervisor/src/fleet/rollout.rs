@@ -3,6 +3,7 @@
 //! ```text
 //!  upgrade: Preflight ─ (Probing, with code) ─┐                               (store last)
 //!  reload:  Probing ─ Binding ─ Preparing ─ Canary ─ Wave ─ commit ─ Settling ─ StoreRestart ─ done
+//!  put back:     (the same)                                                  └─ Keeping ─ done
 //!  rollback: Loading ─┘    │         │         │       │
 //!                          └─rejected┘         └───────┴─► RollingBack ─► rolled back
 //!  restart:                                          Wave ─► done
@@ -13,9 +14,10 @@
 //!
 //! Up to `Preparing` nothing that serves is touched, so the verdict on failure is `Rejected`, and workers that were drained
 //! stay so. From `Canary` on workers of
-//! the new generation exist, and failure means to go back by the same steps. `Settling` comes after the commit: the new
-//! generation is in force whatever happens, and all that is waited for is workers that its configuration adds, and
-//! that the old ones accept no more (see `closing`).
+//! the new generation exist, and failure means to go back by the same steps. Where all were drained, the canary is the only
+//! worker until it is judged, and failure means that all are drained again: nobody asked for those of before. `Settling` comes
+//! after the commit: the new generation is in force whatever happens, and all that is waited for is workers that its
+//! configuration adds, and that the old ones accept no more (see `closing`).
 
 use aegis_config::ReloadMode;
 use aegis_ipc::{
@@ -55,6 +57,19 @@ pub(super) struct Rollout {
     /// How workers come to the new generation; until it is known, what was asked for.
     #[serde(default)]
     pub(super) mode: Option<ReloadMode>,
+    /// What it found when it came to workers.
+    #[serde(default)]
+    pub(super) outset: Outset,
+}
+
+/// What there is beside the first worker of a new generation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Outset {
+    /// Workers of the generation before.
+    #[default]
+    Serving,
+    /// Nobody: all were drained on request.
+    Drained,
 }
 
 /// Stage of a rollout.
@@ -85,6 +100,8 @@ pub(super) enum Stage {
     RollingBack { reason: String, deadline_ms: u64 },
     /// In force; workers that were added are on their way.
     Settling { deadline_ms: u64 },
+    /// In force; what a host that starts anew comes up on is on its way to the disk.
+    Keeping,
     /// In force; the store is started from the new image.
     StoreRestart { deadline_ms: u64 },
 }
@@ -92,7 +109,8 @@ pub(super) enum Stage {
 impl Rollout {
     pub(super) fn new(job: u64, kind: Kind, from: u64, to: u64, stage: Stage) -> Self {
         let (origin, task) = (Origin::Operator, Task::App);
-        Self { job, kind, origin, task, from, to, stage, prepared_by: None, mode: None }
+        let outset = Outset::Serving;
+        Self { job, kind, origin, task, from, to, stage, prepared_by: None, mode: None, outset }
     }
 
     /// The generation that all slots should go over to, once they should.
@@ -240,9 +258,14 @@ impl Fleet {
         if rollout.kind == Kind::Rollback {
             return self.fall_back();
         }
+        let is_paused = matches!(self.phase, Phase::Paused(_));
         self.resume();
         let Some(rollout) = &mut self.rollout else { return };
         rollout.stage = Stage::Canary(Canary::new(deadline_ms));
+        if is_paused {
+            // Nobody is there to take it over.
+            (rollout.outset, rollout.mode) = (Outset::Drained, Some(ReloadMode::Rolling));
+        }
         let (job, mode) = (rollout.job, *rollout.mode.get_or_insert(configured));
         let step = match mode {
             ReloadMode::Swap if self.swaps() => "one worker takes it over",
@@ -305,7 +328,9 @@ impl Fleet {
     pub(super) fn abandon(&mut self, verdict: &Verdict) {
         match self.rollout.as_ref().map(|rollout| &rollout.stage) {
             None => {}
-            // In force already, only not complete yet.
+            // In force already, only not complete yet; whoever put it back is told when it is kept, whatever comes next.
+            Some(Stage::Settling { .. }) if self.has_to_be_kept() => self.await_kept(),
+            Some(Stage::Keeping) => {}
             Some(Stage::Settling { .. } | Stage::StoreRestart { .. }) => self.end_in_force(),
             Some(Stage::RollingBack { reason, .. }) => {
                 let reason = reason.clone();
@@ -373,7 +398,7 @@ impl Fleet {
         let Some(rollout) = &self.rollout else { return };
         let is_due = rollout.stage.deadline_ms().is_some_and(|at_ms| at_ms <= self.now_ms);
         match &rollout.stage {
-            Stage::Preflight | Stage::Probing { .. } | Stage::Loading | Stage::Binding => {}
+            Stage::Preflight | Stage::Probing { .. } | Stage::Loading | Stage::Binding | Stage::Keeping => {}
             Stage::Preparing { .. } if is_due => {
                 let patience_s = self.policy.reload.probe_timeout.as_secs();
                 self.reject(vec![format!(
@@ -385,8 +410,9 @@ impl Fleet {
             Stage::Canary(_) => self.advance_canary(),
             Stage::Wave { .. } => self.advance_wave(is_due),
             Stage::RollingBack { reason, .. } => {
-                if is_due || self.is_handed_over() {
-                    let reason = reason.clone();
+                if is_due || self.is_undone() {
+                    let told = [Some(reason.as_str()), self.still_drained()];
+                    let reason = told.into_iter().flatten().collect::<Vec<_>>().join("; ");
                     self.take_back();
                     self.end_rollout(&Verdict::RolledBack { reason });
                 }

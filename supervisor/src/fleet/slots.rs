@@ -61,7 +61,10 @@ impl Fleet {
             _ => (self.settle(members.get(&slot).map_or(&[], Vec::as_slice)), slot),
         };
         let lacks: Vec<(Lack, u32)> = slots.into_iter().map(settle).collect();
-        self.fill(lacks.iter().filter(|(lack, _)| *lack == Lack::Worker).map(|(_, slot)| *slot).collect());
+        if !self.is_tried_alone() {
+            let is_empty = |(lack, _): &&(Lack, u32)| *lack == Lack::Worker;
+            self.fill(lacks.iter().filter(is_empty).map(|(_, slot)| *slot).collect());
+        }
         self.start_canary();
         let mut successors: Vec<(Lack, u32)> = lacks;
         successors.retain(|(lack, _)| matches!(lack, Lack::Rescue | Lack::Successor));

@@ -126,6 +126,10 @@ impl Fleet {
         if self.store.process.is_some() {
             return self.stop_store();
         }
+        // Somebody waits until what was put back is on the disk.
+        if self.rollout.is_some() {
+            return;
+        }
         let Stopping { job, code, reason, .. } = stopping.clone();
         self.finish(job, &Verdict::Done);
         self.actions.push(Action::Exit { code, reason });
@@ -149,7 +153,17 @@ impl Fleet {
         self.accept(job, asker);
         self.abandon(&Verdict::RolledBack { reason: DRAINED.to_owned() });
         self.step(job, "draining all workers");
-        self.phase = Phase::Paused(Some(job));
+        self.send_to_rest(Some(job));
+    }
+
+    /// What was to end a pause has failed: nobody wants those workers back that were drained before.
+    pub(super) fn pause_again(&mut self) {
+        self.take_back_scaling(STILL_DRAINED);
+        self.send_to_rest(None);
+    }
+
+    fn send_to_rest(&mut self, job: Option<u64>) {
+        self.phase = Phase::Paused(job);
         let workers: Vec<ChildId> = self.workers.keys().copied().collect();
         for child in workers {
             self.dismiss(child, Leave::Paused);

@@ -151,7 +151,7 @@ impl Stage {
     /// When the stage ends at the latest, or changes by itself.
     pub(super) fn deadline_ms(&self) -> Option<u64> {
         match self {
-            Self::Preflight | Self::Probing { .. } | Self::Loading | Self::Binding => None,
+            Self::Preflight | Self::Probing { .. } | Self::Loading | Self::Binding | Self::Keeping => None,
             Self::Canary(canary) => Some(canary.deadline_ms()),
             Self::Preparing { deadline_ms }
             | Self::Wave { deadline_ms, .. }
@@ -163,7 +163,7 @@ impl Stage {
 
     fn deadline_mut(&mut self) -> Option<&mut u64> {
         match self {
-            Self::Preflight | Self::Probing { .. } | Self::Loading | Self::Binding => None,
+            Self::Preflight | Self::Probing { .. } | Self::Loading | Self::Binding | Self::Keeping => None,
             Self::Canary(canary) => Some(canary.deadline_mut()),
             Self::Preparing { deadline_ms }
             | Self::Wave { deadline_ms, .. }

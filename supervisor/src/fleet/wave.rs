@@ -48,7 +48,6 @@ impl Fleet {
         let until_ms = self.now_ms + PROBATION_MS;
         self.previous = Some(Previous { generation: from, until_ms });
         self.bring_into_force(generation);
-        self.write_last_good();
         self.keep_or_let_go(kind, from);
         self.activate();
         if matches!(kind, Kind::Reload | Kind::Revert) && self.wanted != self.policy.workers {
@@ -72,7 +71,7 @@ impl Fleet {
         self.actions.push(Action::CloseListeners { generation });
     }
 
-    fn write_last_good(&mut self) {
+    pub(super) fn write_last_good(&mut self) {
         self.written_ms = Some(self.now_ms);
         self.has_written = true;
         self.actions.push(Action::WriteLastGood { generation: self.in_force });
@@ -128,6 +127,7 @@ impl Fleet {
                 self.degraded = Some(reason.clone());
                 self.end_rollout(&Verdict::Rejected { reasons: vec![reason] });
             }
+            _ if self.has_to_be_kept() => self.await_kept(),
             _ => self.end_in_force(),
         }
     }

@@ -1,7 +1,11 @@
 //! The stories.
 
 use std::{
-    os::{fd::AsRawFd, unix::net::UnixDatagram},
+    os::{
+        fd::AsRawFd,
+        unix::{fs::MetadataExt, net::UnixDatagram},
+    },
+    path::Path,
     process::{Command, Stdio},
     sync::{
         Arc,
@@ -10,13 +14,18 @@ use std::{
     time::Duration,
 };
 
-use aegis_ipc::operator::{Reply, Request, Status, StopMode, Verdict};
+use aegis_ipc::{
+    bundle::Bundle,
+    deploy::{Order, Supply},
+    operator::{ReloadMode, Reply, Request, Status, StopMode, Verdict},
+};
+use aegis_supervisor::last_good::LastGood;
 use nix::sys::signal::Signal;
 
 use crate::harness::{Host, eventually};
 
 /// Every story by name.
-pub(crate) const ALL: [(&str, fn()); 22] = [
+pub(crate) const ALL: [(&str, fn()); 23] = [
     ("it_serves_and_stops_and_leaves_nothing_behind", serves_and_stops),
     ("a_killed_worker_is_replaced", killed_worker_is_replaced),
     ("a_killed_store_is_started_again", killed_store_is_started_again),
@@ -37,6 +46,7 @@ pub(crate) const ALL: [(&str, fn()); 22] = [
     ("an_app_folder_that_is_away_for_a_while_is_watched_when_it_is_back", app_folder_that_is_away),
     ("a_rollback_right_after_a_change_leads_to_the_generation_before_it", early_rollback),
     ("a_rollback_leads_nowhere_when_the_generation_before_could_not_be_kept", rollback_without_previous),
+    ("what_a_host_is_pinned_to_is_kept_whatever_cannot_be_written", pin_without_last_good),
     ("sockets_of_the_service_manager_are_used", activated_sockets),
     ("clients_are_never_refused_while_everything_changes", no_refusal),
 ];
@@ -380,10 +390,20 @@ fn early_rollback() {
         (is_there("previous") && !is_there("previous.new") && !is_there("last-good.new")).then_some(())
     });
     host.tell("catalog", "third");
+    let inode = |name: &str| std::fs::metadata(folder.join(name)).unwrap().ino();
+    let second = inode("last-good");
     assert_eq!(host.verdict(&RELOAD), Verdict::Done);
+    assert_eq!(inode("previous"), second, "what makes room is where a rollback finds it before");
     assert_eq!(host.verdict(&Request::Rollback), Verdict::Done);
     let digest = host.status().digest;
     assert!(digest.starts_with("second-"), "{digest}");
+    // Whatever happens from now on, a host that starts anew comes up on it.
+    let data = folder.parent().unwrap();
+    assert_eq!([pinned(data), digest_in(&LastGood::of(data))], [digest.clone(), digest]);
+    host.tell("catalog", "fourth");
+    assert_eq!(host.verdict(&deployment()), Verdict::Done);
+    let digest = host.status().digest;
+    assert_eq!([pinned(data), digest_in(&LastGood::of(data))], [digest.clone(), digest]);
 }
 
 fn rollback_without_previous() {
@@ -412,9 +432,68 @@ fn rollback_without_previous() {
     }
     assert!(matches!(host.verdict(&Request::Rollback), Verdict::Done));
     assert_eq!(in_force().as_deref(), Some("fourth"));
-    let kept = aegis_supervisor::last_good::LastGood::previous_of(folder.parent().unwrap()).read().unwrap();
-    let kept = aegis_ipc::bundle::Bundle::read(&kept).unwrap();
-    assert!(kept.digest.starts_with("fourth-"), "{}", kept.digest);
+    let kept = digest_in(&LastGood::previous_of(folder.parent().unwrap()));
+    assert!(kept.starts_with("fourth-"), "{kept}");
+}
+
+fn digest_in(place: &LastGood) -> String {
+    Bundle::read(&place.read().unwrap()).unwrap().digest
+}
+
+/// The digest that a host which starts anew in this folder looks for.
+fn pinned(data: &Path) -> String {
+    let note = std::fs::read(data.join("generations/pinned")).unwrap();
+    let note: serde_json::Value = serde_json::from_slice(&note).unwrap();
+    note["digest"].as_str().unwrap().to_owned()
+}
+
+fn deployment() -> Request {
+    let order = Order {
+        module: "customer".to_owned(),
+        supply: Supply::App,
+        sha256: None,
+        force: false,
+        mode: Some(ReloadMode::Rolling), // puppets take nothing over
+        trial: None,
+    };
+    Request::Deploy { order, wait: true }
+}
+
+fn pin_without_last_good() {
+    let host = Host::start(TWO);
+    let first = host.settled(2).digest;
+    host.tell("catalog", "second");
+    assert_eq!(host.verdict(&RELOAD), Verdict::Done);
+    let second = host.status().digest;
+    let data = crate::puppet::load(host.folder()).data_dir;
+    let (last_good, previous) = (LastGood::of(&data), LastGood::previous_of(&data));
+    let in_the_way = data.join("generations/last-good.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    assert_eq!(host.verdict(&Request::Rollback), Verdict::Done);
+    assert_eq!(host.status().digest, first);
+    assert_eq!(
+        [digest_in(&last_good), digest_in(&previous), pinned(&data)],
+        [second, first.clone(), first.clone()]
+    );
+    let left = std::fs::read_dir(data.join("generations")).unwrap().flatten();
+    assert!(left.into_iter().all(|entry| entry.file_name() != "previous.new"));
+    // A deployment that cannot be kept does not take the pin along.
+    host.tell("catalog", "third");
+    let replies = host.request(&deployment());
+    let told = "a restart may come up on another generation than 4: it could not be kept";
+    let is_told = |reply: &Reply| matches!(reply, Reply::Progress { step, .. } if step == told);
+    assert!(replies.iter().any(is_told), "{replies:?}");
+    assert!(host.status().digest.starts_with("third-"));
+    assert_eq!([digest_in(&previous), pinned(&data)], [first.clone(), first]);
+    std::fs::remove_dir(&in_the_way).unwrap();
+    host.tell("catalog", "fourth");
+    assert_eq!(host.verdict(&deployment()), Verdict::Done);
+    let fourth = host.status().digest;
+    assert_eq!([digest_in(&last_good), pinned(&data)], [fourth.clone(), fourth.clone()]);
+    host.tell("catalog", "fifth");
+    assert_eq!(host.verdict(&deployment()), Verdict::Done);
+    let fifth = host.status().digest;
+    assert_eq!([digest_in(&last_good), digest_in(&previous), pinned(&data)], [fifth.clone(), fourth, fifth]);
 }
 
 fn activated_sockets() {

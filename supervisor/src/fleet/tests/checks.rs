@@ -10,6 +10,7 @@ use super::{
         closing::CLOSING_MS,
         lives::DRAIN_GRACE_MS,
         requests::LINE_MAX,
+        rollout::{Outset, Stage},
         slots::{FILLS_MAX, REFILLS_MAX},
     },
     world::{Fate, Process, World},
@@ -177,6 +178,12 @@ impl<F: Fate> World<F> {
         answers.verdict = Some(verdict.clone());
         let known = self.fleet.job(job).expect("the job can be asked for");
         assert_eq!(known.verdict.as_ref(), Some(verdict));
+        if ["rollback", "deploy"].contains(&known.kind.as_str())
+            && *verdict == Verdict::Done
+            && self.fleet.is_pinned()
+        {
+            assert_eq!(self.kept, Some(known.generation), "done before it is kept{}", self.lately());
+        }
         let is_change = !["scale", "restart", "drain", "stop"].contains(&known.kind.as_str());
         if is_change && *verdict == Verdict::Done && self.fleet.phase == Phase::Running {
             self.check_closed();
@@ -243,7 +250,16 @@ impl<F: Fate> World<F> {
                     self.processes.values().find(|process| matches!(process.spawn.role, Role::Store { .. }));
                 let is_told = store.is_none_or(|store| store.knows.contains(&spawn.generation));
                 assert!(is_told, "the store does not know generation {}", spawn.generation);
+                self.check_wanted(spawn.generation);
             }
+        }
+    }
+
+    /// Judges that nobody is started whom a drain was to end.
+    fn check_wanted(&self, generation: u64) {
+        let Some(rollout) = &self.fleet.rollout else { return };
+        if rollout.outset == Outset::Drained && !matches!(rollout.stage, Stage::RollingBack { .. }) {
+            assert_eq!(generation, rollout.to, "what was drained is back{}", self.lately());
         }
     }
 

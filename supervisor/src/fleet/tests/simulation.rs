@@ -159,6 +159,10 @@ impl Fate for Dice {
         }
     }
 
+    fn keeping(&mut self) -> u64 {
+        if self.luck == Luck::Bad && self.below(8) == 0 { self.below(20_000) } else { self.below(50) }
+    }
+
     fn upgrade(&mut self) -> NewImage {
         match (self.luck, self.below(6)) {
             (Luck::Bad, 0) => NewImage::Fails,
@@ -274,12 +278,20 @@ fn live(world: &mut World<Dice>, deeds: Vec<(u64, Deed)>) {
     }
 }
 
+/// Somebody wants workers again, also when what was to end a drain fails yet: that of two rollouts, the one that runs and the
+/// one that waits.
+fn come_back(world: &mut World<Dice>) {
+    for _ in 0..3 {
+        if matches!(world.fleet.phase, Phase::Paused(_)) {
+            world.scale(3);
+        }
+        world.run_until_converged(RECOVERY_MS);
+    }
+}
+
 fn recover(world: &mut World<Dice>) {
     world.fate.luck = Luck::Good;
-    if matches!(world.fleet.phase, Phase::Paused(_)) {
-        world.scale(3);
-    }
-    world.run_until_converged(RECOVERY_MS);
+    come_back(world);
     world.check_converged();
     // Workers that take another generation over live on, with the fate that they were born with.
     world.run(FATE_MS_MAX);

@@ -5,6 +5,7 @@ mod closings;
 mod deployments;
 mod drains;
 mod ends;
+mod keeping;
 mod lines;
 mod polls;
 mod reloads;
@@ -35,6 +36,8 @@ pub(crate) struct Script {
     pub(crate) closings: VecDeque<Closing>,
     /// What the next looks at the sources find; nothing new when there is nothing.
     pub(crate) looks: VecDeque<Option<Look>>,
+    /// How long it takes until everything is on the disk, the next times.
+    pub(crate) keepings: VecDeque<u64>,
     pub(crate) images: VecDeque<NewImage>,
     /// What the next workers do that are told to take a generation over.
     pub(crate) adopts: VecDeque<Adopts>,
@@ -72,6 +75,10 @@ impl Fate for Script {
 
     fn look(&mut self) -> Option<Look> {
         self.looks.pop_front().unwrap_or_else(|| Some(nothing_new()))
+    }
+
+    fn keeping(&mut self) -> u64 {
+        self.keepings.pop_front().unwrap_or(0)
     }
 
     fn upgrade(&mut self) -> NewImage {

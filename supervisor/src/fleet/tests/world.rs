@@ -43,6 +43,8 @@ pub(crate) struct World<F> {
     pub(crate) bundles: BTreeMap<u64, App>,
     compiling: BTreeMap<ChildId, App>,
     pub(crate) last_good: Option<App>,
+    /// The generation of which was said last that it is kept.
+    pub(crate) kept: Option<u64>,
     pub(crate) bound: BTreeSet<u16>,
     pub(crate) exit: Option<u8>,
     /// Whether generations have code.
@@ -66,6 +68,7 @@ impl<F: Fate> World<F> {
             bundles: BTreeMap::new(),
             compiling: BTreeMap::new(),
             last_good: None,
+            kept: None,
             bound: BTreeSet::new(),
             exit: None,
             has_code: false,
@@ -304,6 +307,10 @@ impl<F: Fate> World<F> {
                     process.knows.insert(*generation);
                 }
                 self.processes.contains_key(child)
+            }
+            Event::Kept { generation } => {
+                self.kept = Some(*generation);
+                true
             }
             Event::Ready { child } => {
                 let now_ms = self.now_ms;

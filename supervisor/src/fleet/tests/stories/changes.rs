@@ -181,35 +181,24 @@ fn drain_all_and_resume() {
     22006 #5 exited with 0
     22006 Prepared { child: ChildId(2), generation: 2 }
             to 2: generation 2: starting one worker
-            spawn #6 Worker { slot: 0 } gen 1 image 1
-            spawn #7 Worker { slot: 1 } gen 1 image 1
-            spawn #8 Worker { slot: 0 } gen 2 image 1
-    22016 #6 (slot 0 gen 1) is ready
-            serve #6 (slot 0 gen 1)
-    22016 #7 (slot 1 gen 1) is ready
-            serve #7 (slot 1 gen 1)
-    22016 #8 (slot 0 gen 2) is ready
-            serve #8 (slot 0 gen 2)
+            spawn #6 Worker { slot: 0 } gen 2 image 1
+    22016 #6 (slot 0 gen 2) is ready
+            serve #6 (slot 0 gen 2)
             to 2: generation 2: one worker serves, to be judged in 2000 ms
     24016 …
             to 2: generation 2: the canary is good (2000 requests, 0.0 % of them 5xx); the others follow
-            drain #6 (slot 0 gen 1) in Some(5000)
-            spawn #9 Worker { slot: 1 } gen 2 image 1
+            spawn #7 Worker { slot: 1 } gen 2 image 1
             to 2: 1 of 2 workers replaced
-    24026 #9 (slot 1 gen 2) is ready
-            serve #9 (slot 1 gen 2)
-            drain #7 (slot 1 gen 1) in Some(5000)
+    24026 #7 (slot 1 gen 2) is ready
+            serve #7 (slot 1 gen 2)
             to 2: 2 of 2 workers replaced
-            WriteLastGood { generation: 2 }
             WritePrevious { generation: 1 }
+            WriteLastGood { generation: 2 }
             Activate { child: ChildId(2), generation: 2 }
             CloseListeners { generation: 2 }
             to 2: generation 2 is in force
-    24027 #7 accepts no more
             to 2: Done
             Notify(Ready)
-    24066 #6 exited with 0
-    24076 #7 exited with 0
     ");
     world.check_converged();
 }

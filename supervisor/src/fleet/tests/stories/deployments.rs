@@ -39,8 +39,8 @@ fn a_deployment_is_exchanged_in_the_workers_that_run_after_an_instructed_helper(
     spawn #4 Compile gen 2 image 1
     #3 (slot 0 gen 1) adopts gen 2
     21014 #3 adopted gen 2
-    WriteLastGood { generation: 2 }
     WritePrevious { generation: 1 }
+    WriteLastGood { generation: 2 }
     to 1: Done
     "#);
     assert_eq!(world.verdict(asker), Some(&Verdict::Done));
@@ -165,7 +165,12 @@ fn a_rollback_pins_what_it_goes_back_to_and_a_reload_lets_go_of_it() {
     offer(&mut world, App::new("patched", 1));
     world.ask(Request::Deploy(an_order("customer")));
     world.run(10_000);
-    assert!(world.story().contains("Pin { generation: Some(4) }"), "the pin moves along");
+    // What it was pinned to is kept elsewhere before it makes room, and the pin moves along.
+    insta::assert_snapshot!(lines(&world.story(), &["Write", "Pin"]), @r"
+    WritePrevious { generation: 3 }
+    WriteLastGood { generation: 4 }
+    Pin { generation: Some(4) }
+    ");
     offer(&mut world, App::new("third", 1));
     world.reload();
     world.run(10_000);
@@ -206,6 +211,22 @@ fn a_change_in_the_app_waits_for_a_restart_that_waits_and_is_not_lost() {
         assert_eq!(world.verdict(asker), Some(&Verdict::Done));
     }
     world.check_converged();
+}
+
+#[test]
+fn what_a_restart_would_not_come_up_on_is_told_to_whoever_asked() {
+    let mut world = proven(1);
+    offer(&mut world, App::new("second", 1));
+    let asker = world.ask(Request::Rollback);
+    world.run_until("it is in force", |world| world.fleet.in_force == 2);
+    world.story();
+    world.report(Event::NotPinned { generation: 2, reason: "disk full".to_owned() });
+    insta::assert_snapshot!(lines(&world.story(), &["a restart"]), @r"
+    Error: a restart may come up on another generation than 2: disk full
+    to 1: a restart may come up on another generation than 2: disk full
+    ");
+    world.run(10_000);
+    assert_eq!(world.verdict(asker), Some(&Verdict::Done));
 }
 
 #[test]

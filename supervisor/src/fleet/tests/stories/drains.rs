@@ -2,10 +2,12 @@
 
 use aegis_ipc::{deploy::Order, operator::Verdict};
 
-use super::{Probe, Script, an_order, offer, proven};
+use std::time::Duration;
+
+use super::{Probe, Script, an_order, host, offer, proven};
 use crate::fleet::{
-    Asker, Event, Origin, Request,
-    tests::world::{App, Bind, NewImage, StoreSays, World},
+    Asker, Event, Exit, Origin, Request,
+    tests::world::{App, Bind, Manner, NewImage, StoreSays, World},
 };
 
 const STILL: &str = "all workers stay drained, as was asked for before";
@@ -101,6 +103,111 @@ fn what_comes_into_force_ends_a_drain() {
         assert_eq!(world.verdict(asker), Some(&Verdict::Done));
         world.check_converged();
     }
+}
+
+/// No worker of the generation that was drained was started, or told to serve.
+fn assert_none_of_before(story: &str) {
+    let is_of_before =
+        |line: &&str| line.contains(" gen 1") && (line.contains("Worker") || line.contains("serve"));
+    assert_eq!(story.lines().find(is_of_before), None, "{story}");
+}
+
+/// It has failed, and only the store is there.
+fn assert_drained_again(world: &mut World<Script>, asker: Asker) {
+    let Some(Verdict::RolledBack { reason }) = world.verdict(asker) else {
+        panic!("{:?}", world.verdict(asker))
+    };
+    assert!(reason.ends_with(&format!("; {STILL}")), "{reason}");
+    assert!(world.fleet.summary(world.now_ms).contains("drained on request"));
+    assert_eq!((world.processes.len(), world.bundles.len(), world.fleet.in_force), (1, 1, 1));
+    assert_none_of_before(&world.story());
+    world.scale(2);
+    world.run(10_000);
+    world.check_converged();
+}
+
+#[test]
+fn what_was_drained_does_not_serve_again_on_the_way_to_something_else() {
+    let requests = [
+        Request::Reload { origin: Origin::Operator, mode: None },
+        Request::Deploy(an_order("customer")),
+        Request::Rollback,
+    ];
+    for request in requests {
+        for app in [App::new("second", 2), App::new("second", 2).swapped()] {
+            let mut world = drained(2);
+            offer(&mut world, app);
+            let asker = world.ask(request.clone());
+            world.run(1_500);
+            assert_eq!(world.serving().len(), 1, "one worker is tried alone");
+            world.run(30_000);
+            assert_eq!(world.verdict(asker), Some(&Verdict::Done));
+            assert_none_of_before(&world.story());
+            world.check_converged();
+        }
+    }
+}
+
+#[test]
+fn what_was_to_end_a_drain_and_fails_leaves_all_drained() {
+    for manner in
+        [Manner::Errs(90), Manner::Fails(78), Manner::Crashes(500, Exit::Signal(11)), Manner::NeverReady]
+    {
+        let mut world = drained(2);
+        offer(&mut world, App::new("second", 2).manner(manner));
+        let asker = world.reload();
+        world.run(60_000);
+        assert_drained_again(&mut world, asker);
+    }
+    // The first one is good, the next one is not.
+    let mut world = drained(2);
+    world.fate.workers = [Manner::Good, Manner::Fails(78)].into();
+    offer(&mut world, App::new("second", 2));
+    let asker = world.reload();
+    world.run(60_000);
+    assert_drained_again(&mut world, asker);
+    // A new executable as well.
+    let mut world = drained(2);
+    world.fate.workers = [Manner::Fails(78)].into();
+    let asker = world.ask(Request::Upgrade { path: None });
+    world.run(60_000);
+    assert_drained_again(&mut world, asker);
+}
+
+#[test]
+fn what_is_asked_for_while_a_drain_is_about_to_end_ends_with_it_when_that_fails() {
+    let mut world = drained(2);
+    offer(&mut world, App::new("second", 2).manner(Manner::Crashes(500, Exit::Signal(11))));
+    let reload = world.reload();
+    world.run(100);
+    let (scale, restart) = (world.scale(4), world.ask(Request::Restart { slot: None }));
+    world.run(60_000);
+    assert_eq!(world.verdict(scale), Some(&Verdict::RolledBack { reason: STILL.to_owned() }));
+    assert_eq!(world.verdict(restart), Some(&Verdict::Superseded));
+    assert_eq!(world.fleet.wanted, 2);
+    assert_drained_again(&mut world, reload);
+}
+
+#[test]
+fn a_host_is_well_while_one_worker_is_tried_alone() {
+    let mut world = host(4);
+    let mut app = App::new("first", 4);
+    app.policy.reload.canary_time = Duration::from_secs(100);
+    offer(&mut world, app);
+    world.start();
+    world.run(30_000);
+    world.ask(Request::Drain);
+    world.run(1_000);
+    offer(&mut world, App::new("second", 4));
+    let asker = world.reload();
+    world.run(90_000);
+    assert_eq!(world.serving().len(), 1);
+    assert!(world.fleet.has_quorum(world.now_ms));
+    world.run_until("it is judged", |world| world.serving().len() > 1);
+    assert!(world.fleet.has_quorum(world.now_ms));
+    world.run(10_000);
+    assert_eq!(world.verdict(asker), Some(&Verdict::Done));
+    world.check_converged();
 }
 
 #[test]

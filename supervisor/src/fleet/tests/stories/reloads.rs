@@ -46,8 +46,8 @@ fn reload_that_works() {
             serve #9 (slot 2 gen 2)
             drain #5 (slot 2 gen 1) in Some(5000)
             to 1: 3 of 3 workers replaced
-            WriteLastGood { generation: 2 }
             WritePrevious { generation: 1 }
+            WriteLastGood { generation: 2 }
             Activate { child: ChildId(2), generation: 2 }
             CloseListeners { generation: 2 }
             to 1: generation 2 is in force
@@ -92,8 +92,8 @@ fn reload_that_changes_the_number_of_workers_and_listeners() {
             to 1: generation 2: the canary is good (2000 requests, 0.0 % of them 5xx); the others follow
             drain #3 (slot 0 gen 1) in Some(5000)
             to 1: 1 of 1 workers replaced
-            WriteLastGood { generation: 2 }
             WritePrevious { generation: 1 }
+            WriteLastGood { generation: 2 }
             Activate { child: ChildId(2), generation: 2 }
             CloseListeners { generation: 2 }
             to 1: generation 2 is in force

@@ -37,6 +37,10 @@ impl<F: Fate> World<F> {
                 let outcome = self.fate.upgrade();
                 self.after(30, Due::Exec(outcome));
             }
+            Action::ReportKept { generation } => {
+                let delay_ms = self.fate.keeping();
+                self.after(delay_ms, Due::Report(Event::Kept { generation }));
+            }
             Action::Exit { code, .. } => self.exit = Some(code),
             Action::BindListeners { .. }
             | Action::CloseListeners { .. }

@@ -154,6 +154,10 @@ pub(crate) trait Fate {
     fn look(&mut self) -> Option<Look> {
         Some(nothing_new())
     }
+    /// How long it takes until everything is on the disk.
+    fn keeping(&mut self) -> u64 {
+        0
+    }
     /// What becomes of the next upgrade.
     fn upgrade(&mut self) -> NewImage;
     /// A delay of at most so many milliseconds.
