@@ -192,7 +192,7 @@ impl ModuleSource {
     /// Address of the API of the git host, when this is a place in a repository.
     fn git_host_api(&self) -> Option<&str> {
         let is_repository = self.reference.is_some() && !self.is_registry;
-        let is_begun_by = |rest: &str| rest.splitn(4, '/').nth(2) == Some(CONTENTS);
+        let is_begun_by = |rest: &str| rest.split('/').nth(2) == Some(CONTENTS);
         let mut places = self.url.match_indices(REPOSITORIES).filter(|_| is_repository);
         let (at, _) = places.find(|(at, found)| is_begun_by(&self.url[at + found.len()..]))?;
         Some(&self.url[..=at])
