@@ -114,7 +114,7 @@ fn nothing_is_imported_while_a_module_cannot_be_read() {
         fs::create_dir_all(app.path().join("modules").join(name)).unwrap();
         fs::write(app.path().join("modules").join(name).join("module.toml"), text).unwrap();
     }
-    insta::assert_snapshot!(told(app.path()), @"modules/user/module.toml: fields: found the number 3, expected a table of fields");
+    insta::assert_snapshot!(told(app.path()), @"modules/user/module.toml:2: fields: found the number 3, expected a table of fields");
     assert_eq!(import_beside(app.path()), exit::CONFIGURATION);
     assert!(!app.path().join("data").exists(), "nothing was taken");
     // Components, and what is no module, say nothing here.

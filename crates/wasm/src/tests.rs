@@ -89,6 +89,15 @@ struct Worker {
 }
 
 impl Worker {
+    /// Waits until no instance is left: a call is answered at its deadline, on a busy machine before its code has ended.
+    fn until_all_have_ended(&self, after: &str) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.module.instances() != 0 {
+            assert!(Instant::now() < deadline, "{} instances after {after}", self.module.instances());
+            std::thread::yield_now();
+        }
+    }
+
     fn of(guest: &Guest) -> Self {
         Self::with(guest, CodeLimits::default(), Arc::new(NOTHING))
     }
