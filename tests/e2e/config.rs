@@ -54,6 +54,8 @@ fn a_taken_port_and_a_missing_folder_are_named() {
     let address = taken.local_addr().unwrap().to_string();
     let output = Command::new(executable())
         .args(["run", folder.path().to_str().unwrap(), "--listen", &address])
+        // Variables of whoever runs the tests would be told as well.
+        .env_clear()
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(71));
