@@ -154,6 +154,13 @@ fn rules_decide_about_documents_lists_batches_and_events() {
     let written = whole.patch("letters/a", &json!({"text": "w"}));
     assert_eq!(written.header("preference-applied"), None);
     assert_eq!((written.status, written.json()), (200, json!({"status": "ok", "modelId": "a"})));
+    let patch = json!([{"op": "test", "path": "/text", "value": 0}]).to_string();
+    let tests = |client: &Client| {
+        let typed = client.with("content-type", "application/json-patch+json");
+        typed.send("PATCH", "/aegis/api/models/letters/a", patch.as_bytes())
+    };
+    assert_eq!(told(&tests(&writer)), refused(403, "forbidden"), "it would tell what is there");
+    assert_eq!(tests(&host.holding(&["editor"])).status, 409);
     let post = json!({"sub": "bob", "team": ["post", "desk"], "exp": 4_000_000_000_u64});
     let removed = host.cluster.client().with("authorization", &host.issuer.sign(&post)).delete("letters/a");
     assert_eq!((removed.status, removed.json()), (200, json!({"status": "ok", "modelId": "a"})));

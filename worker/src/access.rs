@@ -37,7 +37,7 @@ use self::{
 };
 use crate::{
     operation::{Answer, Operation, Precondition, Request, Revisions},
-    request::{Target, precondition},
+    request::{Target, is_json_patch, precondition},
     response::Refusal,
     route::{Candidate, Place},
 };
@@ -206,6 +206,11 @@ impl Caller {
             }
             (&Method::DELETE, _) => Right::Delete,
             (_, None) => Right::Create,
+            (&Method::PATCH, Some(_)) if is_json_patch(&parts.headers) => {
+                // It tests, copies and moves what is there, so what becomes of it tells of that.
+                self.may(model, Action::Plain(Right::Read))?;
+                Right::Update
+            }
             (&Method::PUT, Some(_)) if creates(&precondition(&parts.headers)?) => Right::Create,
             (_, Some(_)) => Right::Update,
         };

@@ -255,6 +255,11 @@ async fn with_body(
     })
 }
 
+/// Whether the body of a `PATCH` is a JSON patch.
+pub(crate) fn is_json_patch(headers: &HeaderMap) -> bool {
+    matches!(fields::media_type(headers, true), Ok(MediaType::JsonPatch))
+}
+
 /// `If-Match` and `If-None-Match`.
 pub(crate) fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
     Ok(Precondition {
