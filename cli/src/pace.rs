@@ -3,7 +3,7 @@
 //!
 //! With a tick every 4 ms (`CONFIG_HZ=250`, what distributions have) a process that computes beside those that serve has a
 //! core for whole ticks, however little of it the kernel owes to it: nobody asks before the next tick whether its turn is
-//! over. A thread that wakes up on that core in between makes the kernel ask, and the one that serves is let in.
+//! over. A thread that wakes up on that core in between makes the kernel ask, and the one that serves is let in (ADR 28).
 
 use std::{io, thread, time::Duration};
 
