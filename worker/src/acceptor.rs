@@ -1,5 +1,5 @@
 //! The acceptor thread: takes connections from the shared listening sockets, one at a time, and only when a runtime
-//! has room for it.
+//! has room for it. The runtime takes up itself what waits behind that one (see [`Following`]).
 //!
 //! ```text
 //!   reserve a permit ──none──▶ leave the wait list until a runtime takes a connection
@@ -21,7 +21,9 @@
 
 mod balance;
 mod doorbell;
+mod following;
 mod seats;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -50,13 +52,14 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
 };
-use rustix::net::SocketFlags;
 use tokio::sync::mpsc;
 
-use balance::{STEP_BACK_MAX, Siblings, step_back};
+use balance::{STEP_BACK_MAX, Siblings};
 pub(crate) use doorbell::Doorbell;
 use doorbell::Mode;
+pub(crate) use following::Following;
 pub(crate) use seats::{Seat, Seats};
+use source::Source;
 
 /// Longest sleep of the acceptor: bounds how long a connection waits whose wake-up was lost, and is its heartbeat.
 const TICK: Duration = Duration::from_millis(100);
@@ -74,9 +77,7 @@ const DOORBELL: u64 = u64::MAX;
 /// A listening socket of this worker.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    socket: OwnedFd,
-    is_unix: bool,
-    audience: Audience,
+    source: Arc<Source>,
     armed: bool,
 }
 
@@ -84,9 +85,18 @@ pub(crate) struct Listener {
 #[derive(Debug)]
 pub(crate) struct Lane {
     /// Its capacity is the number of permits.
-    pub(crate) intake: mpsc::Sender<Accepted>,
+    pub(crate) intake: mpsc::Sender<Arrival>,
     /// Connections the runtime has.
     pub(crate) connections: Arc<AtomicU64>,
+}
+
+/// What is handed to a runtime.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    /// A connection.
+    pub(crate) accepted: Accepted,
+    /// Where it came from; more may wait there.
+    pub(crate) source: Arc<Source>,
 }
 
 /// A connection on its way to a runtime.
@@ -135,7 +145,7 @@ enum Lurking {
 }
 
 struct Reserved {
-    permit: mpsc::OwnedPermit<Accepted>,
+    permit: mpsc::OwnedPermit<Arrival>,
     connections: Arc<AtomicU64>,
 }
 
@@ -145,8 +155,8 @@ impl Listener {
     /// # Errors
     /// When it cannot be made non-blocking.
     pub(crate) fn new(socket: OwnedFd, address: &ListenerAddress, audience: Audience) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&socket, true)?;
-        Ok(Self { socket, is_unix: matches!(address, ListenerAddress::Unix(_)), audience, armed: false })
+        let source = Arc::new(Source::new(socket, address, audience)?);
+        Ok(Self { source, armed: false })
     }
 }
 
@@ -249,7 +259,7 @@ impl Acceptor {
 
     /// A permit of the runtime with the fewest connections among those that have one.
     fn reserve(&self) -> Option<Reserved> {
-        if !self.listeners.iter().any(|listener| self.seats.has_room(listener.audience)) {
+        if !self.listeners.iter().any(|listener| self.seats.has_room(listener.source.audience())) {
             return None;
         }
         let lane = self
@@ -282,8 +292,7 @@ impl Acceptor {
     }
 
     fn step_back(&mut self) -> Option<Duration> {
-        let own = self.seats.open();
-        step_back(own, self.siblings.mean(own, monotonic_ms()), self.step_back_max)
+        self.siblings.step_back(&self.seats, self.step_back_max)
     }
 
     /// Stays out of the wait list, but takes a connection that nobody takes.
@@ -305,11 +314,11 @@ impl Acceptor {
     /// A listener with a connection in its queue, without joining the wait list.
     fn waiting_listener(&self) -> Option<usize> {
         let open: Vec<usize> = (0..self.listeners.len())
-            .filter(|index| self.seats.has_room(self.listeners[*index].audience))
+            .filter(|index| self.seats.has_room(self.listeners[*index].source.audience()))
             .collect();
         let mut descriptors: Vec<PollFd<'_>> = open
             .iter()
-            .map(|index| PollFd::new(self.listeners[*index].socket.as_fd(), PollFlags::POLLIN))
+            .map(|index| PollFd::new(self.listeners[*index].source.as_fd(), PollFlags::POLLIN))
             .collect();
         poll(&mut descriptors, PollTimeout::ZERO).ok()?;
         let position = descriptors.iter().position(|descriptor| descriptor.any() == Some(true))?;
@@ -326,21 +335,16 @@ impl Acceptor {
 
     fn accept(&mut self, index: usize, reserved: Reserved) {
         let Some(listener) = self.listeners.get(index) else { return };
-        if !self.seats.has_room(listener.audience) {
+        if !self.seats.has_room(listener.source.audience()) {
             return self.disarm(index);
         }
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        match rustix::net::accept_with(&listener.socket, flags) {
-            Ok(socket) => {
-                let stream = if listener.is_unix {
-                    AcceptedStream::Unix(UnixStream::from(socket))
-                } else {
-                    AcceptedStream::Tcp(TcpStream::from(socket))
-                };
+        let source = Arc::clone(&listener.source);
+        match source.accept() {
+            Ok(stream) => {
                 self.failures = 0;
                 self.board.cell(self.cell).counter(Counter::Connections).fetch_add(1, Ordering::Relaxed);
-                let seat = self.seats.take(&reserved.connections, listener.audience);
-                reserved.permit.send(Accepted { stream, seat });
+                let seat = self.seats.take(&reserved.connections, source.audience());
+                reserved.permit.send(Arrival { accepted: Accepted { stream, seat }, source });
                 self.disarm(index);
             }
             Err(error) if concerns_one_connection(error) => {}
@@ -367,15 +371,15 @@ impl Acceptor {
 
     fn arm(&mut self) {
         for (index, listener) in self.listeners.iter_mut().enumerate() {
-            let wanted = self.seats.has_room(listener.audience);
+            let wanted = self.seats.has_room(listener.source.audience());
             if wanted == listener.armed {
                 continue;
             }
             let changed = if wanted {
                 let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
-                self.epoll.add(&listener.socket, EpollEvent::new(flags, index as u64))
+                self.epoll.add(&listener.source, EpollEvent::new(flags, index as u64))
             } else {
-                self.epoll.delete(&listener.socket)
+                self.epoll.delete(&listener.source)
             };
             match changed {
                 Ok(()) => listener.armed = wanted,
@@ -390,7 +394,7 @@ impl Acceptor {
         let listener = &mut self.listeners[index];
         if listener.armed {
             listener.armed = false;
-            if let Err(error) = self.epoll.delete(&listener.socket) {
+            if let Err(error) = self.epoll.delete(&listener.source) {
                 tracing::error!(target: "aegis::worker", "leaving a listening socket: {error}");
             }
         }

@@ -175,7 +175,7 @@ fn assemble(handoff: &Handoff, control: Arc<ControlSocket>) -> Result<Parts, Boo
     Modules::load_for(&host, (generation.as_fd(), &code), None)?;
 
     let threads = host.config.workers.threads.max(1) as usize;
-    let (lanes, intakes) = runtime::lanes(threads, &host);
+    let (lanes, intakes) = runtime::lanes(threads, &host, (board, cell_index));
     let listeners = listeners(handoff)?;
     let acceptor =
         Acceptor::new(listeners, lanes, Arc::clone(&host.seats), Arc::clone(&doorbell), (board, cell_index))

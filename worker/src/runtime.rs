@@ -4,7 +4,7 @@
 //! queue. A thread that is stuck shows on the board, because only its own runtime writes its heartbeat.
 
 use std::{
-    io,
+    io, iter,
     sync::{Arc, atomic::Ordering},
     thread,
 };
@@ -14,10 +14,13 @@ use tokio::{
     sync::mpsc,
 };
 
-use aegis_ipc::{board::Gauge, slice};
+use aegis_ipc::{
+    board::{Board, Gauge},
+    slice,
+};
 
 use crate::{
-    acceptor::{Accepted, Doorbell, Lane},
+    acceptor::{Arrival, Doorbell, Following, Lane},
     connection::{self, Ledger, Patience, Protocols},
     drain::Departures,
     host::Host,
@@ -33,7 +36,8 @@ const BLOCKING_THREADS_MAX: usize = 4;
 /// Where the connections of one runtime come from and are kept.
 pub(crate) struct Intake {
     index: usize,
-    accepted: mpsc::Receiver<Accepted>,
+    arrivals: mpsc::Receiver<Arrival>,
+    following: Following,
     ledger: Arc<Ledger>,
 }
 
@@ -57,15 +61,17 @@ pub(crate) fn build() -> io::Result<Runtime> {
         .build()
 }
 
-/// The ways into `count` runtimes. Together they have at least two permits, so that accepting and taking over can
+/// The ways into `count` runtimes of the worker in a cell of the board. Together they have at least two permits, so that accepting and taking over can
 /// overlap, and no more than one per runtime beyond that: what a stuck runtime holds, nobody serves.
-pub(crate) fn lanes(count: usize, host: &Host) -> (Vec<Lane>, Vec<Intake>) {
+pub(crate) fn lanes(count: usize, host: &Host, place: (Board, usize)) -> (Vec<Lane>, Vec<Intake>) {
     let permits = if count == 1 { 2 } else { 1 };
     (0..count)
         .map(|index| {
-            let (sender, accepted) = mpsc::channel(permits);
+            let (intake, arrivals) = mpsc::channel(permits);
+            let lane = Lane { intake, connections: Arc::default() };
+            let following = Following::new(place, &host.seats, &lane.connections);
             let ledger = Ledger::new(Arc::clone(&host.clock));
-            (Lane { intake: sender, connections: Arc::default() }, Intake { index, accepted, ledger })
+            (lane, Intake { index, arrivals, following, ledger })
         })
         .unzip()
 }
@@ -84,12 +90,14 @@ pub(crate) fn start(intake: Intake, shared: Shared) -> io::Result<thread::JoinHa
 /// Serves what is accepted for this runtime, for ever, on a thread that is let in at once beside those that compute.
 pub(crate) async fn run(intake: Intake, shared: Shared) {
     slice::ask_for_short();
-    let Intake { index, mut accepted, ledger } = intake;
+    let Intake { index, mut arrivals, mut following, ledger } = intake;
     let serve = async {
-        while let Some(connection) = accepted.recv().await {
+        while let Some(Arrival { accepted, source }) = arrivals.recv().await {
             shared.doorbell.room_was_made();
-            let Shared { present, protocols, .. } = shared.clone();
-            tokio::spawn(connection::serve(connection, present, Arc::clone(&ledger), protocols));
+            for accepted in iter::once(accepted).chain(following.take(&source, &shared.doorbell)) {
+                let Shared { present, protocols, .. } = shared.clone();
+                tokio::spawn(connection::serve(accepted, present, Arc::clone(&ledger), protocols));
+            }
         }
     };
     tokio::join!(serve, beat(index, &shared.present, &ledger));

@@ -3,10 +3,16 @@
 //! The kernel wakes the acceptor that has waited longest, so arrivals go round and round, whatever a worker already
 //! holds. That keeps equal workers equal, but a worker that joins late never catches up. Hence a worker that holds
 //! more than its share leaves the wait list and only helps out when a connection stays unclaimed.
+//!
+//! Connections that end soon take care of themselves: who holds more of them at the moment has fewer in the next one. Where
+//! they last less than a tenth of a second (clients that make one for each request) nobody steps back, since a connection
+//! that is left to others would wait while this worker has time for it.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use aegis_ipc::board::{Board, CELLS, Cell, Gauge};
+use aegis_ipc::board::{Board, CELLS, Cell, Gauge, monotonic_ms};
+
+use super::Seats;
 
 /// Longest time a worker with too many connections leaves a waiting one to its siblings.
 pub(super) const STEP_BACK_MAX: Duration = Duration::from_millis(2);
@@ -23,10 +29,14 @@ const TOLERATED_SHARE: f64 = 0.02;
 /// Connections beyond the tolerated ones at which the longest time is reached, or the share of the mean.
 const FULL_STEP_CONNECTIONS: f64 = 1.0;
 const FULL_STEP_SHARE: f64 = 0.02;
+/// How long the connections that end are counted before it is said how long they last.
+const TURNOVER_MS: u64 = 100;
+/// Fewer than this in that time say nothing.
+const TURNOVER_MIN: u64 = 16;
 
 /// How long to leave a waiting connection to siblings, at most `longest`. `None`: this worker holds no more than its
 /// share.
-pub(super) fn step_back(own: u64, mean: f64, longest: Duration) -> Option<Duration> {
+fn step_back(own: u64, mean: f64, longest: Duration) -> Option<Duration> {
     #[expect(clippy::cast_precision_loss, reason = "connection counts stay far below 2^52")]
     let excess = own as f64 - mean - (mean * TOLERATED_SHARE).max(TOLERATED_CONNECTIONS);
     let full = (mean * FULL_STEP_SHARE).max(FULL_STEP_CONNECTIONS);
@@ -40,15 +50,48 @@ pub(super) struct Siblings {
     own: usize,
     known: Vec<Cell>,
     refreshed_ms: Option<u64>,
+    turnover: Turnover,
+}
+
+/// How long the connections of this worker last.
+#[derive(Debug, Default)]
+struct Turnover {
+    since_ms: u64,
+    ended_before: u64,
+    is_quick: bool,
+}
+
+impl Turnover {
+    /// Whether connections last less than [`TURNOVER_MS`]: as many as are open ended within the last such time. `ended`
+    /// counts from the start.
+    fn is_quick(&mut self, ended: u64, open: u64, now_ms: u64) -> bool {
+        if now_ms.saturating_sub(self.since_ms) >= TURNOVER_MS {
+            let ended_since = ended.saturating_sub(self.ended_before);
+            // The time since may be any, so a long one without anybody who asked does not count as a short one.
+            let elapsed_ms = now_ms.saturating_sub(self.since_ms);
+            self.is_quick = ended_since * TURNOVER_MS >= open.max(TURNOVER_MIN) * elapsed_ms;
+            (self.since_ms, self.ended_before) = (now_ms, ended);
+        }
+        self.is_quick
+    }
 }
 
 impl Siblings {
     pub(super) fn new(board: Board, own: usize) -> Self {
-        Self { board, own, known: Vec::new(), refreshed_ms: None }
+        Self { board, own, known: Vec::new(), refreshed_ms: None, turnover: Turnover::default() }
+    }
+
+    /// How long this worker leaves a waiting connection to siblings, at most `longest`. `None`: it takes it.
+    pub(super) fn step_back(&mut self, seats: &Seats, longest: Duration) -> Option<Duration> {
+        let (open, now_ms) = (seats.open(), monotonic_ms());
+        if self.turnover.is_quick(seats.ended(), open, now_ms) {
+            return None;
+        }
+        step_back(open, self.mean(open, now_ms), longest)
     }
 
     /// Mean of open connections over this worker and all siblings that could take the next one.
-    pub(super) fn mean(&mut self, own_connections: u64, now_ms: u64) -> f64 {
+    fn mean(&mut self, own_connections: u64, now_ms: u64) -> f64 {
         if self.refreshed_ms.is_none_or(|then| now_ms.saturating_sub(then) >= SIBLINGS_REFRESH_MS) {
             self.refreshed_ms = Some(now_ms);
             self.known.clear();
@@ -127,5 +170,18 @@ mod tests {
         set(5, 1, 1_001, 20);
         assert_eq!(mean(0, 1_001), 50.0, "a new one is not yet known");
         assert_eq!(mean(0, 1_002), 100.0, "and is a moment later");
+    }
+
+    #[test]
+    fn connections_that_end_as_fast_as_they_come_last_shortly() {
+        let mut turnover = Turnover::default();
+        let mut is_quick = |ended, open, now_ms| turnover.is_quick(ended, open, now_ms);
+        assert!(!is_quick(0, 40, 1_000));
+        assert!(!is_quick(100, 40, 1_099), "not before the time is up");
+        assert!(is_quick(100, 40, 1_100), "a hundred ended while forty are open");
+        assert!(is_quick(100, 40, 1_199));
+        assert!(!is_quick(130, 40, 1_200), "thirty ended: they last longer");
+        assert!(!is_quick(145, 0, 1_300), "too few to tell");
+        assert!(!is_quick(245, 40, 11_300), "a hundred in ten seconds");
     }
 }

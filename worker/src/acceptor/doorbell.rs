@@ -2,7 +2,7 @@
 
 use std::{
     os::fd::{AsFd, BorrowedFd},
-    sync::atomic::{AtomicBool, AtomicU8, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, Ordering, fence},
     time::Duration,
 };
 
@@ -62,7 +62,14 @@ impl Doorbell {
     /// Stops accepting for good, after one last pass.
     pub(crate) fn stop(&self) {
         self.mode.store(Mode::Stopping as u8, Ordering::Release);
+        // Whoever looks at the seats from here on sees those that were taken by somebody who found this acceptor serving.
+        fence(Ordering::SeqCst);
         self.ring();
+    }
+
+    /// Whether the acceptor serves, or began to and was not told to stop.
+    pub(super) fn is_serving(&self) -> bool {
+        self.mode() == Mode::Serving
     }
 
     /// Looks at the accept queues once more: a sibling may have been woken for a connection that it never took.

@@ -20,6 +20,7 @@ pub(crate) const ADMIN_CONNECTIONS_MAX: u64 = 64;
 #[derive(Debug)]
 pub(crate) struct Seats {
     open: &'static AtomicU64,
+    ended: AtomicU64,
     admin: AtomicU64,
     public_max: u64,
     doorbell: Arc<Doorbell>,
@@ -38,12 +39,18 @@ impl Seats {
     /// Counts into `cell`; `public_max` connections of clients are accepted at once.
     pub(crate) fn new(cell: Cell, public_max: u64, doorbell: Arc<Doorbell>) -> Arc<Self> {
         let open = cell.gauge(Gauge::Connections);
-        Arc::new(Self { open, admin: AtomicU64::new(0), public_max, doorbell, emptied: Notify::new() })
+        let (ended, admin) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { open, ended, admin, public_max, doorbell, emptied: Notify::new() })
     }
 
     /// Open connections.
     pub(crate) fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// Connections that have ended since the start.
+    pub(super) fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
     }
 
     /// Whether one more connection of this audience may be accepted.
@@ -84,6 +91,7 @@ impl Drop for Seat {
         if self.audience == Audience::Admin {
             self.seats.admin.fetch_sub(1, Ordering::Relaxed);
         }
+        self.seats.ended.fetch_add(1, Ordering::Relaxed);
         if self.seats.open.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.seats.emptied.notify_one();
         }

@@ -24,7 +24,7 @@ struct Worker {
     /// Thread of the acceptor.
     thread: nix::unistd::Pid,
     /// Where a stuck runtime leaves its connections.
-    stuck: Option<mpsc::Receiver<Accepted>>,
+    stuck: Option<mpsc::Receiver<Arrival>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,8 +79,8 @@ impl Site {
             Runtime::Takes => {
                 let (kept, doorbell) = (Arc::clone(&kept), Arc::clone(&doorbell));
                 thread::spawn(move || {
-                    while let Some(accepted) = receiver.blocking_recv() {
-                        kept.lock().push(accepted);
+                    while let Some(arrival) = receiver.blocking_recv() {
+                        kept.lock().push(arrival.accepted);
                         doorbell.room_was_made();
                     }
                 });

@@ -171,7 +171,7 @@ impl House {
         let host = Host::new(founding, Arc::clone(&doorbell));
         Modules::load_for(&host, (generation.as_fd(), &places), None).unwrap();
         let present = Present::new(Arc::clone(&host));
-        let (lanes, mut intakes) = runtime::lanes(1, &host);
+        let (lanes, mut intakes) = runtime::lanes(1, &host, (board, 0));
         let (public, admin) = (listener(Audience::Public), listener(Audience::Admin));
         let listeners = vec![public.1, admin.1];
         let acceptor =
