@@ -124,25 +124,37 @@ pub(crate) fn answered(cluster: &Cluster) -> (Vec<(String, String)>, Vec<u8>) {
     (headers.collect(), response.body)
 }
 
+/// A load of a path.
+type LoadOf = fn(&str) -> Load<'_>;
+
+/// The row of reads that has limits.
+const BUSY: &str = "64 connections";
+/// Connections at once, what is asked over them, and how that is called.
+const READS: [(usize, LoadOf, &str); 3] = [
+    (64, |path| Load::Get(path), BUSY),
+    (1, |path| Load::Get(path), "1 connection"),
+    (64, |path| Load::GetEach(path), "64 at a time, a connection each"),
+];
+
 fn reads(options: &Options) -> Vec<Row> {
     let (cluster, _) = subject::start("");
     let (headers, body) = answered(&cluster);
     let bare = Bare::start(&headers, &body);
     let nginx = Nginx::start(&body).inspect_err(|error| told(&format!("without nginx: {error}"))).ok();
     let mut rows = Vec::new();
-    for connections in [64, 1] {
+    for (connections, load_of, how) in READS {
         let (mut ours, mut beside, mut file) = (Vec::new(), Vec::new(), Vec::new());
         for round in 1..=options.rounds {
-            told(&format!("GET by id, {connections} connections, round {round} …"));
-            let load = Load::Get(subject::PATH);
+            told(&format!("GET by id, {how}, round {round} …"));
+            let load = load_of(subject::PATH);
             ours.push(clean(wrk::run(cluster.address, connections, options.duration(), &load)));
             beside.push(clean(wrk::run(bare.address, connections, options.duration(), &load)));
             if let Some(nginx) = &nginx {
-                let load = Load::Get("/document.json");
+                let load = load_of("/document.json");
                 file.push(clean(wrk::run(nginx.address, connections, options.duration(), &load)));
             }
         }
-        rows.extend(compare_reads(connections, &ours, &beside, &file));
+        rows.extend(compare_reads(how, &ours, &beside, &file));
     }
     rows
 }
@@ -152,7 +164,7 @@ pub(crate) fn clean(measured: Measured) -> Measured {
     measured
 }
 
-fn compare_reads(connections: usize, ours: &[Measured], bare: &[Measured], nginx: &[Measured]) -> Vec<Row> {
+fn compare_reads(how: &str, ours: &[Measured], bare: &[Measured], nginx: &[Measured]) -> Vec<Row> {
     let rates = |all: &[Measured]| median(all.iter().map(|one| one.rate).collect());
     let p99 = |all: &[Measured]| median(all.iter().map(|one| one.p99.as_secs_f64() * 1000.0).collect());
     let paired = |pick: fn(&Measured) -> f64| {
@@ -160,8 +172,8 @@ fn compare_reads(connections: usize, ours: &[Measured], bare: &[Measured], nginx
     };
     let ratio = paired(|one| one.rate);
     let slower = paired(|one| one.p99.as_secs_f64());
-    let name = format!("get by id, {connections} connections");
-    let must = connections == 64;
+    let name = format!("get by id, {how}");
+    let must = how == BUSY;
     let mut rows = vec![
         row(
             &format!("{name}: rate / bare hyper"),

@@ -16,6 +16,8 @@ pub(crate) struct Measured {
 pub(crate) enum Load<'a> {
     /// GET of a path.
     Get(&'a str),
+    /// GET of a path, each over a connection of its own.
+    GetEach(&'a str),
     /// GET of a path with this value of `Authorization`.
     GetAs(&'a str, &'a str),
     /// POST of a JSON body to a path.
@@ -28,6 +30,7 @@ pub(crate) fn run(address: SocketAddr, connections: usize, duration: Duration, l
     let script = folder.path().join("script.lua");
     let (path, setup) = match load {
         Load::Get(path) => (*path, String::new()),
+        Load::GetEach(path) => (*path, "wrk.headers['connection'] = 'close'\n".to_owned()),
         Load::GetAs(path, bearer) => (*path, format!("wrk.headers['authorization'] = '{bearer}'\n")),
         Load::Post(path, body) => (
             *path,
