@@ -172,6 +172,35 @@ fn rules_decide_about_documents_lists_batches_and_events() {
 }
 
 #[test]
+fn what_is_stored_is_not_told_to_whoever_may_write_and_not_read() {
+    let note = |more: &str| {
+        format!(
+            "name = \"note\"\n[fields]\nplace = {{ kind = \"text\", max = 9 }}\nword = {{ kind = \"text\" {more} }}\n\
+             [[acl]]\nsubject = \"role\"\nname = \"writer\"\nallow = [\"create\", \"update\"]\n\
+             [[acl]]\nsubject = \"role\"\nname = \"editor\"\nallow = [\"read\", \"update\"]\n"
+        )
+    };
+    let host = Guarded::start(App::todo().module("note", &note("")));
+    let (writer, editor) = (host.holding(&["writer"]), host.holding(&["editor"]));
+    assert_eq!(writer.post("notes", &json!({"id": "a", "place": "here", "word": "hush"})).status, 201);
+    aegis_harness::app::write_module(host.cluster.folder(), "note", &note(", values = [\"loud\"]"));
+    host.cluster.aegis_ok(&["reload"]);
+
+    let seen = editor.patch("notes/a", &json!({"place": "there"}));
+    assert_eq!(told(&seen), refused(422, "invalid"));
+    assert!(seen.text().contains("found the text \\\"hush\\\""), "{}", seen.text());
+    let unseen = writer.patch("notes/a", &json!({"place": "at the other end"}));
+    assert_eq!(told(&unseen), refused(422, "invalid"));
+    let errors = json!([
+        { "path": "/place", "message": "found length 16, expected at most 9" },
+        { "path": "", "message": "together with what is stored it breaks a rule of the model" },
+    ]);
+    assert_eq!(unseen.json()["errors"], errors);
+    assert!(!unseen.text().contains("hush") && !unseen.text().contains("word"), "{}", unseen.text());
+    assert_eq!(writer.patch("notes/a", &json!({"place": "there", "word": "loud"})).status, 200);
+}
+
+#[test]
 fn an_idempotency_key_belongs_to_one_caller_and_is_asked_about_every_time() {
     let host = Guarded::letters();
     let with_key = |roles: &[&str], subject: &str| {

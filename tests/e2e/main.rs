@@ -37,6 +37,7 @@ mod moved_data;
 mod museum;
 mod outgoing;
 mod rates;
+mod real_registry;
 mod reload;
 mod rollback;
 mod scale;

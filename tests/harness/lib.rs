@@ -16,6 +16,7 @@ pub mod issuer;
 pub mod load;
 pub mod notify;
 pub mod publisher;
+pub mod registry;
 pub mod unsynced;
 pub mod wait;
 

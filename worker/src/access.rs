@@ -236,7 +236,7 @@ impl Caller {
         let Self::Known(principal) = self else { return request };
         let is_command = matches!(request.operation, Operation::Command { .. } | Operation::Ask { .. });
         let hides = request.operation.writes() && !is_command && !self.sees(&request.model, Right::Read);
-        let answer = if hides { Answer::Minimal } else { request.answer };
+        let answer = if hides { Answer::Blind } else { request.answer };
         Request { answer, principal: Some(Arc::clone(principal)), ..request }
     }
 

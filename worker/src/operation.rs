@@ -163,6 +163,8 @@ pub enum Answer {
     Representation,
     /// `{"status":"ok","modelId":id}`.
     Minimal,
+    /// The same for a caller who may not read: a refusal does not tell what is stored either.
+    Blind,
 }
 
 /// What a client gets.

@@ -62,7 +62,7 @@ impl Wish {
     fn granted(preference: Option<Preference>, answer: Answer) -> Self {
         let form = match answer {
             Answer::Representation => Preference::Representation,
-            Answer::Minimal => Preference::Minimal,
+            Answer::Minimal | Answer::Blind => Preference::Minimal,
         };
         Self { applied: preference.filter(|wanted| *wanted == form).map(Preference::as_str) }
     }

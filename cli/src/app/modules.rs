@@ -1,7 +1,7 @@
 //! The modules of an app: folders with a `module.toml` or a component.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
@@ -16,7 +16,7 @@ use aegis_domain::{
     spec::ModelSpec,
     suggest,
 };
-use aegis_ipc::deploy::{Deployed, Member};
+use aegis_ipc::deploy::{Deployed, Member, Offers};
 
 use super::{
     component::{Component, Found, MANIFEST_FILE, Service},
@@ -109,9 +109,10 @@ impl Modules {
         modules.add_trials(&mut reading);
         if modules.mistakes.is_empty() {
             modules.warn_of_grants_of_nobody(reading.terms, reading.lines);
-            if let Err(mistakes) = Catalog::build(modules.specs.clone()) {
-                modules.mistakes.extend(mistakes);
-            }
+            modules.refuse_clashes(|name| {
+                let folder = modules_dir.join(name);
+                if folder.is_dir() { shown(&folder) } else { format!("modules.{name}") }
+            });
             if let Some(api_root) = reading.api_root {
                 let mistakes = misplaced(&modules.specs, &modules.service_specs(), api_root);
                 modules.mistakes.extend(mistakes);
@@ -176,6 +177,27 @@ impl Modules {
                 )
             });
         }
+    }
+
+    /// What is wrong with models beside each other. Of several with one name it is told where they are, and the first goes on.
+    fn refuse_clashes(&mut self, place: impl Fn(&str) -> String) {
+        let members = self.roster.iter().filter(|member| matches!(member.offers, Offers::Model(_)));
+        let (mut found, mut specs) = (BTreeMap::new(), Vec::new());
+        for (member, spec) in members.zip(&self.specs) {
+            match found.entry(spec.name.as_str()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(&member.name);
+                    specs.push(spec.clone());
+                }
+                Entry::Occupied(entry) => self.mistakes.push(format!(
+                    "model {}: name: found it in {} and in {}, expected one of its own for each",
+                    spec.name,
+                    place(entry.get()),
+                    place(&member.name)
+                )),
+            }
+        }
+        self.mistakes.extend(Catalog::build(specs).err().unwrap_or_default());
     }
 
     /// What is granted of a model that is not there is probably a mistake in its name; or it is there some other day.

@@ -189,6 +189,32 @@ mod tests {
     }
 
     #[test]
+    fn one_newline_at_the_end_of_a_file_does_not_belong_to_the_secret() {
+        let app = tempfile::tempdir().unwrap();
+        for (written, expected) in [
+            ("the secret of host and issuer, hush", "the secret of host and issuer, hush"),
+            ("the secret of host and issuer, hush\n", "the secret of host and issuer, hush"),
+            ("the secret of host and issuer, hush\r\n", "the secret of host and issuer, hush"),
+            ("the secret of host and issuer, hush\n\n", "the secret of host and issuer, hush\n"),
+            (" the secret of host and issuer, hush ", " the secret of host and issuer, hush "),
+        ] {
+            fs::write(app.path().join("key"), written).unwrap();
+            let (auth, mistake) = read_key(app.path(), "[auth]\nsecret-file = \"key\"\n");
+            assert_eq!(mistake, "");
+            assert_eq!(
+                auth.key,
+                Some(AuthKey::Shared(Secret::new(expected.as_bytes().to_vec()))),
+                "{written:?}"
+            );
+            let loaded = Config::load(app.path(), &Overrides::default(), &Environment::new()).unwrap();
+            let mut reload = loaded.config.reload;
+            reload.webhook_secret_file = Some(app.path().join("key"));
+            read(&mut reload).unwrap();
+            assert_eq!(reload.webhook_secret.unwrap().reveal(), expected.as_bytes());
+        }
+    }
+
+    #[test]
     fn what_is_wrong_with_keys_of_tokens_is_told_without_them() {
         let app = tempfile::tempdir().unwrap();
         fs::write(app.path().join("short"), "hush").unwrap();

@@ -167,9 +167,12 @@ fn mistakes_of_configuration_and_modules_come_together() {
 fn mistakes_between_modules_are_found() {
     let folder = Folder::new();
     folder.write("modules/a/module.toml", TODO).write("modules/b/module.toml", TODO);
+    folder.write("modules/c/module.toml", TODO);
+    folder.write("modules/d/module.toml", "name = \"note\"\nendpoint = \"todos\"\n");
     insta::assert_snapshot!(folder.mistakes(), @r#"
-    model TODO: name: found the name of another model, expected one of its own
-    model TODO: endpoint: found "todos", which model TODO has, expected another
+    model TODO: name: found it in modules/a and in modules/b, expected one of its own for each
+    model TODO: name: found it in modules/a and in modules/c, expected one of its own for each
+    model NOTE: endpoint: found "todos", which model TODO has, expected another
     "#);
 }
 

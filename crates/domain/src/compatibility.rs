@@ -6,10 +6,13 @@
 mod arguments;
 mod callers;
 
-use serde_json::Value;
+use std::cmp::Ordering;
+
+use serde_json::{Number, Value};
 
 use crate::{
     code::{CommandEffect, CommandSpec},
+    json::Decimal,
     service::ServiceSpec,
     spec::{Datasource, FieldSpec, IfMatch, ModelSpec, UnknownFields},
 };
@@ -87,17 +90,15 @@ fn field(key: &str, old: &FieldSpec, new: &FieldSpec, report: &mut Report<'_>) {
         report(format!("{key}.kind"), found, expected);
     }
     demands(key, (old.required, old.unique, old.frozen), new, report);
-    let rises = |old: Option<f64>, new: Option<f64>| {
-        new.is_some_and(|new| old.is_none_or(|old| new.total_cmp(&old).is_gt()))
+    let narrows = |old: &Option<Number>, new: &Option<Number>, how: Ordering| {
+        new.as_ref()
+            .is_some_and(|new| old.as_ref().is_none_or(|old| Decimal::of(new).cmp(&Decimal::of(old)) == how))
     };
-    let falls = |old: Option<f64>, new: Option<f64>| {
-        new.is_some_and(|new| old.is_none_or(|old| new.total_cmp(&old).is_lt()))
-    };
-    if rises(old.min, new.min) {
-        report(format!("{key}.min"), &bound(new.min), &bound(old.min));
+    if narrows(&old.min, &new.min, Ordering::Greater) {
+        report(format!("{key}.min"), &bound(new.min.as_ref()), &bound(old.min.as_ref()));
     }
-    if falls(old.max, new.max) {
-        report(format!("{key}.max"), &bound(new.max), &bound(old.max));
+    if narrows(&old.max, &new.max, Ordering::Less) {
+        report(format!("{key}.max"), &bound(new.max.as_ref()), &bound(old.max.as_ref()));
     }
     if new.pattern.is_some() && new.pattern != old.pattern {
         let (found, expected) = (shown(new.pattern.as_deref()), shown(old.pattern.as_deref()));
@@ -142,7 +143,7 @@ fn shown(text: Option<&str>) -> &str {
     text.unwrap_or("none")
 }
 
-fn bound(bound: Option<f64>) -> String {
+fn bound(bound: Option<&Number>) -> String {
     bound.map_or_else(|| "none".to_owned(), |bound| bound.to_string())
 }
 

@@ -29,12 +29,14 @@ mod fields;
 mod lines;
 mod mixins;
 mod reader;
+mod written;
 
 use indexmap::IndexMap;
 
 use self::{
     fields::Fields,
     reader::{Mistakes, describe},
+    written::{Table, Written},
 };
 use crate::{
     catalog,
@@ -73,7 +75,7 @@ pub fn parse(toml_text: &str, origin: &str) -> Result<ModelSpec, Vec<String>> {
             "{origin}: file: found {found} bytes, expected at most {MODULE_BYTES_MAX}"
         )]);
     }
-    let table = toml_text.parse().map_err(|error| vec![reader::syntax(toml_text, origin, &error)])?;
+    let table = written::read(toml_text).map_err(|error| vec![reader::syntax(toml_text, origin, &error)])?;
     let mut mistakes = Mistakes::default();
     let spec = read(table, &mut mistakes);
     match mistakes.finish(toml_text, origin) {
@@ -84,7 +86,7 @@ pub fn parse(toml_text: &str, origin: &str) -> Result<ModelSpec, Vec<String>> {
     }
 }
 
-fn read(table: toml::Table, mistakes: &mut Mistakes) -> Option<ModelSpec> {
+fn read(table: Table, mistakes: &mut Mistakes) -> Option<ModelSpec> {
     for key in table.keys().filter(|key| !KEYS.contains(&key.as_str())) {
         let hint = suggest::similar(key, KEYS.into_iter());
         let message = format!("found an unknown key, expected one of {}{hint}", KEYS.join(", "));
@@ -97,18 +99,18 @@ fn read(table: toml::Table, mistakes: &mut Mistakes) -> Option<ModelSpec> {
     Some(spec)
 }
 
-fn read_model(mut table: toml::Table, mistakes: &mut Mistakes) -> Option<ModelSpec> {
-    let name = read_name(table.remove("name"), mistakes);
-    let id_field = mistakes.text(table.remove("id-field"), "id-field");
+fn read_model(mut table: Table, mistakes: &mut Mistakes) -> Option<ModelSpec> {
+    let name = read_name(table.shift_remove("name"), mistakes);
+    let id_field = mistakes.text(table.shift_remove("id-field"), "id-field");
     let mut fields = Fields::new(id_field.as_deref());
-    if let Some(found) = table.remove("fields") {
+    if let Some(found) = table.shift_remove("fields") {
         fields.read(found, mistakes);
     }
-    if let Some(found) = table.remove("mixins") {
+    if let Some(found) = table.shift_remove("mixins") {
         mixins::read(found, &mut fields, mistakes);
     }
     let fields = fields.finish();
-    let endpoint = mistakes.text(table.remove("endpoint"), "endpoint");
+    let endpoint = mistakes.text(table.shift_remove("endpoint"), "endpoint");
     // A placeholder for a missing name, so that the rest can be checked all the same; it is never returned.
     let name = name.or_else(|| ModelName::new("unnamed").ok())?;
     let unknown_fields = [("keep", UnknownFields::Keep), ("refuse", UnknownFields::Refuse)];
@@ -117,28 +119,28 @@ fn read_model(mut table: toml::Table, mistakes: &mut Mistakes) -> Option<ModelSp
     Some(ModelSpec {
         endpoint: endpoint.unwrap_or_else(|| format!("{}s", name.as_str().to_ascii_lowercase())),
         name,
-        description: mistakes.text(table.remove("description"), "description"),
+        description: mistakes.text(table.shift_remove("description"), "description"),
         fields,
         unknown_fields: mistakes
-            .choice(table.remove("unknown-fields"), "unknown-fields", &unknown_fields)
+            .choice(table.shift_remove("unknown-fields"), "unknown-fields", &unknown_fields)
             .unwrap_or(UnknownFields::Keep),
-        schema: read_schema(table.remove("schema"), mistakes),
+        schema: read_schema(table.shift_remove("schema"), mistakes),
         id_field,
-        datasource: mistakes.choice(table.remove("datasource"), "datasource", &datasources),
+        datasource: mistakes.choice(table.shift_remove("datasource"), "datasource", &datasources),
         if_match: mistakes
-            .choice(table.remove("if-match"), "if-match", &if_match)
+            .choice(table.shift_remove("if-match"), "if-match", &if_match)
             .unwrap_or(IfMatch::Optional),
-        cache_documents_max: mistakes.count(table.remove("cache-documents-max"), "cache-documents-max"),
-        acl: acl::read(table.remove("acl"), mistakes),
+        cache_documents_max: mistakes.count(table.shift_remove("cache-documents-max"), "cache-documents-max"),
+        acl: acl::read(table.shift_remove("acl"), mistakes),
         commands: IndexMap::new(),
         code: None,
         trial: None,
     })
 }
 
-fn read_schema(found: Option<toml::Value>, mistakes: &mut Mistakes) -> Option<serde_json::Value> {
+fn read_schema(found: Option<Written>, mistakes: &mut Mistakes) -> Option<serde_json::Value> {
     match found? {
-        table @ toml::Value::Table(_) => mistakes.json(table, "schema"),
+        table @ Written::Table(_) => mistakes.json(table, "schema"),
         other => {
             mistakes.tell("schema", format!("found {}, expected a table: a JSON Schema", describe(&other)));
             None
@@ -146,7 +148,7 @@ fn read_schema(found: Option<toml::Value>, mistakes: &mut Mistakes) -> Option<se
     }
 }
 
-fn read_name(found: Option<toml::Value>, mistakes: &mut Mistakes) -> Option<ModelName> {
+fn read_name(found: Option<Written>, mistakes: &mut Mistakes) -> Option<ModelName> {
     let Some(found) = found else {
         mistakes.tell("name", "found nothing, expected the name of the model");
         return None;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::{
     access::AccessRule,
@@ -99,9 +99,9 @@ pub struct FieldSpec {
     /// Mixin `default`: value of a new document that does not say.
     pub default: Option<Value>,
     /// Mixin `range`, lower bound, inclusive: of the number, or of the length of a text or array.
-    pub min: Option<f64>,
+    pub min: Option<Number>,
     /// Mixin `range`, upper bound, inclusive.
-    pub max: Option<f64>,
+    pub max: Option<Number>,
     /// Mixin `pattern`: a regular expression (linear time), matched anywhere unless anchored; texts only.
     pub pattern: Option<String>,
     /// The only values allowed.

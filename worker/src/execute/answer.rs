@@ -9,7 +9,7 @@ use crate::operation::Answer;
 pub(super) fn one(answer: Answer, id: &str, body: &Bytes) -> Bytes {
     match answer {
         Answer::Representation => body.clone(),
-        Answer::Minimal => {
+        Answer::Minimal | Answer::Blind => {
             let mut out = Vec::with_capacity(64);
             write_minimal(&mut out, id);
             out.into()
@@ -28,7 +28,7 @@ pub(super) fn many(answer: Answer, drafts: &[Draft]) -> Bytes {
         }
         match answer {
             Answer::Representation => out.extend_from_slice(&draft.body),
-            Answer::Minimal => write_minimal(&mut out, &draft.id),
+            Answer::Minimal | Answer::Blind => write_minimal(&mut out, &draft.id),
         }
     }
     out.push(b']');

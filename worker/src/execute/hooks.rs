@@ -27,7 +27,7 @@ use serde_json::Value;
 use super::{Engine, read::Version};
 use crate::{
     modules::{self, Modules},
-    operation::Request,
+    operation::{Answer, Request},
 };
 
 /// The code of a model and the hooks it wants to be called for.
@@ -96,20 +96,25 @@ impl Engine {
         let (id, version) = current;
         let (before, now_ms) = (&version.body, super::now_ms());
         let input = json::parse(input)?;
+        let named = unseen(request, form, &input);
         let code = self.code(request)?;
         let evolved = match &code {
             Some(code) if code.hooks.update => {
                 let changes = Value::Object(document::wanted(model, before, form, input)?).to_string();
                 let current = entity(model, id, version)?;
                 let after = code.ask(request, Entry::Update { current, changes }).await?;
-                document::replace(model, before, after, now_ms)?
+                document::replace(model, before, after, now_ms)
             }
             _ => match form {
-                Form::Replacement => document::replace(model, before, input, now_ms)?,
-                Form::MergePatch => document::merge(model, before, input, now_ms)?,
-                Form::JsonPatch => document::patch(model, before, input, now_ms)?,
+                Form::Replacement => document::replace(model, before, input, now_ms),
+                Form::MergePatch => document::merge(model, before, input, now_ms),
+                Form::JsonPatch => document::patch(model, before, input, now_ms),
             },
         };
+        let evolved = evolved.map_err(|problem| match &named {
+            Some(named) => document::only_about(named, problem),
+            None => problem,
+        })?;
         self.approve(request, before, &evolved).await?;
         Ok(evolved)
     }
@@ -165,6 +170,12 @@ impl Code<'_> {
     async fn call(&self, request: &Request, entry: Entry) -> Result<Option<String>, Problem> {
         self.modules.call(self.module, CommandPlace::Io, request, entry).await
     }
+}
+
+/// What a merge patch names, if its caller may not see the rest of the document.
+fn unseen(request: &Request, form: Form, input: &Value) -> Option<Vec<String>> {
+    let patch = input.as_object().filter(|_| request.answer == Answer::Blind && form == Form::MergePatch)?;
+    Some(patch.keys().cloned().collect())
 }
 
 /// What code answered, if it is JSON.

@@ -1,6 +1,6 @@
 //! The compiled rules of one field, and what a value must be to follow them.
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use super::pattern::Pattern;
 use crate::{
@@ -14,22 +14,7 @@ use crate::{
 pub(crate) struct Rule {
     /// JSON pointer to the field.
     pub(crate) pointer: String,
-    min: Option<Bound>,
-    max: Option<Bound>,
     pattern: Option<Pattern>,
-}
-
-/// A bound of a range, as the shortest decimal that means this float: the number the author wrote.
-#[derive(Debug)]
-struct Bound {
-    number: f64,
-    text: String,
-}
-
-impl Bound {
-    fn new(number: f64) -> Self {
-        Self { number, text: number.to_string() }
-    }
 }
 
 impl Rule {
@@ -43,12 +28,7 @@ impl Rule {
                 })
                 .ok()
         });
-        let rule = Self {
-            pointer: pointer::of(name),
-            min: field.min.map(Bound::new),
-            max: field.max.map(Bound::new),
-            pattern,
-        };
+        let rule = Self { pointer: pointer::of(name), pattern };
         rule.check_spec(field, report);
         rule
     }
@@ -61,20 +41,18 @@ impl Rule {
         if matches!(field.kind, FieldKind::Object | FieldKind::Array) && field.unique {
             report("unique", format!("found true for the kind {kind}, expected it for plain values only"));
         }
-        for (key, bound) in [("min", field.min), ("max", field.max)] {
-            let Some(bound) = bound else { continue };
-            if matches!(field.kind, FieldKind::Boolean | FieldKind::Timestamp | FieldKind::Object) {
+        for (key, bound) in [("min", &field.min), ("max", &field.max)] {
+            let takes_none =
+                matches!(field.kind, FieldKind::Boolean | FieldKind::Timestamp | FieldKind::Object);
+            if bound.is_some() && takes_none {
                 report(
                     key,
                     format!("found a bound for the kind {kind}, expected it for numbers, text and arrays"),
                 );
             }
-            if !bound.is_finite() {
-                report(key, format!("found {bound}, expected a finite number"));
-            }
         }
-        if let (Some(min), Some(max)) = (field.min, field.max)
-            && min > max
+        if let (Some(min), Some(max)) = (&field.min, &field.max)
+            && Decimal::of(min).cmp(&Decimal::of(max)).is_gt()
         {
             report("min", format!("found {min}, expected at most max = {max}"));
         }
@@ -112,9 +90,7 @@ impl Rule {
         {
             report(format!("found {}, expected one of {}", describe(value), list(allowed)));
         }
-        if self.min.is_some() || self.max.is_some() {
-            self.check_range(value, report);
-        }
+        check_range(field, value, report);
         // The text is not repeated: what does not look like a card number may still be one.
         if let (Some(pattern), Value::String(text)) = (&self.pattern, value)
             && !pattern.matches(text)
@@ -122,40 +98,37 @@ impl Rule {
             report(format!("found a text of another form, expected {pattern}"));
         }
     }
+}
 
-    fn check_range(&self, value: &Value, report: &mut dyn FnMut(String)) {
-        let length = match value {
-            Value::Number(number) => {
-                let decimal = Decimal::of(number);
-                let found = shorten(number.as_str());
-                if let Some(min) = &self.min
-                    && decimal.cmp(&Decimal::of_text(&min.text)).is_lt()
-                {
-                    report(format!("found {found}, expected at least {}", min.text));
-                }
-                if let Some(max) = &self.max
-                    && decimal.cmp(&Decimal::of_text(&max.text)).is_gt()
-                {
-                    report(format!("found {found}, expected at most {}", max.text));
-                }
-                return;
-            }
-            Value::String(text) => text.chars().count(),
-            Value::Array(items) => items.len(),
-            Value::Null | Value::Bool(_) | Value::Object(_) => return,
-        };
-        // Lengths are far below 2^53, so the float is exact.
-        let number = length as f64;
-        if let Some(min) = &self.min
-            && number < min.number
-        {
-            report(format!("found length {length}, expected at least {}", min.text));
+/// Reports the bounds that a number, or the length of a text or array, is beyond. All are compared exactly.
+fn check_range(field: &FieldSpec, value: &Value, report: &mut dyn FnMut(String)) {
+    if field.min.is_none() && field.max.is_none() {
+        return;
+    }
+    let length;
+    let (number, what) = match value {
+        Value::Number(number) => (number, ""),
+        Value::String(text) => {
+            length = Number::from(text.chars().count());
+            (&length, "length ")
         }
-        if let Some(max) = &self.max
-            && number > max.number
-        {
-            report(format!("found length {length}, expected at most {}", max.text));
+        Value::Array(items) => {
+            length = Number::from(items.len());
+            (&length, "length ")
         }
+        Value::Null | Value::Bool(_) | Value::Object(_) => return,
+    };
+    let found = || shorten(number.as_str());
+    let decimal = Decimal::of(number);
+    if let Some(min) = &field.min
+        && decimal.cmp(&Decimal::of(min)).is_lt()
+    {
+        report(format!("found {what}{}, expected at least {}", found(), shorten(min.as_str())));
+    }
+    if let Some(max) = &field.max
+        && decimal.cmp(&Decimal::of(max)).is_gt()
+    {
+        report(format!("found {what}{}, expected at most {}", found(), shorten(max.as_str())));
     }
 }
 

@@ -30,7 +30,8 @@ fn mistakes_of_all_models_are_told_at_once() {
     bad.id_field = Some("missing".to_owned());
     bad.cache_documents_max = Some(0);
     bad.fields["n"].default = Some(Value::Null);
-    bad.fields["n"].min = Some(f64::NAN);
+    bad.fields["n"].min = Some(5.into());
+    bad.fields["n"].max = Some(4.into());
     bad.fields["n"].pattern = Some("a{99999999}".to_owned());
     bad.fields["n"].values = Some(vec![Value::from("x")]);
     bad.fields.insert("a__b".to_owned(), bad.fields["n"].clone());
@@ -44,11 +45,11 @@ fn mistakes_of_all_models_are_told_at_once() {
     model BAD: cache-documents-max: found 0, expected at least 1
     model BAD: fields.n.pattern: found "a{99999999}", expected a regular expression: compiled it takes more than 1048576 bytes
     model BAD: fields.n.pattern: found a pattern for the kind integer, expected it for text only
-    model BAD: fields.n.min: found NaN, expected a finite number
+    model BAD: fields.n.min: found 5, expected at most max = 4
     model BAD: fields.n.values: found the text "x", expected a whole number
     model BAD: fields.a__b.pattern: found "a{99999999}", expected a regular expression: compiled it takes more than 1048576 bytes
     model BAD: fields.a__b.pattern: found a pattern for the kind integer, expected it for text only
-    model BAD: fields.a__b.min: found NaN, expected a finite number
+    model BAD: fields.a__b.min: found 5, expected at most max = 4
     model BAD: fields.a__b.values: found the text "x", expected a whole number
     model BAD: schema: found a mistake at the top, expected JSON Schema 2020-12: value is not of types "boolean", "object"
     model TODO: name: found the name of another model, expected one of its own

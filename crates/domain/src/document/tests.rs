@@ -264,7 +264,7 @@ fn every_mistake_is_told_at_once_with_its_place() {
     invalid: 11 mistakes, the first: /note: found length 1, expected at least 2
       /note: found length 1, expected at least 2
       /n: found 11, expected at most 10
-      /price: found 9007199254740993, expected at most 9007199254740992
+      /price: found 9007199254740993, expected at most 9007199254740992.0
       /open: found the text "yes", expected true or false
       /at: found the text "today", expected an RFC 3339 time such as 2026-01-31T09:30:00Z
       /address: found an empty array, expected an object

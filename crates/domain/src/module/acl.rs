@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::reader::{Mistakes, describe};
+use super::{
+    reader::{Mistakes, describe},
+    written::{Table, Written},
+};
 use crate::{
     access::{AccessRule, Right, Subject},
     catalog::key_path,
@@ -21,17 +24,17 @@ enum About {
 }
 
 /// Reads all rules.
-pub(super) fn read(found: Option<toml::Value>, mistakes: &mut Mistakes) -> Vec<AccessRule> {
+pub(super) fn read(found: Option<Written>, mistakes: &mut Mistakes) -> Vec<AccessRule> {
     let items = match found {
         None => return Vec::new(),
-        Some(toml::Value::Array(items)) => items,
+        Some(Written::List(items)) => items,
         Some(other) => {
             let message = format!("found {}, expected a list of tables [[acl]]", describe(&other));
             mistakes.tell("acl", message);
             return Vec::new();
         }
     };
-    let one = |(number, item): (usize, toml::Value)| {
+    let one = |(number, item): (usize, Written)| {
         let key = format!("acl.{number}");
         let table = mistakes.table(item, &key, "subject, name, allow and deny")?;
         rule(table, &key, mistakes)
@@ -39,17 +42,17 @@ pub(super) fn read(found: Option<toml::Value>, mistakes: &mut Mistakes) -> Vec<A
     items.into_iter().enumerate().filter_map(one).collect()
 }
 
-fn rule(mut table: toml::Table, key: &str, mistakes: &mut Mistakes) -> Option<AccessRule> {
+fn rule(mut table: Table, key: &str, mistakes: &mut Mistakes) -> Option<AccessRule> {
     for name in table.keys().filter(|name| !KEYS.contains(&name.as_str())) {
         let hint = suggest::similar(name, KEYS.into_iter());
         let message = format!("found an unknown key, expected one of {}{hint}", KEYS.join(", "));
         mistakes.tell(&format!("{key}.{}", key_path(&[name])), message);
     }
-    let allow = rights(table.remove("allow"), &format!("{key}.allow"), mistakes);
-    let deny = rights(table.remove("deny"), &format!("{key}.deny"), mistakes);
+    let allow = rights(table.shift_remove("allow"), &format!("{key}.allow"), mistakes);
+    let deny = rights(table.shift_remove("deny"), &format!("{key}.deny"), mistakes);
     let subjects = [("role", About::Role), ("claim", About::Claim), ("anyone", About::Anyone)];
     let subject_key = format!("{key}.subject");
-    let about = match table.remove("subject") {
+    let about = match table.shift_remove("subject") {
         None => {
             mistakes.tell(&subject_key, "found nothing, expected \"role\" or \"claim\" or \"anyone\"");
             None
@@ -57,7 +60,7 @@ fn rule(mut table: toml::Table, key: &str, mistakes: &mut Mistakes) -> Option<Ac
         found => mistakes.choice(found, &subject_key, &subjects),
     };
     let name_key = format!("{key}.name");
-    let name = mistakes.text(table.remove("name"), &name_key);
+    let name = mistakes.text(table.shift_remove("name"), &name_key);
     let subject = match (about?, name) {
         (About::Anyone, None) => Subject::Anyone,
         (About::Anyone, Some(_)) => {
@@ -76,10 +79,10 @@ fn rule(mut table: toml::Table, key: &str, mistakes: &mut Mistakes) -> Option<Ac
     Some(AccessRule { subject, allow, deny })
 }
 
-fn rights(found: Option<toml::Value>, key: &str, mistakes: &mut Mistakes) -> BTreeSet<Right> {
+fn rights(found: Option<Written>, key: &str, mistakes: &mut Mistakes) -> BTreeSet<Right> {
     let items = match found {
         None => return BTreeSet::new(),
-        Some(toml::Value::Array(items)) => items,
+        Some(Written::List(items)) => items,
         Some(one) => vec![one],
     };
     items.into_iter().filter_map(|item| mistakes.choice(Some(item), key, &Right::ALL)).collect()

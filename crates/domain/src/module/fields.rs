@@ -5,6 +5,7 @@ use indexmap::IndexMap;
 use super::{
     KEYS,
     reader::{Mistakes, describe},
+    written::{Table, Written},
 };
 use crate::{
     catalog::{key_path, kind_name},
@@ -81,13 +82,13 @@ impl<'a> Fields<'a> {
     }
 
     /// Reads `[fields]`.
-    pub(super) fn read(&mut self, found: toml::Value, mistakes: &mut Mistakes) {
+    pub(super) fn read(&mut self, found: Written, mistakes: &mut Mistakes) {
         let Some(table) = mistakes.table(found, "fields", "fields") else { return };
         for (name, found) in table {
             let path = key_path(&["fields", &name]);
             match found {
-                toml::Value::Table(table) => self.read_field(&name, table, &path, mistakes),
-                short @ toml::Value::String(_) => self.set_kind(&name, &short, &path, mistakes),
+                Written::Table(table) => self.read_field(&name, table, &path, mistakes),
+                short @ Written::Text(_) => self.set_kind(&name, &short, &path, mistakes),
                 other => {
                     let (found, hint) = (describe(&other), astray(&name));
                     mistakes.tell(&path, format!("found {found}, expected a kind or a table of rules{hint}"));
@@ -97,13 +98,13 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn read_field(&mut self, name: &str, mut table: toml::Table, path: &str, mistakes: &mut Mistakes) {
+    fn read_field(&mut self, name: &str, mut table: Table, path: &str, mistakes: &mut Mistakes) {
         for key in table.keys().filter(|key| !FIELD_KEYS.contains(&key.as_str())) {
             let hint = suggest::similar(key, FIELD_KEYS.into_iter());
             let message = format!("found an unknown key, expected one of {}{hint}", FIELD_KEYS.join(", "));
             mistakes.tell(&format!("{path}.{}", key_path(&[key])), message);
         }
-        if let Some(kind) = table.remove("kind") {
+        if let Some(kind) = table.shift_remove("kind") {
             self.set_kind(name, &kind, &format!("{path}.kind"), mistakes);
         }
         let key = |key: &str| format!("{path}.{key}");
@@ -114,15 +115,15 @@ impl<'a> Fields<'a> {
             ("unique", &mut spec.unique),
             ("indexed", &mut spec.indexed),
         ] {
-            *target = mistakes.flag(table.remove(flag), &key(flag)).unwrap_or(false);
+            *target = mistakes.flag(table.shift_remove(flag), &key(flag)).unwrap_or(false);
         }
-        spec.default = table.remove("default").and_then(|found| mistakes.json(found, &key("default")));
-        spec.min = mistakes.number(table.remove("min"), &key("min"));
-        spec.max = mistakes.number(table.remove("max"), &key("max"));
-        spec.pattern = mistakes.text(table.remove("pattern"), &key("pattern"));
-        spec.description = mistakes.text(table.remove("description"), &key("description"));
-        spec.values = table.remove("values").and_then(|found| match found {
-            toml::Value::Array(items) => {
+        spec.default = table.shift_remove("default").and_then(|found| mistakes.json(found, &key("default")));
+        spec.min = mistakes.number(table.shift_remove("min"), &key("min"));
+        spec.max = mistakes.number(table.shift_remove("max"), &key("max"));
+        spec.pattern = mistakes.text(table.shift_remove("pattern"), &key("pattern"));
+        spec.description = mistakes.text(table.shift_remove("description"), &key("description"));
+        spec.values = table.shift_remove("values").and_then(|found| match found {
+            Written::List(items) => {
                 Some(items.into_iter().filter_map(|item| mistakes.json(item, &key("values"))).collect())
             }
             other => {
@@ -133,8 +134,8 @@ impl<'a> Fields<'a> {
         });
     }
 
-    fn set_kind(&mut self, name: &str, found: &toml::Value, path: &str, mistakes: &mut Mistakes) {
-        let word = found.as_str().unwrap_or_default();
+    fn set_kind(&mut self, name: &str, found: &Written, path: &str, mistakes: &mut Mistakes) {
+        let word = found.as_text().unwrap_or_default();
         let kind = KINDS.into_iter().find(|kind| kind_name(*kind) == word);
         if kind.is_none() {
             let kinds = KINDS.map(kind_name);

@@ -3,13 +3,14 @@
 use super::{
     fields::Fields,
     reader::{Mistakes, describe},
+    written::{Table, Written},
 };
 use crate::{catalog::key_path, spec::FieldSpec, suggest};
 
 /// All mixins.
 pub(super) const MIXINS: [&str; 6] = ["require", "freeze", "unique", "default", "range", "pattern"];
 
-pub(super) fn read(found: toml::Value, fields: &mut Fields<'_>, mistakes: &mut Mistakes) {
+pub(super) fn read(found: Written, fields: &mut Fields<'_>, mistakes: &mut Mistakes) {
     let Some(mut table) = mistakes.table(found, "mixins", "mixins") else { return };
     for key in table.keys().filter(|key| !MIXINS.contains(&key.as_str())) {
         let hint = suggest::similar(key, MIXINS.into_iter());
@@ -17,7 +18,7 @@ pub(super) fn read(found: toml::Value, fields: &mut Fields<'_>, mistakes: &mut M
         mistakes.tell(&key_path(&["mixins", key]), message);
     }
     for mixin in ["require", "freeze", "unique"] {
-        let Some(found) = table.remove(mixin) else { continue };
+        let Some(found) = table.shift_remove(mixin) else { continue };
         for name in mistakes.names(found, &key_path(&["mixins", mixin])) {
             let field = fields.field(&name);
             match mixin {
@@ -42,17 +43,17 @@ pub(super) fn read(found: toml::Value, fields: &mut Fields<'_>, mistakes: &mut M
     }
 }
 
-fn read_range(name: &str, found: toml::Value, field: &mut FieldSpec, mistakes: &mut Mistakes) {
+fn read_range(name: &str, found: Written, field: &mut FieldSpec, mistakes: &mut Mistakes) {
     let key = key_path(&["mixins", "range", name]);
-    let toml::Value::Table(mut range) = found else {
+    let Written::Table(mut range) = found else {
         mistakes.tell(
             &key,
             format!("found {}, expected a table such as {{ min = 0, max = 10 }}", describe(&found)),
         );
         return;
     };
-    let min = mistakes.number(range.remove("min"), &format!("{key}.min"));
-    let max = mistakes.number(range.remove("max"), &format!("{key}.max"));
+    let min = mistakes.number(range.shift_remove("min"), &format!("{key}.min"));
+    let max = mistakes.number(range.shift_remove("max"), &format!("{key}.max"));
     fill(&mut field.min, min, &format!("{key}.min"), mistakes);
     fill(&mut field.max, max, &format!("{key}.max"), mistakes);
     for other in range.keys() {
@@ -62,8 +63,8 @@ fn read_range(name: &str, found: toml::Value, field: &mut FieldSpec, mistakes: &
 }
 
 /// The entries of a mixin that is a table by field.
-fn named(table: &mut toml::Table, mixin: &str, holds: &str, mistakes: &mut Mistakes) -> toml::Table {
-    let found = table.remove(mixin);
+fn named(table: &mut Table, mixin: &str, holds: &str, mistakes: &mut Mistakes) -> Table {
+    let found = table.shift_remove(mixin);
     let key = key_path(&["mixins", mixin]);
     found.and_then(|found| mistakes.table(found, &key, holds)).unwrap_or_default()
 }

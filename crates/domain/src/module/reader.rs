@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Number, Value};
 
-use super::lines::{Lines, line_of};
+use super::{
+    lines::{Lines, line_of},
+    written::{self, Table, Written},
+};
 use crate::{
     json::{DEPTH_MAX, RESERVED_PREFIX, shorten},
     suggest,
@@ -41,9 +44,9 @@ impl Mistakes {
     }
 
     /// A text, if there is something.
-    pub(super) fn text(&mut self, found: Option<toml::Value>, key: &str) -> Option<String> {
+    pub(super) fn text(&mut self, found: Option<Written>, key: &str) -> Option<String> {
         match found? {
-            toml::Value::String(text) => Some(text),
+            Written::Text(text) => Some(text),
             other => {
                 self.tell(key, format!("found {}, expected a text", describe(&other)));
                 None
@@ -52,9 +55,9 @@ impl Mistakes {
     }
 
     /// True or false, if there is something.
-    pub(super) fn flag(&mut self, found: Option<toml::Value>, key: &str) -> Option<bool> {
+    pub(super) fn flag(&mut self, found: Option<Written>, key: &str) -> Option<bool> {
         match found? {
-            toml::Value::Boolean(flag) => Some(flag),
+            Written::Flag(flag) => Some(flag),
             other => {
                 self.tell(key, format!("found {}, expected true or false", describe(&other)));
                 None
@@ -63,27 +66,21 @@ impl Mistakes {
     }
 
     /// A number, if there is something.
-    pub(super) fn number(&mut self, found: Option<toml::Value>, key: &str) -> Option<f64> {
-        match found? {
-            // Bounds are floats; a whole number that is not exactly one would be another bound than was
-            // written.
-            toml::Value::Integer(number) if (number as f64) as i64 == number => Some(number as f64),
-            toml::Value::Integer(number) => {
-                self.tell(key, format!("found the number {number}, expected one of at most 53 bits"));
-                None
-            }
-            toml::Value::Float(number) if number.is_finite() => Some(number),
-            other => {
-                self.tell(key, format!("found {}, expected a number", describe(&other)));
-                None
-            }
-        }
+    pub(super) fn number(&mut self, found: Option<Written>, key: &str) -> Option<Number> {
+        let read = match found? {
+            Written::Number(text) => written::number(&text),
+            other => Err(format!("found {}, expected a number", describe(&other))),
+        };
+        read.map_err(|message| self.tell(key, message)).ok()
     }
 
     /// A whole number from 1, if there is something.
-    pub(super) fn count(&mut self, found: Option<toml::Value>, key: &str) -> Option<u64> {
+    pub(super) fn count(&mut self, found: Option<Written>, key: &str) -> Option<u64> {
         let found = found?;
-        let count = found.as_integer().and_then(|count| u64::try_from(count).ok()).filter(|&count| count > 0);
+        let count = match &found {
+            Written::Number(text) => text.parse().ok().filter(|&count| count > 0),
+            _ => None,
+        };
         if count.is_none() {
             self.tell(key, format!("found {}, expected a whole number from 1", describe(&found)));
         }
@@ -93,25 +90,25 @@ impl Mistakes {
     /// One of a few words, if there is something.
     pub(super) fn choice<T: Copy>(
         &mut self,
-        found: Option<toml::Value>,
+        found: Option<Written>,
         key: &str,
         choices: &[(&str, T)],
     ) -> Option<T> {
         let found = found?;
-        let chosen = choices.iter().find(|(word, _)| found.as_str() == Some(word));
+        let chosen = choices.iter().find(|(word, _)| found.as_text() == Some(word));
         if chosen.is_none() {
             let words: Vec<String> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
             let hint =
-                suggest::similar(found.as_str().unwrap_or_default(), choices.iter().map(|(word, _)| *word));
+                suggest::similar(found.as_text().unwrap_or_default(), choices.iter().map(|(word, _)| *word));
             self.tell(key, format!("found {}, expected {}{hint}", describe(&found), words.join(" or ")));
         }
         chosen.map(|(_, choice)| *choice)
     }
 
     /// A table, if it is one.
-    pub(super) fn table(&mut self, found: toml::Value, key: &str, holds: &str) -> Option<toml::Table> {
+    pub(super) fn table(&mut self, found: Written, key: &str, holds: &str) -> Option<Table> {
         match found {
-            toml::Value::Table(table) => Some(table),
+            Written::Table(table) => Some(table),
             other => {
                 self.tell(key, format!("found {}, expected a table of {holds}", describe(&other)));
                 None
@@ -120,10 +117,10 @@ impl Mistakes {
     }
 
     /// A list of texts; one text is a list of one.
-    pub(super) fn names(&mut self, found: toml::Value, key: &str) -> Vec<String> {
+    pub(super) fn names(&mut self, found: Written, key: &str) -> Vec<String> {
         let items = match found {
-            toml::Value::Array(items) => items,
-            one @ toml::Value::String(_) => vec![one],
+            Written::List(items) => items,
+            one @ Written::Text(_) => vec![one],
             other => {
                 self.tell(key, format!("found {}, expected a list of field names", describe(&other)));
                 return Vec::new();
@@ -132,7 +129,7 @@ impl Mistakes {
         let mut names = Vec::with_capacity(items.len());
         for item in items {
             match item {
-                toml::Value::String(name) => names.push(name),
+                Written::Text(name) => names.push(name),
                 other => {
                     self.tell(key, format!("found {} in the list, expected a field name", describe(&other)))
                 }
@@ -142,7 +139,7 @@ impl Mistakes {
     }
 
     /// Any value as JSON: dates become texts.
-    pub(super) fn json(&mut self, found: toml::Value, key: &str) -> Option<Value> {
+    pub(super) fn json(&mut self, found: Written, key: &str) -> Option<Value> {
         // One level is taken by the document that the value may become part of.
         match to_json(found, 1) {
             Ok(value) => Some(value),
@@ -163,23 +160,19 @@ pub(super) fn syntax(text: &str, origin: &str, error: &toml::de::Error) -> Strin
     format!("{origin}:{}:{column}: not valid TOML: {message}", line_of(text, start))
 }
 
-fn to_json(value: toml::Value, depth: usize) -> Result<Value, String> {
-    if depth >= DEPTH_MAX && matches!(value, toml::Value::Array(_) | toml::Value::Table(_)) {
+fn to_json(value: Written, depth: usize) -> Result<Value, String> {
+    if depth >= DEPTH_MAX && matches!(value, Written::List(_) | Written::Table(_)) {
         return Err(format!("found level {depth}, expected at most {}", DEPTH_MAX - 1));
     }
     Ok(match value {
-        toml::Value::String(text) => Value::String(text),
-        toml::Value::Integer(number) => Value::from(number),
-        toml::Value::Float(number) => {
-            let found = Number::from_f64(number);
-            Value::Number(found.ok_or_else(|| format!("found {number}, expected a finite number"))?)
-        }
-        toml::Value::Boolean(flag) => Value::Bool(flag),
-        toml::Value::Datetime(time) => Value::String(time.to_string()),
-        toml::Value::Array(items) => {
+        Written::Text(text) => Value::String(text),
+        Written::Number(text) => Value::Number(written::number(&text)?),
+        Written::Flag(flag) => Value::Bool(flag),
+        Written::Time(time) => Value::String(time.to_string()),
+        Written::List(items) => {
             Value::Array(items.into_iter().map(|item| to_json(item, depth + 1)).collect::<Result<_, _>>()?)
         }
-        toml::Value::Table(table) => {
+        Written::Table(table) => {
             let mut members = Map::new();
             for (name, value) in table {
                 if name.starts_with(RESERVED_PREFIX) {
@@ -193,14 +186,13 @@ fn to_json(value: toml::Value, depth: usize) -> Result<Value, String> {
 }
 
 /// Names a value in a message.
-pub(super) fn describe(value: &toml::Value) -> String {
+pub(super) fn describe(value: &Written) -> String {
     match value {
-        toml::Value::String(text) => format!("the text {:?}", shorten(text)),
-        toml::Value::Integer(number) => format!("the number {number}"),
-        toml::Value::Float(number) => format!("the number {number}"),
-        toml::Value::Boolean(flag) => flag.to_string(),
-        toml::Value::Datetime(time) => format!("the time {time}"),
-        toml::Value::Array(_) => "a list".to_owned(),
-        toml::Value::Table(_) => "a table".to_owned(),
+        Written::Text(text) => format!("the text {:?}", shorten(text)),
+        Written::Number(text) => format!("the number {}", shorten(text)),
+        Written::Flag(flag) => flag.to_string(),
+        Written::Time(time) => format!("the time {time}"),
+        Written::List(_) => "a list".to_owned(),
+        Written::Table(_) => "a table".to_owned(),
     }
 }

@@ -86,8 +86,8 @@ fn every_key_has_its_meaning() {
         unique: true,
         indexed: true,
         default: Some(json!(3)),
-        min: Some(0.0),
-        max: Some(10.0),
+        min: Some(0.into()),
+        max: Some(10.into()),
         values: Some(vec![json!(1), json!(2), json!(3)]),
         description: Some("How many.".to_owned()),
         ..plain(FieldKind::Integer)
@@ -133,11 +133,67 @@ fn mixins_are_another_spelling_and_declare_what_they_name() {
             FieldSpec { unique: true, pattern: Some("^[^@]+@[^@]+$".to_owned()), ..plain(FieldKind::Text) },
         ),
         ("isComplete", FieldSpec { default: Some(json!(false)), ..plain(FieldKind::Any) }),
-        ("n", FieldSpec { min: Some(0.0), max: Some(1.5), ..plain(FieldKind::Decimal) }),
+        (
+            "n",
+            FieldSpec {
+                min: Some(0.into()),
+                max: json!(1.5).as_number().cloned(),
+                ..plain(FieldKind::Decimal)
+            },
+        ),
     ];
     let expected: IndexMap<_, _> =
         expected.into_iter().map(|(name, field)| (name.to_owned(), field)).collect();
     assert_eq!(spec.fields, expected);
+}
+
+#[test]
+fn numbers_are_what_was_written() {
+    let spec = good(
+        r#"
+        name = "price"
+        schema.properties.d = { enum = [0.10], minimum = -1e+400 }
+        [fields]
+        a = { kind = "decimal", default = 0.50, min = 0.10, max = 12345678901234567.89 }
+        b = { kind = "decimal", default = 12345678901234567.89, values = [12345678901234567.89, +1_000.0, 1e+400] }
+        c = { kind = "integer", default = 0x7fff_ffff_ffff_ffff, min = 9007199254740993, max = 99999999999999999999 }
+        d = { default = { deep = [-0.0, 5e+22] } }
+        "#,
+    );
+    let written =
+        json!([spec.fields["a"], spec.fields["b"], spec.fields["c"], spec.fields["d"], spec.schema]);
+    let text = written.to_string();
+    for number in [
+        r#""default":0.50,"min":0.10,"max":12345678901234567.89"#,
+        r#""default":12345678901234567.89"#,
+        r#""values":[12345678901234567.89,1000.0,1e+400]"#,
+        r#""default":9223372036854775807,"min":9007199254740993,"max":99999999999999999999"#,
+        r#""default":{"deep":[-0.0,5e+22]}"#,
+        r#""enum":[0.10],"minimum":-1e+400"#,
+    ] {
+        assert!(text.contains(number), "{number} is not in {text}");
+    }
+    let specs = vec![spec];
+    assert_eq!(catalog::decode(&catalog::encode(&specs)), Ok(specs));
+}
+
+#[test]
+fn bounds_are_those_that_were_written() {
+    let bad = |default: &str| {
+        bad(&format!(
+            "name = \"price\"\nfields.a = {{ kind = \"decimal\", min = 0.1, max = 12345678901234567.89, default = {default} }}"
+        ))
+    };
+    insta::assert_snapshot!(bad("12345678901234567.895"), @"module.toml:2: fields.a.default: found 12345678901234567.895, expected at most 12345678901234567.89");
+    insta::assert_snapshot!(bad("0.09999999999999999999"), @"module.toml:2: fields.a.default: found 0.09999999999999999999, expected at least 0.1");
+    insta::assert_snapshot!(bad("-inf"), @"module.toml:2: fields.a.default: found the number -inf, expected a finite one");
+    insta::assert_snapshot!(bad(&"9".repeat(1025)), @"module.toml:2: fields.a.default: found a number of 1025 characters, expected at most 1024");
+    insta::assert_snapshot!(bad("0xffffffffffffffffffffffffffffffffffffffff"), @"module.toml:2: fields.a.default: found the number 0xffffffffffffffffffffffffffffffffffffff…, expected a finite one");
+}
+
+#[test]
+fn a_key_of_very_many_parts_is_refused_without_a_panic() {
+    assert!(parse(&format!("name = \"a\"\n{}x = 1\n", "x.".repeat(300_000)), "module.toml").is_err());
 }
 
 const FULL_OF_MISTAKES: &str = r#"
@@ -216,8 +272,8 @@ fn all_mistakes_are_told_at_once() {
     module.toml:27: fields.n.values: found the number 3, expected a list of allowed values
     module.toml:28: fields.n.default: found 9, expected at most 4
     module.toml:31: fields.s.unique: found true for the kind array, expected it for plain values only
-    module.toml:32: fields.s.min: found the number inf, expected a number
-    module.toml:35: fields.t.max: found the number 9007199254740993, expected one of at most 53 bits
+    module.toml:32: fields.s.min: found the number inf, expected a finite one
+    module.toml:35: fields.t.max: found a bound for the kind timestamp, expected it for numbers, text and arrays
     module.toml:36: fields.t.default: found the text "today", expected an RFC 3339 time such as 2026-01-31T09:30:00Z
     module.toml:38: mixins.requires: found an unknown mixin, expected one of require, freeze, unique, default, range, pattern (did you mean "require"?)
     module.toml:39: mixins.freeze: found the number 1 in the list, expected a field name

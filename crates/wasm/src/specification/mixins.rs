@@ -74,8 +74,8 @@ impl Rule<'_> {
             "unique" => field.unique = true,
             "default" => self.set("value", &mut field.default, |value| Some(value.clone()), mistakes),
             "range" => {
-                self.set("min", &mut field.min, Value::as_f64, mistakes);
-                self.set("max", &mut field.max, Value::as_f64, mistakes);
+                self.set("min", &mut field.min, |value| value.as_number().cloned(), mistakes);
+                self.set("max", &mut field.max, |value| value.as_number().cloned(), mistakes);
             }
             _ => {
                 self.set("pattern", &mut field.pattern, |value| value.as_str().map(str::to_owned), mistakes);
@@ -101,7 +101,7 @@ impl Rule<'_> {
             (None, _) if option == "pattern" => {
                 mistakes.push(format!("{key}: found no text, expected a pattern"));
             }
-            (None, _) => mistakes.push(format!("{key}: found {}, expected a number below 1.8e308", shown())),
+            (None, _) => mistakes.push(format!("{key}: found {}, expected a number", shown())),
             (Some(read), Some(before)) if read != *before => {
                 mistakes.push(format!("{key}: found {}, expected it once: the field has another", shown()));
             }

@@ -74,5 +74,5 @@ fn a_mixin_sets_what_it_says_and_leaves_what_another_one_said() {
     }));
     let prepared = Compiler::new().unwrap().prepare(&guest.build(), Declared::terms()).unwrap();
     let field = &prepared.spec.fields["a"];
-    assert_eq!((field.min, field.max), (Some(1.0), Some(5.0)));
+    assert_eq!((&field.min, &field.max), (&Some(1.into()), &Some(5.into())));
 }

@@ -1,6 +1,6 @@
 //! Specifications made by chance, as a guest says them and as the host has to understand them.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{cmp::Ordering, collections::BTreeMap, fmt::Debug};
 
 use aegis_domain::{
     code::{CodeLimits, CommandEffect, CommandPlace, CommandSpec, Grants, HookSet},
@@ -102,13 +102,20 @@ fn default_of(kind: &'static str) -> BoxedStrategy<Value> {
     }
 }
 
-/// Bounds in order, each finite.
+/// Bounds in order, each finite, in the spelling in which specifications travel.
 fn range() -> impl Strategy<Value = (Option<String>, Option<String>)> {
-    let bound =
-        || option::of(number().prop_filter("a bound is finite", |text| as_number(text).as_f64().is_some()));
+    let bound = || {
+        let finite = number().prop_filter("a bound is finite", |text| as_number(text).as_f64().is_some());
+        option::of(finite.prop_map(|text| as_number(&text).to_string()))
+    };
     (bound(), bound()).prop_map(|(min, max)| {
         let of = |text: &Option<String>| text.as_deref().and_then(|text| as_number(text).as_f64());
-        if of(&min) > of(&max) && max.is_some() { (max, min) } else { (min, max) }
+        match of(&min).partial_cmp(&of(&max)) {
+            // Which one is greater, floats cannot always tell.
+            Some(Ordering::Equal) => (None, max),
+            Some(Ordering::Greater) if max.is_some() => (max, min),
+            _ => (min, max),
+        }
     })
 }
 
@@ -359,9 +366,9 @@ impl Field {
         // To have null and to be absent are the same.
         let default = self.default.iter().filter(|default| !default.is_null()).cloned();
         same_all(found.default.iter().cloned(), default)?;
-        let bound = |text: &Option<String>| text.as_ref().map(|text| text.parse::<f64>().expect("a number"));
-        let (min, max) = self.range.clone().unwrap_or_default();
-        prop_assert_eq!((found.min, found.max), (bound(&min), bound(&max)));
+        let written = |bound: &Option<Number>| bound.as_ref().map(|bound| bound.as_str().to_owned());
+        let bounds = (written(&found.min), written(&found.max));
+        prop_assert_eq!(bounds, self.range.clone().unwrap_or_default());
         Ok(())
     }
 }
