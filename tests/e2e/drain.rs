@@ -164,3 +164,17 @@ fn an_old_worker_that_does_not_say_that_it_accepts_no_more_is_not_waited_for_wit
     let leaving: Vec<_> = cluster.status().workers.into_iter().map(|worker| worker.state).collect();
     assert!(leaving.contains(&"draining".to_owned()), "the old worker is there still: {leaving:?}");
 }
+
+#[test]
+fn a_reload_that_finds_nothing_new_and_ends_a_drain_says_that_workers_are_back() {
+    let cluster = Cluster::start(App::todo().settings(QUICK), 1);
+    let waking = "nothing has changed in the app; starting 1 workers again";
+    cluster.aegis_ok(&["drain"]);
+    let output = cluster.aegis(&["reload"]);
+    let told = aegis_harness::cluster::words(&output);
+    assert!(told.contains(waking) && told.contains("reload done, generation 1 is in force"), "{told}");
+    assert_eq!(cluster.serving().len(), 1, "they serve by then");
+    cluster.aegis_ok(&["drain"]);
+    let job: serde_json::Value = serde_json::from_str(&cluster.aegis_ok(&["reload", "--json"])).unwrap();
+    assert_eq!((&job["step"], &job["verdict"]["outcome"]), (&json!(waking), &json!("done")), "{job}");
+}

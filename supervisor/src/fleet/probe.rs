@@ -220,7 +220,8 @@ impl Fleet {
             match self.still_drained() {
                 // It was about one module, and there is nothing new of it.
                 Some(told) if kind == Kind::Deploy => self.step(job, told),
-                _ => self.resume(),
+                Some(_) => return self.wake_unchanged(job),
+                None => {}
             }
             return self.end_rollout(&Verdict::Unchanged);
         }

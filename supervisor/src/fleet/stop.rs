@@ -12,6 +12,7 @@ use super::{
     event::{Asker, ChildId},
     jobs::Kind,
     policy::milliseconds,
+    rollout::Stage,
     worker::{Leave, State},
 };
 
@@ -188,6 +189,18 @@ impl Fleet {
     /// What to tell when a change does not come about: that it did not end the pause either.
     pub(super) fn still_drained(&self) -> Option<&'static str> {
         matches!(self.phase, Phase::Paused(_)).then_some(STILL_DRAINED)
+    }
+
+    /// Wants workers of the generation in force again: what was asked for is no other one. It is done when they serve.
+    pub(super) fn wake_unchanged(&mut self, job: u64) {
+        let deadline_ms = self.now_ms + self.patience_ms();
+        let in_force = self.in_force;
+        self.resume();
+        self.jobs.lead(job, in_force);
+        if let Some(rollout) = &mut self.rollout {
+            (rollout.to, rollout.stage) = (in_force, Stage::Settling { deadline_ms });
+        }
+        self.step(job, &format!("nothing has changed in the app; starting {} workers again", self.wanted));
     }
 
     /// Wants workers again, whatever it was that asked for something that needs them.

@@ -31,6 +31,12 @@ impl Mistake {
         Self { parameter: shorten(parameter), message }
     }
 
+    /// A parameter that has only a value, or nothing at all.
+    pub(crate) fn nameless(value: &str) -> Self {
+        let found = format!("the parameter {:?}, which has no name", shorten(&format!("={value}")));
+        Self::saying("", found, "name=value")
+    }
+
     /// Two parameters that exclude one another.
     pub(crate) fn together(parameter: &str, other: &str) -> Self {
         Self::saying(parameter, format!("it together with {other:?}"), "only one of them")
@@ -39,7 +45,11 @@ impl Mistake {
 
 /// All mistakes as one problem.
 pub(crate) fn problem(mistakes: &[Mistake]) -> Problem {
-    let told = |mistake: &Mistake| format!("parameter {:?}: {}", mistake.parameter, mistake.message);
+    let told = |mistake: &Mistake| match mistake.parameter.as_str() {
+        // It is about none of them, or about one that cannot be named.
+        "" => mistake.message.clone(),
+        parameter => format!("parameter {parameter:?}: {}", mistake.message),
+    };
     let detail = mistakes.iter().map(told).collect::<Vec<_>>().join("; ");
     let problem = Problem::new(ProblemCode::BadParameter, detail);
     if mistakes.len() < 2 {
@@ -126,7 +136,7 @@ mod tests {
             );
             assert_eq!(detail(&format!("t={value}")), expected);
         }
-        insta::assert_snapshot!(detail(&"a=1&".repeat(65)), @r#"parameter "": found 65 parameters, expected at most 64"#);
+        insta::assert_snapshot!(detail(&"a=1&".repeat(65)), @"found 65 parameters, expected at most 64");
     }
 
     #[test]

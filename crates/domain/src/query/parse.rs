@@ -221,6 +221,9 @@ fn fingerprint(model: &Model, pairs: &[(String, String)]) -> Fingerprint {
 
 impl Reader<'_> {
     fn parameter(&mut self, name: &str, value: &str) {
+        if name.is_empty() {
+            return self.mistakes.push(Mistake::nameless(value));
+        }
         if name.starts_with("__") {
             return self.control(name, value);
         }

@@ -39,6 +39,13 @@ fn accepted(query: &str) -> Query {
 }
 
 #[test]
+fn a_parameter_without_a_name_is_told_as_that() {
+    insta::assert_snapshot!(refused("=x"), @r#"bad-parameter: found the parameter "=x", which has no name, expected name=value"#);
+    insta::assert_snapshot!(refused("n=1&=&"), @r#"bad-parameter: found the parameter "=", which has no name, expected name=value"#);
+    accepted("&");
+}
+
+#[test]
 fn unknown_words_are_refused_with_the_known_ones() {
     insta::assert_snapshot!(refused("__limt=1"), @r#"bad-parameter: parameter "__limt": found an unknown parameter, expected one of __operand, __sort, __limit, __skip, __page, __cursor, __count, __select, __aggregate, __expand"#);
     insta::assert_snapshot!(refused("n__gtee=1"), @r#"bad-parameter: parameter "n__gtee": found the operator "gtee", expected one of ne, lt, lte, gt, gte, in, nin, like, ilike, contains, exists"#);
@@ -56,7 +63,7 @@ fn values_that_do_not_fit_the_field_are_refused() {
     insta::assert_snapshot!(refused("n__exists=1"), @r#"bad-parameter: parameter "n__exists": found "1", expected true or false"#);
     insta::assert_snapshot!(refused("n__in=1,x"), @r#"bad-parameter: parameter "n__in": found "x", expected a number or null"#);
     insta::assert_snapshot!(refused("address..zip=1"), @r#"bad-parameter: parameter "address..zip": found "address..zip", expected a field name, with single dots between the names of nested fields"#);
-    insta::assert_snapshot!(refused("=1"), @r#"bad-parameter: parameter "": found "", expected a field name, with single dots between the names of nested fields"#);
+    insta::assert_snapshot!(refused("=1"), @r#"bad-parameter: found the parameter "=1", which has no name, expected name=value"#);
     insta::assert_snapshot!(refused(&format!("status__like={}", "a".repeat(257))), @r#"bad-parameter: parameter "status__like": found "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…", expected a pattern of at most 256 characters"#);
     insta::assert_snapshot!(refused(&format!("n__in={}&n__nin=1", "1,".repeat(999) + "1")), @r#"bad-parameter: parameter "n__nin": found 1001 values in lists, expected at most 1000"#);
 }

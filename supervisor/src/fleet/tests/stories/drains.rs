@@ -83,7 +83,9 @@ fn a_deployment_of_what_is_there_ends_no_drain_but_a_reload_of_it_does() {
     assert!(world.story().contains(STILL));
     let asker = world.reload();
     world.run(10_000);
-    assert_eq!(world.verdict(asker), Some(&Verdict::Unchanged));
+    assert_eq!(world.verdict(asker), Some(&Verdict::Done), "workers are there again");
+    assert!(world.story().contains("starting 1 workers again"), "{}", world.story());
+    assert_eq!(world.fleet.status(world.now_ms).generation, 1);
     world.check_converged();
 }
 
