@@ -65,6 +65,7 @@ pub(crate) fn config(app_dir: &Path, cores: u32) -> Config {
         secrets: BTreeMap::new(),
         trust: Trust::default(),
         auth: Auth::default(),
+        listens_by_default: true,
         log: Log { level: "info".to_owned(), format: LogFormat::Text, file: None, requests: false },
     }
 }

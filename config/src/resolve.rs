@@ -51,6 +51,7 @@ pub(crate) fn resolve(inputs: Inputs<'_>) -> Result<Loaded, ConfigErrors> {
     let file_is_known = inputs.file.is_some();
     let mut reader = Reader::new(inputs.overrides, inputs.environment, inputs.file, inputs.mistakes);
     keys::walk(&mut config, &mut reader);
+    config.listens_by_default = !reader.given.contains_key("listen");
     config.modules = modules::take(&mut reader.raw, inputs.app_dir, &mut reader.mistakes);
     config.secrets = secrets::take(&mut reader.raw, inputs.app_dir, &mut reader.mistakes);
     config.trust.keys = trust::take(&mut reader.raw, &mut reader.mistakes);

@@ -71,6 +71,9 @@ pub struct Config {
     /// How clients prove who they are.
     #[serde(default)]
     pub auth: Auth,
+    /// Whether nobody has said where to listen: then sockets that the service manager passes take the place of `listen`.
+    #[serde(default)]
+    pub listens_by_default: bool,
 }
 
 /// A secret that modules may use as far as they are granted it.

@@ -228,6 +228,7 @@ fn is_same_app(before: &Bundle, next: &Bundle) -> bool {
     config.control_socket.clone_from(&wanted.control_socket);
     config.admin_socket.clone_from(&wanted.admin_socket);
     config.listen.clone_from(&wanted.listen);
+    config.listens_by_default = wanted.listens_by_default;
     config.workers.count = wanted.workers.count;
     config == wanted && before.catalog == next.catalog && before.modules == next.modules
 }

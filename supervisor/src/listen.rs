@@ -89,13 +89,17 @@ impl Listeners {
     }
 
     /// Makes sure that every address of `config` has a socket, and says which ones serve it: sockets of the service
-    /// manager that match by address, cover it or fill a port 0, sockets that are open already, new ones. All failures
+    /// manager that match by address, cover it or fill a port 0, sockets that are open already, new ones. Where nobody has
+    /// said `listen`, what the service manager gives for clients takes its place. All failures
     /// at once; what was bound on the way is closed again then.
     pub fn prepare(&mut self, config: &Config) -> Result<Vec<Binding>, Vec<BindFailure>> {
         let mut bindings: Vec<Binding> = Vec::new();
         let mut failures = Vec::new();
         let first_new = self.next;
-        let wanted = wanted(config);
+        let mut wanted = wanted(config);
+        if config.listens_by_default && self.is_given_public() {
+            wanted.retain(|(_, audience)| *audience != Audience::Public);
+        }
         let named = |address: &ListenerAddress| wanted.iter().any(|(wanted, _)| wanted == address);
         for (address, audience) in &wanted {
             let found = self.find(address, *audience, &bindings, named);
@@ -119,6 +123,14 @@ impl Listeners {
             }
         }
         Ok(bindings)
+    }
+
+    /// Whether the service manager has said where clients are served.
+    fn is_given_public(&self) -> bool {
+        let is_public = |listener: &Listener| {
+            listener.origin == Origin::Activated && listener.audience == Audience::Public
+        };
+        self.open.values().any(is_public)
     }
 
     /// Closes the sockets that no generation in `kept` uses. Workers that still drain have inherited them, so they are

@@ -242,12 +242,34 @@ fn a_restart_of_the_service_refuses_nobody() {
     assert!(host.wait().unwrap().success());
 }
 
-/// Starts a host with a socket, as systemd does, and waits until it serves `listen` there.
+#[test]
+fn a_socket_of_systemd_is_all_that_is_served_where_nobody_says_where_to_listen() {
+    let folder = tempfile::tempdir().unwrap();
+    App::todo().write(folder.path());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut host = activate(&listener, folder.path(), "");
+    let status = std::process::Command::new(aegis_harness::cluster::executable())
+        .args(["status", "--json"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    let urls: Vec<&str> =
+        status["listen"].as_array().unwrap().iter().filter_map(|url| url.as_str()).collect();
+    let tcp: Vec<&&str> = urls.iter().filter(|url| url.starts_with("http:")).collect();
+    assert_eq!(tcp, [&&*format!("http://{}", listener.local_addr().unwrap())]);
+    aegis_harness::cluster::signal_process(host.id(), Signal::SIGTERM);
+    assert!(host.wait().unwrap().success());
+}
+
+/// Starts a host with a socket, as systemd does, and waits until it serves there. `listen` is what is asked for; without
+/// anything, nobody has said it.
 fn activate(listener: &TcpListener, folder: &Path, listen: &str) -> Child {
+    let listen = if listen.is_empty() { String::new() } else { format!("--listen {listen}") };
     // The number 3 is the protocol's first; the shell moves the socket there and says who it is for.
     fcntl(listener, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
     let script = format!(
-        "exec 3<&{0}; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" run \"$1\" --listen {listen} --workers 2",
+        "exec 3<&{0}; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" run \"$1\" {listen} --workers 2",
         listener.as_raw_fd()
     );
     let mut host = std::process::Command::new("bash")

@@ -44,6 +44,7 @@ pub(crate) fn restore(kept: &Kept, running: &Config, flags: &Overrides) -> Resul
     config.admin_socket.clone_from(&running.admin_socket);
     if !flags.listen.is_empty() {
         config.listen.clone_from(&running.listen);
+        config.listens_by_default = running.listens_by_default;
     }
     if flags.workers.is_some() {
         config.workers.count = running.workers.count;

@@ -2,7 +2,7 @@
 //!
 //! A socket is recognised by its address when the configuration names it or an address that a wildcard covers, else by
 //! its name (`FileDescriptorName=` in the socket unit): `control` is the operator's socket, `admin` serves operators
-//! over HTTP, anything else serves the API.
+//! over HTTP, anything else serves the API, and is all that does where nobody has said `listen`.
 
 use std::os::fd::{OwnedFd, RawFd};
 

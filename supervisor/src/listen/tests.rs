@@ -11,6 +11,7 @@ use crate::test_config;
 fn config(folder: &tempfile::TempDir, listen: &[&str], admin: Option<&str>) -> Config {
     let mut config = test_config(folder.path());
     config.listen = listen.iter().map(|address| address.parse().unwrap()).collect();
+    config.listens_by_default = false;
     config.admin_listen = admin.map(|address| address.parse().unwrap());
     config
 }
@@ -109,6 +110,28 @@ fn sockets_of_the_service_manager_match_by_address_or_fill_any_port_or_serve_bes
     listeners.close_unused(&[]);
     assert_eq!(listeners.announce(&bindings).len(), 3, "what the service manager gave stays open");
     TcpStream::connect(named_address).unwrap();
+}
+
+#[test]
+fn a_socket_of_the_service_manager_takes_the_place_of_where_nobody_said_to_listen() {
+    let folder = tempfile::tempdir().unwrap();
+    for (audience, by_default, count) in
+        [(Audience::Public, true, 1), (Audience::Public, false, 2), (Audience::Admin, true, 1)]
+    {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let given = socket.local_addr().unwrap();
+        let mut listeners = Listeners::default();
+        let (address, name) = (ListenerAddress::Tcp(given), "socket".to_owned());
+        listeners.add_activated(Activated { address, audience, socket: socket.into(), name });
+        // Any other address, as the default is.
+        let free = TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+        let mut config = config(&folder, &[&free.to_string()], None);
+        config.listens_by_default = by_default;
+        let bindings = listeners.prepare(&config).unwrap();
+        let urls = listeners.urls(&bindings, Audience::Public);
+        assert_eq!(urls.len(), count, "{urls:?}");
+        assert_eq!(urls.contains(&format!("http://{given}")), audience == Audience::Public, "{urls:?}");
+    }
 }
 
 #[test]

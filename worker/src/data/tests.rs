@@ -98,6 +98,7 @@ pub(crate) fn config() -> Config {
         secrets: BTreeMap::new(),
         trust: Trust::default(),
         auth: aegis_config::Auth::default(),
+        listens_by_default: false,
         log: Log { level: "info".into(), format: LogFormat::Text, file: None, requests: false },
     }
 }
