@@ -127,6 +127,8 @@ impl<'v> Visit<'v> {
         if *request.method() != Method::GET || self.host.gate.is_some() {
             return None;
         }
+        // Only a line in the log says how long it took.
+        let begun = self.host.config.log.requests.then(Instant::now);
         let target = request.uri().path_and_query()?;
         if target.query().is_some() {
             return None;
@@ -159,7 +161,8 @@ impl<'v> Visit<'v> {
         };
         host.count_at_once(response.status(), response.body().known_bytes());
         if host.config.log.requests {
-            self.log(&response, Duration::ZERO, &envelope, request.method(), target.path());
+            let took = begun.map_or(Duration::ZERO, |begun| begun.elapsed());
+            self.log(&response, took, &envelope, request.method(), target.path());
         }
         Some(response)
     }
@@ -490,7 +493,8 @@ impl<'v> Visit<'v> {
             path,
             status = response.status().as_u16(),
             bytes = response.body().known_bytes(),
-            microseconds = microseconds(took),
+            // What was done took some time, however little.
+            microseconds = microseconds(took).max(1),
             id = envelope.request_id.to_str().unwrap_or_default(),
         );
     }
