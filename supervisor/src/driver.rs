@@ -29,6 +29,7 @@ use crate::{
     last_good::Writing,
     listen::Listeners,
     lock::{DataLock, Predecessor},
+    logs,
     notify::Notifier,
     probe::{Generation, Identity},
     process::{Image, MemoryKills},
@@ -106,6 +107,8 @@ pub(crate) struct Driver {
     /// Compatibility tag of the code that images of today make, as far as a helper has told.
     engine: Option<String>,
     log_file: Option<PathBuf>,
+    /// Standard error as it was before log lines went to a file, until the host serves: a start that fails is told there.
+    stderr_before: Option<OwnedFd>,
     follow_log: fn(&Log),
     stage: Stage,
     announcement: Announcement,
@@ -277,10 +280,18 @@ impl Driver {
 
 /// Starts a host and runs it to its end.
 pub(crate) fn run(start: crate::Start) -> u8 {
-    match Driver::begin(start) {
-        Ok(mut driver) => driver.run(),
+    let log_file = start.config.log.file.clone();
+    let mut stderr_before = None;
+    match Driver::begin(start, &mut stderr_before) {
+        Ok(mut driver) => {
+            driver.stderr_before = stderr_before;
+            driver.run()
+        }
         Err(error) => {
             tracing::error!("{}", crate::with_causes(&error));
+            if let (Some(before), Some(log_file)) = (stderr_before, log_file) {
+                logs::tell_failed_start(&before, &crate::with_causes(&error), &log_file);
+            }
             error.exit_code()
         }
     }

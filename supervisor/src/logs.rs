@@ -25,18 +25,33 @@ use crate::{SupervisorError, listen::make_parent};
 
 /// Opens the log file and makes it our standard error. The descriptor that comes back is for the children.
 pub fn redirect(path: &Path) -> Result<OwnedFd, SupervisorError> {
+    let file = open(path)?;
+    nix::unistd::dup2_stderr(&file)
+        .map_err(|error| failed("writing standard error to", path, error.into()))?;
+    Ok(file)
+}
+
+/// Opens a log file, or makes it.
+pub(crate) fn open(path: &Path) -> Result<OwnedFd, SupervisorError> {
     make_parent(path)?;
-    let failed = |operation: &str, error: io::Error| {
-        SupervisorError::os(format!("{operation} the log file {}", path.display()), error)
-    };
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .open(path)
-        .map_err(|error| failed("opening", error))?;
-    nix::unistd::dup2_stderr(&file).map_err(|error| failed("writing standard error to", error.into()))?;
-    Ok(file.into())
+    let opened = OpenOptions::new().append(true).create(true).mode(0o640).open(path);
+    opened.map(OwnedFd::from).map_err(|error| failed("opening", path, error))
+}
+
+fn failed(operation: &str, path: &Path, error: io::Error) -> SupervisorError {
+    SupervisorError::os(format!("{operation} the log file {}", path.display()), error)
+}
+
+/// Keeps standard error of now, for what has to be said there although log lines go to a file from then on.
+pub(crate) fn keep_stderr() -> Option<OwnedFd> {
+    io::stderr().as_fd().try_clone_to_owned().ok()
+}
+
+/// Says on what was standard error before that a start has failed, and why: whoever has started the host looks there.
+pub(crate) fn tell_failed_start(before: &OwnedFd, reason: &str, log_file: &Path) {
+    let line = format!("aegis: the start failed: {reason} (log: {})\n", log_file.display());
+    // Nobody is waited for, as with the lines of the log, where it is as well.
+    let _ = unstopped(before, || write_now(before, line.as_bytes()));
 }
 
 /// Standard error for a process that must never wait for whoever reads it: what does not fit into a full pipe is

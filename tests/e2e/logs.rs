@@ -33,7 +33,7 @@ fn request_lines(path: &Path) -> Vec<(String, String)> {
     let word = |line: &Value, name: &str| line[name].as_str().unwrap().to_owned();
     lines
         .filter(|line| line["target"] == "aegis::request")
-        .inspect(|line| assert!(line["microseconds"].is_u64() && line["status"].is_u64(), "{line}"))
+        .inspect(|line| assert!(line["microseconds"].as_u64() > Some(0) && line["status"].is_u64(), "{line}"))
         .map(|line| (word(&line, "id"), word(&line, "process")))
         .collect()
 }
@@ -177,4 +177,25 @@ fn a_terminal_that_stops_background_output_shows_what_a_host_says_and_stops_noth
     assert!(status.contains("2/2 serving"), "{status}");
     ask("stop");
     assert!(host.shell.wait().unwrap().success());
+}
+
+#[test]
+fn a_reload_to_a_log_file_that_cannot_be_opened_is_rejected_and_the_old_one_stays() {
+    let named = |file: &str| format!("{QUICK}[log]\nfile = \"{file}\"\n");
+    let cluster = Cluster::start(App::todo().settings(&named("first.log")), 1);
+    fs::create_dir(cluster.folder().join("second.log")).unwrap();
+    fs::write(cluster.folder().join("aegis.toml"), named("second.log")).unwrap();
+    let refused = cluster.aegis(&["reload"]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(3), "{told}");
+    assert!(
+        told.contains("log.file: opening the log file ")
+            && told.contains("second.log failed: Is a directory"),
+        "{told}"
+    );
+    let log = fs::read_to_string(cluster.folder().join("first.log")).unwrap();
+    assert!(log.contains("reload (job 2): rejected"), "{log}");
+    fs::write(cluster.folder().join("aegis.toml"), named("third.log")).unwrap();
+    cluster.aegis_ok(&["reload"]);
+    assert!(cluster.folder().join("third.log").exists());
 }

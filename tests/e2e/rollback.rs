@@ -157,6 +157,23 @@ fn a_host_whose_modules_have_mistakes_by_now_comes_up_on_the_last_good_generatio
 }
 
 #[test]
+fn a_start_that_fails_says_why_on_the_terminal_although_log_lines_go_to_a_file() {
+    let settings = format!("{QUICK}[restart]\nhealthy-after = \"50ms\"\n[log]\nfile = \"host.log.file\"\n");
+    let mut cluster = Cluster::start(App::todo().settings(&settings), 1);
+    for _ in 0..2 {
+        assert_eq!(cluster.client().post("todo", &json!({"text": "same"})).status, 201);
+    }
+    cluster.aegis_ok(&["stop"]);
+    assert!(cluster.wait_exit(WAIT).success());
+    app::write_module(cluster.folder(), "todo", &format!("{}\n[mixins]\nunique = [\"text\"]\n", app::TODO));
+    let output = cluster.start_in_vain();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{told}");
+    assert!(told.starts_with("aegis: the start failed: the store cannot start: "), "{told}");
+    assert!(told.contains("unique field text of model TODO") && told.contains("host.log.file"), "{told}");
+}
+
+#[test]
 fn a_last_good_generation_that_cannot_come_up_is_told_beside_the_mistakes() {
     let mut cluster = Cluster::start(App::todo(), 1);
     let path = cluster.folder().join("data/generations/last-good");

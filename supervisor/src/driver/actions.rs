@@ -86,6 +86,11 @@ impl Driver {
             },
             Action::Exit { code, reason } => {
                 tracing::debug!(code, ?reason, "the host ends");
+                if let (Some(before), Some(log_file), Some(reason)) =
+                    (self.stderr_before.take(), &self.log_file, reason)
+                {
+                    logs::tell_failed_start(&before, &reason, log_file);
+                }
                 self.exit = Some(code);
             }
         }
@@ -185,6 +190,7 @@ impl Driver {
         if self.announcement == Announcement::Made {
             return;
         }
+        self.stderr_before = None;
         let as_json = self.announcement == Announcement::DueAsJson;
         self.announcement = Announcement::Made;
         let in_force = self.fleet.status(monotonic_ms()).generation;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    os::unix::fs::DirBuilderExt,
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::Path,
 };
 
@@ -33,7 +33,7 @@ const FIRST_IMAGE: u64 = 1;
 impl Driver {
     /// Takes what a host needs to itself. Nothing is started yet, and clients' addresses are bound later, when the first
     /// generation is known to be valid.
-    pub(super) fn begin(start: Start) -> Result<Self, SupervisorError> {
+    pub(super) fn begin(start: Start, stderr_before: &mut Option<OwnedFd>) -> Result<Self, SupervisorError> {
         let Start { config, compile_arguments, instead, as_json, follow_log } = start;
         let activation = Activation::from_environment()?;
         let signals = Signals::install(Terminal::detect())?;
@@ -44,7 +44,9 @@ impl Driver {
         make_data_directory(&config.data_dir)?;
         let (lock, predecessor) = DataLock::take(&config.data_dir)?;
         if let Some(path) = &config.log.file {
+            let before = logs::keep_stderr();
             logs::redirect(path)?;
+            *stderr_before = before;
         }
         let mut listeners = Listeners::default();
         for socket in activation.clients {
@@ -96,6 +98,7 @@ impl Driver {
             tasks: BTreeMap::new(),
             engine: None,
             log_file: config.log.file,
+            stderr_before: None,
             follow_log,
             stage: Stage::Starting,
             announcement: if as_json { Announcement::DueAsJson } else { Announcement::Due },

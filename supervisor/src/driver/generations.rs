@@ -72,6 +72,9 @@ impl Driver {
         }
         match Generation::open(descriptors.remove(0), &self.identity) {
             Ok(generation) => {
+                if let Some(reason) = self.cannot_log(&generation.config) {
+                    return Event::Invalid { child, reasons: vec![reason] };
+                }
                 if generation.has_code() {
                     self.engine = Some(generation.engine.clone());
                 }
@@ -404,6 +407,13 @@ impl Driver {
         if let Some(config) = self.config().cloned() {
             self.adjust_watch(&config);
         }
+    }
+
+    /// Why log lines cannot go to the file that the app names by now. What is put back may have to do without.
+    fn cannot_log(&self, config: &Config) -> Option<String> {
+        let path = config.log.file.as_ref().filter(|path| self.log_file.as_ref() != Some(*path))?;
+        let error = logs::open(path).err().filter(|_| self.fleet.follows_app())?;
+        Some(format!("log.file: {}", with_causes(&error)))
     }
 
     /// Writes log lines as and where the configuration says.

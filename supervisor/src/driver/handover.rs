@@ -227,6 +227,7 @@ impl Driver {
             tasks: BTreeMap::new(),
             engine: None,
             log_file: state.log_file,
+            stderr_before: None,
             follow_log: |_| (),
             stage: state.stage,
             announcement: state.announcement,

@@ -9,6 +9,7 @@
 //!    └──────────────► last good ──────────── reload ────────────► app
 //! ```
 
+use aegis_ipc::deploy::Task;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -65,6 +66,11 @@ impl Fleet {
     /// Whether somebody put the generation in force back, and it stays.
     pub(crate) fn is_pinned(&self) -> bool {
         self.hold.as_ref().is_some_and(|hold| hold.cause == Cause::Pinned)
+    }
+
+    /// Whether the generation that is made is that of the app folder.
+    pub(crate) fn follows_app(&self) -> bool {
+        self.rollout.as_ref().is_some_and(|rollout| rollout.task == Task::App)
     }
 
     /// What somebody asked for, if changes that nobody asked for would undo it.

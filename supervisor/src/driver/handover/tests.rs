@@ -40,7 +40,7 @@ impl Bench {
             as_json: false,
             follow_log: |_| (),
         };
-        let mut driver = Driver::begin(start).unwrap();
+        let mut driver = Driver::begin(start, &mut None).unwrap();
         let encoded = codec::encode(&config).unwrap();
         let bundle = Bundle {
             format: BUNDLE_FORMAT,
