@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use aegis_ipc::operator::{Death, DeployedModule, Job, Status, TriedModule, Verdict, WorkerStatus};
+use aegis_ipc::operator::{Death, DeployedModule, DiskFull, Job, Status, TriedModule, Verdict, WorkerStatus};
 
 #[cfg(test)]
 mod tests;
@@ -34,9 +34,16 @@ pub(crate) fn render(status: &Status) -> String {
         if store.restarts == 1 { "1 restart".to_owned() } else { format!("{} restarts", store.restarts) };
     let _ = writeln!(
         text,
-        "store {}, pid {}, {restarts}, {} changes durable",
+        "store {}, pid {}, {restarts}, durable up to change {}",
         store.state, store.pid, store.durable
     );
+    if let Some(DiskFull { for_ms, free_bytes, needed_bytes }) = &store.disk_full {
+        let (since, free, needed) = (span(*for_ms), size(*free_bytes), size(*needed_bytes));
+        let _ = writeln!(
+            text,
+            "the disk of the store is nearly full, writes have been refused for {since}: {free} free, {needed} needed"
+        );
+    }
     if let Some(notice) = &status.notice {
         let _ = writeln!(text, "not the app folder: {notice}");
     }

@@ -86,6 +86,12 @@ pub enum StoreWord {
     LogOldest,
     /// Times a worker was sent a complete copy, ever.
     Snapshots,
+    /// Bytes that are free on the disk of the store, as it last looked.
+    DiskFreeBytes,
+    /// Bytes that must be free there for writes to be taken.
+    DiskNeededBytes,
+    /// Milliseconds of the monotonic clock since when writes are refused for want of them, 0 while they are taken.
+    DiskFullSince,
 }
 
 /// Present values of a worker process.

@@ -289,6 +289,20 @@ pub struct StoreStatus {
     pub epoch: u64,
     /// Times it was started again after a death.
     pub restarts: u64,
+    /// Its disk, while writes are refused because that is nearly full.
+    #[serde(default)]
+    pub disk_full: Option<DiskFull>,
+}
+
+/// A disk on which there is too little room for writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskFull {
+    /// For how long writes have been refused, milliseconds.
+    pub for_ms: u64,
+    /// Bytes that are free.
+    pub free_bytes: u64,
+    /// Bytes that must be free for writes to be taken again.
+    pub needed_bytes: u64,
 }
 
 /// One child that ended.

@@ -199,6 +199,6 @@ impl Writer {
         let board = &self.shared.board;
         board.store(StoreWord::Beat).store(monotonic_ms(), Ordering::Relaxed);
         board.store(StoreWord::Queue).store(self.inbox.intake.len() as u64, Ordering::Relaxed);
-        self.space.look(self.shared.storage.engine(crate::storage::Place::File));
+        self.space.look(self.shared.storage.engine(crate::storage::Place::File), *board);
     }
 }

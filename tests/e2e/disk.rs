@@ -86,9 +86,14 @@ fn with_little_room_writes_are_refused_and_reads_go_on_until_there_is_room_again
     assert_eq!(cluster.client().get(&format!("notes/{kept}")).status, 200);
     assert_eq!(cluster.client().get("notes?__count=all").status, 200);
     let store = cluster.status().store.pid;
+    let told = words(&cluster.aegis(&["status"]));
+    assert!(told.contains("the disk of the store is nearly full, writes have been refused for "), "{told}");
+    assert!(cluster.admin_get("/metrics").contains("\naegis_store_disk_full 1\n"));
     cluster.disk().relieve();
     eventually("writes are taken", PATIENCE, || cluster.client().post("notes", &json!({})).status == 201);
     assert_eq!(cluster.status().store.pid, store, "the store has not ended");
+    assert_eq!(cluster.status().store.disk_full, None);
+    assert!(cluster.admin_get("/metrics").contains("\naegis_store_disk_full 0\n"));
 }
 
 #[test]

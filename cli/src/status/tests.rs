@@ -35,7 +35,14 @@ fn status() -> Status {
         trials: Vec::new(),
         workers_wanted: 2,
         workers: vec![worker(0, "serving"), worker(10, "draining")],
-        store: StoreStatus { pid: 4250, state: "ready".to_owned(), durable: 120_345, epoch: 1, restarts: 0 },
+        store: StoreStatus {
+            pid: 4250,
+            state: "ready".to_owned(),
+            durable: 120_345,
+            epoch: 1,
+            restarts: 0,
+            disk_full: None,
+        },
         jobs: Vec::new(),
         last_job: None,
         deaths: Vec::new(),
@@ -53,12 +60,22 @@ fn a_quiet_host_shows_its_workers() {
     gen 7 · 1/2 serving · 1 draining
     listening on http://127.0.0.1:8080, http://[::1]:8080
     aegis 0.1.0, pid 4242, up 1 d 1 h, generation 7 (0123456789ab)
-    store ready, pid 4250, 0 restarts, 120345 changes durable
+    store ready, pid 4250, 0 restarts, durable up to change 120345
 
     SLOT  GEN   PID  STATE            UP  CONNS  ACTIVE  REQUESTS    MEMORY  LAG
        0    7  4243  serving   1 h 2 min     12       3         0  45.1 MiB    0
       10    7  4253  draining  1 h 2 min     12       3  12039440  45.1 MiB    0
     ");
+}
+
+#[test]
+fn a_full_disk_is_told() {
+    let disk_full =
+        DiskFull { for_ms: 182_000, free_bytes: 20 * 1024 * 1024, needed_bytes: 72 * 1024 * 1024 };
+    let status = Status { store: StoreStatus { disk_full: Some(disk_full), ..status().store }, ..status() };
+    let text = render(&status);
+    let told = text.lines().find(|line| line.contains("disk")).unwrap();
+    insta::assert_snapshot!(told, @"the disk of the store is nearly full, writes have been refused for 3 min 2 s: 20.0 MiB free, 72.0 MiB needed");
 }
 
 #[test]
@@ -82,7 +99,7 @@ fn a_busy_host_shows_jobs_and_deaths() {
     gen 7 · 1/2 serving · 1 draining
     listening on nothing
     aegis 0.1.0, pid 4242, up 1 d 1 h, generation 7 (0123456789ab)
-    store ready, pid 4250, 0 restarts, 120345 changes durable
+    store ready, pid 4250, 0 restarts, durable up to change 120345
 
     SLOT  GEN  PID  STATE  UP  CONNS  ACTIVE  REQUESTS  MEMORY  LAG
 
@@ -144,7 +161,7 @@ fn a_host_that_does_not_serve_its_app_folder_or_calls_no_code_says_so_at_the_top
     gen 7 · 1/2 serving · 1 draining
     listening on http://127.0.0.1:8080, http://[::1]:8080
     aegis 0.1.0, pid 4242, up 1 d 1 h, generation 7 (0123456789ab)
-    store ready, pid 4250, 0 restarts, 120345 changes durable
+    store ready, pid 4250, 0 restarts, durable up to change 120345
     not the app folder: rolled back on request; it stays until `aegis reload`
     module order deployed from https://modules.example.com/order/ (fedcba987654) since 2023-11-14T22:13:20Z
     module order keeps failing, a worker does not call it

@@ -3,8 +3,11 @@
 use std::{
     io,
     path::PathBuf,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
+
+use aegis_ipc::board::{Board, StoreWord, monotonic_ms};
 
 use crate::{engine::Engine, error::chain};
 
@@ -43,8 +46,8 @@ impl Space {
         Self { probe, looked: None, low: false, cramped: false }
     }
 
-    /// Looks again if it is time to.
-    pub(super) fn look(&mut self, engine: &dyn Engine) {
+    /// Looks again if it is time to, and shows on the board what there is.
+    pub(super) fn look(&mut self, engine: &dyn Engine, board: Board) {
         let Some(probe) = &self.probe else { return };
         if self.looked.is_some_and(|looked| looked.elapsed() < LOOK_EVERY) {
             return;
@@ -56,12 +59,17 @@ impl Space {
                 let unsettled_bytes = engine.unsettled_bytes();
                 self.low = is_low(was_low, free_bytes, unsettled_bytes);
                 self.cramped = is_cramped(free_bytes, unsettled_bytes);
+                let show = |word, value| board.store(word).store(value, Ordering::Relaxed);
+                show(StoreWord::DiskFreeBytes, free_bytes);
+                show(StoreWord::DiskNeededBytes, needed_bytes(self.low, unsettled_bytes));
                 match (was_low, self.low) {
                     (false, true) => {
-                        tracing::error!(free_bytes, "the disk is nearly full, writes are refused")
+                        show(StoreWord::DiskFullSince, monotonic_ms().max(1));
+                        tracing::error!(free_bytes, "the disk is nearly full, writes are refused");
                     }
                     (true, false) => {
-                        tracing::info!(free_bytes, "there is room on the disk again, writes are taken")
+                        show(StoreWord::DiskFullSince, 0);
+                        tracing::info!(free_bytes, "there is room on the disk again, writes are taken");
                     }
                     (true, true) | (false, false) => {}
                 }
@@ -86,8 +94,12 @@ fn is_cramped(free_bytes: u64, unsettled_bytes: u64) -> bool {
 }
 
 fn is_low(was_low: bool, free_bytes: u64, unsettled_bytes: u64) -> bool {
+    free_bytes < needed_bytes(was_low, unsettled_bytes)
+}
+
+fn needed_bytes(is_low: bool, unsettled_bytes: u64) -> u64 {
     let reserve = RESERVE_BYTES.saturating_add(unsettled_bytes);
-    free_bytes < if was_low { reserve.saturating_add(RELIEF_BYTES) } else { reserve }
+    if is_low { reserve.saturating_add(RELIEF_BYTES) } else { reserve }
 }
 
 #[cfg(test)]

@@ -351,7 +351,7 @@ impl Driver {
         self.askers.forget_worker(id);
         match child.role {
             Role::Store { .. } => {
-                for word in [StoreWord::Pid, StoreWord::Beat, StoreWord::Queue] {
+                for word in [StoreWord::Pid, StoreWord::Beat, StoreWord::Queue, StoreWord::DiskFullSince] {
                     self.board.store(word).store(0, Ordering::Relaxed);
                 }
             }

@@ -6,7 +6,7 @@ use aegis_ipc::{
     board::{BEATS, BUCKETS, Board, Counter, Gauge, ModuleCounter, ModuleEntry, StoreWord, monotonic_ms},
     deploy::Tried,
     handoff::Audience,
-    operator::{DeployedModule, Reply, Status, TriedModule},
+    operator::{DeployedModule, DiskFull, Reply, Status, TriedModule},
 };
 
 use super::{Driver, children::Child};
@@ -34,6 +34,17 @@ const RESPONSES: [Counter; 5] = [
 pub(super) fn requests(board: &Board, cell: u32) -> u64 {
     let cell = board.cell(cell as usize);
     RESPONSES.iter().map(|class| cell.counter(*class).load(Ordering::Relaxed)).sum()
+}
+
+/// The disk of the store, while writes are refused because of it.
+fn disk_full(board: &Board, now_ms: u64) -> Option<DiskFull> {
+    let word = |word| board.store(word).load(Ordering::Relaxed);
+    let since_ms = word(StoreWord::DiskFullSince);
+    (since_ms != 0).then(|| DiskFull {
+        for_ms: now_ms.saturating_sub(since_ms),
+        free_bytes: word(StoreWord::DiskFreeBytes),
+        needed_bytes: word(StoreWord::DiskNeededBytes),
+    })
 }
 
 impl Driver {
@@ -128,6 +139,7 @@ impl Driver {
         status.failing = failing.map(|entry| entry.name()).collect();
         let durable = self.board.durable();
         status.store.durable = durable;
+        status.store.disk_full = disk_full(&self.board, now_ms);
         for worker in &mut status.workers {
             let Some(child) = self.children.values().find(|child| child.process.pid() == worker.pid) else {
                 continue;

@@ -91,7 +91,7 @@ impl Fleet {
             },
         };
         let (epoch, restarts) = (self.store.epoch, self.store.restarts);
-        StoreStatus { pid, state: state.to_owned(), durable: 0, epoch, restarts }
+        StoreStatus { pid, state: state.to_owned(), durable: 0, epoch, restarts, disk_full: None }
     }
 
     /// A job that waits, runs, or ended not long ago.

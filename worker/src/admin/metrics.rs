@@ -109,6 +109,18 @@ const STORE: &[(&str, &str, StoreWord, &str)] = &[
         "Writes whose expectation did not hold.",
     ),
     ("aegis_store_snapshots_total", "counter", StoreWord::Snapshots, "Complete copies sent to workers."),
+    (
+        "aegis_store_disk_free_bytes",
+        "gauge",
+        StoreWord::DiskFreeBytes,
+        "Bytes that are free on the disk of the store.",
+    ),
+    (
+        "aegis_store_disk_needed_bytes",
+        "gauge",
+        StoreWord::DiskNeededBytes,
+        "Bytes that must be free on the disk of the store for writes to be taken.",
+    ),
 ];
 
 /// The whole text.
@@ -210,6 +222,8 @@ fn store(out: &mut String, board: &Board, now_ms: u64) {
         head(out, name, kind, help);
         sample(out, name, "", load(board.store(*word)));
     }
+    head(out, "aegis_store_disk_full", "gauge", "Whether writes are refused because of a full disk.");
+    sample(out, "aegis_store_disk_full", "", u64::from(load(board.store(StoreWord::DiskFullSince)) != 0));
     const COMMIT: &str = "aegis_store_commit_seconds_total";
     head(out, COMMIT, "counter", "Time spent in synced commits.");
     let _ = writeln!(out, "{COMMIT} {}", seconds(load(board.store(StoreWord::CommitMicroseconds))));
@@ -450,6 +464,15 @@ mod tests {
     # HELP aegis_store_snapshots_total Complete copies sent to workers.
     # TYPE aegis_store_snapshots_total counter
     aegis_store_snapshots_total 0
+    # HELP aegis_store_disk_free_bytes Bytes that are free on the disk of the store.
+    # TYPE aegis_store_disk_free_bytes gauge
+    aegis_store_disk_free_bytes 0
+    # HELP aegis_store_disk_needed_bytes Bytes that must be free on the disk of the store for writes to be taken.
+    # TYPE aegis_store_disk_needed_bytes gauge
+    aegis_store_disk_needed_bytes 0
+    # HELP aegis_store_disk_full Whether writes are refused because of a full disk.
+    # TYPE aegis_store_disk_full gauge
+    aegis_store_disk_full 0
     # HELP aegis_store_commit_seconds_total Time spent in synced commits.
     # TYPE aegis_store_commit_seconds_total counter
     aegis_store_commit_seconds_total 2.000001

@@ -100,7 +100,8 @@ fn status_tells_who_lives_and_who_died() {
         "state": "ready",
         "durable": 0,
         "epoch": 1,
-        "restarts": 0
+        "restarts": 0,
+        "disk_full": null
       },
       "jobs": [],
       "last_job": null,
