@@ -8,7 +8,7 @@ use std::{
 
 use aegis_config::{Config, Environment};
 use aegis_ipc::replace::{FolderSync, put_in_place};
-use aegis_store::data::{self, DataError, Declared, Exported, Imported, Progress as Step, Verified};
+use aegis_store::data::{self, DataError, Declared, Exported, Imported, LeftOut, Progress as Step, Verified};
 use aegis_supervisor::{exit, with_causes};
 use serde_json::json;
 
@@ -67,7 +67,12 @@ pub(crate) fn run(command: &DataCommand, environment: &Environment, form: Form) 
     let data_dir = &config.data_dir;
     let mut progress = Progress::new(form);
     let outcome = match command {
-        DataCommand::Export { output, .. } => export(data_dir, output.as_deref(), &mut progress, form),
+        DataCommand::Export { output, .. } => {
+            // What cannot be read keeps nobody from taking the documents out: then the store's own models count.
+            let models = declared(&config).unwrap_or_default();
+            let declared = Declared { models: &models, datasource: config.datasource };
+            export(data_dir, &declared, output.as_deref(), &mut progress, form)
+        }
         DataCommand::Import { input, .. } => {
             let models = match declared(&config) {
                 Ok(models) => models,
@@ -106,6 +111,7 @@ fn explained(failure: &Failure) -> String {
 
 fn export(
     data_dir: &Path,
+    declared: &Declared<'_>,
     output: Option<&Path>,
     progress: &mut Progress<io::Stderr>,
     form: Form,
@@ -115,19 +121,33 @@ fn export(
         Some(path) => {
             // It may be standard output under another name.
             let destination = if is_no_file(path) { Destination::Aside } else { Destination::Result };
-            (export_to_file(data_dir, path, &mut shown)?, destination)
+            (export_to_file(data_dir, declared, path, &mut shown)?, destination)
         }
         None => {
             let mut stdout = BufWriter::new(io::stdout().lock());
             // Standard output carries the documents, so the summary goes elsewhere.
-            (data::export(data_dir, &mut stdout, &mut shown)?, Destination::Aside)
+            (data::export(data_dir, declared, &mut stdout, &mut shown)?, Destination::Aside)
         }
     };
     progress.finish();
-    let Exported { documents, sequence } = exported;
+    let Exported { documents, sequence, left_out } = exported;
     let text = format!("exported {}, up to change {sequence}\n", counted_rows(documents, "document"));
-    tell(&text, &json!({"documents": documents, "sequence": sequence}), destination, form);
+    let row = |LeftOut { model, documents }: &LeftOut| json!({"model": model, "documents": documents});
+    let rows: Vec<_> = left_out.iter().map(row).collect();
+    tell(&text, &json!({"documents": documents, "sequence": sequence, "left_out": rows}), destination, form);
+    if form == Form::Text {
+        // Nobody reads it: nothing failed.
+        let _ = io::stderr().lock().write_all(left_out.iter().map(note).collect::<String>().as_bytes());
+    }
     Ok(exit::FINE)
+}
+
+fn note(LeftOut { model, documents }: &LeftOut) -> String {
+    let documents = counted_rows(*documents, "document");
+    format!(
+        "note: left out {documents} of model {model}, which keeps its documents in memory by now: no import would take \
+         them; they stay in the store\n"
+    )
 }
 
 /// Whether there is something that can only be written to, not replaced: a device, a pipe, a terminal.
@@ -137,10 +157,15 @@ fn is_no_file(path: &Path) -> bool {
 
 /// A file that has its name is complete: it is written beside, synced, then renamed. What is there and is no file, such
 /// as a pipe or `/dev/stdout`, is written to and stays what it is.
-fn export_to_file(data_dir: &Path, path: &Path, shown: &mut dyn FnMut(Step)) -> Result<Exported, Failure> {
+fn export_to_file(
+    data_dir: &Path,
+    declared: &Declared<'_>,
+    path: &Path,
+    shown: &mut dyn FnMut(Step),
+) -> Result<Exported, Failure> {
     if is_no_file(path) {
         let file = File::options().write(true).open(path).map_err(Failure::file("opening", path))?;
-        return Ok(data::export(data_dir, &mut BufWriter::new(file), shown)?);
+        return Ok(data::export(data_dir, declared, &mut BufWriter::new(file), shown)?);
     }
     // A link goes on leading to the file.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -148,13 +173,13 @@ fn export_to_file(data_dir: &Path, path: &Path, shown: &mut dyn FnMut(Step)) -> 
     unfinished.push(".part");
     let unfinished = PathBuf::from(unfinished);
     let file = File::create(&unfinished).map_err(Failure::file("creating", &unfinished))?;
-    let written = data::export(data_dir, &mut BufWriter::new(&file), shown).map_err(Failure::from).and_then(
-        |exported| {
+    let written = data::export(data_dir, declared, &mut BufWriter::new(&file), shown)
+        .map_err(Failure::from)
+        .and_then(|exported| {
             put_in_place(&file, &unfinished, path, FolderSync::WherePossible)
                 .map_err(Failure::file("creating", path))?;
             Ok(exported)
-        },
-    );
+        });
     if written.is_err() {
         // What is left of it is of no use; that it cannot be removed changes nothing about the failure.
         let _ = fs::remove_file(&unfinished);

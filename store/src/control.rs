@@ -39,6 +39,7 @@ use crate::{
     notice::{self, Notice, Notices, Notifier},
     recover::{self, Recovery},
     shared::{Intake, Shared},
+    storage::Place,
     writer::{COMMANDS_MAX, Command, Inbox, Memory, Writer, bytes_max, probe},
 };
 
@@ -348,6 +349,7 @@ impl Store {
                         if self.succession == Succession::Announced {
                             keep::hand_over(&self.shared.storage, control);
                         }
+                        self.mark_end();
                         return Ok(());
                     }
                     Notice::Failed(error) => return Err(self.fail(error)),
@@ -358,6 +360,13 @@ impl Store {
                 return Err(StoreError::ThreadLost { thread: "writer" });
             }
             wait_for(&mut [PollFd::new(self.notices.as_fd(), PollFlags::POLLIN)])?;
+        }
+    }
+
+    /// Makes sure that the next store notices what is lost of what was acknowledged.
+    fn mark_end(&self) {
+        if let Err(error) = self.shared.storage.engine(Place::File).ended() {
+            tracing::warn!(error = chain(&error), "the orderly end of the store was not marked");
         }
     }
 

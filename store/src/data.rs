@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     declare::Declared,
-    export::{Exported, export},
+    export::{Exported, LeftOut, export},
     import::{Imported, import},
     verify::{Verified, verify},
 };

@@ -269,6 +269,12 @@ pub(crate) trait Engine: Send + Sync {
     /// Writes everything in the batch, or nothing.
     fn apply(&self, batch: &Batch<'_>) -> EngineResult<()>;
 
+    /// Everything that was applied is acknowledged, and nothing will be applied any more: what is missing at the next
+    /// start was lost.
+    fn ended(&self) -> EngineResult<()> {
+        Ok(())
+    }
+
     /// Bytes that are written in the log but wait to be sorted into their final place.
     fn unsettled_bytes(&self) -> u64;
 

@@ -134,6 +134,14 @@ pub fn patch(model: &Model, current: &[u8], patch: Value, now_ms: u64) -> Result
     evolve(model, stored, properties, mistakes, now_ms)
 }
 
+/// Looks whether a text can be the id of a document.
+///
+/// # Errors
+/// Why it cannot.
+pub fn check_id(id: &str) -> Result<(), String> {
+    host::id_mistake(id).map_or(Ok(()), Err)
+}
+
 /// Looks whether a stored document of the model with this name is as the host writes them, so that it can show and change
 /// it. Answers the id and the revision that it says it has.
 ///
@@ -141,6 +149,10 @@ pub fn patch(model: &Model, current: &[u8], patch: Value, now_ms: u64) -> Result
 /// What is wrong with it, for whoever keeps the data.
 pub fn check_stored(model: &str, body: &[u8]) -> Result<(String, u64), String> {
     let (stored, named) = Stored::take_apart(body)?;
+    check_id(&stored.id).map_err(|reason| format!("its id: {reason}"))?;
+    if stored.revision == 0 {
+        return Err("its revision is 0, expected 1 or more".to_owned());
+    }
     if named.as_ref().and_then(Value::as_str) != Some(model) {
         let found = named.as_ref().map_or_else(|| "nothing".to_owned(), describe);
         return Err(format!("its modelName is {found}, expected {model:?}"));

@@ -42,6 +42,13 @@ impl Declared<'_> {
     pub(super) fn place(&self, model: &ModelSpec) -> Place {
         place_of(model, default_place(self.datasource))
     }
+
+    /// The same for the model of this name, as the app says or else the store, if anybody knows it.
+    pub(super) fn place_by_name(&self, name: &str, stored: Option<&Catalog>) -> Option<Place> {
+        let declared = self.models.iter().find(|model| model.name.as_str() == name);
+        let stored = || stored.and_then(|catalog| catalog.by_name(name)).map(|model| model.spec());
+        declared.or_else(stored).map(|model| self.place(model))
+    }
 }
 
 impl Alone {

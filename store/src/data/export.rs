@@ -6,16 +6,27 @@ use aegis_ipc::data::{POSITIONS, Stored};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Alone, DataError, FORMAT, Header, Progress, VERSION};
-use crate::engine::Engine;
+use super::{Alone, DataError, Declared, FORMAT, Header, Progress, VERSION};
+use crate::{engine::Engine, storage::Place};
 
 /// What was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
     /// Documents.
     pub documents: u64,
     /// Number of the last change that the export shows.
     pub sequence: u64,
+    /// What was left out.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Documents on disk of a model that keeps its documents in memory by now. No host shows them, and no import takes them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The model.
+    pub model: String,
+    /// How many there are.
+    pub documents: u64,
 }
 
 #[derive(Serialize)]
@@ -27,12 +38,14 @@ struct Line<'a> {
     document: &'a RawValue,
 }
 
-/// Writes all documents of the store in `data_folder` to `output`, which is best buffered.
+/// Writes all documents of the store in `data_folder` to `output`, which is best buffered. Those of models that keep their
+/// documents in memory, as what is `declared` or what the store knows says, are left out: an import would refuse them.
 ///
 /// # Errors
 /// A host runs, the store cannot be read, or the output takes no more.
 pub fn export(
     data_folder: &Path,
+    declared: &Declared<'_>,
     output: &mut dyn Write,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Exported, DataError> {
@@ -42,6 +55,21 @@ pub fn export(
     let mut models = snapshot.models().map_err(reading)?;
     // Positions are places in the log of this store, which stays here.
     models.retain(|model| model != POSITIONS);
+    let (in_memory, models): (Vec<_>, Vec<_>) = {
+        let catalog = alone.catalog();
+        let is_in_memory =
+            |name: &String| declared.place_by_name(name, catalog.as_ref()) == Some(Place::Memory);
+        models.into_iter().partition(is_in_memory)
+    };
+    let mut left_out = Vec::new();
+    for model in in_memory {
+        let mut documents = 0;
+        for stored in snapshot.documents(&model) {
+            stored.map_err(reading)?;
+            documents += 1;
+        }
+        left_out.push(LeftOut { model, documents });
+    }
     let mut total = 0;
     for model in &models {
         for stored in snapshot.documents(model) {
@@ -61,7 +89,7 @@ pub fn export(
         }
     }
     output.flush().map_err(writing)?;
-    Ok(Exported { documents: done, sequence })
+    Ok(Exported { documents: done, sequence, left_out })
 }
 
 fn document(output: &mut dyn Write, stored: &Stored) -> Result<(), DataError> {

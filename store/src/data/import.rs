@@ -10,13 +10,14 @@ use bytes::Bytes;
 
 use self::lines::{Line, Lines, read_document, read_header, wrong};
 use super::{
-    Alone, DataError, Declared, Progress,
+    Alone, DataError, Declared, Header, Progress,
     owners::{Objection, Owners, Taken},
 };
 use crate::{
     clock::now_ms,
     commit::WRITE_BYTES_MAX,
     engine::{Batch, Engine, EngineResult, IndexRow, IndexState, MetaEdit, fjall::FjallEngine},
+    error::chain,
     storage::Place,
 };
 
@@ -65,11 +66,33 @@ pub fn import(
     let mut alone = Alone::open_or_make(data_folder)?;
     alone.declare(declared)?;
     let catalog = alone.catalog();
-    let mut importer = Importer::new(&alone, catalog.as_ref(), declared);
+    let importer = Importer::new(&alone, catalog.as_ref(), declared);
+    let outcome = take_all(importer, &mut lines, &header, progress);
+    if !matches!(outcome, Err(DataError::Store { .. }))
+        && let Err(error) = alone.engine.ended()
+    {
+        tracing::warn!(error = chain(&error), "the orderly end of the import was not marked");
+    }
+    outcome
+}
+
+fn take_all(
+    mut importer: Importer<'_>,
+    lines: &mut Lines<'_>,
+    header: &Header,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Imported, DataError> {
     let report = |done: Imported, progress: &mut dyn FnMut(Progress)| {
         progress(Progress { done: done.total(), total: Some(header.documents) });
     };
     while let Some(text) = lines.next(importer.done.total())? {
+        if importer.found() == header.documents {
+            let reason = format!(
+                "the header announces {} documents, and here is one more, expected the end of the export",
+                header.documents
+            );
+            return Err(lines.wrong(reason, importer.done.total()));
+        }
         let document = read_document(&text).and_then(|line| importer.check(line));
         let document = document.map_err(|reason| lines.wrong(reason, importer.done.total()))?;
         if importer.is_full(&document) {

@@ -72,7 +72,7 @@ fn fill(folder: &Path) {
 
 fn exported(folder: &Path) -> String {
     let mut text = Vec::new();
-    export(folder, &mut text, &mut |_| ()).unwrap();
+    export(folder, &NOTHING, &mut text, &mut |_| ()).unwrap();
     String::from_utf8(text).unwrap()
 }
 
@@ -135,7 +135,7 @@ fn progress_reaches_the_announced_total() {
     fill(folder.path());
     let mut seen = Vec::new();
     let mut text = Vec::new();
-    export(folder.path(), &mut text, &mut |progress| seen.push(progress)).unwrap();
+    export(folder.path(), &NOTHING, &mut text, &mut |progress| seen.push(progress)).unwrap();
     assert_eq!(seen, [Progress { done: 1, total: Some(2) }, Progress { done: 2, total: Some(2) }]);
     seen.clear();
     import(folder.path(), &NOTHING, &mut &text[..], &mut |progress| seen.push(progress)).unwrap();
@@ -188,6 +188,12 @@ fn every_mistake_in_an_export_is_told_with_its_line() {
         document("todo", "a", 1, good),
         document("1", "a", 1, good),
         document("TODO", "", 1, good),
+        document("TODO", "a/b", 1, &good.replace("\"a\"", "\"a/b\"")),
+        document("TODO", &"x".repeat(257), 1, good),
+        document("TODO", "a", 1, &good.replace("\"a\"", "\"..\"")),
+        document("TODO", "a", 0, &good.replace("\"revision\":1", "\"revision\":0")),
+        document("TODO", "a", 1, &good.replace("\"revision\":1", "\"revision\":0")),
+        document("TODO", "a", 1, good) + &document("TODO", "b", 1, good)[header.len() + 1..],
         document("TODO", "b", 1, good),
         document("TODO", "a", 2, good),
         document("TODO", "a", 1, "[]"),
@@ -204,7 +210,13 @@ fn every_mistake_in_an_export_is_told_with_its_line() {
     line 2: this is not a document: expected ident at line 1 column 2; 0 documents were imported
     line 3: model: found "todo", expected "TODO"; 0 documents were imported
     line 3: model: found "1", expected 1 to 64 letters, digits, '_' or '-', starting with a letter; 0 documents were imported
-    line 3: id: found 0 bytes, expected 1 to 4096; 0 documents were imported
+    line 3: id: found an empty text, expected an id; 0 documents were imported
+    line 3: id: found the character '/', expected an id without it; 0 documents were imported
+    line 3: id: found 257 bytes, expected at most 256 for an id; 0 documents were imported
+    line 3: document: its id: found "..", expected an id that is no relative path; 0 documents were imported
+    line 3: revision: found 0, expected 1 or more; 0 documents were imported
+    line 3: document: its revision is 0, expected 1 or more; 0 documents were imported
+    line 4: the header announces 1 documents, and here is one more, expected the end of the export; 0 documents were imported
     line 3: found revision 1 of "b", but the document says revision 1 of "a"; 0 documents were imported
     line 3: found revision 2 of "a", but the document says revision 1 of "a"; 0 documents were imported
     line 3: document: it is no object; 0 documents were imported
@@ -253,7 +265,7 @@ fn what_the_host_could_never_change_is_not_imported_and_is_found() {
 #[test]
 fn a_running_host_is_not_disturbed_and_a_missing_store_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let error = export(folder.path(), &mut Vec::new(), &mut |_| ()).unwrap_err();
+    let error = export(folder.path(), &NOTHING, &mut Vec::new(), &mut |_| ()).unwrap_err();
     assert_eq!(error.to_string(), format!("{} holds no store", store_folder(folder.path()).display()));
     fill(folder.path());
     let store = StoreLock::take(&store_folder(folder.path())).unwrap();
@@ -304,6 +316,43 @@ fn damage_that_keeps_the_store_closed_is_a_finding() {
     let found = findings(folder.path());
     assert_eq!(found.len(), 1);
     assert!(found[0].ends_with("engine/keyspaces/2/current is damaged: the file is gone"), "{found:?}");
+}
+
+#[test]
+fn a_table_that_is_gone_and_one_that_is_foreign_are_findings() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path());
+    let engine = options(folder.path()).open().unwrap().engine;
+    engine.settle();
+    drop(engine);
+    let tables = store_folder(folder.path()).join("engine/keyspaces/1/tables");
+    let table = std::fs::read_dir(&tables).unwrap().next().unwrap().unwrap().path();
+    let foreign = tables.join("copy-of-1");
+    std::fs::copy(&table, &foreign).unwrap();
+    let found = findings(folder.path());
+    assert_eq!(found, [format!("{} is damaged: nothing of this name belongs here", foreign.display())]);
+    std::fs::remove_file(&foreign).unwrap();
+    assert_eq!(findings(folder.path()), Vec::<String>::new());
+    std::fs::remove_file(&table).unwrap();
+    let found = findings(folder.path()).join("\n").replace(&folder.path().display().to_string(), "/data");
+    insta::assert_snapshot!(found, @"/data/store/engine is damaged: opening /data/store/engine: Storage(Unrecoverable)");
+}
+
+#[test]
+fn foreign_files_beside_the_engines_are_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path());
+    let engine = store_folder(folder.path()).join("engine");
+    for name in ["notes.txt", ".DS_Store", "keyspaces/2/copy.bak"] {
+        std::fs::write(engine.join(name), "").unwrap();
+    }
+    let verified = verify(folder.path(), &mut |_| ()).unwrap();
+    assert_eq!(verified.findings, Vec::<String>::new());
+    let notes = verified.notes.join("\n").replace(&folder.path().display().to_string(), "/data");
+    insta::assert_snapshot!(notes, @r"
+    /data/store/engine/keyspaces/2/copy.bak is no file of the store, which takes no notice of it
+    /data/store/engine/notes.txt is no file of the store, which takes no notice of it
+    ");
 }
 
 #[test]

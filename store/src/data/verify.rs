@@ -1,6 +1,6 @@
 //! Whether everything on disk is readable and fits together.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Alone, DataError, Progress};
 use crate::{
@@ -57,6 +57,11 @@ pub fn verify(data_folder: &Path, progress: &mut dyn FnMut(Progress)) -> Result<
         Err(error) => return Err(error),
     };
     verified.notes.clone_from(&alone.notes);
+    let foreign = alone.engine.foreign_files();
+    let foreign = foreign.map_err(|source| DataError::store("looking for foreign files", source))?;
+    let note =
+        |path: PathBuf| format!("{} is no file of the store, which takes no notice of it", path.display());
+    verified.notes.extend(foreign.into_iter().map(note));
     let catalog = alone.catalog();
     verified.uncompared = catalog.is_none();
     if catalog.is_none() {

@@ -4,6 +4,8 @@
 //! before [`Engine::apply`] returns. The rows are described in [`super::records`].
 
 mod audit;
+mod end;
+mod files;
 mod ground;
 mod journal;
 mod open;
@@ -11,6 +13,7 @@ mod snapshot;
 
 use std::{
     collections::{BTreeMap, HashSet},
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -19,7 +22,7 @@ use bytes::Bytes;
 use fjall::{Database, Keyspace, PersistMode, Readable, Slice};
 use parking_lot::Mutex;
 
-use self::ground::Ground;
+use self::{end::End, ground::Ground};
 use super::{
     Batch, Engine, EngineResult, Head, IndexRow, KeptAge, KeptResponse, LogBudget, LogPage, MetaEdit,
     Recovered, Snapshot, UniqueEdit, UniqueKey,
@@ -51,6 +54,17 @@ pub(crate) struct FjallEngine {
 }
 
 impl FjallEngine {
+    /// Files in its folder that are none of its own.
+    pub(crate) fn foreign_files(&self) -> EngineResult<Vec<PathBuf>> {
+        files::foreign(Path::new(&self.folder))
+    }
+
+    /// Writes what waits in memory into tables.
+    #[cfg(test)]
+    pub(crate) fn settle(&self) {
+        self.documents.rotate_memtable_and_wait().unwrap();
+    }
+
     fn failed(&self, operation: &str, error: fjall::Error) -> EngineError {
         EngineError::from_fjall(operation, &self.folder, error)
     }
@@ -312,6 +326,12 @@ impl Engine for FjallEngine {
             self.responses_swept_ms.fetch_min(earliest_ms, Ordering::AcqRel);
         }
         Ok(())
+    }
+
+    fn ended(&self) -> EngineResult<()> {
+        // Nobody makes room meanwhile, either.
+        let _ground = self.ground.lock();
+        End::mark(Path::new(&self.folder))
     }
 
     fn unsettled_bytes(&self) -> u64 {

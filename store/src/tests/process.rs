@@ -224,6 +224,38 @@ fn a_damaged_store_stops_with_the_name_of_the_file_and_is_left_alone() {
 }
 
 #[test]
+fn a_last_group_that_is_damaged_after_an_orderly_end_is_not_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = bundle(folder.path(), &[TODO]);
+    let config: Config = codec::decode(&bundle.config).unwrap();
+    let process = Process::start(folder.path(), &bundle);
+    process.until_ready();
+    let worker = process.worker();
+    let Process { control, thread, .. } = process;
+    drop((control, worker));
+    assert_eq!(thread.join().unwrap(), EXIT_FINE);
+    super::generations::wait_until_closed(&config.data_dir.join("store"));
+    let engine = config.data_dir.join("store/engine");
+    let journal = engine.join("0.jnl");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    let written = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[written - 20] ^= 1;
+    std::fs::write(&journal, &bytes).unwrap();
+    let (code, reason) = told(Process::start(folder.path(), &bundle));
+    assert_eq!(code, EXIT_CONFIGURATION, "{reason}");
+    assert!(reason.contains("/engine/0.jnl is damaged: no whole group at byte "), "{reason}");
+    assert!(
+        reason.contains(&format!("up to byte {} when the store ended in order", written + 1)),
+        "{reason}"
+    );
+    assert_eq!(std::fs::read(&journal).unwrap(), bytes, "it is left alone");
+    // A person decides.
+    super::generations::wait_until_closed(&config.data_dir.join("store"));
+    std::fs::remove_file(engine.join("clean-end")).unwrap();
+    Process::start(folder.path(), &bundle).until_ready();
+}
+
+#[test]
 fn a_store_that_follows_another_one_begins_nothing_anew() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = bundle(folder.path(), &[TODO]);

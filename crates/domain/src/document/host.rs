@@ -211,7 +211,7 @@ pub(super) fn choose_id(
 }
 
 /// Why a text cannot be an id: it must fit into a path segment and a log line.
-fn id_mistake(id: &str) -> Option<String> {
+pub(super) fn id_mistake(id: &str) -> Option<String> {
     if id.is_empty() {
         Some("found an empty text, expected an id".to_owned())
     } else if id.len() > ID_BYTES_MAX {

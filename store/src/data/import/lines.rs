@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::super::{DataError, FORMAT, Header, VERSION};
-use crate::{commit::WRITE_BYTES_MAX, engine::records::ID_BYTES_MAX};
+use crate::commit::WRITE_BYTES_MAX;
 
 /// Longest line, bytes.
 const LINE_BYTES_MAX: u64 = 2 * WRITE_BYTES_MAX as u64;
@@ -95,12 +95,13 @@ pub(super) fn read_document(text: &str) -> Result<Line, String> {
     if upper.as_str() != line.model {
         return Err(format!("model: found {:?}, expected {:?}", line.model, upper.as_str()));
     }
-    if line.id.is_empty() || line.id.len() > ID_BYTES_MAX {
-        return Err(format!("id: found {} bytes, expected 1 to {ID_BYTES_MAX}", line.id.len()));
+    document::check_id(&line.id).map_err(|reason| format!("id: {reason}"))?;
+    if line.revision == 0 {
+        return Err("revision: found 0, expected 1 or more".to_owned());
     }
     let (id, revision) = document::check_stored(&line.model, line.document.get().as_bytes())
         .map_err(|reason| format!("document: {reason}"))?;
-    if id != line.id || revision != line.revision || line.revision == 0 {
+    if id != line.id || revision != line.revision {
         return Err(format!(
             "found revision {} of {:?}, but the document says revision {revision} of {id:?}",
             line.revision, line.id

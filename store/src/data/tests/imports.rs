@@ -75,6 +75,33 @@ fn a_model_that_does_not_say_is_kept_where_the_configuration_says() {
 }
 
 #[test]
+fn what_is_exported_can_be_imported_after_a_model_has_moved_into_memory() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fill(from.path());
+    let engine = options(from.path()).open().unwrap().engine;
+    let ChangeKind::Put { id, revision, body, .. } = put(6, "a", 1, "").kind else { panic!("a put") };
+    let body = Bytes::from(String::from_utf8(body.to_vec()).unwrap().replace("TODO", "OTHER"));
+    let kind = ChangeKind::Put { id, revision, body, changes: None };
+    let other = Change { kind, model: "OTHER".into(), ..put(6, "a", 1, "") };
+    engine.apply(&Batch { changes: vec![&other], ..Batch::default() }).unwrap();
+    drop(engine);
+    // One is in memory because it says so, as the app declares it now; the other because the configuration does.
+    for (modules, datasource, left_out) in [
+        (["name = \"todo\"\ndatasource = \"memory\"", "name = \"other\""], Datasource::File, ("TODO", 2)),
+        (["name = \"todo\"\ndatasource = \"file\"", "name = \"other\""], Datasource::Memory, ("OTHER", 1)),
+    ] {
+        let models = specs(&modules);
+        let declared = Declared { models: &models, datasource };
+        let mut text = Vec::new();
+        let written = export(from.path(), &declared, &mut text, &mut |_| ()).unwrap();
+        let expected = LeftOut { model: left_out.0.to_owned(), documents: left_out.1 };
+        assert_eq!((written.documents, written.left_out), (3 - left_out.1, vec![expected]));
+        import(to.path(), &declared, &mut &text[..], &mut |_| ()).unwrap();
+    }
+    assert_eq!(exported(from.path()).lines().count(), 4, "nothing is left out that is on disk");
+}
+
+#[test]
 fn unique_values_may_have_moved_between_documents_that_are_there() {
     let moves: [&[(&str, u64, &str)]; 5] = [
         // What b has is given up in the next line.

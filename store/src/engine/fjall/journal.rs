@@ -3,7 +3,8 @@
 //! The engine drops everything behind the first byte it cannot read, and refuses a group whose checksum is wrong even
 //! at the very end. Both are wrong in one case each: damage in the middle must stop the store, because what follows
 //! was acknowledged; a group cut short by a power failure at the end must not, because nobody was told of it. The
-//! store syncs every group before it writes the next one, so at most the last group of the newest file can be torn.
+//! store syncs every group before it writes the next one, so at most the last group of the newest file can be torn. What
+//! was there when the store last ended in order ([`End`]) was acknowledged, and is never torn.
 //!
 //! ```text
 //! group  ┌───────┬───────┬────────┐ ┌──────┬──────┬─────────────┬───────────┬─────┬──────┬────────┬─────┬───────┐
@@ -25,10 +26,11 @@ use std::{
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::end::End;
 use crate::{engine::EngineResult, error::EngineError, lock::make_folder};
 
 /// Ending of journal files.
-const JOURNAL_SUFFIX: &str = "jnl";
+pub(super) const JOURNAL_SUFFIX: &str = "jnl";
 const TAG_START: u8 = 1;
 const TAG_ITEM: u8 = 2;
 const TAG_END: u8 = 3;
@@ -59,14 +61,26 @@ pub(crate) fn check(folder: &Path) -> EngineResult<Option<Torn>> {
     let Some((newest, sealed)) = files.split_last() else {
         return Err(EngineError::damaged(folder.display().to_string(), "its journal files (*.jnl) are gone"));
     };
+    let end = End::read(folder)?;
     for file in sealed {
-        if let Some(torn) = check_file(file)? {
+        if let Some(torn) = check_file(file, end)? {
             let reason =
                 format!("no whole group at byte {}, although newer journal files exist", torn.offset);
             return Err(EngineError::damaged(file.display().to_string(), reason));
         }
     }
-    check_file(newest)
+    let torn = check_file(newest, end)?;
+    match end {
+        Some(end) if number(newest).is_some_and(|number| number < end.journal) => {
+            let gone = folder.join(format!("{}.{JOURNAL_SUFFIX}", end.journal));
+            let reason = format!(
+                "it is gone, although it was the newest when the store ended in order, as {} says",
+                End::path(folder).display()
+            );
+            Err(EngineError::damaged(gone.display().to_string(), reason))
+        }
+        _ => Ok(torn),
+    }
 }
 
 /// Is no whole group in any journal file of an engine folder?
@@ -103,8 +117,13 @@ pub(crate) fn set_aside(torn: &Torn, folder: &Path) -> EngineResult<PathBuf> {
 
 /// The file that the engine writes after this one.
 pub(super) fn next(journal: &Path) -> Option<PathBuf> {
-    let number = journal.file_stem()?.to_str()?.parse::<u64>().ok()?;
+    let number = number(journal)?;
     Some(journal.with_file_name(format!("{}.{JOURNAL_SUFFIX}", number + 1)))
+}
+
+/// The number that a journal file has as its name.
+pub(super) fn number(journal: &Path) -> Option<u64> {
+    journal.file_stem()?.to_str()?.parse().ok()
 }
 
 /// Journal files, oldest first.
@@ -116,9 +135,7 @@ pub(super) fn journals(folder: &Path) -> EngineResult<Vec<PathBuf>> {
         if path.extension().is_none_or(|suffix| suffix != JOURNAL_SUFFIX) {
             continue;
         }
-        let number =
-            path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok());
-        let Some(number) = number else {
+        let Some(number) = number(&path) else {
             return Err(EngineError::damaged(
                 path.display().to_string(),
                 "its name is not a number and .jnl",
@@ -130,16 +147,29 @@ pub(super) fn journals(folder: &Path) -> EngineResult<Vec<PathBuf>> {
     Ok(numbered.into_iter().map(|(_, path)| path).collect())
 }
 
-fn check_file(file: &Path) -> EngineResult<Option<Torn>> {
+fn check_file(file: &Path, ended: Option<End>) -> EngineResult<Option<Torn>> {
     let bytes = read(file)?;
     let end = last_whole_group(&bytes);
     let rest = &bytes[end..];
     // The engine reserves space at the end of a journal file; unwritten space reads as zeros.
-    let Some(last_written) = rest.iter().rposition(|byte| *byte != 0) else { return Ok(None) };
+    let last_written = rest.iter().rposition(|byte| *byte != 0);
     if let Some(next) = next_whole_group(&bytes, end + 1) {
         let reason = format!("no whole group at byte {end}, but one at byte {next} follows");
         return Err(EngineError::damaged(file.display().to_string(), reason));
     }
+    if let Some(ended) = ended.filter(|ended| number(file) == Some(ended.journal))
+        && (end as u64) < ended.bytes
+    {
+        let mark = file.parent().map(End::path).unwrap_or_default();
+        let reason = format!(
+            "no whole group at byte {end}, although there were groups up to byte {} when the store ended in order, so \
+             what was acknowledged is damaged; to go on without it, remove {}",
+            ended.bytes,
+            mark.display()
+        );
+        return Err(EngineError::damaged(file.display().to_string(), reason));
+    }
+    let Some(last_written) = last_written else { return Ok(None) };
     Ok(Some(Torn { file: file.to_owned(), offset: end as u64, bytes: rest[..=last_written].to_vec() }))
 }
 
@@ -264,6 +294,44 @@ mod tests {
         let expected = format!("no whole group at byte {}, but one at byte {} follows", ends[1], ends[2]);
         assert!(message.ends_with(&expected), "{message}");
         assert_eq!(std::fs::read(&file).unwrap(), damaged, "nothing was changed");
+    }
+
+    #[test]
+    fn a_last_group_that_was_there_at_an_orderly_end_is_not_torn() {
+        let (folder, file, bytes, ends) = journal(3);
+        let (whole, middle) = (ends[3], ends[2]);
+        let flipped = |at: usize| {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1;
+            flipped
+        };
+        std::fs::write(&file, flipped(middle + 40)).unwrap();
+        assert!(check(folder.path()).unwrap().is_some(), "nobody knows that it was whole");
+        std::fs::write(&file, &bytes).unwrap();
+        End::mark(folder.path()).unwrap();
+        assert_eq!(check(folder.path()).unwrap(), None);
+        // A flipped bit, a file that is cut, and one that reads as zeros.
+        let mut zeros = bytes.clone();
+        zeros[middle..].fill(0);
+        for damaged in [flipped(middle + 40), bytes[..whole - 1].to_vec(), bytes[..middle].to_vec(), zeros] {
+            std::fs::write(&file, &damaged).unwrap();
+            let message = check(folder.path()).unwrap_err().to_string();
+            let expected =
+                format!("no whole group at byte {middle}, although there were groups up to byte {whole}");
+            assert!(message.contains(&expected), "{message}");
+            assert_eq!(std::fs::read(&file).unwrap(), damaged, "nothing was changed");
+        }
+        // What a store that was killed later has left behind is not under the older mark.
+        std::fs::write(&file, [&bytes, &bytes[..17]].concat()).unwrap();
+        assert_eq!(check(folder.path()).unwrap().unwrap().offset, whole as u64);
+        // The engine goes on to the next file and removes this one.
+        std::fs::rename(&file, folder.path().join("1.jnl")).unwrap();
+        std::fs::write(folder.path().join("1.jnl"), &bytes[..middle]).unwrap();
+        assert_eq!(check(folder.path()).unwrap(), None);
+        End::mark(folder.path()).unwrap();
+        std::fs::rename(folder.path().join("1.jnl"), &file).unwrap();
+        let message = check(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("/1.jnl is damaged: it is gone"), "{message}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 use fjall::{Database, KeyspaceCreateOptions};
 use parking_lot::Mutex;
 
-use super::{FjallEngine, ground::Ground, journal};
+use super::{FjallEngine, files, ground::Ground, journal};
 use crate::{
     engine::{
         EngineResult,
@@ -28,15 +28,15 @@ const NEW_MARK: &str = "engine.new";
 /// Where the ends of torn journal files are kept.
 const TORN_FOLDER: &str = "torn";
 /// File that the engine writes last when it is made.
-const VERSION_FILE: &str = "version";
+pub(super) const VERSION_FILE: &str = "version";
 /// The journal format that [`journal`] reads, as the engine's version file says it.
 const VERSION_KNOWN: &[u8] = b"FJL\x03";
 /// Folder of the engine's partitions, one folder each.
-const PARTITIONS_FOLDER: &str = "keyspaces";
+pub(super) const PARTITIONS_FOLDER: &str = "keyspaces";
 /// Partitions are numbered from 1 in the order in which they are made; 0 is the engine's own.
 const PARTITIONS: u32 = 6;
 /// File without which the engine deletes a partition's folder.
-const PARTITION_FILE: &str = "current";
+pub(super) const PARTITION_FILE: &str = "current";
 
 /// Journal files may grow to this before partitions that hold them back are written out, bytes. They are read at every
 /// start, and this much takes well under a second.
@@ -286,6 +286,7 @@ pub(crate) fn check_files(folder: &Path) -> EngineResult<()> {
                 "nothing of this name belongs here",
             ));
         }
+        files::check_tables(&path)?;
     }
     Ok(())
 }
