@@ -42,9 +42,13 @@ fn failed(operation: &str, path: &Path, error: io::Error) -> SupervisorError {
     SupervisorError::os(format!("{operation} the log file {}", path.display()), error)
 }
 
-/// Keeps standard error of now, for what has to be said there although log lines go to a file from then on.
-pub(crate) fn keep_stderr() -> Option<OwnedFd> {
-    io::stderr().as_fd().try_clone_to_owned().ok()
+/// As [`redirect`], when a host starts whose log goes to a file: standard error as it was before, for what has to be said
+/// there nevertheless.
+pub(crate) fn redirect_first(log_file: Option<&Path>) -> Result<Option<OwnedFd>, SupervisorError> {
+    let Some(path) = log_file else { return Ok(None) };
+    let before = io::stderr().as_fd().try_clone_to_owned().ok();
+    redirect(path)?;
+    Ok(before)
 }
 
 /// Says on what was standard error before that a start has failed, and why: whoever has started the host looks there.

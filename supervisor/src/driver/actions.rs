@@ -84,16 +84,17 @@ impl Driver {
                 Level::Warn => tracing::warn!("{line}"),
                 Level::Info => tracing::info!("{line}"),
             },
-            Action::Exit { code, reason } => {
-                tracing::debug!(code, ?reason, "the host ends");
-                if let (Some(before), Some(log_file), Some(reason)) =
-                    (self.stderr_before.take(), &self.log_file, reason)
-                {
-                    logs::tell_failed_start(&before, &reason, log_file);
-                }
-                self.exit = Some(code);
-            }
+            Action::Exit { code, reason } => self.end(code, reason),
         }
+    }
+
+    fn end(&mut self, code: u8, reason: Option<String>) {
+        tracing::debug!(code, ?reason, "the host ends");
+        let (before, log_file) = (self.stderr_before.take(), &self.log_file);
+        if let (Some(before), Some(log_file), Some(reason)) = (before, log_file, reason) {
+            logs::tell_failed_start(&before, &reason, log_file);
+        }
+        self.exit = Some(code);
     }
 
     fn drain_child(&mut self, child: ChildId, deadline_ms: Option<u64>) {

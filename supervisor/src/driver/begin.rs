@@ -43,11 +43,7 @@ impl Driver {
         }
         make_data_directory(&config.data_dir)?;
         let (lock, predecessor) = DataLock::take(&config.data_dir)?;
-        if let Some(path) = &config.log.file {
-            let before = logs::keep_stderr();
-            logs::redirect(path)?;
-            *stderr_before = before;
-        }
+        *stderr_before = logs::redirect_first(config.log.file.as_deref())?;
         let mut listeners = Listeners::default();
         for socket in activation.clients {
             listeners.add_activated(socket);

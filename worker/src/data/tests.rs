@@ -29,6 +29,27 @@ use super::*;
 /// How long a test waits for something that has to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Limits that no test comes near.
+fn limits(second: Duration) -> Limits {
+    Limits {
+        body_bytes_max: 1 << 20,
+        header_bytes_max: 1 << 16,
+        headers_max: 100,
+        uri_bytes_max: 1 << 14,
+        batch_documents_max: 10,
+        connections_max: 100,
+        requests_in_flight_max: 100,
+        http2_streams_max: 100,
+        header_timeout: second,
+        request_timeout: 30 * second,
+        write_timeout: 10 * second,
+        idle_timeout: second,
+        streams_max: 10,
+        requests_per_second: 0,
+        requests_burst: 0,
+    }
+}
+
 pub(crate) fn config() -> Config {
     let second = Duration::from_secs(1);
     Config {
@@ -42,23 +63,7 @@ pub(crate) fn config() -> Config {
         admin_on_public: false,
         api_root: "/aegis/api".into(),
         workers: Workers { count: 1, threads: 1, surge: 1, ready_timeout: second, orphan_grace: second },
-        limits: Limits {
-            body_bytes_max: 1 << 20,
-            header_bytes_max: 1 << 16,
-            headers_max: 100,
-            uri_bytes_max: 1 << 14,
-            batch_documents_max: 10,
-            connections_max: 100,
-            requests_in_flight_max: 100,
-            http2_streams_max: 100,
-            header_timeout: second,
-            request_timeout: 30 * second,
-            write_timeout: 10 * second,
-            idle_timeout: second,
-            streams_max: 10,
-            requests_per_second: 0,
-            requests_burst: 0,
-        },
+        limits: limits(second),
         reload: Reload {
             mode: ReloadMode::Rolling,
             watch: false,
