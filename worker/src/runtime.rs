@@ -5,7 +5,10 @@
 
 use std::{
     io, iter,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
 };
 
@@ -65,11 +68,12 @@ pub(crate) fn build() -> io::Result<Runtime> {
 /// overlap, and no more than one per runtime beyond that: what a stuck runtime holds, nobody serves.
 pub(crate) fn lanes(count: usize, host: &Host, place: (Board, usize)) -> (Vec<Lane>, Vec<Intake>) {
     let permits = if count == 1 { 2 } else { 1 };
+    let connections: Arc<[Arc<AtomicU64>]> = (0..count).map(|_| Arc::default()).collect();
     (0..count)
         .map(|index| {
             let (intake, arrivals) = mpsc::channel(permits);
-            let lane = Lane { intake, connections: Arc::default() };
-            let following = Following::new(place, &host.seats, &lane.connections);
+            let lane = Lane { intake, connections: Arc::clone(&connections[index]) };
+            let following = Following::new(place, &host.seats, (&connections, index));
             let ledger = Ledger::new(Arc::clone(&host.clock));
             (lane, Intake { index, arrivals, following, ledger })
         })

@@ -2,8 +2,8 @@
 //!
 //! Handing a connection from thread to thread costs two changes of threads, more than all the rest of accepting it. When
 //! many come at once (a sibling has closed those it had, or clients make one for each request) a runtime that has just
-//! shown that it runs takes the next ones on the way. It takes none beyond the share of its worker, and one that is stuck
-//! takes none at all, so neither the balance nor the bound on what a stuck runtime holds is another.
+//! shown that it runs takes the next ones on the way. It takes none beyond its share, in its worker and among workers, and
+//! one that is stuck takes none at all, so neither the balance nor the bound on what a stuck runtime holds is another.
 
 use std::{
     iter,
@@ -30,19 +30,21 @@ pub(crate) struct Following {
     cell: usize,
     siblings: Siblings,
     seats: Arc<Seats>,
-    /// Connections the runtime has.
-    connections: Arc<AtomicU64>,
+    /// Connections that each runtime of the worker has.
+    lanes: Arc<[Arc<AtomicU64>]>,
+    /// Which of them this one is.
+    index: usize,
 }
 
 impl Following {
-    /// For the runtime that has these `connections`, in the worker of a cell of the board.
+    /// For one runtime of those that have so many connections, in the worker of a cell of the board.
     pub(crate) fn new(
         (board, cell): (Board, usize),
         seats: &Arc<Seats>,
-        connections: &Arc<AtomicU64>,
+        (lanes, index): (&Arc<[Arc<AtomicU64>]>, usize),
     ) -> Self {
         let siblings = Siblings::new(board, cell);
-        Self { board, cell, siblings, seats: Arc::clone(seats), connections: Arc::clone(connections) }
+        Self { board, cell, siblings, seats: Arc::clone(seats), lanes: Arc::clone(lanes), index }
     }
 
     /// What waits at `source`, as long as more of it belongs to this worker and the acceptor serves.
@@ -51,13 +53,17 @@ impl Following {
     }
 
     fn take_one(&mut self, source: &Source, doorbell: &Doorbell) -> Option<Accepted> {
-        let has_its_share = self.siblings.step_back(&self.seats, STEP_BACK_MAX).is_some();
-        if has_its_share || !self.seats.has_room(source.audience()) {
+        let own = self.lanes[self.index].load(Ordering::Relaxed);
+        let is_lane_full = self.lanes.iter().any(|lane| lane.load(Ordering::Relaxed) < own);
+        if is_lane_full || !self.seats.has_room(source.audience()) {
+            return None;
+        }
+        if self.siblings.step_back(&self.seats, STEP_BACK_MAX).is_some() {
             return None;
         }
         // Seated before the acceptor is asked: a worker that is told to leave either sees the seat, and waits for it to be
         // empty again, or is seen to leave here.
-        let seat = self.seats.take(&self.connections, source.audience());
+        let seat = self.seats.take(&self.lanes[self.index], source.audience());
         fence(Ordering::SeqCst);
         if !doorbell.is_serving() {
             return None;
@@ -93,8 +99,13 @@ mod tests {
     }
 
     impl Runtime {
-        /// A runtime that serves, and clients that wait.
+        /// The only runtime of a worker that serves, and clients that wait.
         fn with(clients: usize) -> Self {
+            Self::among(1, clients)
+        }
+
+        /// One of some runtimes.
+        fn among(runtimes: usize, clients: usize) -> Self {
             let (board, _descriptor) = Board::create().unwrap();
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
@@ -105,7 +116,8 @@ mod tests {
             let doorbell = Arc::new(Doorbell::new().unwrap());
             doorbell.serve();
             let seats = Seats::new(board.cell(0), 1_000, Arc::clone(&doorbell));
-            let following = Following::new((board, 0), &seats, &Arc::default());
+            let lanes: Arc<[Arc<AtomicU64>]> = (0..runtimes).map(|_| Arc::default()).collect();
+            let following = Following::new((board, 0), &seats, (&lanes, 0));
             Self { board, source, seats, doorbell, following, clients }
         }
 
@@ -136,6 +148,12 @@ mod tests {
         sibling.gauge(Gauge::AcceptorBeat).store(aegis_ipc::board::monotonic_ms(), Ordering::Relaxed);
         let taken = runtime.take();
         assert_eq!(taken.len(), 2, "one more than a sibling with none");
+    }
+
+    #[test]
+    fn what_belongs_to_another_runtime_of_the_worker_is_left_to_it() {
+        let mut runtime = Runtime::among(2, 10);
+        assert_eq!(runtime.take().len(), 1, "as many as the other one has, and one more");
     }
 
     #[test]
