@@ -38,7 +38,7 @@
 //! * A version that is tried and clearly faults more often than the one beside it is taken back, as if somebody had asked.
 //! * The store is told about a generation before any worker of it starts.
 //! * It gives up on nothing while anything serves or could: exit happens on request, or when the very first start fails
-//!   for a reason that will not go away.
+//!   for a reason that will not go away, and the last good generation does not do either.
 
 pub mod action;
 mod adoption;

@@ -156,16 +156,45 @@ fn a_host_whose_modules_have_mistakes_by_now_comes_up_on_the_last_good_generatio
     assert_eq!((by(&cluster), cluster.status().notice), ("three".to_owned(), None));
 }
 
+/// An app whose model has two documents with the same text, and which makes that text unique from the next start on.
+fn become_unique(cluster: &mut Cluster) {
+    for _ in 0..2 {
+        assert_eq!(cluster.client().post("todo", &json!({"text": "same"})).status, 201);
+    }
+    let last_good = cluster.folder().join("data/generations/last-good");
+    eventually("the generation is kept", WAIT, || last_good.exists());
+    cluster.aegis_ok(&["stop"]);
+    assert!(cluster.wait_exit(WAIT).success());
+    app::write_module(cluster.folder(), "todo", &format!("{}\n[mixins]\nunique = [\"text\"]\n", app::TODO));
+}
+
+#[test]
+fn a_host_whose_documents_do_not_fit_the_app_comes_up_on_the_last_good_generation_and_says_so() {
+    let settings = format!("{QUICK}[restart]\nhealthy-after = \"50ms\"\n");
+    let mut cluster = Cluster::start(App::todo().settings(&settings), 1);
+    become_unique(&mut cluster);
+    cluster.restart();
+    assert_eq!(cluster.client().post("todo", &json!({"text": "same"})).status, 201);
+    let log = cluster.log();
+    assert!(
+        log.contains("the host comes up on the last good generation, because the app does not fit"),
+        "{log}"
+    );
+    let shown = cluster.aegis_ok(&["status"]);
+    assert!(shown.contains("LAST GOOD generation, the app does not fit its data"), "{shown}");
+    assert!(shown.contains("unique field text of model TODO"), "{shown}");
+    assert_eq!(cluster.aegis(&["reload"]).status.code(), Some(3));
+    app::write_module(cluster.folder(), "todo", &app::revised_todo(2));
+    cluster.aegis_ok(&["reload"]);
+    assert_eq!(cluster.status().notice, None);
+}
+
 #[test]
 fn a_start_that_fails_says_why_on_the_terminal_although_log_lines_go_to_a_file() {
     let settings = format!("{QUICK}[restart]\nhealthy-after = \"50ms\"\n[log]\nfile = \"host.log.file\"\n");
     let mut cluster = Cluster::start(App::todo().settings(&settings), 1);
-    for _ in 0..2 {
-        assert_eq!(cluster.client().post("todo", &json!({"text": "same"})).status, 201);
-    }
-    cluster.aegis_ok(&["stop"]);
-    assert!(cluster.wait_exit(WAIT).success());
-    app::write_module(cluster.folder(), "todo", &format!("{}\n[mixins]\nunique = [\"text\"]\n", app::TODO));
+    become_unique(&mut cluster);
+    fs::remove_file(cluster.folder().join("data/generations/last-good")).unwrap();
     let output = cluster.start_in_vain();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(78), "{told}");

@@ -1,11 +1,16 @@
 //! When the generation in force does not live: back to the one before, without being asked.
 
-use aegis_ipc::operator::Verdict;
+use aegis_ipc::{
+    deploy::{Kept, Task},
+    operator::Verdict,
+};
 
 use super::{
-    Fleet,
+    Fleet, Phase,
     action::{Action, Level, Notice},
+    hold::{Cause, Hold},
     jobs::Kind,
+    lives::EXIT_CONFIGURATION,
     rollout::{Rollout, Stage},
 };
 
@@ -76,6 +81,51 @@ impl Fleet {
         self.activate();
         self.clear_backoffs();
         self.end_rollout(&Verdict::Done);
+    }
+
+    /// The store does not start with the app, and so no worker of it was there yet: as when the app has mistakes, the host
+    /// comes up on what was good last, if that is another one.
+    pub(super) fn come_up_on_last_good(&mut self, reason: String) {
+        let to = self.next_generation;
+        let rollout = self
+            .rollout
+            .as_mut()
+            .filter(|rollout| rollout.kind == Kind::Start && matches!(rollout.stage, Stage::Settling { .. }));
+        let Some(rollout) = rollout.filter(|_| self.hold.is_none() && self.phase == Phase::Running) else {
+            return self.give_up(EXIT_CONFIGURATION, reason);
+        };
+        (rollout.to, rollout.stage) = (to, Stage::Loading);
+        let job = rollout.job;
+        self.log(Level::Error, format!("{reason}; trying the last good generation"));
+        if let Some(rollout) = &mut self.rollout {
+            rollout.misfit = Some(reason);
+        }
+        self.next_generation += 1;
+        self.phase = Phase::Starting;
+        self.jobs.lead(job, to);
+        self.actions.push(Action::LoadLastGood { generation: to });
+        self.turn += 1;
+    }
+
+    /// What was good last is known, and takes the place of an app that the store does not start with: it is taken up as a start
+    /// with it is, with what the command line says. True if there is nothing else to do with it now.
+    pub(super) fn replaces_misfit(&mut self, digest: &str) -> bool {
+        let misfit = self.rollout.as_ref().and_then(|rollout| rollout.misfit.clone());
+        let Some(misfit) = misfit.filter(|_| self.hold.is_none()) else { return false };
+        if digest == self.digest() {
+            self.give_up(EXIT_CONFIGURATION, misfit);
+            return true;
+        }
+        let reason = format!("the last good generation, because the app does not fit its data: {misfit}");
+        self.log(Level::Warn, format!("the host comes up on {reason}"));
+        self.hold = Some(Hold { reason, digest: digest.to_owned(), cause: Cause::Misfit });
+        if let Some(rollout) = &mut self.rollout {
+            rollout.task = Task::Restore(Kept::Digest(digest.to_owned()));
+            rollout.stage = Stage::Probing { failures: 0 };
+            let to = rollout.to;
+            self.spawn_helper(to);
+        }
+        true
     }
 
     /// There is nothing to go back to: the generation in force is tried on, at the pace of its slots.

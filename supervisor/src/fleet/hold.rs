@@ -1,5 +1,5 @@
 //! When the generation in force is not that of the app folder: put back by somebody who asked, or taken up at the start
-//! because the app has mistakes.
+//! because the app has mistakes or does not fit what is stored.
 //!
 //! ```text
 //!              rollback                         reload
@@ -43,6 +43,8 @@ pub enum Cause {
     Pinned,
     /// The app had mistakes: it stays until it has none.
     Mistakes,
+    /// The store does not start with the app: it stays until a reload finds one that fits.
+    Misfit,
 }
 
 impl Hold {
@@ -51,6 +53,7 @@ impl Hold {
         match self.cause {
             Cause::Pinned => "PINNED by a rollback",
             Cause::Mistakes => "LAST GOOD generation, the app has mistakes",
+            Cause::Misfit => "LAST GOOD generation, the app does not fit its data",
         }
     }
 }

@@ -360,7 +360,9 @@ impl Fleet {
         if rollout.kind == Kind::Rollback && (digest == self.digest() || self.found_bad(digest).is_some()) {
             return self.no_way_back("the last good generation on disk is the one that fails");
         }
-        self.bind();
+        if !self.replaces_misfit(digest) {
+            self.bind();
+        }
     }
 
     pub(super) fn last_good_missing(&mut self, generation: u64, reason: &str) {
@@ -369,6 +371,10 @@ impl Fleet {
             return;
         }
         if self.phase == Phase::Starting {
+            if let Some(misfit) = &rollout.misfit {
+                let reason = format!("{misfit}; there is no last good generation: {reason}");
+                return self.give_up(EXIT_CONFIGURATION, reason);
+            }
             let reason =
                 format!("the application cannot be compiled, and there is no last good generation: {reason}");
             return self.give_up(EXIT_TRANSIENT, reason);

@@ -60,6 +60,9 @@ pub(super) struct Rollout {
     /// What it found when it came to workers.
     #[serde(default)]
     pub(super) outset: Outset,
+    /// Why the store does not start with the app of a host that is started.
+    #[serde(default)]
+    pub(super) misfit: Option<String>,
 }
 
 /// What there is beside the first worker of a new generation.
@@ -110,7 +113,8 @@ impl Rollout {
     pub(super) fn new(job: u64, kind: Kind, from: u64, to: u64, stage: Stage) -> Self {
         let (origin, task) = (Origin::Operator, Task::App);
         let outset = Outset::Serving;
-        Self { job, kind, origin, task, from, to, stage, prepared_by: None, mode: None, outset }
+        let (prepared_by, mode, misfit) = (None, None, None);
+        Self { job, kind, origin, task, from, to, stage, prepared_by, mode, outset, misfit }
     }
 
     /// The generation that all slots should go over to, once they should.

@@ -239,8 +239,7 @@ impl Fleet {
         let is_hopeless = exit == Some(Exit::Code(EXIT_CONFIGURATION.into()))
             || announced.is_some_and(|doom| doom.code == Some(EXIT_CONFIGURATION));
         if is_hopeless && self.store.first_ready_ms.is_none() {
-            self.give_up(EXIT_CONFIGURATION, format!("the store cannot start: {reason}"));
-            return;
+            return self.come_up_on_last_good(format!("the store cannot start: {reason}"));
         }
         let lived_ms = match process.state {
             State::Ready { since_ms } => self.now_ms.saturating_sub(since_ms),

@@ -67,7 +67,7 @@ impl Doorbell {
         self.ring();
     }
 
-    /// Whether the acceptor serves, or began to and was not told to stop.
+    /// Whether the acceptor was told to serve, and not to stop yet.
     pub(super) fn is_serving(&self) -> bool {
         self.mode() == Mode::Serving
     }

@@ -173,11 +173,55 @@ fn start_whose_store_cannot_work_ends_at_once() {
      6 #1 exited with 0
     10 Failed { child: ChildId(2), code: 78, reason: "the self-test failed" }
     11 #2 exited with 78
-         Error: cannot go on: the store cannot start: exited with 78: the self-test failed
-         Error: start (job 1): failed: the store cannot start: exited with 78: the self-test failed
+         Error: the store cannot start: exited with 78: the self-test failed; trying the last good generation
+         LoadLastGood { generation: 2 }
+    11 LastGoodMissing { generation: 2, reason: "no such file" }
+         Error: cannot go on: the store cannot start: exited with 78: the self-test failed; there is no last good generation: no such file
+         Error: start (job 1): failed: the store cannot start: exited with 78: the self-test failed; there is no last good generation: no such file
          Notify(Stopping)
-         Exit { code: 78, reason: Some("the store cannot start: exited with 78: the self-test failed") }
+         Exit { code: 78, reason: Some("the store cannot start: exited with 78: the self-test failed; there is no last good generation: no such file") }
     "#);
+    world.check_ended();
+    assert_eq!(world.exit, Some(78));
+}
+
+#[test]
+fn start_of_an_app_that_does_not_fit_the_data_comes_up_on_the_last_good_one() {
+    let mut world = host(1);
+    world.last_good = Some(App::new("yesterday", 1));
+    world.fate.stores.push_back(Manner::Fails(78));
+    world.start();
+    world.run(12_000);
+    let story = world.story();
+    let told = "Error: the store cannot start: exited with 78: the self-test failed; trying the last good generation";
+    assert!(story.contains(told), "{story}");
+    let told = "Warn: the host comes up on the last good generation, because the app does not fit its data";
+    assert!(story.contains(told), "{story}");
+    let summary = world.fleet.summary(world.now_ms);
+    assert!(summary.starts_with("gen 2 · 1/1 serving") && summary.contains("LAST GOOD"), "{summary}");
+    world.check_converged();
+}
+
+#[test]
+fn start_whose_store_cannot_work_with_the_last_good_one_either_ends() {
+    let mut world = host(1);
+    world.last_good = Some(App::new("yesterday", 1));
+    world.fate.stores.extend([Manner::Fails(78), Manner::Fails(78)]);
+    world.start();
+    world.run(1_000);
+    world.check_ended();
+    assert_eq!(world.exit, Some(78));
+}
+
+#[test]
+fn start_of_the_last_good_one_that_does_not_fit_the_data_ends() {
+    let mut world = host(1);
+    offer(&mut world, App::new("today", 1));
+    world.last_good = Some(App::new("today", 1));
+    world.fate.stores.push_back(Manner::Fails(78));
+    world.start();
+    world.run(1_000);
+    assert_eq!(world.story().matches(" Store {").count(), 1, "{}", world.story());
     world.check_ended();
     assert_eq!(world.exit, Some(78));
 }
