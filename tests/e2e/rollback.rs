@@ -176,12 +176,10 @@ fn a_host_whose_documents_do_not_fit_the_app_comes_up_on_the_last_good_generatio
     cluster.restart();
     assert_eq!(cluster.client().post("todo", &json!({"text": "same"})).status, 201);
     let log = cluster.log();
-    assert!(
-        log.contains("the host comes up on the last good generation, because the app does not fit"),
-        "{log}"
-    );
+    let told = "does not begin with the app folder: the last good generation, because with the app the store cannot start";
+    assert!(log.contains(told), "{log}");
     let shown = cluster.aegis_ok(&["status"]);
-    assert!(shown.contains("LAST GOOD generation, the app does not fit its data"), "{shown}");
+    assert!(shown.contains("LAST GOOD generation, the store does not start with the app"), "{shown}");
     assert!(shown.contains("unique field text of model TODO"), "{shown}");
     assert_eq!(cluster.aegis(&["reload"]).status.code(), Some(3));
     app::write_module(cluster.folder(), "todo", &app::revised_todo(2));

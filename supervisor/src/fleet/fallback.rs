@@ -116,8 +116,8 @@ impl Fleet {
             self.give_up(EXIT_CONFIGURATION, misfit);
             return true;
         }
-        let reason = format!("the last good generation, because the app does not fit its data: {misfit}");
-        self.log(Level::Warn, format!("the host comes up on {reason}"));
+        let reason = format!("the last good generation, because with the app {misfit}");
+        self.log(Level::Warn, format!("the host does not begin with the app folder: {reason}"));
         self.hold = Some(Hold { reason, digest: digest.to_owned(), cause: Cause::Misfit });
         if let Some(rollout) = &mut self.rollout {
             rollout.task = Task::Restore(Kept::Digest(digest.to_owned()));

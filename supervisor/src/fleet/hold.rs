@@ -53,7 +53,7 @@ impl Hold {
         match self.cause {
             Cause::Pinned => "PINNED by a rollback",
             Cause::Mistakes => "LAST GOOD generation, the app has mistakes",
-            Cause::Misfit => "LAST GOOD generation, the app does not fit its data",
+            Cause::Misfit => "LAST GOOD generation, the store does not start with the app",
         }
     }
 }

@@ -195,7 +195,7 @@ fn start_of_an_app_that_does_not_fit_the_data_comes_up_on_the_last_good_one() {
     let story = world.story();
     let told = "Error: the store cannot start: exited with 78: the self-test failed; trying the last good generation";
     assert!(story.contains(told), "{story}");
-    let told = "Warn: the host comes up on the last good generation, because the app does not fit its data";
+    let told = "Warn: the host does not begin with the app folder: the last good generation, because with the app the store cannot start";
     assert!(story.contains(told), "{story}");
     let summary = world.fleet.summary(world.now_ms);
     assert!(summary.starts_with("gen 2 · 1/1 serving") && summary.contains("LAST GOOD"), "{summary}");
