@@ -3,7 +3,7 @@
 //! Handing a connection from thread to thread costs two changes of threads, more than all the rest of accepting it. When
 //! many come at once (a sibling has closed those it had, or clients make one for each request) a runtime that has just
 //! shown that it runs takes the next ones on the way. It takes none beyond its share, in its worker and among workers, and
-//! one that is stuck takes none at all, so neither the balance nor the bound on what a stuck runtime holds is another.
+//! one that is stuck takes none at all: the balance is no other, and a stuck runtime holds no more than it took up just before.
 
 use std::{
     iter,
