@@ -22,6 +22,10 @@ use crate::{
 
 /// Carries out a command line; the exit status.
 pub(crate) fn command_line(words: impl IntoIterator<Item = OsString>) -> u8 {
+    let words: Vec<OsString> = words.into_iter().collect();
+    if let Some(role) = plain_role(&words) {
+        return role();
+    }
     match Arguments::try_parse_from(words) {
         Ok(arguments) => carry_out(arguments),
         Err(error) => {
@@ -33,6 +37,16 @@ pub(crate) fn command_line(words: impl IntoIterator<Item = OsString>) -> u8 {
                 _ => exit::USAGE,
             }
         }
+    }
+}
+
+/// The role that a supervisor starts a process for, when nothing else is said. Making the parser takes longer than all that
+/// comes before it in a process, and whoever is served beside a worker that starts waits for it.
+fn plain_role(words: &[OsString]) -> Option<fn() -> u8> {
+    match words {
+        [_, role] if role == "worker" => Some(roles::worker),
+        [_, role] if role == "store" => Some(roles::store),
+        _ => None,
     }
 }
 
