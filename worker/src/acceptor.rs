@@ -35,7 +35,7 @@ use std::{
         unix::net::UnixStream,
     },
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -95,8 +95,8 @@ pub(crate) struct Lane {
 pub(crate) struct Arrival {
     /// A connection.
     pub(crate) accepted: Accepted,
-    /// Where it came from; more may wait there.
-    pub(crate) source: Arc<Source>,
+    /// Where it came from; more may wait there. It is the acceptor's: what a stuck runtime was handed keeps no socket open.
+    pub(crate) source: Weak<Source>,
 }
 
 /// A connection on its way to a runtime.
@@ -223,6 +223,8 @@ impl Acceptor {
                     if has_served {
                         self.accept_one_of_each();
                     }
+                    // Whoever is told that it has stopped finds the sockets closed here.
+                    self.listeners.clear();
                     self.doorbell.mark_stopped();
                     return;
                 }
@@ -334,21 +336,25 @@ impl Acceptor {
     }
 
     fn accept(&mut self, index: usize, reserved: Reserved) {
-        let Some(listener) = self.listeners.get(index) else { return };
-        if !self.seats.has_room(listener.source.audience()) {
+        let Some(Listener { source, .. }) = self.listeners.get(index) else { return };
+        let Some(mut seat) = self.seats.take(&reserved.connections, source.audience()) else {
             return self.disarm(index);
-        }
-        let source = Arc::clone(&listener.source);
+        };
         match source.accept() {
             Ok(stream) => {
                 self.failures = 0;
                 self.board.cell(self.cell).counter(Counter::Connections).fetch_add(1, Ordering::Relaxed);
-                let seat = self.seats.take(&reserved.connections, source.audience());
+                seat.begin(monotonic_ms());
+                let source = Arc::downgrade(source);
                 reserved.permit.send(Arrival { accepted: Accepted { stream, seat }, source });
                 self.disarm(index);
             }
-            Err(error) if concerns_one_connection(error) => {}
-            Err(error) => self.back_off(error),
+            Err(error) => {
+                drop(seat);
+                if !concerns_one_connection(error) {
+                    self.back_off(error);
+                }
+            }
         }
     }
 

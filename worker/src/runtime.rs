@@ -98,9 +98,18 @@ pub(crate) async fn run(intake: Intake, shared: Shared) {
     let serve = async {
         while let Some(Arrival { accepted, source }) = arrivals.recv().await {
             shared.doorbell.room_was_made();
-            for accepted in iter::once(accepted).chain(following.take(&source, &shared.doorbell)) {
+            // Without a source the acceptor has ended, and what waits is no longer for this worker.
+            let source = source.upgrade();
+            let more =
+                source.map_or_else(Vec::new, |source| following.take(&source, &shared.doorbell).collect());
+            let have_followed = !more.is_empty();
+            for accepted in iter::once(accepted).chain(more) {
                 let Shared { present, protocols, .. } = shared.clone();
                 tokio::spawn(connection::serve(accepted, present, Arc::clone(&ledger), protocols));
+            }
+            if have_followed {
+                // The next one may be here already, with as many behind it: first come those that are open.
+                tokio::task::yield_now().await;
             }
         }
     };

@@ -12,7 +12,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use aegis_ipc::board::{Board, CELLS, Cell, Gauge, monotonic_ms};
 
-use super::Seats;
+use super::{Seats, seats::SHORT_MS};
 
 /// Longest time a worker with too many connections leaves a waiting one to its siblings.
 pub(super) const STEP_BACK_MAX: Duration = Duration::from_millis(2);
@@ -29,8 +29,8 @@ const TOLERATED_SHARE: f64 = 0.02;
 /// Connections beyond the tolerated ones at which the longest time is reached, or the share of the mean.
 const FULL_STEP_CONNECTIONS: f64 = 1.0;
 const FULL_STEP_SHARE: f64 = 0.02;
-/// How long the connections that end are counted before it is said how long they last.
-const TURNOVER_MS: u64 = 100;
+/// How long the connections that end soon are counted before it is said whether most do.
+const TURNOVER_MS: u64 = SHORT_MS;
 /// Fewer than this in that time say nothing.
 const TURNOVER_MIN: u64 = 16;
 
@@ -53,24 +53,24 @@ pub(super) struct Siblings {
     turnover: Turnover,
 }
 
-/// How long the connections of this worker last.
+/// Whether the connections of this worker end soon.
 #[derive(Debug, Default)]
 struct Turnover {
     since_ms: u64,
-    ended_before: u64,
+    short_before: u64,
     is_quick: bool,
 }
 
 impl Turnover {
-    /// Whether connections last less than [`TURNOVER_MS`]: as many as are open ended within the last such time. `ended`
-    /// counts from the start.
-    fn is_quick(&mut self, ended: u64, open: u64, now_ms: u64) -> bool {
+    /// Whether connections last less than [`TURNOVER_MS`]: as many as are open ended so soon within the last such time.
+    /// `short` counts from the start those that did; long ones that end all at once come back as long ones.
+    fn is_quick(&mut self, short: u64, open: u64, now_ms: u64) -> bool {
         if now_ms.saturating_sub(self.since_ms) >= TURNOVER_MS {
-            let ended_since = ended.saturating_sub(self.ended_before);
+            let short_since = short.saturating_sub(self.short_before);
             // The time since may be any, so a long one without anybody who asked does not count as a short one.
             let elapsed_ms = now_ms.saturating_sub(self.since_ms);
-            self.is_quick = ended_since * TURNOVER_MS >= open.max(TURNOVER_MIN) * elapsed_ms;
-            (self.since_ms, self.ended_before) = (now_ms, ended);
+            self.is_quick = short_since * TURNOVER_MS >= open.max(TURNOVER_MIN) * elapsed_ms;
+            (self.since_ms, self.short_before) = (now_ms, short);
         }
         self.is_quick
     }
@@ -84,7 +84,7 @@ impl Siblings {
     /// How long this worker leaves a waiting connection to siblings, at most `longest`. `None`: it takes it.
     pub(super) fn step_back(&mut self, seats: &Seats, longest: Duration) -> Option<Duration> {
         let (open, now_ms) = (seats.open(), monotonic_ms());
-        if self.turnover.is_quick(seats.ended(), open, now_ms) {
+        if self.turnover.is_quick(seats.short(), open, now_ms) {
             return None;
         }
         step_back(open, self.mean(open, now_ms), longest)
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn connections_that_end_as_fast_as_they_come_last_shortly() {
         let mut turnover = Turnover::default();
-        let mut is_quick = |ended, open, now_ms| turnover.is_quick(ended, open, now_ms);
+        let mut is_quick = |short, open, now_ms| turnover.is_quick(short, open, now_ms);
         assert!(!is_quick(0, 40, 1_000));
         assert!(!is_quick(100, 40, 1_099), "not before the time is up");
         assert!(is_quick(100, 40, 1_100), "a hundred ended while forty are open");

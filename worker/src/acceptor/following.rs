@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use aegis_ipc::board::{Board, Counter};
+use aegis_ipc::board::{Board, Counter, monotonic_ms};
 
 use super::{
     Accepted, Doorbell, Seats, Source,
@@ -63,13 +63,14 @@ impl Following {
         }
         // Seated before the acceptor is asked: a worker that is told to leave either sees the seat, and waits for it to be
         // empty again, or is seen to leave here.
-        let seat = self.seats.take(&self.lanes[self.index], source.audience());
+        let mut seat = self.seats.take(&self.lanes[self.index], source.audience())?;
         fence(Ordering::SeqCst);
         if !doorbell.is_serving() {
             return None;
         }
         // An error that concerns more than one connection is for the acceptor, who meets it too.
         let stream = source.accept().ok()?;
+        seat.begin(monotonic_ms());
         self.board.cell(self.cell).counter(Counter::Connections).fetch_add(1, Ordering::Relaxed);
         Some(Accepted { stream, seat })
     }
@@ -135,6 +136,7 @@ mod tests {
         assert_eq!(second.len(), 3);
         assert_eq!(runtime.seats.open(), FOLLOWING_MAX as u64 + 3);
         assert!(runtime.take().is_empty());
+        assert_eq!(runtime.seats.short(), 0, "a look at an empty queue is no connection that ended soon");
         drop((first, second));
         assert_eq!(runtime.seats.open(), 0, "no seat is left of those that did not come");
         drop(runtime.clients);

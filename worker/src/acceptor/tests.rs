@@ -7,6 +7,7 @@ use std::{
     time::Instant,
 };
 
+use aegis_ipc::board::Cell;
 use parking_lot::Mutex;
 
 use super::*;
@@ -17,6 +18,7 @@ const BUSY_MACHINE: Duration = Duration::from_millis(500);
 
 /// An acceptor and a runtime that takes connections and keeps them.
 struct Worker {
+    cell: Cell,
     seats: Arc<Seats>,
     doorbell: Arc<Doorbell>,
     kept: Arc<Mutex<Vec<Accepted>>>,
@@ -92,7 +94,16 @@ impl Site {
             sender.send(nix::unistd::gettid()).unwrap();
             acceptor.run();
         });
-        Worker { seats, doorbell, kept, acceptor: Some(acceptor), thread: thread.recv().unwrap(), stuck }
+        let cell = self.board.cell(cell);
+        Worker {
+            cell,
+            seats,
+            doorbell,
+            kept,
+            acceptor: Some(acceptor),
+            thread: thread.recv().unwrap(),
+            stuck,
+        }
     }
 
     /// Workers that accept, all of them in the wait list.
@@ -109,9 +120,9 @@ impl Site {
         (0..count)
             .map(|_| {
                 until("all workers are at rest", || workers.iter().all(Worker::is_at_rest));
-                let before = total(workers);
+                let before = accepted(workers);
                 let client = Client::connect(self.address).unwrap();
-                until("the connection is accepted", || total(workers) > before);
+                until("the connection is accepted", || accepted(workers) > before);
                 client
             })
             .collect()
@@ -152,6 +163,11 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.doorbell.stop();
     }
+}
+
+/// Connections that were ever accepted.
+fn accepted(workers: &[Worker]) -> u64 {
+    workers.iter().map(|worker| worker.cell.counter(Counter::Connections).load(Ordering::Relaxed)).sum()
 }
 
 fn total(workers: &[Worker]) -> u64 {
@@ -271,6 +287,18 @@ fn nothing_is_accepted_before_serving_and_nothing_after_the_last_pass() {
     assert_eq!(sibling.open(), 1);
     sibling.kept.lock().clear();
     assert_eq!(client.read(&mut [0]).unwrap(), 0, "the client sees the end of its connection");
+}
+
+#[test]
+fn what_a_stuck_runtime_was_handed_keeps_no_socket_open() {
+    let site = Site::new();
+    let (board, address) = (site.board, site.address);
+    let mut worker = site.worker(0, Runtime::IsStuck, 2, 10).serving(board, 0);
+    let _clients = site.connect(std::slice::from_ref(&worker), 1);
+    worker.stop();
+    drop(site);
+    let refused = Client::connect(address).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use aegis_config::settings::Limits;
-use aegis_ipc::{handoff::Audience, tally::Client};
+use aegis_ipc::tally::Client;
 use parking_lot::Mutex;
 
 use super::link::{Activity, Clock, Link, Order, Protocol, View};
@@ -91,7 +91,7 @@ impl Ledger {
 
     /// A connection that is none: for a request that the worker makes itself.
     pub(crate) fn link_of_nobody(&self, seats: &Arc<Seats>) -> Arc<Link> {
-        let seat = seats.take(&Arc::default(), Audience::Public);
+        let seat = seats.take_for_nobody();
         Arc::new(Link::new(0, Arc::clone(&self.clock), seat, None))
     }
 
