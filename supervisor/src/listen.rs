@@ -97,7 +97,7 @@ impl Listeners {
         let mut failures = Vec::new();
         let first_new = self.next;
         let mut wanted = wanted(config);
-        if config.listens_by_default && self.is_given_public() {
+        if config.listens_by_default && self.is_given_public(&wanted) {
             wanted.retain(|(_, audience)| *audience != Audience::Public);
         }
         let named = |address: &ListenerAddress| wanted.iter().any(|(wanted, _)| wanted == address);
@@ -125,10 +125,18 @@ impl Listeners {
         Ok(bindings)
     }
 
-    /// Whether the service manager has said where clients are served.
-    fn is_given_public(&self) -> bool {
+    /// Whether the service manager has said where clients are served. What it is for that is `wanted` for operators by its
+    /// address is said by that, whatever its name.
+    fn is_given_public(&self, wanted: &[(ListenerAddress, Audience)]) -> bool {
+        let is_for_operators = |listener: &Listener| {
+            wanted
+                .iter()
+                .any(|(address, audience)| *audience == Audience::Admin && *address == listener.address)
+        };
         let is_public = |listener: &Listener| {
-            listener.origin == Origin::Activated && listener.audience == Audience::Public
+            listener.origin == Origin::Activated
+                && listener.audience == Audience::Public
+                && !is_for_operators(listener)
         };
         self.open.values().any(is_public)
     }

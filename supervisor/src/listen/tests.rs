@@ -135,6 +135,23 @@ fn a_socket_of_the_service_manager_takes_the_place_of_where_nobody_said_to_liste
 }
 
 #[test]
+fn a_socket_that_operators_are_promised_is_none_for_clients_whatever_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let given = socket.local_addr().unwrap();
+    let mut listeners = Listeners::default();
+    // Systemd names a socket after its unit when nobody else does.
+    let (address, name) = (ListenerAddress::Tcp(given), "aegis-admin.socket".to_owned());
+    listeners.add_activated(Activated { address, audience: Audience::Public, socket: socket.into(), name });
+    let mut config = config(&folder, &["127.0.0.1:0"], Some(&given.to_string()));
+    config.listens_by_default = true;
+    let bindings = listeners.prepare(&config).unwrap();
+    let clients = listeners.urls(&bindings, Audience::Public);
+    assert!(clients.len() == 1 && clients != [format!("http://{given}")], "{clients:?}");
+    assert!(listeners.urls(&bindings, Audience::Admin).contains(&format!("http://{given}")));
+}
+
+#[test]
 fn a_wildcard_socket_of_the_service_manager_covers_the_addresses_of_its_port() {
     let folder = tempfile::tempdir().unwrap();
     for (wildcard, covered) in [("0.0.0.0", ["127.0.0.1", "127.0.0.2"]), ("[::]", ["[::1]", "127.0.0.1"])] {
