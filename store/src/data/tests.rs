@@ -327,11 +327,14 @@ fn a_table_that_is_gone_and_one_that_is_foreign_are_findings() {
     drop(engine);
     let tables = store_folder(folder.path()).join("engine/keyspaces/1/tables");
     let table = std::fs::read_dir(&tables).unwrap().next().unwrap().unwrap().path();
-    let foreign = tables.join("copy-of-1");
-    std::fs::copy(&table, &foreign).unwrap();
-    let found = findings(folder.path());
-    assert_eq!(found, [format!("{} is damaged: nothing of this name belongs here", foreign.display())]);
-    std::fs::remove_file(&foreign).unwrap();
+    // What a copy is called, what an editor leaves, and what file managers make, which the engine knows.
+    for (name, is_found) in [("copy-of-1", true), (".1.swp", true), (".DS_Store", false), ("._1", false)] {
+        let foreign = tables.join(name);
+        std::fs::copy(&table, &foreign).unwrap();
+        let told = format!("{} is damaged: nothing of this name belongs here", foreign.display());
+        assert_eq!(findings(folder.path()), Vec::from_iter(is_found.then_some(told)));
+        std::fs::remove_file(&foreign).unwrap();
+    }
     assert_eq!(findings(folder.path()), Vec::<String>::new());
     std::fs::remove_file(&table).unwrap();
     let found = findings(folder.path()).join("\n").replace(&folder.path().display().to_string(), "/data");

@@ -20,13 +20,13 @@ pub(super) fn foreign(folder: &Path) -> EngineResult<Vec<PathBuf>> {
         own.contains(&name)
             || Path::new(name).extension().is_some_and(|suffix| suffix == journal::JOURNAL_SUFFIX)
     };
-    let mut foreign = strangers(folder, is_own)?;
+    let mut foreign = strangers(folder, |name| is_hidden(name) || is_own(name))?;
     for partition in entries(&folder.join(open::PARTITIONS_FOLDER))? {
         let is_own = |name: &str| {
             let version = name.strip_prefix('v').is_some_and(is_number);
             version || [open::PARTITION_FILE, TABLES_FOLDER, "blobs"].contains(&name)
         };
-        foreign.extend(strangers(&partition, is_own)?);
+        foreign.extend(strangers(&partition, |name| is_hidden(name) || is_own(name))?);
     }
     foreign.sort();
     foreign.truncate(FOREIGN_MAX);
@@ -39,7 +39,9 @@ pub(super) fn check_tables(partition: &Path) -> EngineResult<()> {
     if !tables.exists() {
         return Ok(());
     }
-    match strangers(&tables, is_number)?.pop() {
+    // What the engine passes over; it takes anything else for a table.
+    let is_passed_over = |name: &str| name == ".DS_Store" || name.starts_with("._");
+    match strangers(&tables, |name| is_number(name) || is_passed_over(name))?.pop() {
         None => Ok(()),
         Some(path) => {
             Err(EngineError::damaged(path.display().to_string(), "nothing of this name belongs here"))
@@ -51,12 +53,15 @@ fn is_number(name: &str) -> bool {
     name.parse::<u64>().is_ok()
 }
 
-fn strangers(folder: &Path, is_own: impl Fn(&str) -> bool) -> EngineResult<Vec<PathBuf>> {
-    let is_known = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str());
-        name.is_some_and(|name| name.starts_with('.') || is_own(name))
-    };
-    Ok(entries(folder)?.into_iter().filter(|path| !is_known(path)).collect())
+fn is_hidden(name: &str) -> bool {
+    name.starts_with('.')
+}
+
+/// What is in a folder and is not known by its name.
+fn strangers(folder: &Path, is_known: impl Fn(&str) -> bool) -> EngineResult<Vec<PathBuf>> {
+    let has_known_name =
+        |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(&is_known);
+    Ok(entries(folder)?.into_iter().filter(|path| !has_known_name(path)).collect())
 }
 
 fn entries(folder: &Path) -> EngineResult<Vec<PathBuf>> {
