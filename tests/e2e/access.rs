@@ -198,6 +198,20 @@ fn what_is_stored_is_not_told_to_whoever_may_write_and_not_read() {
     assert_eq!(unseen.json()["errors"], errors);
     assert!(!unseen.text().contains("hush") && !unseen.text().contains("word"), "{}", unseen.text());
     assert_eq!(writer.patch("notes/a", &json!({"place": "there", "word": "loud"})).status, 200);
+
+    let stored = editor.get("notes/a").json();
+    let claims = json!({"createTime": "x", "updateTime": "x", "revision": 0});
+    for refused_writes in [
+        writer.patch("notes/a", &claims),
+        writer.put("notes/a", &json!({"word": "loud", "createTime": "x", "updateTime": "x", "revision": 0})),
+    ] {
+        assert_eq!(told(&refused_writes), refused(422, "invalid"));
+        let text = refused_writes.text();
+        assert!(text.contains("/updateTime") && text.contains("the host keeps this field"), "{text}");
+        for field in ["createTime", "updateTime", "revision"] {
+            assert!(!text.contains(&format!("expected {}", stored[field])), "{text}");
+        }
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ mod wanted;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-pub use mistakes::only_about;
+pub use mistakes::{Said, only_about};
 pub use patch::budget::memory_bytes;
 pub use unique::unique_values;
 pub use wanted::{Form, times, wanted};

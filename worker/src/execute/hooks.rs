@@ -16,7 +16,7 @@ use aegis_domain::{
     Problem, ProblemCode,
     catalog::Model,
     code::{CommandPlace, HookSet},
-    document::{self, Draft, Evolved, Form, Stamp},
+    document::{self, Draft, Evolved, Form, Said, Stamp},
     json,
     trial::Variant,
 };
@@ -96,11 +96,16 @@ impl Engine {
         let (id, version) = current;
         let (before, now_ms) = (&version.body, super::now_ms());
         let input = json::parse(input)?;
-        let named = unseen(request, form, &input);
+        let said = unseen(request, form, &input);
+        let told = |problem: Problem| match &said {
+            Some(said) => document::only_about(said, problem),
+            None => problem,
+        };
         let code = self.code(request)?;
         let evolved = match &code {
             Some(code) if code.hooks.update => {
-                let changes = Value::Object(document::wanted(model, before, form, input)?).to_string();
+                let wanted = document::wanted(model, before, form, input).map_err(told)?;
+                let changes = Value::Object(wanted).to_string();
                 let current = entity(model, id, version)?;
                 let after = code.ask(request, Entry::Update { current, changes }).await?;
                 document::replace(model, before, after, now_ms)
@@ -111,10 +116,7 @@ impl Engine {
                 Form::JsonPatch => document::patch(model, before, input, now_ms),
             },
         };
-        let evolved = evolved.map_err(|problem| match &named {
-            Some(named) => document::only_about(named, problem),
-            None => problem,
-        })?;
+        let evolved = evolved.map_err(told)?;
         self.approve(request, before, &evolved).await?;
         Ok(evolved)
     }
@@ -172,10 +174,15 @@ impl Code<'_> {
     }
 }
 
-/// What a merge patch names, if its caller may not see the rest of the document.
-fn unseen(request: &Request, form: Form, input: &Value) -> Option<Vec<String>> {
-    let patch = input.as_object().filter(|_| request.answer == Answer::Blind && form == Form::MergePatch)?;
-    Some(patch.keys().cloned().collect())
+/// What a change says itself, if its caller may not see the rest of the document.
+fn unseen(request: &Request, form: Form, input: &Value) -> Option<Said> {
+    let members = input.as_object().filter(|_| request.answer == Answer::Blind)?;
+    match form {
+        Form::MergePatch => Some(Said::by_patch(members)),
+        Form::Replacement => Some(Said::by_replacement(members)),
+        // It is for those only who may see what is stored.
+        Form::JsonPatch => None,
+    }
 }
 
 /// What code answered, if it is JSON.
