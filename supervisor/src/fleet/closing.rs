@@ -54,7 +54,10 @@ impl Fleet {
     /// Whether every wanted slot has what it should have, and whoever connects now is answered by that.
     pub(super) fn is_handed_over(&self) -> bool {
         let target = self.target();
-        self.is_complete() && !self.may_accept(|worker| worker.generation != target)
+        let is_before = |worker: &Worker| worker.generation != target;
+        // One that made up for a slot which has its worker only now is told to drain in the next turn.
+        let is_surplus = |worker: &Worker| worker.is_serving() && is_before(worker);
+        self.is_complete() && !self.workers.values().any(is_surplus) && !self.may_accept(is_before)
     }
 
     /// Whether whoever connects now is not answered by a generation that was gone back from.

@@ -403,6 +403,12 @@ fn lives_that_ended_badly_once_end_well() {
         vec![(16, StopMode::Graceful)],
         Vec::new(),
     );
+    stopped_life(
+        14_850_179_421_576_077_794,
+        vec![(0, Deed::Ask(Request::Rollback)), (0, Deed::FreezeSupervisor(100)), (3, Deed::SignalWorker(1))],
+        vec![(61_000, StopMode::Graceful)],
+        Vec::new(),
+    );
 }
 
 proptest! {
