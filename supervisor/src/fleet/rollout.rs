@@ -335,6 +335,10 @@ impl Fleet {
             // In force already, only not complete yet; whoever put it back is told when it is kept, whatever comes next.
             Some(Stage::Settling { .. }) if self.has_to_be_kept() => self.await_kept(),
             Some(Stage::Keeping) => {}
+            // Nothing came into force by it, and nobody serves.
+            Some(Stage::Settling { .. }) if self.only_wakes() && self.serving() == 0 => {
+                self.end_rollout(verdict)
+            }
             Some(Stage::Settling { .. } | Stage::StoreRestart { .. }) => self.end_in_force(),
             Some(Stage::RollingBack { reason, .. }) => {
                 let reason = reason.clone();

@@ -203,6 +203,11 @@ impl Fleet {
         self.step(job, &format!("nothing has changed in the app; starting {} workers again", self.wanted));
     }
 
+    /// Whether all that the rollout is to bring are workers of the generation in force.
+    pub(super) fn only_wakes(&self) -> bool {
+        self.rollout.as_ref().is_some_and(|rollout| rollout.from == rollout.to)
+    }
+
     /// Wants workers again, whatever it was that asked for something that needs them.
     pub(super) fn resume(&mut self) {
         if !matches!(self.phase, Phase::Paused(_)) {

@@ -77,6 +77,13 @@ impl Store {
         }
     }
 
+    /// Whether the first process of all is still about to become ready. It has a time-out of its own, which is long: an index
+    /// that is new is built over all documents before.
+    pub(super) fn is_beginning(&self) -> bool {
+        let is_starting = self.process.as_ref().is_some_and(|process| process.state == State::Starting);
+        is_starting && self.restarts == 0 && self.first_ready_ms.is_none()
+    }
+
     /// The process that takes writes.
     pub(super) fn ready_child(&self) -> Option<ChildId> {
         self.ready_since_ms()?;

@@ -109,11 +109,18 @@ impl Fleet {
         }
         let Some(Rollout { job, kind, .. }) = self.rollout else { return };
         let (serving, wanted) = (self.serving(), self.wanted);
+        let deadline_ms = self.now_ms + self.patience_ms();
         match kind {
+            Kind::Start if is_due && self.store.is_beginning() => {
+                // Whether the app fits the data is not known yet; when it does not, there is the last good generation.
+                if let Some(rollout) = &mut self.rollout {
+                    rollout.stage = Stage::Settling { deadline_ms };
+                }
+                self.step(job, "the store is not ready yet; waiting for it");
+            }
             Kind::Upgrade => {
                 self.step(job, "starting the store from the new executable");
-                let stop_ms = store::STORE_STOP_MS;
-                let deadline_ms = self.now_ms + stop_ms + self.patience_ms();
+                let deadline_ms = deadline_ms + store::STORE_STOP_MS;
                 if let Some(rollout) = &mut self.rollout {
                     // The store that is there now is not the one that will have prepared anything.
                     rollout.prepared_by = self.store.process.as_ref().map(|process| process.child);
@@ -122,9 +129,11 @@ impl Fleet {
                 self.replace_store();
                 self.turn += 1;
             }
-            Kind::Start if serving == 0 => {
+            _ if serving == 0 && (kind == Kind::Start || self.only_wakes()) => {
                 let reason = format!("none of {wanted} workers serves yet; trying on");
-                self.degraded = Some(reason.clone());
+                if kind == Kind::Start {
+                    self.degraded = Some(reason.clone());
+                }
                 self.end_rollout(&Verdict::Rejected { reasons: vec![reason] });
             }
             _ if self.has_to_be_kept() => self.await_kept(),

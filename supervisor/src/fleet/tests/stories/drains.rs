@@ -90,6 +90,27 @@ fn a_deployment_of_what_is_there_ends_no_drain_but_a_reload_of_it_does() {
 }
 
 #[test]
+fn a_reload_that_only_ends_a_drain_is_done_when_somebody_serves_and_not_before() {
+    let mut world = drained(2);
+    world.fate.workers.extend(std::iter::repeat_n(Manner::NeverReady, 20));
+    let asker = world.reload();
+    world.run(60_000);
+    let Some(Verdict::Rejected { reasons }) = world.verdict(asker) else {
+        panic!("{:?}", world.verdict(asker))
+    };
+    assert_eq!(reasons, &["none of 2 workers serves yet; trying on"]);
+
+    let mut world = drained(2);
+    world.fate.workers.extend(std::iter::repeat_n(Manner::Slow(5_000), 2));
+    let asker = world.reload();
+    world.run(100);
+    world.ask(Request::Drain);
+    world.run(10_000);
+    assert!(matches!(world.verdict(asker), Some(Verdict::RolledBack { .. })), "{:?}", world.verdict(asker));
+    assert!(world.fleet.summary(world.now_ms).contains("drained on request"));
+}
+
+#[test]
 fn what_comes_into_force_ends_a_drain() {
     for request in [
         Request::Deploy(Order { force: true, ..an_order("customer") }),

@@ -203,6 +203,22 @@ fn start_of_an_app_that_does_not_fit_the_data_comes_up_on_the_last_good_one() {
 }
 
 #[test]
+fn start_of_an_app_that_is_found_not_to_fit_after_a_long_time_comes_up_on_the_last_good_one() {
+    let mut world = host(1);
+    world.last_good = Some(App::new("yesterday", 1));
+    // Twice as long as a start waits for its workers, and longer: an index is built first.
+    world.fate.stores.push_back(Manner::DiesEarly(50_000, Exit::Code(78)));
+    world.start();
+    world.run(49_000);
+    let story = world.story();
+    assert!(!story.contains("Error: "), "it is still waited for: {story}");
+    world.run(13_000);
+    let summary = world.fleet.summary(world.now_ms);
+    assert!(summary.starts_with("gen 2 · 1/1 serving") && summary.contains("LAST GOOD"), "{summary}");
+    world.check_converged();
+}
+
+#[test]
 fn start_whose_store_cannot_work_with_the_last_good_one_either_ends() {
     let mut world = host(1);
     world.last_good = Some(App::new("yesterday", 1));
