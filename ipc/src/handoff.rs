@@ -45,6 +45,10 @@ pub struct Handoff {
     /// Worker: the memory file of the tally (see [`crate::tally`]). A supervisor of an older image has none.
     #[serde(default)]
     pub tally: Option<RawFd>,
+    /// Worker: its generation is judged by it. Code that does not begin speaks against the generation then; later it costs
+    /// nobody but those who call it.
+    #[serde(default)]
+    pub is_canary: bool,
     /// Compile helper: what it is to make.
     #[serde(default)]
     pub task: Task,

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_guests::{Guest, burn, splice, trap};
+use aegis_guests::{Guest, agree, burn, refuse, splice, trap};
 use aegis_harness::{App, Cluster, app, cluster::signal_process, eventually, http, load::Plan, words};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -304,4 +304,34 @@ fn a_deployment_may_lose_state_when_that_is_asked_for() {
     let after = cluster.await_workers(1);
     assert_ne!(before, [after[0].pid], "{told}");
     assert_eq!(next(), 1);
+}
+
+#[test]
+fn a_version_that_does_not_begin_is_taken_back_before_anybody_calls_it() {
+    let picky = |guest: Guest| {
+        let begin = refuse("unavailable", "there is no key").when_holds("config", "\"fail\"");
+        guest.lifecycle("init", begin.then(agree())).build()
+    };
+    for (guest, mode) in [
+        (aegis_guests::counter(), "rolling"),
+        (aegis_guests::counter(), "swap"),
+        (aegis_guests::heir("1.0.0"), "swap"),
+    ] {
+        let app = App::default().settings(SWAP).component("counter", picky(guest));
+        let cluster = Cluster::start(app, 1);
+        assert_eq!(cluster.client().post("counters", &json!({"id": "a"})).status, 201);
+        assert_eq!(next(&cluster), json!(1));
+        let before = pids(&cluster);
+        let settings = format!("{SWAP}[modules.counter.settings]\nfail = true\n");
+        fs::write(cluster.folder().join("aegis.toml"), settings).unwrap();
+        let refused = cluster.aegis(&["reload", "--mode", mode]);
+        let told = words(&refused);
+        let reason = "the code of COUNTER does not begin: init of module counter failed: it refused to begin: there is no key";
+        assert!(refused.status.code() == Some(4) && told.contains(reason), "{mode}: {told}");
+        assert_eq!(
+            (next(&cluster), pids(&cluster)),
+            (json!(2), before),
+            "{mode}: the old one goes on and remembers"
+        );
+    }
 }

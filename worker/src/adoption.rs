@@ -1,13 +1,13 @@
 //! Takes another generation over without a new process.
 //!
 //! ```text
-//!   Adopt ─▶ read the bundle ─▶ can it? ─▶ map and link what is new beside what runs ─▶ exchange ─▶ Adopted
-//!            └──────────── on a thread of its own ─────────────┘       one pointer
+//!   Adopt ─▶ read the bundle ─▶ can it? ─▶ map and link what is new beside what runs ─▶ begin it ─▶ exchange ─▶ Adopted
+//!            └──────────── on a thread of its own ─────────────┘                       one pointer
 //!                                      old host ─▶ its last request ends ─▶ instances and code go
 //! ```
 //!
-//! Modules about which nothing has changed keep their code and their instances. When code does not hand over what it
-//! remembers, nothing of the next generation stays, and the one before goes on as if it had not been asked.
+//! Modules about which nothing has changed keep their code and their instances. When code does not begin, or does not hand
+//! over what it remembers, nothing of the next generation stays, and the one before goes on as if it had not been asked.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -23,13 +23,15 @@ use crate::{
     generation::{Offer, OfferError, obstacle},
     host::Host,
     metronome,
-    modules::{HandoverError, LoadError, Modules},
+    modules::{BeginError, HandoverError, LoadError, Modules},
     present::Present,
 };
 
 /// Generations that wait to be taken over. The supervisor waits for each answer, so there is one at most.
 const ORDERS_MAX: usize = 2;
 
+/// Time in which all code that is new begins beside what runs. A call has limits of its own.
+const BEGIN_TIME: Duration = Duration::from_secs(10);
 /// Time in which all code together hands its state over.
 const HANDOVER_TIME: Duration = Duration::from_secs(2);
 /// Time in which all code that was replaced releases what it holds.
@@ -50,6 +52,8 @@ enum AdoptionError {
     Different(String),
     #[error("its code cannot be loaded: {0}")]
     Code(#[from] LoadError),
+    #[error(transparent)]
+    Begin(#[from] BeginError),
     #[error(transparent)]
     Handover(#[from] HandoverError),
     #[error("the thread that prepared it ended by itself")]
@@ -90,6 +94,7 @@ async fn adopt(
     let before = present.host();
     let (replaced, halted) = match (before.engine.modules(), next.engine.modules()) {
         (Some(before), Some(next)) => {
+            next.begin_beside(before, Instant::now() + BEGIN_TIME).await?;
             let halted = next.take_over(before, Instant::now() + HANDOVER_TIME).await?;
             (before.replaced_by(next), halted)
         }

@@ -33,7 +33,7 @@ use crate::{
     generation::{Offer, OfferError},
     host::{Founding, Host, Identity, Premises},
     metronome,
-    modules::{LoadError, Modules},
+    modules::{BeginError, LoadError, Modules},
     present::Present,
     reporting::{self, Supervisor},
     runtime::{self, Intake, Shared},
@@ -46,6 +46,8 @@ const BOOT_WATCH: Duration = Duration::from_secs(1);
 const WATCH_BEATS: u32 = 10;
 const DRAIN_WATCH: Duration = Duration::from_millis(50);
 
+/// Time in which all code begins in a worker by which a generation is judged. A call has limits of its own.
+const BEGIN_TIME: Duration = Duration::from_secs(30);
 /// Time that all code together has to release what it holds, when no request is left.
 const MODULES_DRAIN_TIME: Duration = Duration::from_millis(500);
 
@@ -70,6 +72,8 @@ enum BootError {
     Os { operation: &'static str, reason: io::Error },
     #[error("the self-test was answered with status {0}")]
     SelfTest(u16),
+    #[error(transparent)]
+    Begin(#[from] BeginError),
     #[error("{0} ended by itself")]
     Ended(&'static str),
 }
@@ -83,7 +87,7 @@ impl BootError {
         match self {
             Self::NoGeneration | Self::Catalog(_) | Self::Code(_) => EXIT_CONFIGURATION,
             Self::Ipc(_) | Self::Os { .. } => EXIT_OS,
-            Self::SelfTest(_) => EXIT_TRANSIENT,
+            Self::SelfTest(_) | Self::Begin(_) => EXIT_TRANSIENT,
             Self::Ended(_) => EXIT_BUG,
         }
     }
@@ -132,7 +136,7 @@ pub(crate) fn run(handoff: Handoff) -> u8 {
         let outcome = runtime.block_on(async {
             let signals = Signals::take_over().map_err(BootError::os("taking signals over"))?;
             let parts = assemble(&handoff, Arc::clone(&control))?;
-            live(parts, handoff.store_path, signals).await
+            live(parts, (handoff.store_path, handoff.is_canary), signals).await
         });
         runtime.shutdown_background(); // a scan that still runs is of no use to anybody
         outcome
@@ -225,7 +229,11 @@ fn listeners(handoff: &Handoff) -> Result<Vec<Listener>, BootError> {
 }
 
 /// From the first task to the last connection. Returns when the worker has left.
-async fn live(parts: Parts, store_path: PathBuf, mut signals: Signals) -> Result<(), BootError> {
+async fn live(
+    parts: Parts,
+    (store_path, is_canary): (PathBuf, bool),
+    mut signals: Signals,
+) -> Result<(), BootError> {
     let Parts { shared, acceptor, intakes, control } = parts;
     let present = Arc::clone(&shared.present);
     let premises = Arc::clone(present.premises());
@@ -268,7 +276,7 @@ async fn live(parts: Parts, store_path: PathBuf, mut signals: Signals) -> Result
         tokio::spawn(async move { reporting::follow(control, present, &doorbell).await })
     };
 
-    if !become_ready(&present.host(), &mut signals, &mut follower, &crew).await? {
+    if !become_ready((&present.host(), is_canary), &mut signals, &mut follower, &crew).await? {
         return Ok(());
     }
     crew.threads.push(("the acceptor", acceptor.start().map_err(BootError::os("starting the acceptor"))?));
@@ -279,21 +287,27 @@ async fn live(parts: Parts, store_path: PathBuf, mut signals: Signals) -> Result
     Ok(())
 }
 
-/// Waits for the data and tests the whole way of a request. `false`: the worker was told to leave before.
+/// Waits for the data and tests the whole way of a request, and of a canary whether all code begins. `false`: the worker was
+/// told to leave before.
 async fn become_ready(
-    host: &Arc<Host>,
+    (host, is_canary): (&Arc<Host>, bool),
     signals: &mut Signals,
     follower: &mut JoinHandle<io::Result<()>>,
     crew: &Crew,
 ) -> Result<bool, BootError> {
     let mut prepared = pin!(async {
         host.engine.data().ready().await;
-        service::self_test(host).await
+        let status = service::self_test(host).await;
+        match host.engine.modules().filter(|_| is_canary) {
+            Some(modules) => modules.warm_up(Instant::now() + BEGIN_TIME).await.map(|()| status),
+            None => Ok(status),
+        }
     });
     let mut watch = interval(BOOT_WATCH);
     loop {
         tokio::select! {
-            status = &mut prepared => {
+            prepared = &mut prepared => {
+                let status = prepared?;
                 if status.is_server_error() {
                     return Err(BootError::SelfTest(status.as_u16()));
                 }

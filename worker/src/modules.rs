@@ -37,7 +37,7 @@ use aegis_wasm::{
 
 pub(crate) use self::{
     guard::{Guard, Shut},
-    life::HandoverError,
+    life::{BeginError, HandoverError},
     load::LoadError,
     measurements::SEPARATOR,
     services::{text, to_entity},

@@ -80,6 +80,7 @@ impl Process {
             store_path: socket.clone(),
             kept: None,
             tally: None,
+            is_canary: false,
             task: aegis_ipc::deploy::Task::App,
             digest_in_force: None,
         };
@@ -299,6 +300,7 @@ fn a_store_that_got_a_broken_handoff_says_what_is_missing() {
         store_path: "/nowhere".into(),
         kept: None,
         tally: None,
+        is_canary: false,
         task: aegis_ipc::deploy::Task::App,
         digest_in_force: None,
     };

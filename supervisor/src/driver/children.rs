@@ -77,10 +77,10 @@ impl Driver {
     }
 
     fn try_start(&mut self, spawn: Spawn) -> Result<u32, SupervisorError> {
-        let Spawn { child, role, generation, image, cell } = spawn;
+        let Spawn { child, role, generation, cell, .. } = spawn;
         let task = self.tasks.remove(&child).unwrap_or_default();
         let (ours, theirs) = ControlSocket::pair()?;
-        let process = self.launch(role, generation, image, cell, task, &theirs)?;
+        let process = self.launch(spawn, task, &theirs)?;
         let pid = process.pid();
         let cell = matches!(role, Role::Worker { .. }).then_some(cell);
         let counted_before = cell.map_or(0, |cell| vitals::requests(&self.board, cell));
@@ -107,15 +107,8 @@ impl Driver {
         Ok(pid)
     }
 
-    fn launch(
-        &self,
-        role: Role,
-        generation: u64,
-        image: u64,
-        cell: u32,
-        task: Task,
-        control: &ControlSocket,
-    ) -> Result<Process, SupervisorError> {
+    fn launch(&self, spawn: Spawn, task: Task, control: &ControlSocket) -> Result<Process, SupervisorError> {
+        let Spawn { role, generation, image, .. } = spawn;
         let missing = |what: String| SupervisorError::State { found: "nothing".to_owned(), expected: what };
         let image = self.images.get(&image).ok_or_else(|| missing(format!("image {image}")))?;
         let held = match role {
@@ -130,7 +123,7 @@ impl Driver {
         };
         let mut keep = vec![control.as_fd(), self.board_memory.as_fd()];
         keep.extend(held.map(|held| held.bundle.as_fd()));
-        let mut handoff = self.handoff(role, generation, cell, held, control, &mut keep);
+        let mut handoff = self.handoff(spawn, held, control, &mut keep);
         handoff.task = task;
         let announcement = serde_json::to_string(&handoff).map_err(|error| {
             SupervisorError::os("writing the announcement for a child", std::io::Error::other(error))
@@ -146,13 +139,12 @@ impl Driver {
 
     fn handoff<'a>(
         &'a self,
-        role: Role,
-        generation: u64,
-        cell: u32,
+        spawn: Spawn,
         held: Option<&'a Generation>,
         control: &ControlSocket,
         keep: &mut Vec<BorrowedFd<'a>>,
     ) -> Handoff {
+        let Spawn { role, generation, cell, is_canary, .. } = spawn;
         let mut handoff = Handoff {
             slot: 0,
             cell,
@@ -166,6 +158,7 @@ impl Driver {
             store_path: self.store.path.clone(),
             kept: None,
             tally: None,
+            is_canary,
             task: Task::App,
             digest_in_force: None,
         };

@@ -235,6 +235,8 @@ pub struct Spawn {
     pub image: u64,
     /// Cell of the board it writes. Free, its gauges zero. 0 for the store and the helpers; workers never get 0.
     pub cell: u32,
+    /// Whether it is a worker by which its generation is judged.
+    pub is_canary: bool,
 }
 
 /// What a process is.

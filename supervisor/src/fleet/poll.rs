@@ -82,7 +82,14 @@ impl Fleet {
         let (working_on, state) = (None, State::Working);
         self.helpers.insert(child, Helper { generation, pid: 0, kill_at_ms, working_on, looks: true, state });
         let image = self.image_of(generation);
-        self.actions.push(Action::Spawn(Spawn { child, role: Role::Look, generation, image, cell: 0 }));
+        self.actions.push(Action::Spawn(Spawn {
+            child,
+            role: Role::Look,
+            generation,
+            image,
+            cell: 0,
+            is_canary: false,
+        }));
     }
 
     /// A rollout takes the place of whoever looks.

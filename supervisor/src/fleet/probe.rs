@@ -123,7 +123,14 @@ impl Fleet {
         if let Some(rollout) = self.rollout.as_ref().filter(|rollout| rollout.task != Task::App) {
             self.actions.push(Action::Instruct { child, task: rollout.task.clone() });
         }
-        self.actions.push(Action::Spawn(Spawn { child, role: Role::Compile, generation, image, cell: 0 }));
+        self.actions.push(Action::Spawn(Spawn {
+            child,
+            role: Role::Compile,
+            generation,
+            image,
+            cell: 0,
+            is_canary: false,
+        }));
     }
 
     /// Image that makes a generation: the helper's bundle must be understood by the workers that will read it.

@@ -276,6 +276,7 @@ impl Fleet {
             generation,
             image,
             cell,
+            is_canary: purpose == Purpose::Canary,
         }));
         Some(child)
     }

@@ -124,7 +124,7 @@ impl Fleet {
         let (state, heard_ms) = (State::Starting, self.now_ms);
         self.store.process = Some(Process { child, pid: 0, generation, state, heard_ms, doom: None });
         let role = Role::Store { epoch: self.store.epoch };
-        self.actions.push(Action::Spawn(Spawn { child, role, generation, image, cell: 0 }));
+        self.actions.push(Action::Spawn(Spawn { child, role, generation, image, cell: 0, is_canary: false }));
     }
 
     pub(super) fn store_spawned(&mut self, child: ChildId, pid: u32) {

@@ -33,6 +33,41 @@ impl Modules {
         self.end(&modules, deadline).await;
     }
 
+    /// Makes the first instance of all code, one after the other.
+    ///
+    /// # Errors
+    /// When some does not begin.
+    pub(crate) async fn warm_up(&self, deadline: Instant) -> Result<(), BeginError> {
+        for (model, module) in self.all() {
+            self.runtime.warm_up(module, deadline).await.map_err(|source| BeginError::of(model, source))?;
+        }
+        Ok(())
+    }
+
+    /// Lets all code begin that is not the code of the generation before, so that it is known whether it does. What is given
+    /// something to begin with later, by that generation, only tries.
+    ///
+    /// # Errors
+    /// When some does not begin. The generation before has all that it had.
+    pub(crate) async fn begin_beside(&self, before: &Self, deadline: Instant) -> Result<(), BeginError> {
+        for (model, module) in self.all() {
+            if before.all().any(|(_, old)| module.shares_instances_with(old)) {
+                continue;
+            }
+            let begins_with = before
+                .by_model
+                .get(model)
+                .map(|old| &old.module)
+                .filter(|old| module.may_go_on(old) || (old.hands_over() && module.hands_over()));
+            let begun = match begins_with {
+                Some(_) => self.runtime.rehearse(module, deadline).await,
+                None => self.runtime.warm_up(module, deadline).await,
+            };
+            begun.map_err(|source| BeginError::of(model, source))?;
+        }
+        Ok(())
+    }
+
     /// The code that does not go on in the next generation.
     pub(crate) fn replaced_by(&self, next: &Self) -> Vec<Arc<Module>> {
         let goes_on = |model: &str, module: &Module| {
@@ -134,6 +169,20 @@ fn callers_first(mut left: Vec<Exchange<'_>>) -> Vec<Exchange<'_>> {
         sorted.push(left.swap_remove(next));
     }
     sorted
+}
+
+/// Why code does not begin.
+#[derive(Debug, thiserror::Error)]
+#[error("the code of {model} does not begin: {source}")]
+pub(crate) struct BeginError {
+    model: String,
+    source: CallError,
+}
+
+impl BeginError {
+    fn of(model: &str, source: CallError) -> Self {
+        Self { model: model.to_owned(), source }
+    }
 }
 
 /// Why state is not handed to the next version of a model's code.

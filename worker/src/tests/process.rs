@@ -89,6 +89,7 @@ impl Process {
             store_path: store.path().clone(),
             kept: None,
             tally: None,
+            is_canary: false,
             task: aegis_ipc::deploy::Task::App,
             digest_in_force: None,
         };

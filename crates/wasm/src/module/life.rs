@@ -64,6 +64,39 @@ pub struct Drained {
 }
 
 impl Runtime {
+    /// Makes the first instance of a module before anybody calls it. Nothing happens when there is one.
+    ///
+    /// # Errors
+    /// As of any call: also when it refuses to begin. Then there is no instance.
+    pub async fn warm_up(&self, module: &Arc<Module>, deadline: Instant) -> Result<(), CallError> {
+        let _running = self.ticker().running();
+        let budget = module.budget(deadline);
+        let _place = module.place(&budget).await?;
+        let resident = match module.pool.take() {
+            Some(resident) => resident,
+            None => module.fresh(&budget).await?,
+        };
+        module.give_back(resident);
+        Ok(())
+    }
+
+    /// Makes an instance of a module and ends it again, where instances come about in another way and only have to be known
+    /// to begin.
+    ///
+    /// # Errors
+    /// As of any call: also when it refuses to begin.
+    pub async fn rehearse(&self, module: &Arc<Module>, deadline: Instant) -> Result<(), CallError> {
+        let _running = self.ticker().running();
+        let budget = module.budget(deadline);
+        let _place = module.place(&budget).await?;
+        let until = budget.until;
+        let mut resident = module.fresh(&budget).await?;
+        if let Err(error) = module.end(&mut resident, until).await {
+            tracing::warn!(target: "aegis::module", module = module.name(), "{error}; its instance is gone");
+        }
+        Ok(())
+    }
+
     /// Asks an instance whether it is well. A module that cannot be asked is.
     ///
     /// # Errors

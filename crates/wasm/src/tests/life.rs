@@ -332,3 +332,33 @@ fn what_an_instance_says_of_its_life_has_no_secrets() {
     let said = worker.tokio.block_on(worker.runtime.restore(&module, &handover, soon()));
     assert_eq!(refusal(said.unwrap_err()).1, "[secret]");
 }
+
+#[test]
+fn an_instance_begins_before_it_is_called_and_only_once() {
+    let worker = Worker::limited(&aegis_guests::counter(), CodeLimits::default());
+    let module = beside(&worker, &aegis_guests::counter(), json!({"from": 100}), 2);
+    let begin = || worker.tokio.block_on(worker.runtime.warm_up(&module, soon()));
+    begin().unwrap();
+    assert_eq!(module.instances(), 1);
+    begin().unwrap();
+    assert_eq!(module.instances(), 1, "there is one");
+    assert_eq!(ask(&worker, &module, "next").unwrap().as_deref(), Some("101"));
+    worker.tokio.block_on(worker.runtime.rehearse(&module, soon())).unwrap();
+    assert_eq!(module.instances(), 1, "what only tries is gone again");
+    assert_eq!(ask(&worker, &module, "next").unwrap().as_deref(), Some("102"));
+}
+
+#[test]
+fn an_instance_that_does_not_begin_is_told_and_none() {
+    let worker = Worker::limited(&aegis_guests::counter(), CodeLimits::default());
+    let picky = aegis_guests::counter().lifecycle("init", refuse("unavailable", "there is no key"));
+    let module = beside(&worker, &picky, json!({}), 2);
+    for begun in [
+        worker.tokio.block_on(worker.runtime.warm_up(&module, soon())),
+        worker.tokio.block_on(worker.runtime.rehearse(&module, soon())),
+    ] {
+        let told = begun.unwrap_err().to_string();
+        assert_eq!(told, "init of module counter failed: it refused to begin: there is no key");
+        assert_eq!(module.instances(), 0);
+    }
+}
