@@ -26,6 +26,7 @@ use crate::{
     json::{self, Decimal},
     raw,
     spec::FieldKind,
+    timestamp::{self, Instant},
 };
 
 /// Bytes of a key that sorts and indexes look at. Texts that agree in so many bytes are ties, which keeps cursors and
@@ -176,7 +177,7 @@ pub(crate) fn write_raw(kind: FieldKind, value: Option<&[u8]>, out: &mut Vec<u8>
 /// Appends the canonical bytes of a text.
 pub(crate) fn write_text(kind: FieldKind, text: &str, out: &mut Vec<u8>) {
     if kind == FieldKind::Timestamp
-        && let Ok(instant) = text.parse::<jiff::Timestamp>()
+        && let Some(instant) = timestamp::instant(text)
     {
         return write_instant(instant, out);
     }
@@ -185,14 +186,10 @@ pub(crate) fn write_text(kind: FieldKind, text: &str, out: &mut Vec<u8>) {
 }
 
 /// Appends the canonical bytes of a point in time.
-pub(crate) fn write_instant(instant: jiff::Timestamp, out: &mut Vec<u8>) {
-    const NANOS: i128 = 1_000_000_000;
-    let nanos = instant.as_nanosecond();
-    let seconds = i64::try_from(nanos.div_euclid(NANOS)).expect("a timestamp is within 10 000 years of 1970");
-    let rest = u32::try_from(nanos.rem_euclid(NANOS)).expect("fewer than 10^9");
+pub(crate) fn write_instant(Instant { seconds, nanoseconds }: Instant, out: &mut Vec<u8>) {
     out.push(tag::INSTANT);
     out.extend_from_slice(&(seconds ^ i64::MIN).to_be_bytes());
-    out.extend_from_slice(&rest.to_be_bytes());
+    out.extend_from_slice(&nanoseconds.to_be_bytes());
 }
 
 fn write_nested(value: &Value, out: &mut Vec<u8>) {

@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn of_what_is_stored_only_that_it_breaks_a_rule_is_told() {
         let beside = (String::new(), BESIDE.to_owned());
-        let patch = said(Said::by_patch, json!({"a": [1], "x/y": null, "c": {"d": {"e": 1}, "f": {}}}));
+        let patch = said(Said::by_patch, &json!({"a": [1], "x/y": null, "c": {"d": {"e": 1}, "f": {}}}));
         let errors = [
             ("/b", "hush"),
             ("/a/0", "one"),
@@ -163,8 +163,8 @@ mod tests {
         ];
         let own = [("/a/0", "one"), ("/x~1y", "two"), ("/c/d/e", "three")];
         let own = own.map(|(path, message)| (path.to_owned(), message.to_owned()));
-        assert_eq!(told(&patch, &errors), [own.as_slice(), &[beside.clone()]].concat());
-        let nothing = said(Said::by_patch, json!({}));
+        assert_eq!(told(&patch, &errors), [own.as_slice(), std::slice::from_ref(&beside)].concat());
+        let nothing = said(Said::by_patch, &json!({}));
         assert_eq!(told(&nothing, &[("/b", "hush"), ("/c", "hush")]), [beside]);
         let other = Problem::new(ProblemCode::Denied, "as the code says");
         assert_eq!(only_about(&nothing, other.clone()), other);
@@ -172,11 +172,11 @@ mod tests {
 
     #[test]
     fn of_what_the_host_keeps_only_that_it_does_is_told() {
-        let patch = said(Said::by_patch, json!({"revision": 7, "updateTime": "x"}));
+        let patch = said(Said::by_patch, &json!({"revision": 7, "updateTime": "x"}));
         let kept = |path: &str| (path.to_owned(), KEPT.to_owned());
         let errors = [("/revision", "hush"), ("/updateTime", "hush")];
         assert_eq!(told(&patch, &errors), [kept("/revision"), kept("/updateTime")]);
-        let document = said(Said::by_replacement, json!({"revision": 7, "a": {"b": 1}}));
+        let document = said(Said::by_replacement, &json!({"revision": 7, "a": {"b": 1}}));
         let errors = [("/revision", "hush"), ("/a/c", "unexpected"), ("", "too few"), ("/frozen", "hush")];
         let beside = (String::new(), BESIDE.to_owned());
         let own = ["/a/c", ""].iter().zip(["unexpected", "too few"]);
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(told(&document, &errors), [&[kept("/revision")], own.as_slice(), &[beside]].concat());
     }
 
-    fn said(how: impl Fn(&Map<String, Value>) -> Said, change: Value) -> Said {
+    fn said(how: impl Fn(&Map<String, Value>) -> Said, change: &Value) -> Said {
         how(change.as_object().unwrap())
     }
 }

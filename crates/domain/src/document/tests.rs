@@ -381,10 +381,11 @@ fn unique_values_are_equal_exactly_when_the_values_are() {
     assert_eq!(unique_values(&todo(), b"anything, for nothing is unique"), Ok(Vec::new()));
     assert!(unique_values(&model, b"no object").is_err());
     assert!(unique_values(&model, b"{\"u\":01}").is_err());
-    let long = json!({"u": "x".repeat(unique::UNIQUE_BYTES_MAX)});
-    insta::assert_snapshot!(refused(create(&model, long, &stamp())), @r"
-    invalid: /u: found 1026 bytes, expected at most 1024 in a unique field
-      /u: found 1026 bytes, expected at most 1024 in a unique field
+    let of_bytes = |count: usize| json!({"u": "\"".repeat(count)});
+    create(&model, of_bytes(unique::UNIQUE_BYTES_MAX), &stamp()).unwrap();
+    insta::assert_snapshot!(refused(create(&model, of_bytes(unique::UNIQUE_BYTES_MAX + 1), &stamp())), @r"
+    invalid: /u: found 1025 bytes, expected at most 1024 in a unique field
+      /u: found 1025 bytes, expected at most 1024 in a unique field
     ");
 }
 

@@ -7,7 +7,7 @@ use crate::{
     json::{self, Members},
 };
 
-/// Bytes of the canonical form of a unique value: it becomes part of a key in the store.
+/// Bytes of a unique text, or of the canonical form of another unique value: it becomes part of a key in the store.
 pub(super) const UNIQUE_BYTES_MAX: usize = 1024;
 
 /// The values of the unique fields of a stored document, each as bytes that are equal exactly when the values
@@ -40,7 +40,7 @@ pub fn unique_values(model: &Model, body: &[u8]) -> Result<Vec<(String, Vec<u8>)
 
 /// Why a value cannot be unique.
 pub(super) fn mistake(value: &Value) -> Option<String> {
-    let length = canonical(value).len();
+    let length = value.as_str().map_or_else(|| canonical(value).len(), str::len);
     (length > UNIQUE_BYTES_MAX)
         .then(|| format!("found {length} bytes, expected at most {UNIQUE_BYTES_MAX} in a unique field"))
 }

@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use super::*;
 
-fn instant(kind: FieldKind, value: Option<&Value>) -> Option<jiff::Timestamp> {
+fn instant(kind: FieldKind, value: Option<&Value>) -> Option<Instant> {
     let text = value.and_then(Value::as_str).filter(|_| kind == FieldKind::Timestamp)?;
-    text.parse::<jiff::Timestamp>().ok()
+    timestamp::instant(text)
 }
 
 /// The place of a value's type in the order of types.

@@ -46,6 +46,13 @@ fn a_parameter_without_a_name_is_told_as_that() {
 }
 
 #[test]
+fn times_at_the_end_of_the_calendar_are_times() {
+    for query in ["due=9999-12-31T23:59:59Z", "due__gt=9999-12-31", "due__lt=9999-12-31T23:59:59.5-23:59"] {
+        accepted(query);
+    }
+}
+
+#[test]
 fn unknown_words_are_refused_with_the_known_ones() {
     insta::assert_snapshot!(refused("__limt=1"), @r#"bad-parameter: parameter "__limt": found an unknown parameter, expected one of __operand, __sort, __limit, __skip, __page, __cursor, __count, __select, __aggregate, __expand"#);
     insta::assert_snapshot!(refused("n__gtee=1"), @r#"bad-parameter: parameter "n__gtee": found the operator "gtee", expected one of ne, lt, lte, gt, gte, in, nin, like, ilike, contains, exists"#);

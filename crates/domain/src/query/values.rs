@@ -1,12 +1,12 @@
 //! Values as they are written in a query string.
 
-use jiff::civil::Date;
 use serde_json::Value;
 
 use crate::{
     json,
     order::{self, Key},
     spec::FieldKind,
+    timestamp::{self, Instant},
 };
 
 /// A value that a client compares with.
@@ -51,19 +51,22 @@ fn read_value(kind: FieldKind, text: &str) -> Result<Operand, &'static str> {
 
 fn read_instant(text: &str) -> Result<Operand, &'static str> {
     const EXPECTED: &str = "a date, a date with time and offset (RFC 3339), or null";
-    let midnight = |date: Date| date.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp());
     // A date alone is told by its length, because the parser of dates also takes what follows them.
     let instant = if text.len() == "2026-01-31".len() {
-        text.parse().ok().and_then(midnight)
+        text.parse().ok().map(Instant::of_day)
     } else {
         // A plus sign that is not escaped arrives as a space.
-        let with_plus =
-            || text.rsplit_once(' ').and_then(|(time, offset)| format!("{time}+{offset}").parse().ok());
-        text.parse::<jiff::Timestamp>().ok().or_else(with_plus)
+        let with_plus = text.rsplit_once(' ').map(|(time, offset)| format!("{time}+{offset}"));
+        [Some(text), with_plus.as_deref()].into_iter().flatten().find_map(read_time)
     };
     let mut key = Vec::new();
     order::write_instant(instant.ok_or(EXPECTED)?, &mut key);
     Ok(Operand::Value(Key::from_canonical(&key), Value::from(text)))
+}
+
+/// A time as it may be stored, or one that leaves out what is nothing.
+fn read_time(text: &str) -> Option<Instant> {
+    timestamp::instant(text).or_else(|| text.parse::<jiff::Timestamp>().ok().map(Instant::from))
 }
 
 /// One value of a list.
