@@ -47,7 +47,21 @@ pub(crate) fn media_type(headers: &HeaderMap, patches: bool) -> Result<MediaType
             return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail));
         }
     }
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(MediaType::Json) };
+    let codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) =
+        codings.into_iter().find(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
+        let quoted: String =
+            String::from_utf8_lossy(coding.as_bytes()).chars().take(REQUEST_ID_MAX).collect();
+        let detail = format!("Transfer-Encoding: found {quoted:?}, expected chunked alone");
+        return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail));
+    }
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let Some(value) = types.next() else { return Ok(MediaType::Json) };
+    if types.any(|other| other != value) {
+        let detail = "Content-Type: found several values, expected one";
+        return Err(Problem::new(ProblemCode::BadHeader, detail));
+    }
     let text = value.to_str().unwrap_or_default();
     let mut parts = text.split(';').map(str::trim);
     let essence = parts.next().unwrap_or_default().to_ascii_lowercase();

@@ -95,6 +95,14 @@ fn bodies_have_the_types_that_the_method_takes() {
     let coded = |value| fields::media_type(&headers(&[("content-encoding", value)]), false);
     assert_eq!(coded("Identity"), Ok(MediaType::Json));
     assert_eq!(code(coded("gzip")), ProblemCode::UnsupportedMediaType);
+    let transferred = |value| fields::media_type(&headers(&[("transfer-encoding", value)]), false);
+    assert_eq!(transferred("Chunked"), Ok(MediaType::Json));
+    assert_eq!(code(transferred("gzip, chunked")), ProblemCode::UnsupportedMediaType);
+    let twice = |second| {
+        fields::media_type(&headers(&[("content-type", "application/json"), ("content-type", second)]), false)
+    };
+    assert_eq!(twice("application/json"), Ok(MediaType::Json));
+    assert_eq!(code(twice("text/plain")), ProblemCode::BadHeader);
 }
 
 #[test]
