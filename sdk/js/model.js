@@ -22,19 +22,19 @@ export function model(definition) {
   };
 }
 
+/** The JSON text of what may be nothing, or no JSON at all: the host says what it expected instead. */
+const jsonOrNull = (value) => JSON.stringify(value) ?? "null";
+
 const hooks = (said) => ({
   onCreate: (context, input) =>
-    answer("hooks.create", () => said.create(JSON.parse(input), context), JSON.stringify),
+    answer("hooks.create", () => said.create(JSON.parse(input), context), jsonOrNull),
   validate: (context, before, after) =>
     answer("hooks.validate", () => said.validate(JSON.parse(after), parse(before), context)),
   onUpdate: (context, current, changes) =>
-    answer("hooks.update", () => said.update(fromEntity(current), JSON.parse(changes), context), JSON.stringify),
+    answer("hooks.update", () => said.update(fromEntity(current), JSON.parse(changes), context), jsonOrNull),
   onDelete: (context, current) => answer("hooks.remove", () => said.remove(fromEntity(current), context)),
-  onLoad: (context, stored) => answer("hooks.load", () => said.load(fromEntity(stored), context), JSON.stringify),
+  onLoad: (context, stored) => answer("hooks.load", () => said.load(fromEntity(stored), context), jsonOrNull),
 });
-
-/** The JSON text of what may be nothing. */
-const jsonOrNull = (value) => JSON.stringify(value ?? null);
 
 const commands = (said) => ({
   run: (context, name, target, args) =>

@@ -1,4 +1,5 @@
-// Code that promises instead of answering, in JavaScript: nobody waits for it, so each is a defect and no yes.
+// Code that promises instead of answering, in JavaScript: nobody waits for it, so each is a defect and no yes. What it is
+// told to forget it does not answer at all.
 
 import { model, refuse } from "aegis-module";
 
@@ -6,9 +7,11 @@ const no = async () => {
   throw refuse("invalid", "it is not valid");
 };
 
+const create = (input) => (input.forgotten ? undefined : Promise.resolve(input));
+
 export const { identity, describeModel, hooks, commands, eventHandlers, lifecycle } = model({
   name: "vow",
-  hooks: { create: async (input) => input, validate: no, update: no, remove: no, load: async ({ data }) => data },
+  hooks: { create, validate: no, update: no, remove: no, load: async ({ data }) => data },
   commands: {
     keep: { run: async () => "kept" },
     misspell: {

@@ -149,3 +149,14 @@ fn long_computations_run_and_end() {
 fn code_that_promises_has_failed() {
     insta::assert_snapshot!(vows::broken("javascript"));
 }
+
+#[test]
+#[ignore = "scripts/guests builds the module first"]
+fn a_hook_without_a_return_answers_what_is_no_document_and_keeps_its_instance() {
+    let worker = vows::vows("javascript");
+    for _ in 0..2 {
+        let forgotten = worker.call(Entry::Create { input: "{\"forgotten\":true}".to_owned() });
+        assert_eq!(forgotten, Ok(Some("null".to_owned())));
+        assert_eq!(worker.module.instances(), 1);
+    }
+}
