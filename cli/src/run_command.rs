@@ -10,7 +10,12 @@ use std::{
 };
 
 use aegis_config::{Log, LogFormat};
-use aegis_domain::{catalog::Catalog, code::CommandPlace, spec::ModelSpec, trial::Lot};
+use aegis_domain::{
+    catalog::Catalog,
+    code::{CommandEffect, CommandPlace},
+    spec::ModelSpec,
+    trial::Lot,
+};
 use aegis_ipc::bundle::Bundle;
 use aegis_supervisor::{exit, with_causes};
 use aegis_wasm::{
@@ -128,7 +133,37 @@ fn attempt(arguments: &RunCommandArguments) -> Result<Outcome, Failure> {
     let module = Arc::new(module.map_err(|error| failed(&error))?);
     let tokio = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let tokio = tokio.map_err(|error| failed(&error))?;
-    Ok(tokio.block_on(call_all(&runtime, &module, (place, &entry), arguments.repeat)))
+    let mut outcome = tokio.block_on(call_all(&runtime, &module, (place, &entry), arguments.repeat));
+    if has_to_be_a_document(&spec, &entry) {
+        outcome.answer = outcome.answer.and_then(|answer| as_document(answer, &module, &entry));
+    }
+    Ok(outcome)
+}
+
+/// Whether what is answered becomes a document.
+fn has_to_be_a_document(spec: &ModelSpec, entry: &Entry) -> bool {
+    match entry {
+        Entry::Create { .. } | Entry::Update { .. } | Entry::Load { .. } => true,
+        Entry::Command { name, .. } => {
+            spec.commands.get(name).is_some_and(|command| command.effect == CommandEffect::Saves)
+        }
+        _ => false,
+    }
+}
+
+/// An answer that a host would take for a document.
+fn as_document(answer: Option<String>, module: &Module, entry: &Entry) -> Result<Option<String>, CallError> {
+    let value = serde_json::from_str(answer.as_deref().unwrap_or_default());
+    let reason = match value {
+        Ok(Value::Object(_)) => return Ok(answer),
+        Ok(_) => "it answered what is no object, expected a document",
+        Err(_) => "it answered what is not JSON, expected a document",
+    };
+    Err(CallError::Trapped {
+        module: module.name().to_owned(),
+        entry: entry.name(),
+        reason: reason.to_owned(),
+    })
 }
 
 async fn call_all(
@@ -200,7 +235,11 @@ fn entry(
     if arguments.is_some() {
         return Err(Failure::Usage(format!("--arguments: {name} is a hook, expected --input")));
     }
-    let input = input.unwrap_or_else(|| json!({})).to_string();
+    let input = input.unwrap_or_else(|| json!({}));
+    if !input.is_object() {
+        return Err(Failure::Usage(format!("--input: found {input}, expected a JSON object")));
+    }
+    let input = input.to_string();
     let current =
         |target: Option<Entity>| target.ok_or_else(|| Failure::Usage(format!("{name}: expected --target")));
     let entry = match name {

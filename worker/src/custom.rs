@@ -92,7 +92,8 @@ pub(crate) async fn answer(
     let answered = answered.inspect_err(|problem| host.count_refused(model, problem))?;
     let response = checked(answered, &parts.method, envelope.extent).map_err(|found| {
         let detail = format!("the route {name} of model {} answered {found}", model.name());
-        tracing::error!(target: "aegis::module", model = model.name(), "{detail}");
+        let request = envelope.request_id.to_str().unwrap_or_default();
+        tracing::error!(target: "aegis::module", model = model.name(), request, "{detail}");
         let variant = envelope.variant.get().copied().unwrap_or(Variant::Current);
         host.engine.note_unusable(model, variant);
         Problem::new(ProblemCode::GuestFailed, detail)
@@ -159,7 +160,8 @@ fn header_fields(found: Vec<(String, Bytes)>) -> Result<HeaderMap, String> {
     for (name, value) in found {
         let shown: String = name.chars().take(64).collect();
         let wrong = |what: &str| format!("the header field {shown:?}, {what}");
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong("expected a name of one"))?;
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| wrong("expected a name of letters, digits and hyphens"))?;
         let value = HeaderValue::from_maybe_shared(value)
             .map_err(|_| wrong("expected a value of visible characters, spaces and tabs"))?;
         headers.append(name, value);

@@ -176,7 +176,7 @@ impl Modules {
         outcome.map_err(|error| {
             let (model, request) = (request.model.name(), request.request_id.as_str());
             self.note(counted, (&error, is_short), || {
-                tracing::error!(target: "aegis::module", model, entry = name, request, "{error}; its instance is gone");
+                tracing::error!(target: "aegis::module", model, entry = %name, request, "{error}; its instance is gone");
             });
             fault::problem(error)
         })
@@ -209,7 +209,7 @@ impl Modules {
         outcome.map(|_| ()).map_err(|error| {
             let (module, request) = (module.name(), id.as_str());
             self.note(counted, (&error, is_short), || {
-                tracing::error!(target: "aegis::module", module, entry = name, request, "{error}; its instance is gone");
+                tracing::error!(target: "aegis::module", module, entry = %name, request, "{error}; its instance is gone");
             });
             NotTold::Failed(error)
         })

@@ -87,10 +87,29 @@ fn a_trap_tells_its_reason_and_frames() {
     let bench = Bench::of(&Guest::model(spec).command("crash", trap()).command("fine", answer("1")));
     let outcome = bench.call("crash", &[("repeat", "5")]).unwrap();
     let text = complaint(outcome.answer.as_ref().unwrap_err());
-    assert!(text.contains("a command of module note failed") && text.contains("unreachable"), "{text}");
+    assert!(text.contains("of module note failed") && text.contains("unreachable"), "{text}");
     assert!(text.contains("; in "), "{text}");
     assert_eq!((outcome.repeats.len(), tell(&outcome, Form::Text)), (0, exit::BUG));
     assert_eq!(bench.told("fine", &[]), "1");
+}
+
+#[test]
+fn what_becomes_a_document_has_to_be_one() {
+    let spec = json!({
+        "name": "note", "endpoint": "notes", "version": "1.0.0",
+        "commands": [{ "name": "keep", "saves": true }, { "name": "say" }],
+    });
+    let guest = Guest::model(spec).hook("on-create", answer("[1]")).command_body(answer("\"text\""));
+    let bench = Bench::of(&guest);
+    for (name, entry) in [("on-create", "on-create"), ("keep", "command keep")] {
+        let outcome = bench.call(name, &[]).unwrap();
+        let text = complaint(outcome.answer.as_ref().unwrap_err());
+        let told =
+            format!("{entry} of module note failed: it answered what is no object, expected a document");
+        assert!(text.contains(&told), "{text}");
+        assert_eq!(tell(&outcome, Form::Text), exit::BUG);
+    }
+    assert_eq!(bench.told("say", &[]), "\"text\"");
 }
 
 #[test]
@@ -133,6 +152,7 @@ fn what_is_not_there_or_does_not_fit_is_told() {
     insta::assert_snapshot!(bench.told("validate", &[("arguments", "{}")]), @"--arguments: validate is a hook, expected --input");
     insta::assert_snapshot!(bench.told("on-delete", &[]), @"on-delete: expected --target");
     insta::assert_snapshot!(bench.told("echo", &[("target", "7")]), @"--target: found 7, expected a JSON object");
+    insta::assert_snapshot!(bench.told("on-create", &[("input", "[]")]), @"--input: found [], expected a JSON object");
     insta::assert_snapshot!(bench.told("echo", &[("settings", "[]")]), @"--settings: found [], expected a JSON object");
     insta::assert_snapshot!(bench.told("echo", &[("arguments", "{")]), @"--arguments: found no JSON: EOF while parsing an object at line 1 column 1");
     assert!(matches!(bench.call("nap", &[]), Err(Failure::Usage(_))));

@@ -1,6 +1,7 @@
 //! One call of a module's code: who asks, until when, and what became of it.
 
 use std::{
+    borrow::Cow,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -118,7 +119,7 @@ pub enum CallError {
         /// The module.
         module: String,
         /// What was called.
-        entry: &'static str,
+        entry: Cow<'static, str>,
         /// What it had when its turn had come.
         allowed: Duration,
     },
@@ -128,7 +129,7 @@ pub enum CallError {
         /// The module.
         module: String,
         /// What was called.
-        entry: &'static str,
+        entry: Cow<'static, str>,
         /// What happened and where, for the operator's log; clients are not told.
         reason: String,
     },
@@ -139,7 +140,7 @@ pub enum CallError {
         /// The module.
         module: String,
         /// What was called.
-        entry: &'static str,
+        entry: Cow<'static, str>,
         /// What happened, for the operator's log; clients are not told.
         reason: String,
     },
@@ -167,12 +168,12 @@ impl CallError {
     /// What an error of the engine means; `output` is what the code wrote of late.
     pub(crate) fn failed(
         module: &str,
-        entry: &'static str,
+        entry: impl Into<Cow<'static, str>>,
         allowed: Duration,
         error: &wasmtime::Error,
         output: &str,
     ) -> Self {
-        let module = module.to_owned();
+        let (module, entry) = (module.to_owned(), entry.into());
         if error.is::<TimeIsUp>() {
             return Self::Deadline { module, entry, allowed };
         }

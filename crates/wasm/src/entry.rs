@@ -1,5 +1,7 @@
 //! The ways into a module's code.
 
+use std::borrow::Cow;
+
 use crate::{
     route::{RouteRequest, RouteResponse},
     services::Entity,
@@ -86,16 +88,27 @@ pub struct Happening {
 impl Entry {
     /// Name of the entry, as the contract has it.
     #[must_use]
-    pub fn name(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Create { .. } => "on-create",
             Self::Validate { .. } => "validate",
             Self::Update { .. } => "on-update",
             Self::Delete { .. } => "on-delete",
             Self::Load { .. } => "on-load",
-            Self::Command { .. } => "a command",
-            Self::Route { .. } => "a route",
+            Self::Command { .. } => "command",
+            Self::Route { .. } => "route",
             Self::Event(_) => "on-event",
+        }
+    }
+
+    /// What people call it: of commands and routes also which one.
+    #[must_use]
+    pub fn name(&self) -> Cow<'static, str> {
+        let kind = self.kind();
+        match self {
+            Self::Command { name, .. } => format!("{kind} {name}").into(),
+            Self::Route { request } => format!("{kind} {} {}", request.method, request.route).into(),
+            _ => kind.into(),
         }
     }
 }

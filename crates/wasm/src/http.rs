@@ -257,7 +257,7 @@ impl HttpService {
     }
 
     fn late(&self, allowed: Duration) -> CallError {
-        CallError::Deadline { module: self.owner.module.clone(), entry: ENTRY, allowed }
+        CallError::Deadline { module: self.owner.module.clone(), entry: ENTRY.into(), allowed }
     }
 
     fn refused(message: String) -> CallError {
@@ -356,7 +356,7 @@ async fn answered(
         Err(_) => {
             task.await?;
             let reason = "it ended without an answer".to_owned();
-            Err(CallError::Trapped { module: module.to_owned(), entry: ENTRY, reason })
+            Err(CallError::Trapped { module: module.to_owned(), entry: ENTRY.into(), reason })
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod life;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use aegis_domain::code::{CodeLimits, CodeSpec};
 use tokio::sync::OwnedSemaphorePermit;
@@ -221,7 +221,7 @@ impl Module {
             Ok(resident) => resident,
             Err(berth) => {
                 let made = self.instantiate(berth, &budget).await;
-                made.map_err(|error| self.failed(name, signals.without_waits(allowed), &error, ""))?
+                made.map_err(|error| self.failed(name.clone(), signals.without_waits(allowed), &error, ""))?
             }
         };
         let context = call.context(&budget);
@@ -301,7 +301,7 @@ impl Module {
 
     fn failed(
         &self,
-        entry: &'static str,
+        entry: impl Into<Cow<'static, str>>,
         allowed: Duration,
         error: &wasmtime::Error,
         output: &str,

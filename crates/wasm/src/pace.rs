@@ -36,7 +36,7 @@ impl Way {
             Entry::Event(happening) => happening.name.clone(),
             _ => String::new(),
         };
-        Self { entry: entry.name(), name }
+        Self { entry: entry.kind(), name }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What all modules of a worker share: the engine, what can be imported, and the threads for long computations.
 
 use std::{
+    borrow::Cow,
     future::poll_fn,
     sync::{Arc, OnceLock},
     task::Poll,
@@ -331,7 +332,7 @@ impl Runtime {
 }
 
 /// What becomes of a call whose thread ended with it.
-fn ended(module: &Module, entry: &'static str) -> CallError {
+fn ended(module: &Module, entry: Cow<'static, str>) -> CallError {
     let reason = "the thread that ran it ended".to_owned();
     CallError::Trapped { module: module.name().to_owned(), entry, reason }
 }

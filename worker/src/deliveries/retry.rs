@@ -68,7 +68,7 @@ mod tests {
     fn a_defect_is_tried_again_ever_later_and_then_given_up() {
         let trap = || {
             let (module, reason) = ("a".to_owned(), "unreachable".to_owned());
-            Err(CallError::Trapped { module, entry: "on-event", reason })
+            Err(CallError::Trapped { module, entry: "on-event".into(), reason })
         };
         let verdicts: Vec<_> = (1..=ATTEMPTS_MAX).map(|attempt| verdict(attempt, &trap(), true)).collect();
         let again = |milliseconds| Verdict::Again(Duration::from_millis(milliseconds));

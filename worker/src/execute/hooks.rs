@@ -165,7 +165,7 @@ impl Code<'_> {
     async fn ask(&self, request: &Request, entry: Entry) -> Result<Value, Problem> {
         let name = entry.name();
         let answer = self.call(request, entry).await?.unwrap_or_default();
-        parse_document(&answer, name, self.module.name())
+        parse_document(&answer, &name, self.module.name())
             .inspect_err(|_| self.modules.note_unusable(self.module.name(), request.variant()))
     }
 

@@ -125,7 +125,7 @@ impl Engine {
             Err(problem) if may_do_without(modules, request, &problem) => return Ok(stored),
             answer => answer?,
         };
-        let loaded = hooks::parse(&answer.unwrap_or_default(), name, module.name()).and_then(|after| {
+        let loaded = hooks::parse(&answer.unwrap_or_default(), &name, module.name()).and_then(|after| {
             document::reshape(model, &stored, after).map_err(|problem| {
                 let detail = format!("{name} of module {} answered: {}", module.name(), problem.detail);
                 Problem::new(ProblemCode::GuestFailed, detail)

@@ -91,10 +91,14 @@ mod tests {
             refused(RefusalCode::Conflict, Some("no JSON")),
             refused(RefusalCode::Denied, None),
             refused(RefusalCode::Internal, None),
-            CallError::Deadline { module: module(), entry: "validate", allowed: Duration::from_millis(50) },
+            CallError::Deadline {
+                module: module(),
+                entry: "validate".into(),
+                allowed: Duration::from_millis(50),
+            },
             CallError::Trapped {
                 module: module(),
-                entry: "on-create",
+                entry: "on-create".into(),
                 reason: "wasm trap: secret".to_owned(),
             },
             CallError::Busy { module: module() },

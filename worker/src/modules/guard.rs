@@ -323,7 +323,7 @@ mod tests {
         let guard = guard();
         let late = |milliseconds| -> Result<(), CallError> {
             let allowed = Duration::from_millis(milliseconds);
-            Err(CallError::Deadline { module: "todo".to_owned(), entry: "validate", allowed })
+            Err(CallError::Deadline { module: "todo".to_owned(), entry: "validate".into(), allowed })
         };
         assert_eq!(guard.outcome(&late(1_000), CommandPlace::Io), Outcome::Unknown, "there is no store");
         assert_eq!(guard.outcome(&late(999), CommandPlace::Io), Outcome::Unknown);

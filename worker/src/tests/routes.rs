@@ -113,10 +113,13 @@ async fn a_route_that_fails_costs_one_request() {
     let trapped = house.ask(&format!("GET {LABELS}/trap")).await;
     assert_eq!(
         told(&trapped),
-        "500 guest-trap: a route of module label failed; the log of the host has it under this request id"
+        "500 guest-trap: route GET /trap of module label failed; the log of the host has it under this request id"
     );
     let late = house.ask(&format!("GET {LABELS}/spin")).await;
-    assert_eq!(told(&late), "504 deadline-exceeded: a route of module label took longer than 1000 ms");
+    assert_eq!(
+        told(&late),
+        "504 deadline-exceeded: route GET /spin of module label took longer than 1000 ms"
+    );
     assert_eq!(house.ask(&format!("GET {LABELS}/query?x")).await.body, "x");
 }
 

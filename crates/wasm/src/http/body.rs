@@ -62,7 +62,7 @@ impl Future for Task {
         Pin::new(&mut self.handle).poll(context).map(|joined| {
             joined.unwrap_or_else(|error| {
                 let reason = format!("the task that ran it ended: {error}");
-                Err(CallError::Trapped { module: self.module.clone(), entry: self.entry, reason })
+                Err(CallError::Trapped { module: self.module.clone(), entry: self.entry.into(), reason })
             })
         })
     }

@@ -190,7 +190,7 @@ impl Crowd {
         let count = present.len();
         for visitor in present.into_values() {
             let error = if is_told || visitor.asks.is_over() {
-                CallError::Involved { module: module.to_owned(), entry, reason: reason.clone() }
+                CallError::Involved { module: module.to_owned(), entry: entry.into(), reason: reason.clone() }
             } else {
                 is_told = true;
                 failed.clone()

@@ -181,7 +181,7 @@ impl HttpService {
             Ok(Ok(ended)) => ended,
             Ok(Err(_)) => {
                 let reason = "the task that ran its instance ended".to_owned();
-                Err(CallError::Trapped { module: self.owner.module.clone(), entry: ENTRY, reason })
+                Err(CallError::Trapped { module: self.owner.module.clone(), entry: ENTRY.into(), reason })
             }
             Err(_) => Err(self.late(allowed)),
         }

@@ -337,7 +337,7 @@ async fn within<T>(
     let hard = begun + allowed + HARD_DEADLINE_SLACK;
     match tokio::time::timeout_at(hard.into(), called).await {
         Ok(outcome) => outcome.map_err(|error| CallError::failed(&owner.module, entry, allowed, &error, "")),
-        Err(_) => Err(CallError::Deadline { module: owner.module.clone(), entry, allowed }),
+        Err(_) => Err(CallError::Deadline { module: owner.module.clone(), entry: entry.into(), allowed }),
     }
 }
 

@@ -9,7 +9,7 @@ use super::{NOTHING, PATIENCE, Worker, command, entity, lines::Log};
 use crate::{CallError, Entry, Happening, RefusalCode, Runtime};
 
 /// A worker with the model in this language, whose engine does not tick: all of it is logged on this thread.
-fn vows(language: &str) -> Worker {
+pub(super) fn vows(language: &str) -> Worker {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().parent().unwrap();
     let path = root.join(format!("tests/guests/vow/components/{language}.wasm"));
     let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -43,7 +43,7 @@ pub(super) fn broken(language: &str) -> String {
     tracing::subscriber::with_default(log.clone(), || {
         for entry in entries {
             let name = entry.name();
-            assert_failed(name, worker.call(entry));
+            assert_failed(&name, worker.call(entry));
         }
         let well = worker.runtime.health(&worker.module, Instant::now() + PATIENCE);
         assert_failed("health", worker.tokio.block_on(well));
