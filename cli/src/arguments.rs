@@ -71,7 +71,7 @@ pub(crate) enum Command {
     Deploy(DeployArguments),
     /// Go back to before the last change, and stay there until a reload
     Rollback(HostInFolder),
-    /// Change the number of workers until the next reload
+    /// Change the number of workers until a reload brings something new
     Scale {
         /// How many workers serve
         #[arg(value_parser = clap::value_parser!(u32).range(1..))]
@@ -364,7 +364,7 @@ pub(crate) struct RunCommandArguments {
     /// The component
     #[arg(value_name = "FILE.wasm")]
     pub(crate) component: PathBuf,
-    /// A command of its model, or a hook: on-create, validate, on-update, on-delete
+    /// A command of its model, or a hook: on-create, validate, on-update, on-delete, on-load
     #[arg(value_name = "COMMAND")]
     pub(crate) name: String,
     /// The document that it is about; for `validate` what it was before

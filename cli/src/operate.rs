@@ -77,9 +77,10 @@ pub(crate) fn request(host: &Host, environment: &Environment, request: &Request,
 pub(crate) fn watch(host: &Host, environment: &Environment, form: Form) -> u8 {
     let outcome = connect(host, environment).and_then(|mut client| {
         client.send(&Request::Watch)?;
+        let mut shown = String::new();
         loop {
             match client.receive(ANSWER_TIMEOUT)? {
-                Incoming::Reply(Reply::Status(status)) => show_change(&status, form),
+                Incoming::Reply(Reply::Status(status)) => show_change(&status, form, &mut shown),
                 Incoming::Reply(Reply::Error { message }) => return Err(Failure::Refused(message)),
                 Incoming::Reply(other) => return Err(unexpected(&other)),
                 Incoming::Nothing => {
@@ -231,15 +232,19 @@ fn tell(outcome: Result<Reply, Failure>, form: Form) -> u8 {
     }
 }
 
-/// One more state: a whole page on a terminal, a line elsewhere.
-fn show_change(state: &Status, form: Form) {
+/// One more state: a whole page on a terminal, a line elsewhere if it is another one than was `shown`.
+fn show_change(state: &Status, form: Form, shown: &mut String) {
     match form {
         Form::Json => output::json(state),
         Form::Text if std::io::stdout().is_terminal() => {
             let clear = "\x1b[H\x1b[J";
             output::result(&format!("{clear}{}", status::render(state)));
         }
-        Form::Text => output::result(&format!("{}\n", state.summary)),
+        Form::Text if *shown == state.summary => {}
+        Form::Text => {
+            shown.clone_from(&state.summary);
+            output::result(&format!("{}\n", state.summary));
+        }
     }
 }
 

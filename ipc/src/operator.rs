@@ -44,7 +44,7 @@ pub enum Request {
     },
     /// Go to the generation that was in force before the last change, and stay there until somebody asks for another.
     Rollback,
-    /// Change the number of workers until the next reload.
+    /// Change the number of workers until a reload brings another generation.
     Scale {
         /// New count, at least 1.
         workers: u32,

@@ -44,7 +44,7 @@ fn help_shows_what_a_person_may_do() {
       reload       Bring what has changed into force, or one module of it, and wait for the verdict
       deploy       Bring another version of one module into force, and nothing else
       rollback     Go back to before the last change, and stay there until a reload
-      scale        Change the number of workers until the next reload
+      scale        Change the number of workers until a reload brings something new
       drain        Let all workers finish and leave; connections then wait for a reload or scale
       restart      Replace workers one by one, or the one in SLOT
       upgrade      Replace the running executable without losing a connection

@@ -300,7 +300,7 @@ pub enum Request {
     Deploy(Order),
     /// Go back to the generation that was in force before the last change.
     Rollback,
-    /// Change the number of workers until the next reload.
+    /// Change the number of workers until a reload brings another generation.
     Scale(Scale),
     /// Replace one worker, or all one by one, without a new generation.
     Restart {
