@@ -65,12 +65,17 @@ impl Turnover {
     /// Whether connections last less than [`TURNOVER_MS`]: as many as are open ended so soon within the last such time.
     /// `short` counts from the start those that did; long ones that end all at once come back as long ones.
     fn is_quick(&mut self, short: u64, open: u64, now_ms: u64) -> bool {
-        if now_ms.saturating_sub(self.since_ms) >= TURNOVER_MS {
-            let short_since = short.saturating_sub(self.short_before);
+        let elapsed_ms = now_ms.saturating_sub(self.since_ms);
+        let short_since = short.saturating_sub(self.short_before);
+        let enough = open.max(TURNOVER_MIN);
+        if elapsed_ms >= TURNOVER_MS {
             // The time since may be any, so a long one without anybody who asked does not count as a short one.
-            let elapsed_ms = now_ms.saturating_sub(self.since_ms);
-            self.is_quick = short_since * TURNOVER_MS >= open.max(TURNOVER_MIN) * elapsed_ms;
+            self.is_quick = short_since * TURNOVER_MS >= enough * elapsed_ms;
             (self.since_ms, self.short_before) = (now_ms, short);
+        } else if short_since >= enough {
+            // More of them only make it truer. A worker that has just begun would balance until the time is up, just when the
+            // clients of the one before it come to it all at once.
+            self.is_quick = true;
         }
         self.is_quick
     }
@@ -177,7 +182,8 @@ mod tests {
         let mut turnover = Turnover::default();
         let mut is_quick = |short, open, now_ms| turnover.is_quick(short, open, now_ms);
         assert!(!is_quick(0, 40, 1_000));
-        assert!(!is_quick(100, 40, 1_099), "not before the time is up");
+        assert!(!is_quick(39, 40, 1_050), "not before as many have ended as are open");
+        assert!(is_quick(40, 40, 1_051), "and then at once");
         assert!(is_quick(100, 40, 1_100), "a hundred ended while forty are open");
         assert!(is_quick(100, 40, 1_199));
         assert!(!is_quick(130, 40, 1_200), "thirty ended: they last longer");
