@@ -7,10 +7,16 @@ mod metrics;
 mod page;
 mod webhook;
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use aegis_domain::{Problem, ProblemCode};
-use aegis_ipc::handoff::Audience;
+use aegis_ipc::{
+    board::{StoreWord, monotonic_ms},
+    handoff::Audience,
+};
 use bytes::Bytes;
 use http::{Response, StatusCode, request::Parts};
 use serde_json::json;
@@ -27,6 +33,8 @@ pub(crate) use webhook::answer as answer_webhook;
 
 /// Content type of the metrics (Prometheus text format 0.0.4).
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// A store may be silent for so many times as long as a worker before that is told: it is while it syncs.
+const STORE_SILENCE_FACTOR: u32 = 3;
 
 /// Answers a request to a place that is not a model's. The caller has checked method and audience.
 pub(crate) async fn answer(
@@ -64,6 +72,14 @@ pub(crate) async fn answer(
     }
 }
 
+/// Whether the store has shown no sign of life for too long.
+fn is_store_silent(host: &Host) -> bool {
+    let beat_ms = host.board.store(StoreWord::Beat).load(Ordering::Relaxed);
+    let silence = Duration::from_millis(monotonic_ms().saturating_sub(beat_ms));
+    // Without any beat there is nothing to judge by.
+    beat_ms > 0 && silence >= host.config.hang.suspect_after.saturating_mul(STORE_SILENCE_FACTOR)
+}
+
 /// Whether new requests should come here.
 fn readiness(host: &Host, envelope: &Envelope<'_>) -> Response<Outgoing> {
     let data = host.engine.data();
@@ -73,6 +89,8 @@ fn readiness(host: &Host, envelope: &Envelope<'_>) -> Response<Outgoing> {
         Some("loading")
     } else if !data.is_connected() {
         Some("store away")
+    } else if is_store_silent(host) {
+        Some("store silent")
     } else {
         None
     };

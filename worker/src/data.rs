@@ -212,11 +212,12 @@ impl Data {
                 }
                 Err(problem) => return Err(problem),
             };
-            // A store that is about to stop, or has no room at the moment, has changed nothing: the same write under
+            // A store that is about to stop, or takes nothing at the moment, has changed nothing: the same write under
             // another number may go to its successor. It has to have time for an answer: of one that is cut off nobody
-            // knows what became of it.
+            // knows what became of it. A disk that is full stays so for longer than anybody waits.
             let ToStore::Write(back) = message else { return Ok(outcome) };
-            if !matches!(outcome, Outcome::Unavailable { .. }) || Instant::now() + 2 * pause >= deadline {
+            let is_final = !matches!(outcome, Outcome::Unavailable { .. }) || shared.is_disk_full();
+            if is_final || Instant::now() + 2 * pause >= deadline {
                 return Ok(outcome);
             }
             refused = Some(outcome);

@@ -240,6 +240,11 @@ impl Shared {
         }
     }
 
+    /// Whether the store refuses writes because its disk is full.
+    pub(super) fn is_disk_full(&self) -> bool {
+        self.board.store(StoreWord::DiskFullSince).load(Ordering::Relaxed) != 0
+    }
+
     pub(super) fn count(&self, counter: Counter, amount: u64) {
         self.cell.counter(counter).fetch_add(amount, Ordering::Relaxed);
     }

@@ -332,6 +332,17 @@ async fn a_store_that_is_stopping_is_asked_again_under_another_number() {
 }
 
 #[tokio::test]
+async fn a_store_whose_disk_is_full_is_not_asked_again() {
+    let scene = Scene::new();
+    let worker = scene.worker().await;
+    scene.board.store(StoreWord::DiskFullSince).store(1, Ordering::Relaxed);
+    scene.store.set_mood(Mood::Stopping);
+    let outcome = worker.data.commit(put("a", "{}"), None, later()).await.unwrap();
+    assert_eq!(outcome, Outcome::Unavailable { reason: "stopping".to_owned() });
+    assert_eq!(scene.store.writes_seen().len(), 1);
+}
+
+#[tokio::test]
 async fn what_a_store_said_before_it_went_away_is_told() {
     let scene = Scene::new();
     let worker = scene.worker().await;

@@ -1,6 +1,9 @@
 //! What operators ask.
 
+use std::sync::atomic::Ordering;
+
 use aegis_ipc::{
+    board::{StoreWord, monotonic_ms},
     control::ToChild,
     operator::{self, Job, ReloadMode, Reply, Verdict},
 };
@@ -26,6 +29,13 @@ async fn health_is_told_to_everybody_and_readiness_follows_the_store_and_the_dra
     let mut client = house.client().await;
     let alive = client.ask("GET /livez").await;
     assert_eq!((alive.status, alive.json()), (200, json!({"status": "ok"})));
+    assert_eq!(client.ask("GET /readyz").await.json(), json!({"status": "ready"}));
+    let beat = house.host.board.store(StoreWord::Beat);
+    let long_ago = monotonic_ms().saturating_sub(6_000);
+    beat.store(long_ago, Ordering::Relaxed);
+    let silent = client.ask("GET /readyz").await;
+    assert_eq!((silent.status, silent.json()), (503, json!({"status": "store silent"})));
+    beat.store(monotonic_ms() + 60_000, Ordering::Relaxed);
     assert_eq!(client.ask("GET /readyz").await.json(), json!({"status": "ready"}));
     house.store.go_down();
     eventually("the store is missed", || !house.host.engine.data().is_connected()).await;
