@@ -18,7 +18,7 @@ use aegis_ipc::{
     codec,
     control::{CONTROL_BYTES_MAX, ControlSocket, ToSupervisor},
     deploy::{Kept, Order, Task},
-    handoff::{self, Handoff},
+    handoff,
 };
 use aegis_supervisor::{exit, kept};
 use nix::{
@@ -31,7 +31,9 @@ use crate::{
     arguments::AppArguments,
     logging,
     output::counted,
-    pace, roles, room,
+    pace,
+    roles::{self, Given},
+    room,
 };
 
 /// What stands in front of mistakes after an upgrade.
@@ -56,18 +58,18 @@ const COMPONENT_SECONDS_MAX: u64 = 300;
 /// How much less this process weighs than those that serve, when there are too few cores for all (`nice`): a quarter of a
 /// core that they want as well is enough for what has to be done within `reload.probe_timeout`.
 const NICE: i32 = 5;
-/// What parts of the compiler say when they panic because they are given no memory.
-const OUT_OF_MEMORY: &str = "out-of-memory";
+/// What parts of the compiler, and the threads that it works on, say when they panic because they are given no memory.
+const OUT_OF_MEMORY: [&str; 2] = ["out-of-memory", "The global thread pool has not been initialized"];
 
 /// Makes a generation.
-pub(crate) fn compile(arguments: &AppArguments, environment: &Environment) -> u8 {
-    make(arguments, environment).unwrap_or_else(|error| roles::fail("compile", &error))
+pub(crate) fn compile(arguments: &AppArguments, environment: &Environment, given: Given) -> u8 {
+    make(arguments, environment, given).unwrap_or_else(|error| roles::fail("compile", &error))
 }
 
-fn make(arguments: &AppArguments, environment: &Environment) -> Result<u8, IpcError> {
+fn make(arguments: &AppArguments, environment: &Environment, given: Given) -> Result<u8, IpcError> {
     roles::name_process("compile");
     become_bounded()?;
-    let handoff = Handoff::from_environment()?;
+    let handoff = given?;
     let control = ControlSocket::from_descriptor(handoff::adopt(handoff.control, "control socket")?);
     let hello = ToSupervisor::Hello {
         protocol: PROTOCOL_VERSION,
@@ -258,7 +260,8 @@ fn end_without_memory() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         tell(panic);
-        if panic.payload_as_str().is_some_and(|words| words.contains(OUT_OF_MEMORY)) {
+        let words = panic.payload_as_str().unwrap_or_default();
+        if OUT_OF_MEMORY.iter().any(|known| words.contains(known)) {
             std::process::abort();
         }
     }));

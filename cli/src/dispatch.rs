@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use aegis_config::environment;
 use aegis_ipc::{
     deploy::{Order, Supply},
+    handoff::Handoff,
     operator::{Request, StopMode},
 };
 use aegis_supervisor::exit;
@@ -17,14 +18,15 @@ use crate::{
     arguments::{Arguments, Command, KeyCommand, LogsCommand, NewCommand, ReloadManner, absolute},
     check, compile, data, dev, examine, look, new, operate,
     output::{self, Form},
-    roles, run, run_command, signing,
+    roles::{self, Given},
+    run, run_command, signing,
 };
 
 /// Carries out a command line; the exit status.
 pub(crate) fn command_line(words: impl IntoIterator<Item = OsString>) -> u8 {
     let words: Vec<OsString> = words.into_iter().collect();
-    if let Some(role) = plain_role(&words) {
-        return role();
+    if let Some(role) = plain_role(words.get(1..).unwrap_or_default()) {
+        return role(Handoff::from_environment());
     }
     match Arguments::try_parse_from(words) {
         Ok(arguments) => carry_out(arguments),
@@ -42,11 +44,31 @@ pub(crate) fn command_line(words: impl IntoIterator<Item = OsString>) -> u8 {
 
 /// The role that a supervisor starts a process for, when nothing else is said. Making the parser takes longer than all that
 /// comes before it in a process, and whoever is served beside a worker that starts waits for it.
-fn plain_role(words: &[OsString]) -> Option<fn() -> u8> {
+fn plain_role(words: &[OsString]) -> Option<fn(Given) -> u8> {
     match words {
-        [_, role] if role == "worker" => Some(roles::worker),
-        [_, role] if role == "store" => Some(roles::store),
+        [role] if role == "worker" => Some(roles::worker),
+        [role] if role == "store" => Some(roles::store),
+        [role] if role == "look" => Some(look::look),
         _ => None,
+    }
+}
+
+/// Plays the role that these arguments name, in a child that was forked for it and is given what it has.
+pub(crate) fn role(arguments: &[OsString], given: Given) -> u8 {
+    if let Some(role) = plain_role(arguments) {
+        return role(given);
+    }
+    let words = std::iter::once(OsString::from("aegis")).chain(arguments.iter().cloned());
+    match Arguments::try_parse_from(words).map(|arguments| arguments.command) {
+        Ok(Command::Compile(app)) => {
+            compile::compile(&app, &environment::collect(std::env::vars_os()), given)
+        }
+        Ok(_) | Err(_) => {
+            output::complain(&format!(
+                "found the role {arguments:?}, expected worker, store, look or compile"
+            ));
+            exit::BUG
+        }
     }
 }
 
@@ -76,11 +98,11 @@ fn carry_out(arguments: Arguments) -> u8 {
         Command::Call(arguments) => return run_command::run(&arguments, form),
         Command::Examine(app) => return examine::examine(&app, &environment),
         Command::Bound(arguments) => return roles::bound(&arguments),
-        Command::Compile(app) => return compile::compile(&app, &environment),
-        Command::Look => return look::look(),
+        Command::Compile(app) => return compile::compile(&app, &environment, Handoff::from_environment()),
+        Command::Look => return look::look(Handoff::from_environment()),
         Command::Supervisor { resume } => return roles::supervisor(resume),
-        Command::Store => return roles::store(),
-        Command::Worker => return roles::worker(),
+        Command::Store => return roles::store(Handoff::from_environment()),
+        Command::Worker => return roles::worker(Handoff::from_environment()),
         Command::Data(command) => return data::run(&command, &environment, form),
         Command::Status { host, watch: true } => return operate::watch(&host.into(), &environment, form),
         Command::Status { host, watch: false } => (host.into(), Request::Status),

@@ -7,7 +7,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -32,7 +32,7 @@ use tracing_subscriber::{
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
 
 /// From now on, events of this process are written as `log` says, by somebody called `process`. The name stays the first
-/// one; level and format are those of the last call.
+/// one of this process; level and format are those of the last call.
 pub(crate) fn follow(log: &Log, process: &str) {
     let mut fresh = None;
     let settings = SETTINGS.get_or_init(|| {
@@ -43,7 +43,7 @@ pub(crate) fn follow(log: &Log, process: &str) {
     match fresh {
         // Fails only when somebody else has set one, and nobody has.
         Some(subscriber) => drop(tracing::subscriber::set_global_default(subscriber)),
-        None => settings.follow(log),
+        None => settings.follow(log, process),
     }
 }
 
@@ -53,8 +53,9 @@ where
 {
     let (filter, handle) = reload::Layer::new(filter(log));
     let is_json = Arc::new(AtomicBool::new(log.format == LogFormat::Json));
-    let settings = Settings { filter: handle, is_json: Arc::clone(&is_json) };
-    let line = Line { process: process.to_owned(), pid: std::process::id(), is_json };
+    let named = Arc::new(RwLock::new(Named::now(process)));
+    let settings = Settings { filter: handle, is_json: Arc::clone(&is_json), named: Arc::clone(&named) };
+    let line = Line { named: named, is_json };
     let layer = tracing_subscriber::fmt::layer().with_ansi(false).event_format(line).with_writer(writer);
     (tracing_subscriber::registry().with(filter).with(layer), settings)
 }
@@ -69,10 +70,30 @@ fn filter(log: &Log) -> Targets {
 struct Settings {
     filter: reload::Handle<Targets, Registry>,
     is_json: Arc<AtomicBool>,
+    named: Arc<RwLock<Named>>,
+}
+
+/// Who writes lines.
+#[derive(Clone)]
+struct Named {
+    process: String,
+    pid: u32,
+}
+
+impl Named {
+    fn now(process: &str) -> Self {
+        Self { process: process.to_owned(), pid: std::process::id() }
+    }
 }
 
 impl Settings {
-    fn follow(&self, log: &Log) {
+    fn follow(&self, log: &Log, process: &str) {
+        let mut named = self.named.write().unwrap_or_else(PoisonError::into_inner);
+        // A child that was forked has these settings from its parent.
+        if named.pid != std::process::id() {
+            *named = Named::now(process);
+        }
+        drop(named);
         self.is_json.store(log.format == LogFormat::Json, Ordering::Relaxed);
         if let Err(error) = self.filter.reload(filter(log)) {
             tracing::error!(%error, "log.level does not come into force");
@@ -82,8 +103,7 @@ impl Settings {
 
 /// How an event becomes a line.
 struct Line {
-    process: String,
-    pid: u32,
+    named: Arc<RwLock<Named>>,
     is_json: Arc<AtomicBool>,
 }
 
@@ -107,6 +127,10 @@ where
 }
 
 impl Line {
+    fn named(&self) -> RwLockReadGuard<'_, Named> {
+        self.named.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn text<S, N>(
         &self,
         context: &FmtContext<'_, S, N>,
@@ -119,7 +143,10 @@ impl Line {
     {
         let metadata = event.metadata();
         SystemTime.format_time(&mut writer)?;
-        write!(writer, " {:>5} {}[{}] {}: ", metadata.level(), self.process, self.pid, metadata.target())?;
+        {
+            let Named { process, pid } = &*self.named();
+            write!(writer, " {:>5} {process}[{pid}] {}: ", metadata.level(), metadata.target())?;
+        }
         for span in spans(context) {
             write!(writer, "{span}: ")?;
         }
@@ -145,8 +172,11 @@ impl Line {
         let mut line = Map::new();
         line.insert("time".to_owned(), time.into());
         line.insert("level".to_owned(), metadata.level().as_str().into());
-        line.insert("process".to_owned(), self.process.as_str().into());
-        line.insert("pid".to_owned(), self.pid.into());
+        {
+            let Named { process, pid } = &*self.named();
+            line.insert("process".to_owned(), process.as_str().into());
+            line.insert("pid".to_owned(), (*pid).into());
+        }
         line.insert("target".to_owned(), metadata.target().into());
         let spans = spans(context);
         if !spans.is_empty() {
@@ -280,9 +310,9 @@ mod tests {
                 tracing::debug!(what);
             };
             say("before");
-            settings.follow(&log("info,aegis=debug", LogFormat::Json));
+            settings.follow(&log("info,aegis=debug", LogFormat::Json), "another");
             say("between");
-            settings.follow(&log("info", LogFormat::Text));
+            settings.follow(&log("info", LogFormat::Text), "another");
             say("after");
         });
         insta::assert_snapshot!(shown(&memory), @r#"

@@ -7,14 +7,14 @@ use aegis_ipc::{
     bundle::Bundle,
     codec,
     control::{ControlSocket, ToSupervisor},
-    handoff::{self, Handoff},
+    handoff,
 };
 use aegis_supervisor::exit;
 
 use crate::{
     app::{self, Look},
     compile::deliver,
-    roles,
+    roles::{self, Given},
 };
 
 /// Modules, or reasons, that are told to the supervisor.
@@ -23,14 +23,14 @@ const TOLD_MAX: usize = 10;
 const CHARACTERS_MAX: usize = 500;
 
 /// Asks the sources.
-pub(crate) fn look() -> u8 {
-    ask().unwrap_or_else(|error| roles::fail("look", &error))
+pub(crate) fn look(given: Given) -> u8 {
+    ask(given).unwrap_or_else(|error| roles::fail("look", &error))
 }
 
-fn ask() -> Result<u8, IpcError> {
+fn ask(given: Given) -> Result<u8, IpcError> {
     roles::name_process("look");
     roles::become_helper()?;
-    let handoff = Handoff::from_environment()?;
+    let handoff = given?;
     let control = ControlSocket::from_descriptor(handoff::adopt(handoff.control, "control socket")?);
     let (protocol, pid, generation) = (PROTOCOL_VERSION, std::process::id(), handoff.generation);
     deliver(&control, &ToSupervisor::Hello { protocol, pid, generation }, &[])?;

@@ -14,28 +14,37 @@ use std::{
 
 use aegis_config::{Config, Log};
 use aegis_ipc::{IpcError, bundle::Bundle, codec, handoff::Handoff};
-use aegis_supervisor::{exit, with_causes};
+use aegis_supervisor::{Newborn, Program, exit, with_causes};
 use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH};
 
-use crate::{arguments::BoundArguments, logging, output::complain};
+use crate::{arguments::BoundArguments, dispatch, logging, output::complain};
+
+/// What a child is and has. An image that was executed finds it in its environment, with what is wrong with it.
+pub(crate) type Given = Result<Handoff, IpcError>;
+
+/// A child that the supervisor forked, in the same image.
+pub(crate) fn child(newborn: Newborn) -> u8 {
+    let Newborn { arguments, handoff } = newborn;
+    dispatch::role(&arguments, Ok(handoff))
+}
 
 /// The store process.
-pub(crate) fn store() -> u8 {
+pub(crate) fn store(given: Given) -> u8 {
     let run = |handoff| aegis_store::run(handoff, |log| logging::follow(log, "store"));
-    begin("store", |_| "store".to_owned(), run)
+    begin("store", given, |_| "store".to_owned(), run)
 }
 
 /// A worker process.
-pub(crate) fn worker() -> u8 {
+pub(crate) fn worker(given: Given) -> u8 {
     let name = |handoff: &Handoff| format!("worker {}.{}", handoff.slot, handoff.generation);
-    begin("worker", name, aegis_worker::run)
+    begin("worker", given, name, aegis_worker::run)
 }
 
 /// Sets up the log as the generation says, then goes on as the role.
-fn begin(role: &str, name: impl Fn(&Handoff) -> String, run: impl FnOnce(Handoff) -> u8) -> u8 {
+fn begin(role: &str, given: Given, name: impl Fn(&Handoff) -> String, run: impl FnOnce(Handoff) -> u8) -> u8 {
     name_process(role);
-    let begun = Handoff::from_environment().and_then(|handoff| Ok((log_settings(&handoff)?, handoff)));
+    let begun = given.and_then(|handoff| Ok((log_settings(&handoff)?, handoff)));
     match begun {
         Ok((log, handoff)) => {
             logging::follow(&log, &name(&handoff));
@@ -109,7 +118,11 @@ pub(crate) fn bound(arguments: &BoundArguments) -> u8 {
     failed(Command::new(program).arg0(name).args(rest).exec())
 }
 
+/// What this program does for a supervisor that it is.
+pub(crate) const SUPERVISING: Program =
+    Program { follow_log: |log| logging::follow(log, "supervisor"), be_child: child };
+
 /// The supervisor that continues in this executable what another one began.
 pub(crate) fn supervisor(state: RawFd) -> u8 {
-    aegis_supervisor::resume(state, |log| logging::follow(log, "supervisor"))
+    aegis_supervisor::resume(state, SUPERVISING)
 }

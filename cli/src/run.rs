@@ -6,7 +6,7 @@
 
 use std::{os::unix::process::CommandExt, path::Path, process::Command};
 
-use aegis_config::{Config, Environment, Log};
+use aegis_config::{Config, Environment};
 use aegis_supervisor::{Instead, exit, fleet::hold::Cause, kept, with_causes};
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     examine::{self, Examined},
     logging,
     output::{self, Form, counted, listed},
+    roles,
 };
 
 /// Where a process finds the image that it runs, whatever became of the file.
@@ -42,10 +43,15 @@ pub(crate) fn run(arguments: RunArguments, environment: &Environment, form: Form
     };
     logging::follow(&loaded.config.log, "supervisor");
     let (compile_arguments, instead) = (arguments.compile_arguments(), instead_of(&instead));
-    let follow_log = |log: &Log| logging::follow(log, "supervisor");
     let config = loaded.config;
     let as_json = form == Form::Json;
-    aegis_supervisor::run(aegis_supervisor::Start { config, compile_arguments, instead, as_json, follow_log })
+    aegis_supervisor::run(aegis_supervisor::Start {
+        config,
+        compile_arguments,
+        instead,
+        as_json,
+        program: roles::SUPERVISING,
+    })
 }
 
 /// Has a helper look at the app, unless it is known already that something else is to come up.

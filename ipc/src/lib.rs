@@ -18,6 +18,7 @@
 //! * [`bundle`]: one generation (resolved configuration and catalog), pinned by digest, in a sealed memory file.
 //! * [`sealed`]: memory files that nobody can change any more, the carriers of bundles and of what outlives a process.
 //! * [`deploy`]: one module instead of all, and which modules a generation consists of.
+//! * [`fork`]: how a child comes to be without executing the image once more.
 //! * [`handoff`]: which descriptors a child inherits, under which numbers.
 //! * [`replace`]: how what one process writes is found whole by another.
 //! * [`residence`]: how a process stays small.
@@ -37,6 +38,7 @@ pub mod control;
 pub mod data;
 pub mod deploy;
 pub mod error;
+pub mod fork;
 pub mod frame;
 pub mod handoff;
 pub mod operator;

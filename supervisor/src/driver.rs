@@ -20,11 +20,11 @@ use std::{
     time::Instant,
 };
 
-use aegis_config::{Config, Log};
+use aegis_config::Config;
 use aegis_ipc::{board::Board, board::monotonic_ms, deploy::Task};
 
 use crate::{
-    control, exit,
+    Program, control, exit,
     fleet::{Action, ChildId, Event, Fleet},
     last_good::Writing,
     listen::Listeners,
@@ -109,7 +109,7 @@ pub(crate) struct Driver {
     log_file: Option<PathBuf>,
     /// Standard error as it was before log lines went to a file, until the host serves: a start that fails is told there.
     stderr_before: Option<OwnedFd>,
-    follow_log: fn(&Log),
+    program: Program,
     stage: Stage,
     announcement: Announcement,
     rhythm: Rhythm,

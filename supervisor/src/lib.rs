@@ -28,6 +28,7 @@
 use std::{ffi::OsString, os::fd::RawFd};
 
 use aegis_config::{Config, Log};
+use aegis_ipc::handoff::Handoff;
 
 pub mod control;
 mod driver;
@@ -61,8 +62,31 @@ pub struct Start {
     pub instead: Option<Instead>,
     /// Whether standard output is told in JSON where the host listens.
     pub as_json: bool,
+    /// What this program does beside being a supervisor.
+    pub program: Program,
+}
+
+/// What the program that a supervisor is part of does for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
     /// Makes log lines of this process be written as a generation that comes into force says: their level and format.
     pub follow_log: fn(&Log),
+    /// Is a child, which was forked just now: the value is its exit status.
+    pub be_child: fn(Newborn) -> u8,
+}
+
+impl Program {
+    /// One that does nothing, for a supervisor that is not going to work.
+    pub(crate) const IDLE: Self = Self { follow_log: |_| (), be_child: |_| exit::BUG };
+}
+
+/// What a child that was forked is to be.
+#[derive(Debug)]
+pub struct Newborn {
+    /// Its role, and the arguments of it: what would be the command line of an image that is executed.
+    pub arguments: Vec<OsString>,
+    /// What it is and what it has.
+    pub handoff: Handoff,
 }
 
 /// What a host begins with instead of the app.
@@ -87,14 +111,14 @@ pub fn run(start: Start) -> u8 {
 }
 
 /// Continues the host of a previous image of this process, whose state is behind the inherited descriptor `state`; or,
-/// in another process than the one the state names, only shows that it could. `follow_log` is called once it is known how
-/// log lines are to be written, and when that changes. The value is the exit status.
+/// in another process than the one the state names, only shows that it could. The value is the exit status, also that of each
+/// child.
 ///
 /// Call it in the main thread, before any other thread is started and before descriptors are opened.
 #[must_use]
-pub fn resume(state: RawFd, follow_log: fn(&Log)) -> u8 {
+pub fn resume(state: RawFd, program: Program) -> u8 {
     name_process();
-    resume::resume(state, follow_log)
+    resume::resume(state, program)
 }
 
 /// An image that was started by descriptor is called after its number until it says otherwise.

@@ -1,8 +1,8 @@
 //! Start, signal, reap and measure child processes.
 //!
-//! A child is started by fork + exec of an open descriptor of the image the supervisor itself runs, so that all
-//! children are the same program whatever happens to the file meanwhile. Signals go through a process descriptor and
-//! so never to a stranger who got the same number.
+//! A child that runs the image of the supervisor is forked and goes on in it, with nothing to load. One that runs another
+//! image, while an upgrade is under way, executes an open descriptor of that, so that it is the same program whatever happens
+//! to the file meanwhile. Signals go through a process descriptor and so never to a stranger who got the same number.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -20,11 +20,19 @@ use aegis_ipc::handoff::HANDOFF_VARIABLE;
 use rustix::{
     fs::{Mode, OFlags},
     io::FdFlags,
-    process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitIdStatus},
+    process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitIdStatus, WaitOptions},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{SupervisorError, notify::SERVICE_MANAGER_VARIABLES, upgrade::RETURN_VARIABLE};
+use crate::{SupervisorError, notify::SERVICE_MANAGER_VARIABLES, signals, upgrade::RETURN_VARIABLE};
+
+mod shown;
+
+/// Variables that are there for a supervisor, or that only a supervisor sets for a child.
+const NOT_FOR_CHILDREN: [&str; 8] = {
+    let [first, second, third, fourth, fifth, sixth] = SERVICE_MANAGER_VARIABLES;
+    [first, second, third, fourth, fifth, sixth, HANDOFF_VARIABLE, RETURN_VARIABLE]
+};
 
 /// An executable, held open.
 #[derive(Debug)]
@@ -68,6 +76,14 @@ impl Image {
     #[must_use]
     pub fn from_descriptor(descriptor: OwnedFd, path: PathBuf) -> Self {
         Self { file: File::from(descriptor), path }
+    }
+
+    /// Whether this is the same file as `other`: not one with the same content or at the same place.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let file = |image: &Self| image.file.metadata().map(|about| (about.dev(), about.ino()));
+        matches!((file(self), file(other)), (Ok(ours), Ok(theirs)) if ours == theirs)
     }
 
     /// Where the file was when it was opened.
@@ -154,7 +170,7 @@ impl Process {
             .stdout(Stdio::null())
             .process_group(0);
         if let Environment::Child(variables) = launch.environment {
-            for variable in SERVICE_MANAGER_VARIABLES.iter().chain(&[HANDOFF_VARIABLE, RETURN_VARIABLE]) {
+            for variable in NOT_FOR_CHILDREN {
                 command.env_remove(variable);
             }
             command.envs(variables.iter().map(|(name, value)| (name, value)));
@@ -168,6 +184,35 @@ impl Process {
             let mut child = child;
             let _ = child.kill();
             let _ = child.wait();
+        })
+    }
+
+    /// Starts a child that goes on in the image of this process, as `life` says, in a process group of its own. It has the
+    /// descriptors of `keep`, and standard error. In lists of processes it is called after `arguments`, as if it had been
+    /// started with them.
+    ///
+    /// Only for a process with one thread, of which the child needs nothing that has a descriptor.
+    pub fn fork(
+        keep: &[BorrowedFd<'_>],
+        arguments: &[OsString],
+        life: impl FnOnce() -> u8 + 'static,
+    ) -> Result<Self, SupervisorError> {
+        let command_line = shown::command_line(arguments);
+        let pid = aegis_ipc::fork::live_on(keep, move || match become_child(&command_line) {
+            Ok(()) => life(),
+            Err(error) => {
+                tracing::error!("{}", crate::with_causes(&error));
+                error.exit_code()
+            }
+        })?;
+        let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        // The child does it as well: whoever comes first. It may be gone already.
+        let _ = rustix::process::setpgid(number, number);
+        Self::adopt(pid).inspect_err(|_| {
+            if let Some(number) = number {
+                let _ = rustix::process::kill_process(number, Signal::KILL);
+                let _ = rustix::process::waitpid(Some(number), WaitOptions::empty());
+            }
         })
     }
 
@@ -244,6 +289,21 @@ impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
+}
+
+/// Gives a child what it would have if its image was executed: a process group of its own, no standard input and output, all
+/// signals, its command line, and an environment without what is meant for its parent.
+fn become_child(command_line: &[u8]) -> Result<(), SupervisorError> {
+    let failed = |error: std::io::Error| SupervisorError::os("becoming a child", error);
+    rustix::process::setpgid(None, None).map_err(|error| failed(error.into()))?;
+    let nothing = File::options().read(true).write(true).open("/dev/null").map_err(failed)?;
+    nix::unistd::dup2_stdin(&nothing).map_err(|error| failed(error.into()))?;
+    nix::unistd::dup2_stdout(&nothing).map_err(|error| failed(error.into()))?;
+    signals::let_all_through()?;
+    if let Err(error) = shown::change(command_line, &NOT_FOR_CHILDREN) {
+        tracing::debug!(%error, "a child goes by the command line and the environment of the supervisor");
+    }
+    Ok(())
 }
 
 /// How often the kernel killed a process of our control group because memory ran out.

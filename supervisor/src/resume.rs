@@ -7,10 +7,8 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use aegis_config::Log;
-
 use crate::{
-    SupervisorError,
+    Program, SupervisorError,
     driver::Driver,
     exit,
     fleet::Event,
@@ -21,7 +19,7 @@ use crate::{
 };
 
 /// Continues the host whose state is behind the inherited descriptor `state`. The value is the exit status.
-pub(crate) fn resume(state: RawFd, follow_log: fn(&Log)) -> u8 {
+pub(crate) fn resume(state: RawFd, program: Program) -> u8 {
     let mut adopter = Adopter::default();
     let read =
         adopter.take(state, "the state of the previous supervisor").and_then(|state| upgrade::read(&state));
@@ -33,10 +31,10 @@ pub(crate) fn resume(state: RawFd, follow_log: fn(&Log)) -> u8 {
         }
     };
     if let Ok(log) = serde_json::from_value(header.log.clone()) {
-        follow_log(&log);
+        (program.follow_log)(&log);
     }
     if header.pid == std::process::id() {
-        take_over(&header, &body, adopter, follow_log)
+        take_over(&header, &body, adopter, program)
     } else {
         rehearse(&header, &body, &mut adopter)
     }
@@ -74,7 +72,7 @@ fn say(pipe: OwnedFd, report: &Report) -> Result<(), SupervisorError> {
 }
 
 /// Continues for good, or becomes the previous image again.
-fn take_over(header: &Header, body: &[u8], mut adopter: Adopter, follow_log: fn(&Log)) -> u8 {
+fn take_over(header: &Header, body: &[u8], mut adopter: Adopter, program: Program) -> u8 {
     let returned = upgrade::reason_of_return();
     let previous = adopter.take(header.image, "the previous image");
     if let Some(successor) = header.successor.filter(|successor| *successor != header.image) {
@@ -98,7 +96,7 @@ fn take_over(header: &Header, body: &[u8], mut adopter: Adopter, follow_log: fn(
             if let Err(error) = signals::unblock() {
                 tracing::error!("{}", with_causes(&error));
             }
-            driver.take_over(event, follow_log);
+            driver.take_over(event, program);
             driver.run()
         }
         (Err(reason), Ok(previous)) if returned.is_none() => {

@@ -8,30 +8,34 @@
 //! | INT | graceful stop, the second time at once | | TTOU | one worker fewer |
 //! | USR1 | open the log file anew | | CHLD | nothing: deaths are seen on process descriptors |
 //!
-//! A handler writes one byte into a socket pair; the loop reads it. While the loop is busy, equal signals become one,
-//! as the kernel itself does it.
+//! They are held back and read from a descriptor (signalfd(2)) by the loop. While the loop is busy, equal signals become one,
+//! as the kernel itself does it. A child that is forked so has no handler to get rid of.
 
 use std::{
     io::IsTerminal,
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::net::UnixStream,
-    },
+    os::fd::{AsFd, BorrowedFd},
     sync::{Arc, atomic::AtomicBool},
 };
 
 use aegis_ipc::operator::StopMode;
-use nix::sys::signal::SigSet;
-use signal_hook::{
-    consts::signal::{
-        SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH,
-    },
-    iterator::{backend::SignalDelivery, exfiltrator::SignalOnly},
+use nix::sys::{
+    signal::{SigSet, Signal},
+    signalfd::{SfdFlags, SignalFd},
 };
 
 use crate::SupervisorError;
 
-const HANDLED: [i32; 9] = [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGTTIN, SIGTTOU, SIGWINCH];
+const HANDLED: [Signal; 9] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGTERM,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+    Signal::SIGWINCH,
+];
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,44 +75,56 @@ impl Terminal {
 
 /// The signals of this process.
 pub struct Signals {
-    delivery: SignalDelivery<UnixStream, SignalOnly>,
+    arrived: SignalFd,
     interpreter: Interpreter,
 }
 
 impl Signals {
-    /// Takes over all handled signals. What the parent left ignored or blocked is undone: a handler replaces an ignored
-    /// disposition, and [`unblock`] empties the mask.
+    /// Takes over all handled signals: from here on they are held back until they are read. One that the parent left ignored
+    /// is read as well, since the kernel drops none that is held back.
     pub fn install(terminal: Terminal) -> Result<Self, SupervisorError> {
-        let failed = |error| SupervisorError::os("installing the signal handlers", error);
-        let (read, write) = UnixStream::pair().map_err(failed)?;
-        read.set_nonblocking(true).map_err(failed)?;
-        write.set_nonblocking(true).map_err(failed)?;
-        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, HANDLED).map_err(failed)?;
+        let failed = |error: std::io::Error| SupervisorError::os("taking the signals over", error);
+        handled().thread_block().map_err(|error| failed(error.into()))?;
+        let arrived = SignalFd::with_flags(&handled(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+            .map_err(|error| failed(error.into()))?;
         // With CHLD ignored, as some parents leave it, the kernel would reap our children and lose their exit status.
-        signal_hook::flag::register(SIGCHLD, Arc::new(AtomicBool::new(false))).map_err(failed)?;
-        Ok(Self { delivery, interpreter: Interpreter { terminal, interrupted: false } })
+        let unread = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register(signal_hook::consts::SIGCHLD, unread).map_err(failed)?;
+        Ok(Self { arrived, interpreter: Interpreter { terminal, interrupted: false } })
     }
 
     /// What arrived since the last call.
     pub fn wishes(&mut self) -> Vec<Wish> {
-        self.delivery.pending().filter_map(|signal| self.interpreter.wish(signal)).collect()
+        // Each of them is there once at most.
+        let arrived = std::iter::from_fn(|| self.arrived.read_signal().ok().flatten()).take(HANDLED.len());
+        let signals = arrived.filter_map(|arrived| Signal::try_from(arrived.ssi_signo.cast_signed()).ok());
+        signals.filter_map(|signal| self.interpreter.wish(signal)).collect()
     }
 }
 
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.delivery.get_read().as_fd()
+        self.arrived.as_fd()
     }
 }
 
-/// Lets all signals through. Those that waited arrive now.
+fn handled() -> SigSet {
+    HANDLED.into_iter().collect()
+}
+
+/// Lets all signals through but those that are read. Those that waited arrive now.
 pub fn unblock() -> Result<(), SupervisorError> {
-    SigSet::all().thread_unblock().map_err(|error| SupervisorError::os("unblocking signals", error))
+    handled().thread_set_mask().map_err(|error| SupervisorError::os("unblocking signals", error))
 }
 
 /// Holds all signals back, so that none ends a half-started image during an exec.
 pub fn block() -> Result<(), SupervisorError> {
     SigSet::all().thread_block().map_err(|error| SupervisorError::os("blocking signals", error))
+}
+
+/// Lets all signals through to a child that was just forked. None has come to it before.
+pub(crate) fn let_all_through() -> Result<(), SupervisorError> {
+    SigSet::empty().thread_set_mask().map_err(|error| SupervisorError::os("unblocking signals", error))
 }
 
 struct Interpreter {
@@ -117,21 +133,21 @@ struct Interpreter {
 }
 
 impl Interpreter {
-    fn wish(&mut self, signal: i32) -> Option<Wish> {
+    fn wish(&mut self, signal: Signal) -> Option<Wish> {
         match signal {
-            SIGHUP => Some(Wish::Reload),
-            SIGTERM => Some(Wish::Stop(StopMode::Graceful)),
-            SIGQUIT => Some(Wish::Stop(StopMode::Patient)),
-            SIGINT if self.interrupted => Some(Wish::Stop(StopMode::Immediate)),
-            SIGINT => {
+            Signal::SIGHUP => Some(Wish::Reload),
+            Signal::SIGTERM => Some(Wish::Stop(StopMode::Graceful)),
+            Signal::SIGQUIT => Some(Wish::Stop(StopMode::Patient)),
+            Signal::SIGINT if self.interrupted => Some(Wish::Stop(StopMode::Immediate)),
+            Signal::SIGINT => {
                 self.interrupted = true;
                 Some(Wish::Stop(StopMode::Graceful))
             }
-            SIGUSR1 => Some(Wish::ReopenLogs),
-            SIGUSR2 => Some(Wish::Upgrade),
-            SIGWINCH if self.terminal == Terminal::Detached => Some(Wish::Drain),
-            SIGTTIN => Some(Wish::More),
-            SIGTTOU => Some(Wish::Fewer),
+            Signal::SIGUSR1 => Some(Wish::ReopenLogs),
+            Signal::SIGUSR2 => Some(Wish::Upgrade),
+            Signal::SIGWINCH if self.terminal == Terminal::Detached => Some(Wish::Drain),
+            Signal::SIGTTIN => Some(Wish::More),
+            Signal::SIGTTOU => Some(Wish::Fewer),
             _ => None,
         }
     }
@@ -141,7 +157,7 @@ impl Interpreter {
 mod tests {
     use super::*;
 
-    fn wishes(terminal: Terminal, signals: &[i32]) -> Vec<Option<Wish>> {
+    fn wishes(terminal: Terminal, signals: &[Signal]) -> Vec<Option<Wish>> {
         let mut interpreter = Interpreter { terminal, interrupted: false };
         signals.iter().map(|signal| interpreter.wish(*signal)).collect()
     }
@@ -189,19 +205,19 @@ mod tests {
 
     #[test]
     fn a_resized_terminal_window_drains_nobody() {
-        assert_eq!(wishes(Terminal::Attached, &[SIGWINCH]), [None]);
+        assert_eq!(wishes(Terminal::Attached, &[Signal::SIGWINCH]), [None]);
     }
 
     #[test]
     fn the_second_interrupt_stops_at_once() {
         let expected = [Some(Wish::Stop(StopMode::Graceful)), Some(Wish::Stop(StopMode::Immediate))];
-        assert_eq!(wishes(Terminal::Attached, &[SIGINT, SIGINT]), expected);
+        assert_eq!(wishes(Terminal::Attached, &[Signal::SIGINT, Signal::SIGINT]), expected);
     }
 
     #[test]
-    fn a_delivered_signal_is_read_from_the_pipe() {
+    fn a_signal_is_held_back_and_read() {
         let mut signals = Signals::install(Terminal::Attached).unwrap();
-        signal_hook::low_level::raise(SIGUSR1).unwrap();
+        nix::sys::signal::raise(Signal::SIGUSR1).unwrap();
         let mut polled = [rustix::event::PollFd::new(&signals, rustix::event::PollFlags::IN)];
         let second = rustix::time::Timespec { tv_sec: 5, tv_nsec: 0 };
         assert_eq!(rustix::event::poll(&mut polled, Some(&second)).unwrap(), 1);

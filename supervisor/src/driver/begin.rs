@@ -34,7 +34,7 @@ impl Driver {
     /// Takes what a host needs to itself. Nothing is started yet, and clients' addresses are bound later, when the first
     /// generation is known to be valid.
     pub(super) fn begin(start: Start, stderr_before: &mut Option<OwnedFd>) -> Result<Self, SupervisorError> {
-        let Start { config, compile_arguments, instead, as_json, follow_log } = start;
+        let Start { config, compile_arguments, instead, as_json, program } = start;
         let activation = Activation::from_environment()?;
         let signals = Signals::install(Terminal::detect())?;
         signals::unblock()?;
@@ -95,7 +95,7 @@ impl Driver {
             engine: None,
             log_file: config.log.file,
             stderr_before: None,
-            follow_log,
+            program,
             stage: Stage::Starting,
             announcement: if as_json { Announcement::DueAsJson } else { Announcement::Due },
             longest_pass_us: 0,

@@ -17,7 +17,7 @@ use rustix::process::Signal;
 
 use super::{Driver, Interest, Source, vitals};
 use crate::{
-    SupervisorError,
+    Newborn, SupervisorError,
     fleet::{ChildId, Event, Exit, Look, Role, Spawn},
     probe::Generation,
     process::{Ending, Environment, Launch, Process},
@@ -125,10 +125,15 @@ impl Driver {
         keep.extend(held.map(|held| held.bundle.as_fd()));
         let mut handoff = self.handoff(spawn, held, control, &mut keep);
         handoff.task = task;
+        let arguments = self.arguments(role);
+        if image.is(&self.own_image) {
+            let be_child = self.program.be_child;
+            let newborn = Newborn { arguments: arguments.clone(), handoff };
+            return Process::fork(&keep, &arguments, move || be_child(newborn));
+        }
         let announcement = serde_json::to_string(&handoff).map_err(|error| {
             SupervisorError::os("writing the announcement for a child", std::io::Error::other(error))
         })?;
-        let arguments = self.arguments(role);
         Process::spawn(&Launch {
             image,
             arguments: &arguments,

@@ -418,7 +418,7 @@ impl Driver {
 
     /// Writes log lines as and where the configuration says.
     fn adjust_log(&mut self, config: &Config) {
-        (self.follow_log)(&config.log);
+        (self.program.follow_log)(&config.log);
         if self.log_file == config.log.file {
             return;
         }

@@ -8,7 +8,6 @@ use std::{
     path::PathBuf,
 };
 
-use aegis_config::Log;
 use aegis_ipc::{
     board::{Board, monotonic_ms},
     codec,
@@ -22,7 +21,7 @@ use super::{
     children::{Child, Line},
 };
 use crate::{
-    SupervisorError,
+    Program, SupervisorError,
     control::{self, ClientRecord},
     fleet::{ChildId, Event, Fleet, Role},
     listen::{Binding, ListenerRecord, Listeners},
@@ -228,7 +227,7 @@ impl Driver {
             engine: None,
             log_file: state.log_file,
             stderr_before: None,
-            follow_log: |_| (),
+            program: Program::IDLE,
             stage: state.stage,
             announcement: state.announcement,
             longest_pass_us: state.longest_pass_us,
@@ -269,8 +268,8 @@ impl Driver {
     }
 
     /// Takes up what only a process that really continues may touch, and tells the fleet what became of the upgrade.
-    pub(crate) fn take_over(&mut self, event: Event, follow_log: fn(&Log)) {
-        self.follow_log = follow_log;
+    pub(crate) fn take_over(&mut self, event: Event, program: Program) {
+        self.program = program;
         self.events.push_back(event);
         // There is no way back from here, so a mistake of ours may cost no more than the watch.
         let adjusted = catch_unwind(AssertUnwindSafe(|| self.watch_again()));

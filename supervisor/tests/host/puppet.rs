@@ -19,10 +19,10 @@ use aegis_ipc::{
     codec,
     control::{ControlSocket, Received, ToChild, ToSupervisor},
     deploy::Task,
-    handoff::{self, Handoff, ListenerAddress},
+    handoff::{self, HANDOFF_VARIABLE, Handoff, ListenerAddress},
     operator::Request,
 };
-use aegis_supervisor::{Start, last_good::LastGood};
+use aegis_supervisor::{Newborn, Program, Start, last_good::LastGood};
 
 /// Plays a role, if the arguments name one.
 pub(crate) fn play(arguments: &[String]) -> Option<u8> {
@@ -36,15 +36,56 @@ pub(crate) fn play(arguments: &[String]) -> Option<u8> {
                 compile_arguments,
                 instead: None,
                 as_json: false,
-                follow_log: |_| (),
+                program: PROGRAM,
             }))
         }
-        ["supervisor", "--resume", state] => Some(aegis_supervisor::resume(state.parse().unwrap(), |_| ())),
-        ["compile", folder] => Some(compile(Path::new(folder))),
-        ["store"] => Some(Puppet::new().live(store)),
-        ["worker"] => Some(Puppet::new().live(worker)),
+        ["supervisor", "--resume", state] => Some(aegis_supervisor::resume(state.parse().unwrap(), PROGRAM)),
+        _ if std::env::var_os(HANDOFF_VARIABLE).is_some() => {
+            play_child(&words, Handoff::from_environment().unwrap())
+        }
         _ => None,
     }
+}
+
+const PROGRAM: Program = Program { follow_log: |_| (), be_child };
+
+/// A child that was forked.
+fn be_child(Newborn { arguments, handoff }: Newborn) -> u8 {
+    has_only_what_it_was_given(&handoff);
+    let words: Vec<&str> = arguments.iter().map(|word| word.to_str().unwrap()).collect();
+    play_child(&words, handoff).unwrap()
+}
+
+fn play_child(words: &[&str], handoff: Handoff) -> Option<u8> {
+    match words {
+        ["compile", folder] => Some(compile(Path::new(folder), &handoff)),
+        ["store"] => Some(Puppet::new(handoff).live(store)),
+        ["worker"] => Some(Puppet::new(handoff).live(worker)),
+        _ => None,
+    }
+}
+
+/// No descriptor of the supervisor is open in its children but those that they are told of, and no signal is held back.
+fn has_only_what_it_was_given(handoff: &Handoff) {
+    let told = serde_json::to_value(handoff).unwrap();
+    let mut given: Vec<i64> = ["control", "board", "bundle", "store_listener", "kept", "tally"]
+        .into_iter()
+        .filter_map(|name| told[name].as_i64())
+        .chain(handoff.listeners.iter().map(|listener| i64::from(listener.descriptor)))
+        .chain([0, 1, 2])
+        .collect();
+    given.sort_unstable();
+    let folder = std::fs::read_dir("/proc/self/fd").unwrap();
+    let mut open: Vec<i64> =
+        folder.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+    open.sort_unstable();
+    // The one that lists them is the first free number.
+    let listing = (0..).find(|number| !given.contains(number)).unwrap();
+    open.retain(|number| *number != listing);
+    assert_eq!(open, given);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let held_back = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap().trim();
+    assert_eq!(held_back.trim_matches('0'), "");
 }
 
 pub(crate) fn load(folder: &Path) -> Config {
@@ -56,10 +97,9 @@ fn told(modules: &Path, name: &str) -> String {
     std::fs::read_to_string(modules.join(name)).unwrap_or_default().trim().to_owned()
 }
 
-fn compile(folder: &Path) -> u8 {
-    let handoff = Handoff::from_environment().unwrap();
+fn compile(folder: &Path, handoff: &Handoff) -> u8 {
     let control = ControlSocket::from_descriptor(handoff::adopt(handoff.control, "control").unwrap());
-    hello(&control, &handoff);
+    hello(&control, handoff);
     let config = load(folder);
     if let Task::Restore(_) = handoff.task {
         let held = LastGood::previous_of(&config.data_dir).read().unwrap();
@@ -109,8 +149,7 @@ struct Puppet {
 type Role = fn(&Puppet, Option<&ToChild>) -> Option<u8>;
 
 impl Puppet {
-    fn new() -> Self {
-        let handoff = Handoff::from_environment().unwrap();
+    fn new(handoff: Handoff) -> Self {
         let control = ControlSocket::from_descriptor(handoff::adopt(handoff.control, "control").unwrap());
         let board = Board::open(&handoff::adopt(handoff.board, "board").unwrap()).unwrap();
         let bundle = Bundle::read(&handoff::adopt(handoff.bundle.unwrap(), "bundle").unwrap()).unwrap();

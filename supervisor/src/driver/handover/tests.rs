@@ -14,7 +14,7 @@ use rustix::process::Signal;
 
 use super::*;
 use crate::{
-    Start,
+    Program, Start,
     process::{Environment, Launch},
 };
 
@@ -38,7 +38,7 @@ impl Bench {
             compile_arguments: vec!["/srv/app".into()],
             instead: None,
             as_json: false,
-            follow_log: |_| (),
+            program: Program::IDLE,
         };
         let mut driver = Driver::begin(start, &mut None).unwrap();
         let encoded = codec::encode(&config).unwrap();

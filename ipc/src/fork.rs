@@ -1,0 +1,101 @@
+//! A child that goes on in the image that its parent runs, instead of executing it once more.
+//!
+//! Executing an image of this size anew costs a process some milliseconds before its first own step: the kernel maps it, the
+//! loader relocates it and writes to hundreds of its pages. A fork has all of that from its parent (ADR 29).
+
+use std::{
+    fs,
+    os::fd::{AsRawFd, BorrowedFd, RawFd},
+    panic::{AssertUnwindSafe, catch_unwind},
+    process,
+};
+
+use nix::{
+    libc,
+    unistd::{ForkResult, fork},
+};
+
+use crate::IpcError;
+
+/// Where the kernel lists the threads of the process.
+const THREADS: &str = "/proc/self/task";
+/// Exit status of a child whose life panicked (`EX_SOFTWARE` of sysexits(3)).
+const EXIT_BUG: u8 = 70;
+/// Exit status of a child that cannot close what it was not given (`EX_OSERR`).
+const EXIT_OS: u8 = 71;
+
+/// Starts a child of this process that has, of its descriptors, the standard ones and those of `keep`, under their numbers.
+/// It lives as long as `life` runs, and the value of that is its exit status. Returns its process id.
+///
+/// `life` begins with everything that this process has in memory. Of what owns a descriptor it may only use what it takes from
+/// `keep` by number (see [`crate::handoff`]): all others are closed.
+///
+/// # Errors
+/// When this process has more than one thread, or the kernel refuses.
+#[expect(clippy::exit, reason = "a child must never return into the work of its parent")]
+pub fn live_on(keep: &[BorrowedFd<'_>], life: impl FnOnce() -> u8 + 'static) -> Result<u32, IpcError> {
+    let threads = threads().map_err(|error| IpcError::os(format!("reading {THREADS}"), error))?;
+    if threads != 1 {
+        return Err(IpcError::Unexpected {
+            object: "a process that is to fork".to_owned(),
+            found: format!("{threads} threads"),
+            expected: "one, since the others would be missing in the child".to_owned(),
+        });
+    }
+    match duplicate().map_err(|error| IpcError::os("forking", error))? {
+        ForkResult::Parent { child } => Ok(child.as_raw().unsigned_abs()),
+        ForkResult::Child => {
+            let lived =
+                catch_unwind(AssertUnwindSafe(|| if close_all_but(keep).is_ok() { life() } else { EXIT_OS }));
+            process::exit(i32::from(lived.unwrap_or(EXIT_BUG)))
+        }
+    }
+}
+
+fn threads() -> std::io::Result<usize> {
+    Ok(fs::read_dir(THREADS)?.count())
+}
+
+#[expect(unsafe_code, reason = "the compiler cannot see that there is one thread")]
+fn duplicate() -> nix::Result<ForkResult> {
+    // SAFETY: there is one thread, so no other one can hold a lock, or be in the middle of a change, that the child would
+    // never see the end of.
+    unsafe { fork() }
+}
+
+/// Closes all descriptors but the standard ones and these.
+fn close_all_but(keep: &[BorrowedFd<'_>]) -> nix::Result<()> {
+    let mut kept: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).collect();
+    kept.sort_unstable();
+    let mut first = libc::STDERR_FILENO + 1;
+    for number in kept {
+        if number > first {
+            close_range(first, number - 1)?;
+        }
+        first = first.max(number + 1);
+    }
+    close_range(first, RawFd::MAX)
+}
+
+#[expect(unsafe_code, reason = "what owns these descriptors is in memory that the child does not go back to")]
+fn close_range(first: RawFd, last: RawFd) -> nix::Result<()> {
+    // SAFETY: only called in a child, which has one thread and leaves by `exit`: values that own a descriptor in the range
+    // are neither used any more, which is asked of who forks, nor dropped.
+    let outcome = unsafe { libc::close_range(first.unsigned_abs(), last.unsigned_abs(), 0) };
+    nix::errno::Errno::result(outcome).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_other_threads_is_not_forked() {
+        let (leave, stay) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || stay.recv());
+        let refusal = live_on(&[], || 0).unwrap_err().to_string();
+        assert!(refusal.contains("threads, expected one"), "{refusal}");
+        drop(leave);
+        assert!(other.join().unwrap().is_err());
+    }
+}
