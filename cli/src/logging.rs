@@ -55,7 +55,7 @@ where
     let is_json = Arc::new(AtomicBool::new(log.format == LogFormat::Json));
     let named = Arc::new(RwLock::new(Named::now(process)));
     let settings = Settings { filter: handle, is_json: Arc::clone(&is_json), named: Arc::clone(&named) };
-    let line = Line { named: named, is_json };
+    let line = Line { named, is_json };
     let layer = tracing_subscriber::fmt::layer().with_ansi(false).event_format(line).with_writer(writer);
     (tracing_subscriber::registry().with(filter).with(layer), settings)
 }
