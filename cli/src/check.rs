@@ -181,11 +181,20 @@ fn report_service(service: &Service) -> ServiceReport<'_> {
     ServiceReport { spec: &service.spec, signed: service.signed.as_ref() }
 }
 
-/// Tells the mistakes of an app; the exit status that goes with them.
+/// Tells the mistakes of an app that is not started because of them; the exit status that goes with them.
+pub(crate) fn refuse_to_start(mistakes: &Mistakes, form: Form) -> u8 {
+    tell(mistakes, ", nothing was started", form)
+}
+
+/// Tells the mistakes of what was looked at; the exit status that goes with them.
 pub(crate) fn refuse(mistakes: &Mistakes, form: Form) -> u8 {
+    tell(mistakes, "", form)
+}
+
+fn tell(mistakes: &Mistakes, consequence: &str, form: Form) -> u8 {
     match form {
         Form::Text => {
-            let heading = format!("{} found, nothing was started", counted(mistakes.lines.len(), "mistake"));
+            let heading = format!("{} found{consequence}", counted(mistakes.lines.len(), "mistake"));
             output::complain(&listed(&heading, &mistakes.lines));
         }
         Form::Json => output::json(&Report {

@@ -70,7 +70,8 @@ pub(crate) fn dev(arguments: AppArguments, environment: &Environment, form: Form
     let config = match Config::load(&arguments.folder, &arguments.overrides(), environment) {
         Ok(loaded) => loaded.config,
         Err(errors) => {
-            return check::refuse(&Mistakes { lines: errors.lines(), blame: Blame::App }, form);
+            let mistakes = Mistakes { lines: errors.lines(), blame: Blame::App };
+            return check::refuse_to_start(&mistakes, form);
         }
     };
     match Dev::new(arguments, environment, form, config).and_then(Dev::run) {

@@ -75,7 +75,7 @@ fn check_first(arguments: &AppArguments, environment: &Environment, form: Form) 
         Ok(Examined::Mistaken(mistakes)) => {
             match data_dir.and_then(|data_dir| good_before(data_dir, &mistakes)) {
                 Some(instead) => begin_anew(arguments, Some(&instead), form),
-                None => check::refuse(&mistakes, form),
+                None => check::refuse_to_start(&mistakes, form),
             }
         }
         Err(error) => {

@@ -166,7 +166,7 @@ pub(super) fn kind(bytes: &[u8], claimed: Option<Kind>) -> Result<Kind, Vec<Diag
     match claimed.filter(|claimed| *claimed != kind) {
         Some(claimed) => {
             let message = format!(
-                "found a component whose exports make it a {}, expected a {} as its manifest says",
+                "found a component whose exports make it one of kind {:?}, expected {:?} as its manifest says",
                 kind.as_str(),
                 claimed.as_str()
             );

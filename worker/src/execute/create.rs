@@ -1,5 +1,7 @@
 //! New documents: one, or many that are made together or not at all.
 
+use std::collections::HashMap;
+
 use aegis_domain::{
     FieldError, Problem, ProblemCode,
     catalog::Model,
@@ -75,12 +77,27 @@ impl Engine {
             }
         }
         if refused == 0 {
-            return Ok(drafts);
+            return made_once(drafts);
         }
         errors.truncate(ERRORS_MAX);
         let detail = format!("{refused} of {found} documents are not valid, so none was created");
         Err(Problem::new(ProblemCode::Invalid, detail).with_errors(errors))
     }
+}
+
+/// These documents, unless two have one id.
+fn made_once(drafts: Vec<Draft>) -> Result<Vec<Draft>, Problem> {
+    let mut first_with = HashMap::with_capacity(drafts.len());
+    for (index, Draft { id, .. }) in drafts.iter().enumerate() {
+        if let Some(first) = first_with.insert(id.as_str(), index) {
+            let detail = format!("found the id {id:?} of document {first} again, expected each id once");
+            let error =
+                FieldError { path: "/id".to_owned(), message: format!("document {first} has it as well") };
+            return Err(at_item(Problem::new(ProblemCode::Invalid, detail).with_errors(vec![error]), index));
+        }
+    }
+    drop(first_with);
+    Ok(drafts)
 }
 
 /// The operation that makes a document.

@@ -308,8 +308,8 @@ async fn a_batch_is_made_together_or_not_at_all() {
     already-exists: a document of TODO with the id "a" exists
     /1/id: this id is taken
 
-    already-exists: a document of TODO with the id "same" exists
-    /1/id: this id is taken
+    invalid: document 1: found the id "same" of document 0 again, expected each id once
+    /1/id: document 0 has it as well
 
     unique-taken: another document of TODO has this "code"
     /1/code: this value is taken
