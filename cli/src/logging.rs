@@ -47,6 +47,14 @@ pub(crate) fn follow(log: &Log, process: &str) {
     }
 }
 
+/// From now on, nothing is written until [`follow`] says how, and by whom. For a child that was forked, which would go on with
+/// what its parent says.
+pub(crate) fn hush() {
+    if let Some(settings) = SETTINGS.get() {
+        settings.hush();
+    }
+}
+
 fn subscriber<W>(log: &Log, process: &str, writer: W) -> (impl Subscriber + Send + Sync + use<W>, Settings)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -95,7 +103,15 @@ impl Settings {
         }
         drop(named);
         self.is_json.store(log.format == LogFormat::Json, Ordering::Relaxed);
-        if let Err(error) = self.filter.reload(filter(log)) {
+        self.write(filter(log));
+    }
+
+    fn hush(&self) {
+        self.write(Targets::new());
+    }
+
+    fn write(&self, filter: Targets) {
+        if let Err(error) = self.filter.reload(filter) {
             tracing::error!(%error, "log.level does not come into force");
         }
     }
@@ -321,6 +337,22 @@ mod tests {
         {"time":"TIME","level":"DEBUG","process":"store","pid":PID,"target":"aegis::logging::tests","what":"between"}
         TIME  INFO store[PID] aegis::logging::tests: what="after"
         "#);
+    }
+
+    #[test]
+    fn a_child_that_was_forked_writes_nothing_in_the_name_of_its_parent() {
+        let memory = Memory::default();
+        let copy = memory.clone();
+        let info = log("info", LogFormat::Text);
+        let (subscriber, settings) = subscriber(&info, "supervisor", move || copy.clone());
+        settings.named.write().unwrap().pid = 1; // whose it was
+        tracing::subscriber::with_default(subscriber, || {
+            settings.hush();
+            tracing::error!("before");
+            settings.follow(&info, "worker 3.7");
+            tracing::info!("after");
+        });
+        insta::assert_snapshot!(shown(&memory), @"TIME  INFO worker 3.7[PID] aegis::logging::tests: after");
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(crate) type Given = Result<Handoff, IpcError>;
 /// A child that the supervisor forked, in the same image.
 pub(crate) fn child(newborn: Newborn) -> u8 {
     let Newborn { arguments, handoff } = newborn;
+    logging::hush();
     dispatch::role(&arguments, Ok(handoff))
 }
 

@@ -66,6 +66,11 @@ pub struct PatientStderr;
 /// Lines that were dropped and not yet told about.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
+/// Counts from none: those that a child was forked with are its parent's, which tells about them.
+pub(crate) fn count_anew() {
+    DROPPED.store(0, Ordering::Relaxed);
+}
+
 /// Bytes that a pipe which polls as writable takes at once (`PIPE_BUF`), whole or not at all.
 const PIPE_BYTES: usize = 4096;
 /// Most attempts to write one piece: signals may interrupt each.

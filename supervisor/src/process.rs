@@ -24,7 +24,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{SupervisorError, notify::SERVICE_MANAGER_VARIABLES, signals, upgrade::RETURN_VARIABLE};
+use crate::{SupervisorError, logs, notify::SERVICE_MANAGER_VARIABLES, signals, upgrade::RETURN_VARIABLE};
 
 mod shown;
 
@@ -198,11 +198,14 @@ impl Process {
         life: impl FnOnce() -> u8 + 'static,
     ) -> Result<Self, SupervisorError> {
         let command_line = shown::command_line(arguments);
-        let pid = aegis_ipc::fork::live_on(keep, move || match become_child(&command_line) {
-            Ok(()) => life(),
-            Err(error) => {
-                tracing::error!("{}", crate::with_causes(&error));
-                error.exit_code()
+        let pid = aegis_ipc::fork::live_on(keep, move |closed| {
+            logs::count_anew();
+            match become_child(closed, &command_line) {
+                Ok(()) => life(),
+                Err(error) => {
+                    tracing::error!("a child: {}", crate::with_causes(&error));
+                    error.exit_code()
+                }
             }
         })?;
         let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
@@ -293,8 +296,9 @@ impl AsFd for Process {
 
 /// Gives a child what it would have if its image was executed: a process group of its own, no standard input and output, all
 /// signals, its command line, and an environment without what is meant for its parent.
-fn become_child(command_line: &[u8]) -> Result<(), SupervisorError> {
-    let failed = |error: std::io::Error| SupervisorError::os("becoming a child", error);
+fn become_child(closed: std::io::Result<()>, command_line: &[u8]) -> Result<(), SupervisorError> {
+    closed.map_err(|error| SupervisorError::os("closing what it was not given", error))?;
+    let failed = |error: std::io::Error| SupervisorError::os("becoming one", error);
     rustix::process::setpgid(None, None).map_err(|error| failed(error.into()))?;
     let nothing = File::options().read(true).write(true).open("/dev/null").map_err(failed)?;
     nix::unistd::dup2_stdin(&nothing).map_err(|error| failed(error.into()))?;
