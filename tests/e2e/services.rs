@@ -97,7 +97,7 @@ fn the_manifest_says_the_route_and_a_route_of_others_is_a_mistake() {
         (r#""route": "/livez""#, "the host answers at /livez"),
         (r#""route": "/aegis/api/x""#, "the host answers at /aegis/api"),
         (r#""route": "shop""#, "expected one like"),
-        (r#""kind": "model""#, "expected a model as its manifest says"),
+        (r#""kind": "model""#, r#"expected "model" as its manifest says"#),
     ] {
         let found = manifest(&format!(r#"{{ "schema": "aegis.module/1", {wrong} }}"#));
         assert!(found.contains(told), "{found}");
