@@ -1,7 +1,8 @@
 //! Which descriptors a child inherits, under which numbers.
 //!
-//! The supervisor announces them in one environment variable and leaves their numbers as they are: duplicating onto
-//! fixed numbers collides with descriptors that the standard library uses while it spawns.
+//! A child that is forked is handed the [`Handoff`] as it is; to one that is executed the supervisor announces it in one
+//! environment variable. Numbers stay as they are: duplicating onto fixed ones collides with descriptors that the standard
+//! library uses while it spawns.
 
 use std::{
     net::SocketAddr,
@@ -109,7 +110,8 @@ impl Handoff {
 pub fn adopt(descriptor: RawFd, object: &str) -> Result<OwnedFd, IpcError> {
     use nix::fcntl::{FcntlArg, FdFlag, fcntl};
     // SAFETY: the number was announced by the process that spawned us and left it open for us, and nothing else in
-    // this process knows it, so the `OwnedFd` is its only owner. A number that is not open is refused below: `fcntl`
+    // this process uses it, so the `OwnedFd` is its only owner. After a fork, what owned it in the parent is in memory that
+    // the child does not go back to, and is never dropped there (see `crate::fork`). A number that is not open is refused below: `fcntl`
     // fails before the value is used for anything else.
     let owned = unsafe { OwnedFd::from_raw_fd(descriptor) };
     match fcntl(&owned, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)) {

@@ -169,7 +169,8 @@ fn address_space_bytes(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-/// Reloads with a helper that is held to another limit than usual; to one of addresses, beside those that it has. What the command says of it, which is a refusal.
+/// Reloads with a helper that is held to another limit than usual; to one of addresses, beside those that it has. What the
+/// command says of it, which is a refusal.
 fn reload_within(cluster: &Cluster, resource: Resource, most: u64) -> String {
     let refused = thread::scope(|scope| {
         let reload = scope.spawn(|| cluster.aegis(&["reload"]));
