@@ -19,13 +19,15 @@ mod matching;
 mod run;
 mod sum;
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 pub(crate) use run::Run;
 
 use self::{accumulator::Accumulator, expression::Expression, group::Group};
 use super::{
-    Bounds, Direction, Filter, Sort,
+    Bounds, Direction, Field, Filter, Sort,
     parameters::Mistake,
     parse::Fields,
     select::{Mode, Select},
@@ -60,6 +62,8 @@ struct Project {
     mode: Mode,
     select: Select,
     computed: Vec<(String, Expression)>,
+    /// Which properties of the rows that it makes hold points in time; `None` when it only drops properties.
+    times: Option<BTreeSet<String>>,
 }
 
 /// Where in the pipeline something is, for messages.
@@ -104,16 +108,17 @@ pub(crate) fn parse(fields: Fields<'_>, text: &str, bounds: Bounds) -> Result<(P
         let found = format!("{} stages", items.len());
         return Err(Mistake::saying("__aggregate", found, format!("at most {STAGES_MAX}")));
     }
-    let mut fields = fields;
+    // What fields are declared to hold is known as long as rows are documents; of rows that are made, what times they have.
+    let mut made: Option<BTreeSet<String>> = None;
     let mut filter = Filter::everything();
     let mut stages = Vec::new();
     for (index, item) in items.iter().enumerate() {
+        let fields = made.as_ref().map_or(fields, Fields::Made);
         match stage(fields, index, item)? {
             Stage::Match(condition) if stages.is_empty() => filter = filter.and(condition),
             stage => {
-                // What fields are declared to hold is known only as long as rows are documents.
-                if matches!(stage, Stage::Group(_) | Stage::Project(_) | Stage::Count(_)) {
-                    fields = Fields(None);
+                if let Some(times) = stage.times() {
+                    made = Some(times);
                 }
                 stages.push(stage);
             }
@@ -148,6 +153,18 @@ fn stage(fields: Fields<'_>, index: usize, item: &Value) -> Result<Stage, Mistak
     }
 }
 
+impl Stage {
+    /// Which properties of the rows that it makes hold points in time; `None` when rows stay what they are.
+    fn times(&self) -> Option<BTreeSet<String>> {
+        match self {
+            Self::Group(group) => Some(group.times()),
+            Self::Project(project) => project.times.clone(),
+            Self::Count(_) => Some(BTreeSet::new()),
+            Self::Match(_) | Self::Sort(_) | Self::Limit(_) | Self::Skip(_) => None,
+        }
+    }
+}
+
 fn object<'v>(reader: &Reader<'_>, value: &'v Value) -> Result<&'v Map<String, Value>, Mistake> {
     value
         .as_object()
@@ -179,7 +196,7 @@ fn sort(reader: &Reader<'_>, value: &Value) -> Result<Sort, Mistake> {
     Ok(sort)
 }
 
-fn field(reader: &Reader<'_>, name: &str) -> Result<super::Field, Mistake> {
+fn field(reader: &Reader<'_>, name: &str) -> Result<Field, Mistake> {
     reader
         .fields
         .resolve(name)
@@ -193,11 +210,15 @@ fn project(reader: &Reader<'_>, value: &Value) -> Result<Project, Mistake> {
     let mut drop = Select::default();
     let mut computed: Vec<(String, Expression)> = Vec::new();
     let mut decided = Vec::new();
+    let mut times = BTreeSet::new();
     for (name, value) in object(reader, value)? {
-        let path = field(reader, name)?.path;
+        let Field { path, kind, .. } = field(reader, name)?;
         let flag = value.as_bool().or_else(|| value.as_f64().map(|number| number != 0.0));
         match (flag, value) {
-            (Some(true), _) => keep.add(&path),
+            (Some(true), _) => {
+                keep.add(&path);
+                times.extend((kind == FieldKind::Timestamp).then(|| name.clone()));
+            }
             (Some(false), _) if KEPT.contains(&name.as_str()) => decided.push((name.as_str(), path)),
             (Some(false), _) => drop.add(&path),
             (None, Value::Object(_)) => {
@@ -215,16 +236,20 @@ fn project(reader: &Reader<'_>, value: &Value) -> Result<Project, Mistake> {
     }
     if !keeps {
         decided.iter().for_each(|(_, path)| drop.add(path));
-        return Ok(Project { mode: Mode::Drop, select: drop, computed });
+        return Ok(Project { mode: Mode::Drop, select: drop, computed, times: None });
     }
     for name in KEPT {
         let is_decided = decided.iter().any(|(dropped, _)| *dropped == name)
             || computed.iter().any(|(new, _)| new == name);
         if !is_decided {
             keep.add(&[name.to_owned()]);
+            let holds_time = field(reader, name)?.kind == FieldKind::Timestamp;
+            times.extend(holds_time.then(|| name.to_owned()));
         }
     }
-    Ok(Project { mode: Mode::Keep, select: keep, computed })
+    let holds_time = |(_, value): &&(String, Expression)| value.kind() == FieldKind::Timestamp;
+    times.extend(computed.iter().filter(holds_time).map(|(name, _)| name.clone()));
+    Ok(Project { mode: Mode::Keep, select: keep, computed, times: Some(times) })
 }
 
 impl Project {
@@ -236,6 +261,3 @@ impl Project {
         out
     }
 }
-
-/// Which fields are grouped by kind `Any` once rows are no documents.
-const BUILT: FieldKind = FieldKind::Any;

@@ -1,6 +1,6 @@
 //! From parameters to a query.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Bounds, Counting, Filter, Output, Parts, Rows, Sort, Start,
@@ -66,9 +66,14 @@ impl Operator {
     }
 }
 
-/// The fields of a model, by the names that clients use.
+/// The fields of rows, by the names that clients use.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Fields<'a>(pub(crate) Option<&'a Model>);
+pub(crate) enum Fields<'a> {
+    /// Those of the documents of a model.
+    Of(&'a Model),
+    /// Those of rows that a stage of a pipeline has made, of which these hold points in time.
+    Made(&'a BTreeSet<String>),
+}
 
 impl Fields<'_> {
     /// The field of this name: a declared one, one of the host's, or a path into the document.
@@ -77,17 +82,20 @@ impl Fields<'_> {
     /// What was expected instead.
     pub(crate) fn resolve(self, name: &str) -> Result<Field, &'static str> {
         const STEPS_MAX: usize = crate::json::DEPTH_MAX;
-        if let Some(spec) = self.0.and_then(|model| model.spec().fields.get(name)) {
+        if let Self::Of(model) = self
+            && let Some(spec) = model.spec().fields.get(name)
+        {
             return Ok(Field { name: name.to_owned(), path: vec![name.to_owned()], kind: spec.kind });
         }
         let path: Vec<_> = name.split('.').map(str::to_owned).collect();
         if path.len() > STEPS_MAX || path.iter().any(String::is_empty) {
             return Err("a field name, with single dots between the names of nested fields");
         }
-        let kind = match name {
-            "id" | "modelName" if self.0.is_some() => FieldKind::Text,
-            "createTime" | "updateTime" if self.0.is_some() => FieldKind::Timestamp,
-            "revision" if self.0.is_some() => FieldKind::Integer,
+        let kind = match (self, name) {
+            (Self::Of(_), "id" | "modelName") => FieldKind::Text,
+            (Self::Of(_), "createTime" | "updateTime") => FieldKind::Timestamp,
+            (Self::Of(_), "revision") => FieldKind::Integer,
+            (Self::Made(times), _) if times.contains(name) => FieldKind::Timestamp,
             _ => FieldKind::Any,
         };
         Ok(Field { name: name.to_owned(), path, kind })
@@ -111,7 +119,7 @@ pub(super) fn parse(model: &Model, raw_query: &str, bounds: Bounds) -> Result<Pa
     let pairs = parameters::split(raw_query).map_err(|mistake| parameters::problem(&[mistake]))?;
     refuse_what_items_have(model, &pairs, &["relation", "command", "__expand"])?;
     let mut reader = Reader {
-        fields: Fields(Some(model)),
+        fields: Fields::Of(model),
         bounds,
         mistakes: Vec::new(),
         filters: Vec::new(),
@@ -180,7 +188,7 @@ fn command_asked(model: &Model, pairs: &[(String, String)]) -> Result<Option<Inv
 /// field holds.
 #[must_use]
 pub fn spells_json(model: &Model, field: &str) -> bool {
-    let kind = Fields(Some(model)).resolve(field).map(|field| field.kind);
+    let kind = Fields::Of(model).resolve(field).map(|field| field.kind);
     matches!(kind, Ok(FieldKind::Object | FieldKind::Array | FieldKind::Any))
 }
 

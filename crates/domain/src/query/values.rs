@@ -38,7 +38,10 @@ fn read_value(kind: FieldKind, text: &str) -> Result<Operand, &'static str> {
         (FieldKind::Integer | FieldKind::Decimal, _) => return Err("a number or null"),
         (FieldKind::Boolean, Some(Value::Bool(flag))) => Value::Bool(flag),
         (FieldKind::Boolean, _) => return Err("true, false or null"),
-        (FieldKind::Timestamp, _) => return read_instant(text),
+        (FieldKind::Timestamp, _) => {
+            let key = instant(text).map_err(|_| "a date, a date with time and offset (RFC 3339), or null")?;
+            return Ok(Operand::Value(key, Value::from(text)));
+        }
         (FieldKind::Object | FieldKind::Array | FieldKind::Any, Some(value))
             if !value.is_object() && !value.is_array() =>
         {
@@ -49,8 +52,12 @@ fn read_value(kind: FieldKind, text: &str) -> Result<Operand, &'static str> {
     Ok(Operand::Value(Key::of(kind, Some(&value)), value))
 }
 
-fn read_instant(text: &str) -> Result<Operand, &'static str> {
-    const EXPECTED: &str = "a date, a date with time and offset (RFC 3339), or null";
+/// The key of a point in time, as clients write one.
+///
+/// # Errors
+/// What was expected instead.
+pub(crate) fn instant(text: &str) -> Result<Key, &'static str> {
+    const EXPECTED: &str = "a date or a date with time and offset (RFC 3339)";
     // A date alone is told by its length, because the parser of dates also takes what follows them.
     let instant = if text.len() == "2026-01-31".len() {
         text.parse().ok().map(Instant::of_day)
@@ -61,7 +68,7 @@ fn read_instant(text: &str) -> Result<Operand, &'static str> {
     };
     let mut key = Vec::new();
     order::write_instant(instant.ok_or(EXPECTED)?, &mut key);
-    Ok(Operand::Value(Key::from_canonical(&key), Value::from(text)))
+    Ok(Key::from_canonical(&key))
 }
 
 /// A time as it may be stored, or one that leaves out what is nothing.

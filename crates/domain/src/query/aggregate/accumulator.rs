@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
-use super::{BUILT, Expression, Reader, expression, sum::Sum};
+use super::{Expression, Reader, expression, sum::Sum};
 use crate::{
     order::{Key, tag},
     query::parameters::Mistake,
+    spec::FieldKind,
 };
 
 /// What is made of a value of every row.
@@ -90,7 +91,7 @@ impl Accumulator {
             }
             State::Best(best) => {
                 let Some(value) = self.of.value(row) else { return };
-                let key = Key::of_raw(BUILT, Some(&value));
+                let key = Key::of_raw(self.of.kind(), Some(&value));
                 let replaces = best.as_ref().is_none_or(|(best, _)| match self.operator {
                     Operator::Min => key < *best,
                     _ => key > *best,
@@ -113,6 +114,14 @@ impl Accumulator {
                     all.truncate(start);
                 }
             }
+        }
+    }
+
+    /// What the result is compared as.
+    pub(super) fn kind(&self) -> FieldKind {
+        match self.operator {
+            Operator::Min | Operator::Max | Operator::First | Operator::Last => self.of.kind(),
+            Operator::Sum | Operator::Average | Operator::Count | Operator::Push => FieldKind::Any,
         }
     }
 

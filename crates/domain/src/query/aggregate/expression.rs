@@ -3,13 +3,20 @@
 use serde_json::Value;
 
 use super::Reader;
-use crate::{json, query::parameters::Mistake, raw};
+use crate::{
+    json,
+    query::{Field, parameters::Mistake},
+    raw,
+    spec::FieldKind,
+};
 
 /// What a value is made of.
 #[derive(Debug)]
 pub(super) enum Expression {
-    /// The value at a path; the whole row when it is empty.
-    Path(Vec<String>),
+    /// The whole row.
+    Row,
+    /// The value of a field.
+    Field(Field),
     /// A value, as JSON.
     Literal(Vec<u8>),
     /// An object of values; what is missing is left out.
@@ -20,9 +27,9 @@ pub(super) enum Expression {
 pub(super) fn parse(reader: &Reader<'_>, value: &Value) -> Result<Expression, Mistake> {
     match value {
         Value::String(text) => match text.strip_prefix('$') {
-            Some("$ROOT") => Ok(Expression::Path(Vec::new())),
+            Some("$ROOT") => Ok(Expression::Row),
             Some(path) if path.starts_with('$') => Err(reader.wrong(value, "\"$path\" or \"$$ROOT\"")),
-            Some(path) => super::field(reader, path).map(|field| Expression::Path(field.path)),
+            Some(path) => super::field(reader, path).map(Expression::Field),
             None => Ok(literal(value)),
         },
         Value::Object(members) => {
@@ -50,7 +57,8 @@ impl Expression {
     /// Appends the value for a row; tells whether there is one.
     pub(super) fn write(&self, row: &[u8], out: &mut Vec<u8>) -> bool {
         match self {
-            Self::Path(path) => match raw::find(row, path) {
+            Self::Row => out.extend_from_slice(row),
+            Self::Field(field) => match raw::find(row, &field.path) {
                 Some(value) => out.extend_from_slice(value),
                 None => return false,
             },
@@ -61,6 +69,14 @@ impl Expression {
             }
         }
         true
+    }
+
+    /// What its values are compared as.
+    pub(super) fn kind(&self) -> FieldKind {
+        match self {
+            Self::Field(field) => field.kind,
+            Self::Row | Self::Literal(_) | Self::Object(_) => FieldKind::Any,
+        }
     }
 
     /// The value for a row.

@@ -1,15 +1,15 @@
 //! `$group`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;
 
 use super::{
-    Accumulator, BUILT, Expression, Reader,
+    Accumulator, Expression, Reader,
     accumulator::{self, State},
     expression, object,
 };
-use crate::{json, order::Key, query::parameters::Mistake};
+use crate::{json, order::Key, query::parameters::Mistake, spec::FieldKind};
 
 /// How rows are grouped, and what is made of each group.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Group {
     /// Adds a row.
     pub(super) fn add(&self, groups: &mut Groups, row: &[u8]) {
         let id = self.id.value(row).unwrap_or_else(|| b"null".to_vec());
-        let key = Key::of_raw(BUILT, Some(&id));
+        let key = Key::of_raw(self.id.kind(), Some(&id));
         let members = groups.groups.entry(key).or_insert_with_key(|key| {
             let states: Vec<State> =
                 self.results.iter().map(|(_, accumulator)| accumulator.start()).collect();
@@ -66,6 +66,14 @@ impl Group {
             accumulator.add(state, row);
             groups.bytes = groups.bytes - before + state.bytes();
         }
+    }
+
+    /// Which properties of the groups hold points in time.
+    pub(super) fn times(&self) -> BTreeSet<String> {
+        let id = ("_id", self.id.kind());
+        let results = self.results.iter().map(|(name, result)| (name.as_str(), result.kind()));
+        let times = results.chain([id]).filter(|(_, kind)| *kind == FieldKind::Timestamp);
+        times.map(|(name, _)| name.to_owned()).collect()
     }
 
     /// The groups as rows, by their ids.

@@ -6,7 +6,8 @@ use super::{Reader, field, object};
 use crate::{
     json,
     order::{Key, tag},
-    query::{Condition, Field, Filter, Spans, filter::Test, parameters::Mistake},
+    query::{Condition, Field, Filter, Spans, filter::Test, parameters::Mistake, values},
+    spec::FieldKind,
 };
 
 /// Values of one `$in` or `$nin`.
@@ -37,7 +38,7 @@ fn member(reader: &Reader<'_>, name: &str, value: &Value) -> Result<Filter, Mist
             let field = field(reader, name)?;
             match value.as_object().filter(|members| members.keys().any(|name| name.starts_with('$'))) {
                 Some(operators) => tests(reader, &field, operators),
-                None => Ok(condition(&field, equal(&field, value))),
+                None => Ok(condition(&field, equal(reader, &field, value)?)),
             }
         }
     }
@@ -53,20 +54,20 @@ fn tests(reader: &Reader<'_>, field: &Field, operators: &Map<String, Value>) -> 
 }
 
 fn test(reader: &Reader<'_>, field: &Field, operator: &str, value: &Value) -> Result<Filter, Mistake> {
-    let key = || {
-        let key = Key::of(field.kind, Some(value));
+    let bound = || {
+        let key = key(reader, field, value)?;
         let compares = key.as_bytes()[0] > tag::NULL;
         compares
             .then_some(key)
             .ok_or_else(|| reader.wrong(value, format!("a value to compare with in {operator}")))
     };
     let spans = match operator {
-        "$eq" => equal(field, value),
-        "$ne" => equal(field, value).complement(),
-        "$lt" => Spans::below(&key()?),
-        "$lte" => Spans::up_to(&key()?),
-        "$gt" => Spans::above(&key()?),
-        "$gte" => Spans::from(&key()?),
+        "$eq" => equal(reader, field, value)?,
+        "$ne" => equal(reader, field, value)?.complement(),
+        "$lt" => Spans::below(&bound()?),
+        "$lte" => Spans::up_to(&bound()?),
+        "$gt" => Spans::above(&bound()?),
+        "$gte" => Spans::from(&bound()?),
         "$in" => list(reader, field, operator, value)?,
         "$nin" => list(reader, field, operator, value)?.complement(),
         "$exists" => match value {
@@ -84,17 +85,28 @@ fn test(reader: &Reader<'_>, field: &Field, operator: &str, value: &Value) -> Re
     Ok(condition(field, spans))
 }
 
-fn equal(field: &Field, value: &Value) -> Spans {
+/// What a value is compared as. A text for a field with points in time is one, as in filters of the query.
+fn key(reader: &Reader<'_>, field: &Field, value: &Value) -> Result<Key, Mistake> {
+    match (field.kind, value) {
+        (FieldKind::Timestamp, Value::String(text)) => values::instant(text).map_err(|expected| {
+            reader.wrong(value, format!("{expected} for {}", json::shorten(&field.name)))
+        }),
+        (kind, value) => Ok(Key::of(kind, Some(value))),
+    }
+}
+
+fn equal(reader: &Reader<'_>, field: &Field, value: &Value) -> Result<Spans, Mistake> {
     match value {
-        Value::Null => Spans::missing_or_null(),
-        value => Spans::one(Key::of(field.kind, Some(value)).as_bytes()),
+        Value::Null => Ok(Spans::missing_or_null()),
+        value => Ok(Spans::one(key(reader, field, value)?.as_bytes())),
     }
 }
 
 fn list(reader: &Reader<'_>, field: &Field, operator: &str, value: &Value) -> Result<Spans, Mistake> {
     match value {
         Value::Array(values) if values.len() <= LIST_VALUES_MAX => {
-            Ok(Spans::union(values.iter().map(|value| equal(field, value))))
+            let each = values.iter().map(|value| equal(reader, field, value));
+            Ok(Spans::union(each.collect::<Result<Vec<_>, _>>()?))
         }
         _ => Err(reader.wrong(value, format!("an array of at most {LIST_VALUES_MAX} values in {operator}"))),
     }

@@ -74,6 +74,33 @@ fn conditions_are_those_of_filters() {
     assert_eq!(ids(r#"{"total":{"$not":{"$gt":1}}}"#), "235");
     assert_eq!(ids(r#"{"customer":{"name":"Ada"}}"#), "13");
     assert_eq!(ids(r#"{"due":"2026-01-01T00:00:00.000Z"}"#), "12");
+    assert_eq!(ids(r#"{"due":{"$gt":"2026-01-01"}}"#), "4");
+    assert_eq!(ids(r#"{"due":{"$in":["2026-01-02",null]}}"#), "345");
+}
+
+#[test]
+fn times_are_points_in_time_in_every_stage() {
+    let mut store = orders();
+    store.put("6", r#"{"due":"2026-01-01T00:00:00.5Z"}"#);
+    let due = r#"{"$match":{"due":{"$exists":true}}}"#;
+    let first_and_last =
+        r#"{"$group":{"_id":"$due","n":{"$sum":1},"first":{"$min":"$due"},"last":{"$max":"$due"}}}"#;
+    insta::assert_snapshot!(
+        aggregate(&store, &format!(r#"[{due},{first_and_last},{{"$project":{{"_id":0}}}},{{"$sort":{{"last":-1}}}}]"#)),
+        @r#"[{"n":1,"first":"2026-01-02T00:00:00Z","last":"2026-01-02T00:00:00Z"},{"n":1,"first":"2026-01-01T00:00:00.5Z","last":"2026-01-01T00:00:00.5Z"},{"n":2,"first":"2026-01-01T00:00:00Z","last":"2026-01-01T00:00:00Z"}]"#
+    );
+    insta::assert_snapshot!(
+        aggregate(&store, &format!(r#"[{due},{{"$group":{{"_id":null,"first":{{"$min":"$due"}},"last":{{"$max":"$due"}}}}}}]"#)),
+        @r#"[{"_id":null,"first":"2026-01-01T00:00:00Z","last":"2026-01-02T00:00:00Z"}]"#
+    );
+    insta::assert_snapshot!(
+        aggregate(&store, &format!(r#"[{due},{{"$project":{{"id":1,"when":"$due"}}}},{{"$match":{{"when":{{"$lt":"2026-01-01T02:00:00+02:00"}}}}}},{{"$count":"n"}}]"#)),
+        @"[]"
+    );
+    insta::assert_snapshot!(
+        aggregate(&store, &format!(r#"[{due},{{"$project":{{"due":1}}}},{{"$sort":{{"due":1,"id":-1}}}},{{"$project":{{"id":1}}}}]"#)),
+        @r#"[{"id":"2"},{"id":"1"},{"id":"6"},{"id":"4"}]"#
+    );
 }
 
 #[test]
@@ -87,6 +114,7 @@ fn pipelines_are_bounded() {
     let refused = |pipeline: &str| {
         store.answer_within(&format!("__aggregate={pipeline}"), &bounds).expect_err(pipeline).to_string()
     };
+    insta::assert_snapshot!(refused(r#"[{"$match":{"createTime":{"$gt":"tomorrow"}}}]"#), @r#"bad-parameter: parameter "__aggregate": found in stage 1 ($match) the text "tomorrow", expected a date or a date with time and offset (RFC 3339) for createTime"#);
     insta::assert_snapshot!(refused(r#"[{"$project":{"n":1}}]"#), @r#"bad-parameter: parameter "__aggregate": found a pipeline that yields more than 5 rows, expected less, by a $limit at the end"#);
     insta::assert_snapshot!(refused(r#"[{"$group":{"_id":null,"all":{"$push":"$text"}}}]"#), @r#"bad-parameter: parameter "__aggregate": found a pipeline that keeps more than 16 MiB, expected less, by $match, $project or a $limit after $sort"#);
     insta::assert_snapshot!(refused(r#"[{"$group":{"_id":{"text":"$text","n":"$n"}}},{"$limit":1}]"#), @r#"bad-parameter: parameter "__aggregate": found a pipeline that keeps more than 16 MiB, expected less, by $match, $project or a $limit after $sort"#);
