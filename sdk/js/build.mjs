@@ -58,14 +58,12 @@ function world({ imports, exports }) {
   ].join("\n");
 }
 
-const { build } = await tool("esbuild");
-const { componentize } = await tool("componentize-qjs");
-const folder = await mkdtemp(join(tmpdir(), "aegis-module-"));
-try {
-  const bundled = join(folder, "module.js");
+/** A bundle of the source, written to `outfile`, and what it uses and offers. */
+async function bundle(outfile) {
+  const { build } = await tool("esbuild");
   const { metafile } = await build({
     entryPoints: [resolve(source)],
-    outfile: bundled,
+    outfile,
     bundle: true,
     format: "esm",
     platform: "neutral",
@@ -75,19 +73,46 @@ try {
     alias: { "aegis-module": join(HERE, "index.js") },
     logLevel: "warning",
   });
+  const made = Object.values(metafile.outputs)[0];
+  const missing = ["identity", "describeModel"].filter((name) => !made.exports.includes(name));
+  if (missing.length > 0) {
+    const found = made.exports.length > 0 ? made.exports.join(", ") : "none";
+    throw new Error(`found the exports ${found}, expected identity and describeModel of model({ … }) as well`);
+  }
+  return made;
+}
+
+/** The component of a module. */
+async function component(folder) {
+  const bundled = join(folder, "module.js");
+  const made = await bundle(bundled);
+  const { componentize } = await tool("componentize-qjs");
   const wit = join(folder, "wit");
   await cp(CONTRACT, join(wit, "deps", "aegis-module"), { recursive: true });
-  await writeFile(join(wit, "world.wit"), world(Object.values(metafile.outputs)[0]));
-  const { component } = await componentize({
-    witPath: wit,
-    jsSource: await readFile(bundled, "utf8"),
-    jsPath: bundled,
-    world: "module",
-    sync: true,
-  });
+  await writeFile(join(wit, "world.wit"), world(made));
+  const jsSource = await readFile(bundled, "utf8");
+  const built = await componentize({ witPath: wit, jsSource, jsPath: bundled, world: "module", sync: true });
+  return built.component;
+}
+
+/** What to say of a build that failed; nothing where esbuild has said it. */
+function words(error) {
+  if (Array.isArray(error.errors)) return undefined;
+  const [, thrown] = error.message.match(/^.*module evaluation: (?:Error: )?(.*)$/s) ?? [undefined, error.message];
+  // What is wrong with a description says where it is. Where in the bundle other errors are helps to find them.
+  return /^[^\n]*: found [^\n]*, expected /.test(thrown) ? thrown.split("\n", 1)[0] : thrown.trimEnd();
+}
+
+const folder = await mkdtemp(join(tmpdir(), "aegis-module-"));
+try {
+  const bytes = await component(folder);
   await mkdir(dirname(resolve(output)), { recursive: true });
-  await writeFile(output, component);
-  console.log(`${output}: ${component.length} bytes`);
+  await writeFile(output, bytes);
+  console.log(`${output}: ${bytes.length} bytes`);
+} catch (error) {
+  const said = words(error);
+  if (said) console.error(`${source}: ${said}`);
+  process.exitCode = 1;
 } finally {
   await rm(folder, { recursive: true, force: true });
 }

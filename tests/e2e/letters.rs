@@ -103,13 +103,14 @@ fn refused(file: &str, source: &str, build: impl Fn(&Path, &Path) -> Output) -> 
     words(&output)
 }
 
+fn build_in_javascript(source: &Path, made: &Path) -> Output {
+    let program = repository().join("sdk/js/build.mjs");
+    Command::new("node").arg(program).arg(source).arg(made).output().unwrap()
+}
+
 #[test]
 #[ignore = "scripts/guests brings what builds modules in JavaScript"]
 fn a_rule_that_is_misspelt_is_not_built_in_javascript() {
-    let build = |source: &Path, made: &Path| {
-        let program = repository().join("sdk/js/build.mjs");
-        Command::new("node").arg(program).arg(source).arg(made).output().unwrap()
-    };
     for (said, expected) in [
         (
             r#"acl: [{ subject: "anyone", deny: ["delte"] }]"#,
@@ -168,8 +169,25 @@ fn a_rule_that_is_misspelt_is_not_built_in_javascript() {
         let source = format!(
             "import {{ model }} from \"aegis-module\";\nexport const {{ identity, describeModel, commands }} = model({{ name: \"letter\", {said} }});\n"
         );
-        let told = refused("letter.mjs", &source, build);
+        let told = refused("letter.mjs", &source, build_in_javascript);
         assert!(told.contains(expected), "{told}");
+    }
+}
+
+#[test]
+#[ignore = "scripts/guests brings what builds modules in JavaScript"]
+fn what_is_no_module_is_not_built_in_javascript() {
+    for (source, expected) in [
+        ("export const x = 1;", "letter.mjs: found the exports x, expected identity and describeModel"),
+        ("const x = 1;", "letter.mjs: found the exports none, expected identity and describeModel"),
+        ("import fs from \"node:fs\";\nexport const identity = fs;", "Could not resolve \"node:fs\""),
+        (
+            "let x;\nexport const identity = x.y, describeModel = 1;",
+            "letter.mjs: cannot read property 'y' of undefined",
+        ),
+    ] {
+        let told = refused("letter.mjs", source, build_in_javascript);
+        assert!(told.contains(expected) && !told.contains("node:internal"), "{told}");
     }
 }
 
