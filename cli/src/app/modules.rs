@@ -10,10 +10,12 @@ use std::{
 use aegis_config::{CONFIG_FILE, MODULES_FOLDER, ModuleLines, ModuleTerms};
 use aegis_domain::{
     catalog::Catalog,
+    event::EventKind,
     module,
     route::custom_route_mistakes,
     service::{ServiceSpec, route_mistakes},
     spec::ModelSpec,
+    subscription::EventPattern,
     suggest,
 };
 use aegis_ipc::deploy::{Deployed, Member, Offers};
@@ -200,15 +202,26 @@ impl Modules {
         self.mistakes.extend(Catalog::build(specs).err().unwrap_or_default());
     }
 
-    /// What is granted of a model that is not there is probably a mistake in its name; or it is there some other day.
+    /// What is granted of a model that is not there is probably a mistake in its name; or it is there some other day. Events
+    /// are those of models.
     fn warn_of_grants_of_nobody(&mut self, terms: &BTreeMap<String, ModuleTerms>, lines: &ModuleLines) {
         let known: BTreeSet<&str> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
+        let kinds = [EventKind::Create, EventKind::Update, EventKind::Delete].map(EventKind::as_str);
+        let events: Vec<String> =
+            known.iter().flat_map(|model| kinds.map(|kind| format!("{kind}{model}"))).collect();
         for (name, terms) in terms {
             let strangers = terms.grants.models.keys().filter(|model| !known.contains(model.as_str()));
             self.warnings.extend(strangers.map(|model| {
                 let place = lines.place(&format!("modules.{name}.grants.models.{model}"));
                 let hint = suggest::similar(model, known.iter().copied());
                 format!("{place}: there is no such model{hint}, so nothing is granted by that")
+            }));
+            let place = lines.place(&format!("modules.{name}.grants.events"));
+            let patterns = terms.grants.events.iter().filter_map(|text| EventPattern::new(text).ok());
+            let strangers = patterns.filter(|pattern| !events.iter().any(|event| pattern.matches(event)));
+            self.warnings.extend(strangers.map(|pattern| {
+                let hint = suggest::similar(pattern.as_str(), events.iter().map(String::as_str));
+                format!("{place}: there is no event {pattern}{hint}, so nothing is granted by that")
             }));
         }
     }

@@ -326,16 +326,19 @@ fn what_a_component_says_without_effect_is_told() {
 }
 
 #[test]
-fn grants_of_models_that_are_not_there_are_told_with_their_line() {
+fn grants_of_models_and_events_that_are_not_there_are_told_with_their_line() {
     let folder = Folder::new();
     folder.component("modules/todo/todo.wasm", &aegis_guests::todo());
     folder.write("modules/note/module.toml", NOTE);
     folder.write(
         "aegis.toml",
-        "[modules.todo.grants.models]\nnote = [\"read\"]\nnotte = [\"read\"]\nCustomer = [\"write\"]\n",
+        "[modules.todo.grants.models]\nnote = [\"read\"]\nnotte = [\"read\"]\nCustomer = [\"write\"]\n\
+         [modules.todo.grants]\nevents = [\"CreateNote\", \"UPDATE*\", \"CREATENOTTE\", \"order*\"]\n",
     );
     insta::assert_snapshot!(folder.load().unwrap().warnings.join("\n"), @r#"
     aegis.toml:4: modules.todo.grants.models.Customer: there is no such model, so nothing is granted by that
     aegis.toml:3: modules.todo.grants.models.notte: there is no such model (did you mean "NOTE"?), so nothing is granted by that
+    aegis.toml:6: modules.todo.grants.events: there is no event CREATENOTTE (did you mean "CREATENOTE"?), so nothing is granted by that
+    aegis.toml:6: modules.todo.grants.events: there is no event ORDER*, so nothing is granted by that
     "#);
 }
