@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aegis_config::Overrides;
+use aegis_config::{Overrides, WORKERS_MAX};
 use aegis_ipc::{
     deploy::{Order, Supply, TrialStep},
     operator::ReloadMode,
@@ -74,12 +74,12 @@ pub(crate) enum Command {
     /// Change the number of workers until a reload brings something new
     Scale {
         /// How many workers serve
-        #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_MAX)))]
         workers: u32,
         #[command(flatten)]
         host: Host,
     },
-    /// Let all workers finish and leave; connections then wait for a reload or scale
+    /// Let all workers finish and leave; connections wait for a reload, scale or upgrade
     Drain(HostInFolder),
     /// Replace workers one by one, or the one in SLOT
     Restart {

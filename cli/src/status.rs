@@ -102,7 +102,7 @@ pub(crate) fn ended(job: &Job) -> String {
         }
         Some(Verdict::Incompatible { reasons }) => {
             let heading = format!(
-                "{kind} refused, nothing was touched: others would notice (--force does it all the same, but tries nothing)"
+                "{kind} refused, nothing was touched: others would notice (--force does it all the same, but not with --share)"
             );
             crate::output::listed(&heading, reasons)
         }

@@ -110,6 +110,7 @@ pub(crate) fn broken(
     order(config, &mut rules);
     rate(&config.limits, &mut rules);
     sockets(config, written, &mut rules);
+    folders(config, written, &mut rules);
     auth(config, &mut rules);
     if let Some(admin) =
         config.admin_listen.filter(|admin| admin.port() != 0 && config.listen.contains(admin))
@@ -225,6 +226,19 @@ fn sockets<S: Fn(&'static str) -> Option<Place>>(config: &Config, written: &Path
             rules.check(key, other, false, path.display(), &format!("another path than that of {other}"));
         }
     }
+}
+
+/// What is in the folder of modules is a module each, also what the store makes there.
+fn folders<S: Fn(&'static str) -> Option<Place>>(config: &Config, written: &Path, rules: &mut Rules<S>) {
+    let modules = config.modules_dir.as_path();
+    let is_module = |data: &Path| data == modules || data.parent() == Some(modules);
+    rules.check(
+        "data_dir",
+        "modules_dir",
+        !is_module(written) && !is_module(&config.data_dir),
+        written.display(),
+        "a folder outside of modules_dir",
+    );
 }
 
 /// A host that is told to ask who calls must be able to, and must not let operators in who are not asked.

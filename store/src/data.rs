@@ -189,7 +189,12 @@ impl Alone {
     /// Opens the store of a data folder to read it; it has to exist. The version that wrote it can still use it afterwards.
     fn open(data_folder: &Path) -> Result<Self, DataError> {
         let options = Self::options(data_folder);
-        if !options.exists() {
+        let exists = options.exists().map_err(|source| DataError::Store {
+            operation: "opening the store".to_owned(),
+            code: EXIT_SYSTEM,
+            source: Box::new(source),
+        })?;
+        if !exists {
             return Err(DataError::NoStore { folder: options.folder.display().to_string() });
         }
         Self::with(data_folder, &options, Options::open_as_it_is)

@@ -43,7 +43,8 @@ pub(crate) struct Recovery {
 /// It is gone.
 pub(crate) fn expect_engine(folder: &Path, published: u64) -> Result<(), StoreError> {
     let options = Options { folder: folder.to_owned(), cache_bytes: 0 };
-    if published == 0 || options.exists() {
+    let exists = || options.exists().map_err(|source| StoreError::engine("opening the store", source));
+    if published == 0 || exists()? {
         return Ok(());
     }
     Err(StoreError::Gone { path: options.engine_folder(), published })

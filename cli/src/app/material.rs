@@ -150,9 +150,10 @@ impl Material {
     ) -> Result<Offer, Vec<String>> {
         if self.form == Form::Declaration {
             let text = std::str::from_utf8(&self.bytes).map_err(|_| {
-                vec![format!("{origin}: found bytes that are not UTF-8, expected UTF-8 text")]
+                vec![format!("{origin}: {MODULE_FILE}: found bytes that are not UTF-8, expected UTF-8 text")]
             })?;
-            return module::parse(text, origin).map(|spec| Offer::Model(Box::new(spec), None));
+            let place = format!("{origin}: {MODULE_FILE}");
+            return module::parse(text, &place).map(|spec| Offer::Model(Box::new(spec), None));
         }
         let told = |mistakes: Vec<Diagnostic>| located(origin, &mistakes);
         let (papers, sha256, mut told_by_gate) = (self.papers.as_ref(), self.sha256(), Vec::new());

@@ -169,7 +169,7 @@ impl Modules {
             let place = lines.place(&format!("modules.{name}"));
             self.mistakes.push(if folders.contains(name.as_str()) {
                 format!(
-                    "{place}: found settings or limits, expected them for a folder of modules with a component"
+                    "{place}: found settings, limits or other terms of code, expected them for a folder of modules with a component"
                 )
             } else {
                 let known = self.with_code.iter().map(String::as_str).chain(folders.iter().copied());

@@ -45,7 +45,7 @@ fn help_shows_what_a_person_may_do() {
       deploy       Bring another version of one module into force, and nothing else
       rollback     Go back to before the last change, and stay there until a reload
       scale        Change the number of workers until a reload brings something new
-      drain        Let all workers finish and leave; connections then wait for a reload or scale
+      drain        Let all workers finish and leave; connections wait for a reload, scale or upgrade
       restart      Replace workers one by one, or the one in SLOT
       upgrade      Replace the running executable without losing a connection
       logs         What becomes of log lines
@@ -177,7 +177,7 @@ fn mistakes_on_the_command_line_are_explained() {
     For more information, try '--help'.
     ");
     insta::assert_snapshot!(complaint("aegis scale 0"), @"
-    error: invalid value '0' for '<WORKERS>': 0 is not in 1..=4294967295
+    error: invalid value '0' for '<WORKERS>': 0 is not in 1..=112
 
     For more information, try '--help'.
     ");

@@ -192,7 +192,7 @@ fn a_version_that_is_tried_is_shown_with_the_one_beside_it_and_whether_it_is_cal
 fn what_others_would_notice_is_listed_with_the_way_to_do_it_all_the_same() {
     let reasons = vec!["modules.a: endpoint: found x, expected y".to_owned(), "second".to_owned()];
     insta::assert_snapshot!(ended(&job("deploy", Some(Verdict::Incompatible { reasons }))), @r"
-    deploy refused, nothing was touched: others would notice (--force does it all the same, but tries nothing)
+    deploy refused, nothing was touched: others would notice (--force does it all the same, but not with --share)
       modules.a: endpoint: found x, expected y
       second
     ");

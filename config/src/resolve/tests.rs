@@ -370,6 +370,27 @@ fn combinations_that_make_no_sense_are_refused_where_they_were_written() {
 }
 
 #[test]
+fn data_are_not_kept_among_the_modules() {
+    for (text, found) in [
+        ("data_dir = \"modules\"", Some("modules")),
+        ("data_dir = \"modules/./data\"", Some("modules/data")),
+        ("modules_dir = \"services\"\ndata_dir = \"services\"", Some("services")),
+        ("data_dir = \"modules/todo/data\"", None),
+        ("modules_dir = \"data/modules\"", None),
+    ] {
+        let given = Case::file(text);
+        match found {
+            Some(found) => {
+                let expected =
+                    format!("data_dir: found /app/{found}, expected a folder outside of modules_dir");
+                assert!(given.mistakes().contains(&expected), "{}", given.mistakes());
+            }
+            None => assert!(given.resolve().is_ok(), "{text}"),
+        }
+    }
+}
+
+#[test]
 fn nobody_is_limited_unless_a_rate_is_given_and_a_burst_is_a_second_of_it() {
     let limits = |file: &str| {
         let limits = Case::file(file).config().limits;

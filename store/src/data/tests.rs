@@ -263,6 +263,16 @@ fn what_the_host_could_never_change_is_not_imported_and_is_found() {
 }
 
 #[test]
+fn a_store_that_cannot_be_looked_at_is_not_said_to_be_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(store_folder(folder.path()), "a file in its place").unwrap();
+    let error = export(folder.path(), &NOTHING, &mut Vec::new(), &mut |_| ()).unwrap_err();
+    let told = crate::error::chain(&error).replace(&folder.path().display().to_string(), "DATA");
+    insta::assert_snapshot!(told, @"opening the store failed: looking for DATA/store/engine failed: Not a directory (os error 20)");
+    assert_eq!(error.exit_code(), EXIT_SYSTEM);
+}
+
+#[test]
 fn a_running_host_is_not_disturbed_and_a_missing_store_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let error = export(folder.path(), &NOTHING, &mut Vec::new(), &mut |_| ()).unwrap_err();

@@ -23,7 +23,7 @@ const NOTE: &str = "name = \"note\"\ndatasource = \"memory\"\n[fields]\ntext = {
 
 fn start(folder: &Path, kept: Option<&[u8]>, board: Board, epoch: u64) -> World {
     let options = Options { folder: folder.to_owned(), cache_bytes: 1 << 20 };
-    if options.exists() {
+    if options.exists().unwrap() {
         wait_until_closed(folder);
     }
     let engine = Box::new(options.open().unwrap().engine);

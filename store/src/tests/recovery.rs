@@ -31,7 +31,7 @@ fn start(folder: &Path, board: Board, epoch: u64) -> World {
 }
 
 fn wait_until_closed_if_there(folder: &Path) {
-    if options(folder).exists() {
+    if options(folder).exists().unwrap() {
         wait_until_closed(folder);
     }
 }
@@ -170,7 +170,7 @@ fn a_half_made_engine_is_made_again_and_a_missing_file_is_named() {
     std::fs::write(&mark, "").unwrap();
     std::fs::write(&journal, [0; 100]).unwrap();
     std::fs::remove_file(folder.path().join("engine/version")).unwrap();
-    assert!(!options(folder.path()).exists());
+    assert!(!options(folder.path()).exists().unwrap());
     drop(options(folder.path()).open().unwrap());
     assert!(!mark.exists());
     let reserved = std::fs::metadata(&journal).unwrap().len();
@@ -192,7 +192,7 @@ fn an_engine_with_groups_in_it_is_never_taken_for_a_half_made_one() {
     let folder = tempfile::tempdir().unwrap();
     let ends = fill(folder.path(), &[2, 3]);
     std::fs::write(folder.path().join("engine.new"), "").unwrap();
-    assert!(options(folder.path()).exists());
+    assert!(options(folder.path()).exists().unwrap());
     assert_eq!(options(folder.path()).open().unwrap().engine.last(), ends[1]);
     assert!(!folder.path().join("engine.new").exists());
 }

@@ -47,10 +47,13 @@ impl Fleet {
         let Some(Rollout { job, kind, from, to: generation, .. }) = self.rollout else { return };
         let until_ms = self.now_ms + PROBATION_MS;
         self.previous = Some(Previous { generation: from, until_ms });
+        let was_scaled = self.wanted != self.policy.workers;
         self.bring_into_force(generation);
         self.keep_or_let_go(kind, from);
         self.activate();
-        if matches!(kind, Kind::Reload | Kind::Revert) && self.wanted != self.policy.workers {
+        // Who goes back needs what serves now, and has not read anything new.
+        let follows = kind == Kind::Reload || kind == Kind::Revert && !was_scaled;
+        if follows && self.wanted != self.policy.workers {
             self.end_scaling(&Verdict::Superseded);
             self.want(self.policy.workers);
         }

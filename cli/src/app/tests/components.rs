@@ -169,7 +169,7 @@ fn mistakes_of_components_come_all_at_once() {
     modules/syntax/aegis.module.json: AEGIS-M100 reading the manifest of the component: line 1, column 2: found the end, expected a property name in double quotes
     modules/text/text.wasm: AEGIS-M130 inspecting the component: found the text format (compile it with `wasm-tools parse`), expected a Wasm component
     modules/wrong/aegis.module.json: AEGIS-M100 reading the manifest of the component: kind: found "adapter", expected "model" or "http-service": this version serves no other kind yet
-    aegis.toml:3: modules.both: found settings or limits, expected them for a folder of modules with a component
+    aegis.toml:3: modules.both: found settings, limits or other terms of code, expected them for a folder of modules with a component
     aegis.toml:1: modules.nobody: found no such module, expected one with a component, or its source
     aegis.toml:5: modules.severel: found no such module (did you mean "several"?), expected one with a component, or its source
     "#);

@@ -69,20 +69,23 @@ impl Options {
         self.folder.join(ENGINE_FOLDER)
     }
 
-    /// Is there anything to open? A half-made engine is nothing.
-    pub(crate) fn exists(&self) -> bool {
+    /// Is there anything to open? A half-made engine is nothing, and one that may not be looked at is something.
+    pub(crate) fn exists(&self) -> EngineResult<bool> {
         let folder = self.engine_folder();
+        if !folder.try_exists().map_err(|error| io("looking for", &folder, error))? {
+            return Ok(false);
+        }
         // A mark alone is no proof: somebody may have put a backup where the making of an engine was interrupted. What
         // is made last is the first group.
         let half_made =
             self.folder.join(NEW_MARK).is_file() && journal::is_unwritten(&folder).unwrap_or(false);
-        folder.exists() && !half_made
+        Ok(!half_made)
     }
 
     /// Opens the engine, and makes it when there is none. From now on there may be rows in it that older versions do not
     /// understand.
     pub(crate) fn open(&self) -> EngineResult<Opened> {
-        if !self.exists() {
+        if !self.exists()? {
             return Ok(Opened { engine: self.create()?, set_aside: None });
         }
         let opened = self.open_as_it_is()?;

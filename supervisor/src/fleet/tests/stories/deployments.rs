@@ -180,6 +180,26 @@ fn a_rollback_pins_what_it_goes_back_to_and_a_reload_lets_go_of_it() {
 }
 
 #[test]
+fn a_rollback_brings_the_number_of_workers_back_unless_somebody_has_scaled() {
+    for (scaled, expected) in [(None, 1), (Some(3), 3)] {
+        let mut world = proven(1);
+        offer(&mut world, App::new("second", 2));
+        world.reload();
+        world.run(10_000);
+        assert_eq!(world.fleet.wanted, 2);
+        if let Some(workers) = scaled {
+            world.scale(workers);
+            world.run(1_000);
+        }
+        offer(&mut world, App::new("first", 1));
+        let asker = world.ask(Request::Rollback);
+        world.run(10_000);
+        assert_eq!(world.verdict(asker), Some(&Verdict::Done));
+        assert_eq!((world.fleet.wanted, world.fleet.serving()), (expected, expected as usize));
+    }
+}
+
+#[test]
 fn a_change_in_the_app_takes_no_place_of_a_rollback_that_waits() {
     let automatic = || Request::Reload { origin: Origin::Automatic, mode: None };
     let mut world = proven(1);
