@@ -139,13 +139,16 @@ pub(crate) fn load_app(
     }
     modules.warnings.extend(deployed.warnings());
     modules.warnings.extend(sources.finish());
-    if let Ok(Loaded { config, .. }) = &mut loaded {
-        modules.mistakes.extend(secret::read(&mut config.reload).err());
-        modules.mistakes.extend(secret::read_auth(&mut config.auth).err());
-        modules.mistakes.extend(secret::read_granted(config, environment));
-        if !config.auth.enabled {
-            modules.mistakes.extend(access::unguarded(&modules.specs));
+    match &mut loaded {
+        Ok(Loaded { config, .. }) => {
+            modules.mistakes.extend(secret::read(&mut config.reload).err());
+            modules.mistakes.extend(secret::read_auth(&mut config.auth).err());
+            modules.mistakes.extend(secret::read_granted(config, environment));
+            if !config.auth.enabled {
+                modules.mistakes.extend(access::unguarded(&modules.specs));
+            }
         }
+        Err(errors) => modules.mistakes.extend(secret::look(errors.certain(), environment)),
     }
     match loaded {
         Ok(loaded) if modules.mistakes.is_empty() => assemble(loaded, modules, output),

@@ -1,6 +1,8 @@
 //! What can be wrong with a configuration, and where.
 
-use std::{error::Error, fmt, io, path::PathBuf};
+use std::{collections::BTreeMap, error::Error, fmt, io, path::PathBuf};
+
+use crate::{Auth, HostSecret};
 
 /// Where a setting was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,14 +112,20 @@ pub struct ConfigErrors {
     certain: Certain,
 }
 
-/// Paths that are certain although something else is wrong: enough to look for more mistakes, or to reach a host that
-/// runs with the configuration as it was before.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What is certain although something else is wrong: enough to look for more mistakes, or to reach a host that runs with the
+/// configuration as it was before.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Certain {
     /// Folder with the modules.
     pub modules_dir: Option<PathBuf>,
     /// Unix socket for commands.
     pub control_socket: Option<PathBuf>,
+    /// File with the secret of webhooks.
+    pub webhook_secret_file: Option<PathBuf>,
+    /// What tokens are signed with, without it.
+    pub auth: Option<Auth>,
+    /// Secrets that modules may be granted, without them.
+    pub secrets: BTreeMap<String, HostSecret>,
 }
 
 impl ConfigErrors {

@@ -73,6 +73,13 @@ pub(crate) fn resolve(inputs: Inputs<'_>) -> Result<Loaded, ConfigErrors> {
     let certain = Certain {
         modules_dir: is_settled("modules_dir").then(|| config.modules_dir.clone()),
         control_socket: socket_is_settled.then(|| config.control_socket.clone()),
+        webhook_secret_file: config
+            .reload
+            .webhook_secret_file
+            .clone()
+            .filter(|_| is_settled("reload.webhook_secret_file")),
+        auth: ["auth.secret_file", "auth.keys_file"].into_iter().all(is_settled).then(|| config.auth.clone()),
+        secrets: config.secrets.clone(),
     };
     let mut mistakes = reader.mistakes;
     mistakes.extend(broken);

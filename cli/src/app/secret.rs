@@ -1,7 +1,9 @@
 //! Secrets, from where they are into the configuration that a generation is made of: that of webhooks, what tokens are
 //! signed with, and those that modules can be granted. A mistake tells about the place, and of what is there only the length.
 
-use aegis_config::{Auth, AuthKey, Config, Environment, Reload, Secret, SecretSource};
+use std::path::Path;
+
+use aegis_config::{Auth, AuthKey, Certain, Config, Environment, Reload, Secret, SecretSource};
 
 use super::files::{length_of, read_bytes};
 
@@ -20,13 +22,29 @@ const GRANTED_BYTES_MIN: usize = 8;
 
 /// Puts the secret in place if there is to be one.
 pub(super) fn read(reload: &mut Reload) -> Result<(), String> {
-    let Some(path) = &reload.webhook_secret_file else { return Ok(()) };
+    if let Some(path) = &reload.webhook_secret_file {
+        reload.webhook_secret = Some(read_webhook(path)?);
+    }
+    Ok(())
+}
+
+fn read_webhook(path: &Path) -> Result<Secret, String> {
     let refuse = |what: String| format!("reload.webhook_secret_file: {}: {what}", path.display());
     length_of(path, "a file with the secret of webhooks").map_err(refuse)?;
     let bytes = read_bytes(path, FILE_BYTES_MAX).map_err(refuse)?;
     let secret = bounded(without_final_newline(&bytes), SECRET_BYTES_MIN).map_err(refuse)?;
-    reload.webhook_secret = Some(Secret::new(secret.to_vec()));
-    Ok(())
+    Ok(Secret::new(secret.to_vec()))
+}
+
+/// What is wrong with secrets that a configuration names which has other mistakes.
+pub(super) fn look(certain: &Certain, environment: &Environment) -> Vec<String> {
+    let webhook = certain.webhook_secret_file.as_deref().and_then(|path| read_webhook(path).err());
+    let auth = certain.auth.clone().and_then(|mut auth| read_auth(&mut auth).err());
+    let of_modules = certain.secrets.iter().filter_map(|(name, secret)| {
+        let what = read_source(&secret.source, environment).err()?;
+        Some(format!("secrets.{name}: {what}"))
+    });
+    webhook.into_iter().chain(auth).chain(of_modules).collect()
 }
 
 /// Puts what tokens are signed with in place if tokens are asked for. A file that is there is looked at in any case.
@@ -111,7 +129,7 @@ fn without_final_newline(bytes: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::fs;
 
     use aegis_config::{Loaded, Overrides};
 
@@ -165,6 +183,23 @@ mod tests {
         modules.order.grants.secrets: found "g", expected a or b or c or d or e or f
         modules.order.grants.secrets.reveal: found "h", expected a or b or c or d or e or f
         "#);
+    }
+
+    #[test]
+    fn secrets_are_looked_at_although_something_else_is_wrong() {
+        let app = tempfile::tempdir().unwrap();
+        let settings = "bogus = 1\n[secrets]\na = { file = \"none\" }\n[reload]\nwebhook_secret_file = \"gone\"\n\
+                        [auth]\nsecret_file = \"short\"\n";
+        fs::write(app.path().join("aegis.toml"), settings).unwrap();
+        fs::write(app.path().join("short"), "hush\n").unwrap();
+        let environment = Environment::new();
+        let errors = Config::load(app.path(), &Overrides::default(), &environment).unwrap_err();
+        let told = look(errors.certain(), &environment).join("\n");
+        insta::assert_snapshot!(told.replace(&app.path().display().to_string(), "APP"), @r"
+        reload.webhook_secret_file: APP/gone: found nothing, expected a file
+        auth.secret_file: APP/short: found a secret of 4 bytes, expected 32 to 4096
+        secrets.a: APP/none: found nothing, expected a file
+        ");
     }
 
     fn read_key(folder: &Path, settings: &str) -> (Auth, String) {

@@ -213,8 +213,12 @@ fn paths_stay_certain_unless_their_own_setting_is_in_doubt() {
     assert_eq!(certain("modules_dir = \"\"").modules_dir, None);
     assert_eq!(certain("listen = ["), crate::Certain::default());
     let named = Case { variables: vec![("AEGIS_CONTROL_SOCKET", "/x.sock")], ..Case::file("listen = [") };
-    let certain = named.resolve().unwrap_err().certain().clone();
-    assert_eq!(certain.control_socket, Some(PathBuf::from("/x.sock")));
+    assert_eq!(named.resolve().unwrap_err().certain().control_socket, Some(PathBuf::from("/x.sock")));
+    let secrets =
+        "[secrets]\na = { env = \"A\" }\nb = 3\n[reload]\nwebhook_secret_file = \"w\"\n[auth]\nkeys_file = 7";
+    let certain = certain(secrets);
+    assert_eq!(certain.webhook_secret_file, Some(PathBuf::from("/app/w")));
+    assert_eq!((certain.secrets.len(), certain.auth), (1, None));
 }
 
 #[test]
