@@ -10,6 +10,7 @@ use std::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::net::{UnixListener, UnixStream},
     },
+    path::Path,
 };
 
 use aegis_ipc::operator::{LINE_BYTES_MAX, REPLY_BYTES_MAX, Reply, Request};
@@ -104,6 +105,19 @@ impl Server {
     #[must_use]
     pub fn new(listener: OwnedFd) -> Self {
         Self { listener: UnixListener::from(listener), clients: BTreeMap::new(), next: 1 }
+    }
+
+    /// Whether it is bound to `path` and nobody finds it there any more.
+    #[must_use]
+    pub fn has_lost(&self, path: &Path) -> bool {
+        let is_bound_there =
+            self.listener.local_addr().is_ok_and(|address| address.as_pathname() == Some(path));
+        is_bound_there && matches!(path.try_exists(), Ok(false))
+    }
+
+    /// Goes on with another bound, non-blocking Unix socket. Those who are connected stay.
+    pub fn listen_on(&mut self, listener: OwnedFd) {
+        self.listener = UnixListener::from(listener);
     }
 
     /// Accepts who waits; the new clients are to be polled.

@@ -49,6 +49,20 @@ fn reloads_lose_nothing(reuse: Reuse) {
 }
 
 #[test]
+fn hup_brings_a_control_socket_back_that_somebody_has_removed() {
+    let cluster = Cluster::start(App::todo(), 1);
+    let socket = cluster.folder().join("data/control.sock");
+    fs::remove_file(&socket).unwrap();
+    assert!(!cluster.aegis(&["status"]).status.success());
+    cluster.signal(Signal::SIGHUP);
+    aegis_harness::eventually("the socket to be there again", Duration::from_secs(30), || {
+        cluster.aegis(&["status"]).status.success()
+    });
+    cluster.aegis_ok(&["scale", "2"]);
+    cluster.await_workers(2);
+}
+
+#[test]
 fn hup_reloads_and_a_storm_of_them_is_joined() {
     const SIGNALS: u32 = 10;
     let cluster = Cluster::start(App::todo().settings(QUICK), 2);

@@ -11,6 +11,7 @@ use aegis_ipc::{
 use super::{Driver, Interest, Ready, Source};
 use crate::{
     fleet::{Asker, ChildId, Event, Origin, Request, Scale, reload_mode},
+    listen::{Occupant, bind_unix},
     relay::{ASKERS_MAX, Patience, Who},
     signals::Wish,
     with_causes,
@@ -24,7 +25,10 @@ impl Driver {
         for wish in self.signals.wishes() {
             tracing::info!(?wish, "signal");
             let request = match wish {
-                Wish::Reload => Request::Reload { origin: Origin::Operator, mode: None },
+                Wish::Reload => {
+                    self.find_operators_again();
+                    Request::Reload { origin: Origin::Operator, mode: None }
+                }
                 Wish::Stop(mode) => Request::Stop { mode },
                 Wish::Upgrade => Request::Upgrade { path: None },
                 Wish::Drain => Request::Drain,
@@ -38,6 +42,27 @@ impl Driver {
                 }
             };
             self.events.push_back(Event::Request { asker: None, request });
+        }
+    }
+
+    /// Listens for operators anew if the file of their socket is gone: somebody has cleaned up, and whoever asks for a reload
+    /// by signal may have found no other way.
+    fn find_operators_again(&mut self) {
+        let path = &self.identity.control_socket;
+        if !self.operators.has_lost(path) {
+            return;
+        }
+        match bind_unix(path, Occupant::Ask) {
+            Ok(listener) => {
+                tracing::warn!(path = %path.display(), "the control socket was gone, it is there again");
+                self.admit_operators();
+                self.poller.remove(&self.operators);
+                self.operators.listen_on(listener);
+                if let Err(error) = self.poller.add(&self.operators, Source::Door, Interest::Read) {
+                    tracing::error!("{}", with_causes(&error));
+                }
+            }
+            Err(error) => tracing::error!("the control socket is gone: {}", with_causes(&error)),
         }
     }
 
