@@ -85,7 +85,9 @@ pub(crate) fn run(command: &DataCommand, environment: &Environment, form: Form) 
     };
     progress.finish();
     outcome.unwrap_or_else(|failure| {
-        output::complain(&explained(&failure));
+        // What is on standard output already is a part of the export.
+        let is_on_its_way = matches!(command, DataCommand::Export { output: None, .. });
+        output::refuse(&explained(&failure), if is_on_its_way { Form::Text } else { form });
         failure.exit_code()
     })
 }

@@ -129,7 +129,7 @@ fn carry_out(arguments: Arguments) -> u8 {
         Command::Upgrade { path, host } => match upgrade(path) {
             Ok(request) => (host, request),
             Err(complaint) => {
-                output::complain(&complaint);
+                output::refuse(&complaint, form);
                 return exit::USAGE;
             }
         },

@@ -55,7 +55,7 @@ pub(crate) fn model(arguments: &NewModelArguments, form: Form) -> u8 {
             exit::FINE
         }
         Err(failure) => {
-            output::complain(&with_causes(&failure));
+            output::refuse(&with_causes(&failure), form);
             match failure {
                 Failure::Name(_) | Failure::Occupied(_) => exit::USAGE,
                 Failure::File { .. } => exit::OS,

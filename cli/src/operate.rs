@@ -222,11 +222,7 @@ fn tell(outcome: Result<Reply, Failure>, form: Form) -> u8 {
             }
         }
         Err(failure) => {
-            let message = with_causes(&failure);
-            match form {
-                Form::Text => output::complain(&message),
-                Form::Json => output::json(&Reply::Error { message }),
-            }
+            output::refuse(&with_causes(&failure), form);
             failure.exit_code()
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use aegis_ipc::operator::Reply;
 use serde::Serialize;
 
 /// How results are printed.
@@ -39,6 +40,14 @@ pub(crate) fn complain(text: &str) {
     let mut stderr = io::stderr().lock();
     // When even standard error is gone, the exit status has to do.
     let _ = writeln!(stderr, "aegis: {text}");
+}
+
+/// Prints why nothing came of a command: for a program, in place of the result.
+pub(crate) fn refuse(message: &str, form: Form) {
+    match form {
+        Form::Text => complain(message),
+        Form::Json => json(&Reply::Error { message: message.to_owned() }),
+    }
 }
 
 /// Prints what is worth knowing beside the result.

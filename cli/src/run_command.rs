@@ -89,7 +89,7 @@ pub(crate) fn run(arguments: &RunCommandArguments, form: Form) -> u8 {
         Ok(outcome) => tell(&outcome, form),
         Err(Failure::Component(mistakes)) => check::refuse(&mistakes, form),
         Err(failure) => {
-            output::complain(&failure.to_string());
+            output::refuse(&failure.to_string(), form);
             match failure {
                 Failure::Usage(_) => exit::USAGE,
                 Failure::Component(_) | Failure::Machine(_) => exit::OS,

@@ -81,7 +81,7 @@ pub(crate) fn new_key(arguments: &NewKeyArguments, form: Form) -> u8 {
             output::json(&json!({ "file": arguments.file, "name": name, "publicKey": public_key }));
         }
     });
-    ended(made)
+    ended(made, form)
 }
 
 /// Signs a manifest and says who has signed it by now; the exit status.
@@ -98,14 +98,14 @@ pub(crate) fn sign(arguments: &SignArguments, form: Form) -> u8 {
             "file": signed.file, "module": signed.module, "version": signed.version, "signers": signed.signers,
         })),
     });
-    ended(signed)
+    ended(signed, form)
 }
 
-fn ended(outcome: Result<(), Failure>) -> u8 {
+fn ended(outcome: Result<(), Failure>, form: Form) -> u8 {
     match outcome {
         Ok(()) => exit::FINE,
         Err(failure) => {
-            output::complain(&with_causes(&failure));
+            output::refuse(&with_causes(&failure), form);
             failure.exit_code()
         }
     }

@@ -3,6 +3,7 @@
 use std::{fs, path::Path, process::Command};
 
 use aegis_harness::{App, cluster::executable};
+use serde_json::Value;
 
 fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(executable()).args(arguments).arg(folder).output().unwrap();
@@ -115,4 +116,25 @@ fn commands_without_a_host_say_so() {
     assert!(!output.status.success());
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("control.sock") && text.contains("aegis run"), "{text}");
+}
+
+#[test]
+fn a_program_that_asks_for_json_is_told_in_json_why_nothing_came_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    App::todo().write(folder.path());
+    fs::write(folder.path().join("key.pem"), "something else").unwrap();
+    for (arguments, code) in [
+        (&["data", "import", ".", "--input", "none.json"][..], 71),
+        (&["data", "verify", "."], 78),
+        (&["key", "new", "key.pem", "--name", "shop"], 64),
+        (&["sign", "none.json", "--key", "key.pem"], 78),
+        (&["status"], 75),
+    ] {
+        let mut command = Command::new(executable());
+        let output = command.arg("--json").args(arguments).current_dir(folder.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        assert_eq!(told["reply"], "error", "{told}");
+        assert!(told["message"].is_string() && output.stderr.is_empty(), "{output:?}");
+    }
 }
