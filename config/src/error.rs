@@ -109,7 +109,7 @@ fn suggest(suggestion: Option<&str>) -> String {
 #[derive(Debug)]
 pub struct ConfigErrors {
     errors: Vec<ConfigError>,
-    certain: Certain,
+    certain: Box<Certain>,
 }
 
 /// What is certain although something else is wrong: enough to look for more mistakes, or to reach a host that runs with the
@@ -132,7 +132,7 @@ impl ConfigErrors {
     /// Wraps at least one mistake.
     pub(crate) fn of(errors: Vec<ConfigError>, certain: Certain) -> Self {
         debug_assert!(!errors.is_empty(), "no mistakes are no error");
-        Self { errors, certain }
+        Self { errors, certain: Box::new(certain) }
     }
 
     /// The mistakes.
@@ -162,7 +162,7 @@ impl ConfigErrors {
 
 impl From<ConfigError> for ConfigErrors {
     fn from(error: ConfigError) -> Self {
-        Self { errors: vec![error], certain: Certain::default() }
+        Self { errors: vec![error], certain: Box::default() }
     }
 }
 
