@@ -98,6 +98,8 @@ async function component(folder) {
 /** What to say of a build that failed; nothing where esbuild has said it. */
 function words(error) {
   if (Array.isArray(error.errors)) return undefined;
+  const [, asked] = error.message.match(/!adapter ([a-z-]+)/) ?? [];
+  if (asked) return `called ${JSON.stringify(asked)} of the host while the module is built, expected it inside of functions`;
   const [, thrown] = error.message.match(/^.*module evaluation: (?:Error: )?(.*)$/s) ?? [undefined, error.message];
   // What is wrong with a description says where it is. Where in the bundle other errors are helps to find them.
   return /^[^\n]*: found [^\n]*, expected /.test(thrown) ? thrown.split("\n", 1)[0] : thrown.trimEnd();

@@ -4,31 +4,45 @@ import * as models from "aegis:module/models@1.0.0";
 
 import { fromEntity } from "./entity.js";
 import { call } from "./refusal.js";
+import { parts, text, texts } from "./words.js";
 
-/** A write as the contract says it. */
+/** What a write does; each does one of them. */
+const VERBS = ["create", "patch", "replace", "remove"];
+const WRITE = [...VERBS, "id", "revision"];
+const QUERY = ["filter", "sort", "limit", "cursor", "fields"];
+
+/** A write as the contract says it. A condition that is misspelt would be as if it were not there. */
 function operation(write) {
-  const { id, revision } = write;
-  if ("create" in write) return { tag: "create", val: JSON.stringify(write.create) };
-  if ("patch" in write) return { tag: "patch", val: [id, JSON.stringify(write.patch), revision] };
-  if ("replace" in write) return { tag: "replace", val: [id, JSON.stringify(write.replace), revision] };
-  if ("remove" in write) return { tag: "delete", val: [write.remove, revision] };
-  throw new TypeError(`found a write with ${Object.keys(write)}, expected create, patch, replace or remove`);
+  const { id, revision } = parts(write, WRITE, "a write");
+  const verbs = VERBS.filter((verb) => verb in write);
+  if (verbs.length !== 1) {
+    throw new TypeError(`found a write with ${Object.keys(write)}, expected one of ${VERBS.join(", ")}`);
+  }
+  const [verb] = verbs;
+  if (verb === "create") return { tag: verb, val: JSON.stringify(write.create) };
+  if (verb === "remove") return { tag: "delete", val: [text(write.remove, "remove"), revision] };
+  return { tag: verb, val: [text(id, `${verb}: id`), JSON.stringify(write[verb]), revision] };
 }
 
-const write = (model, one) => call(() => fromEntity(models.write(model, operation(one))));
+const write = (model, one) => {
+  const said = operation(one);
+  return call(() => fromEntity(models.write(model, said)));
+};
 
 /** What is asked of the host about documents; what it refuses is thrown as a `Refusal`. */
 export const documents = {
-  find: (model, id) => call(() => fromEntity(models.find(model, id))),
-  findMany: (model, ids) => call(() => Array.from(models.findMany(model, ids), fromEntity)),
+  find: (model, id) => call(() => fromEntity(models.find(model, text(id, "find: id")))),
+  findMany: (model, ids) =>
+    call(() => Array.from(models.findMany(model, texts(ids, "findMany: ids")), fromEntity)),
   search: (model, query = {}) =>
     call(() => {
+      const { filter = {}, sort = [], limit = 100, cursor, fields = [] } = parts(query, QUERY, "search");
       const page = models.search(model, {
-        filter: JSON.stringify(query.filter ?? {}),
-        sort: query.sort ?? [],
-        limit: query.limit ?? 100,
-        cursor: query.cursor,
-        fields: query.fields ?? [],
+        filter: JSON.stringify(filter),
+        sort: texts(sort, "search: sort"),
+        limit,
+        cursor,
+        fields: texts(fields, "search: fields"),
       });
       return { items: page.items.map(fromEntity), cursor: page.cursor ?? undefined };
     }),

@@ -5,10 +5,13 @@ import * as host from "aegis:module/http@1.0.0";
 import { fromMessage, toMessage } from "./message.js";
 import { call, fromFault } from "./refusal.js";
 import { use } from "./secrets.js";
+import { parts, text } from "./words.js";
+
+const REQUEST = ["method", "url", "headers", "body", "timeoutMs", "maxResponseBytes"];
 
 const toRequest = (request) => {
-  const { method = "GET", url, timeoutMs, maxResponseBytes } = request;
-  return { method, url, timeoutMs, maxResponseBytes, ...toMessage(request) };
+  const { method = "GET", url, timeoutMs, maxResponseBytes } = parts(request, REQUEST, "a request");
+  return { method, url: text(url, "a request: url"), timeoutMs, maxResponseBytes, ...toMessage(request) };
 };
 
 const fromResponse = (response) => ({ status: response.status, ...fromMessage(response) });

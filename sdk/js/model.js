@@ -6,6 +6,7 @@ import { fromMessage, toMessage } from "./message.js";
 import { answer } from "./refusal.js";
 import { identityOf, specOf } from "./spec.js";
 import { toBytes, toJson } from "./text.js";
+import { parts } from "./words.js";
 
 /** Turns a model into the exports of a module: `export const { identity, … } = model({ … })`. */
 export function model(definition) {
@@ -41,8 +42,14 @@ const commands = (said) => ({
     answer(`commands.${name}`, () => said[name].run(JSON.parse(args), fromEntity(target), context), jsonOrNull),
 });
 
+/** What a response may have: what there is to say, or all that an answer of another system has. */
+const RESPONSE = ["status", "headers", "body", "text", "json"];
+
 /** A response as the host wants it; 200 without a body unless it says otherwise. */
-const toResponse = (response) => ({ status: response?.status ?? 200, ...toMessage(response ?? {}) });
+function toResponse(response) {
+  const { status = 200, ...message } = parts(response ?? {}, RESPONSE, "a response");
+  return { status, ...toMessage(message) };
+}
 
 const routes = (said) => ({
   handle: (context, request) => {

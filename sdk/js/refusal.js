@@ -15,6 +15,7 @@ export class Refusal {
     if (!CODES.includes(code)) {
       throw new TypeError(`found the code ${JSON.stringify(code)}, expected one of ${CODES.join(", ")}`);
     }
+    if (typeof message !== "string") throw new TypeError(`found ${typeof message}, expected a text that says why`);
     this.code = code;
     this.message = message;
     this.details = details;
@@ -51,11 +52,20 @@ export function answer(name, work, say = () => undefined) {
     if (typeof result?.then === "function") {
       throw new TypeError(`${name} returned a promise, expected a result: functions of a module are synchronous`);
     }
+    // A no is one however it is said.
+    if (result instanceof Refusal) throw result;
     return say(result);
   } catch (error) {
-    if (!(error instanceof Refusal)) throw defect(error);
-    const details = error.details === undefined ? undefined : JSON.stringify(error.details);
-    throw { code: error.code, message: error.message, details, transient: error.transient };
+    throw error instanceof Refusal ? fault(error) : defect(error);
+  }
+}
+
+/** A no as the contract says it. */
+function fault({ code, message, details, transient }) {
+  try {
+    return { code, message, details: details === undefined ? undefined : JSON.stringify(details), transient };
+  } catch (error) {
+    return defect(error);
   }
 }
 

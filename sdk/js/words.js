@@ -10,6 +10,12 @@ export function word(found, expected, place) {
   throw new TypeError(`${place}: found ${shown(found)}, expected one of ${expected.join(", ")}`);
 }
 
+/** A text. */
+export function text(found, place) {
+  if (typeof found === "string") return found;
+  throw new TypeError(`${place}: found ${shown(found)}, expected a text`);
+}
+
 /** A list of texts. */
 export function texts(found, place) {
   if (Array.isArray(found) && found.every((one) => typeof one === "string")) return found;

@@ -182,12 +182,61 @@ fn what_is_no_module_is_not_built_in_javascript() {
         ("const x = 1;", "letter.mjs: found the exports none, expected identity and describeModel"),
         ("import fs from \"node:fs\";\nexport const identity = fs;", "Could not resolve \"node:fs\""),
         (
+            "import { model, now } from \"aegis-module\";\nexport const { identity, describeModel } = model({ name: \"a\" }), t = now();",
+            "letter.mjs: called \"now\" of the host while the module is built, expected it inside of functions",
+        ),
+        (
             "let x;\nexport const identity = x.y, describeModel = 1;",
             "letter.mjs: cannot read property 'y' of undefined",
         ),
     ] {
         let told = refused("letter.mjs", source, build_in_javascript);
         assert!(told.contains(expected) && !told.contains("node:internal"), "{told}");
+    }
+}
+
+#[test]
+#[ignore = "scripts/guests brings what builds modules in JavaScript"]
+fn what_is_said_wrongly_in_javascript_is_no_yes() {
+    let place = tempfile::tempdir().unwrap();
+    let (source, made) = (place.path().join("letter.mjs"), place.path().join("letter.wasm"));
+    let said = r#"
+        import { documents, http, model, refuse } from "aegis-module";
+        const command = (run) => ({ run });
+        export const { identity, describeModel, hooks, commands } = model({
+            name: "letter",
+            hooks: { validate: () => refuse("invalid", "it is not signed") },
+            commands: {
+                both: command(() => documents.writeAll("letter", [{ remove: "a", create: {} }])),
+                misspelt: command(() => documents.writeAll("letter", [{ id: "a", patch: {}, revison: 1 }])),
+                filter: command(() => documents.search("letter", { fliter: {} })),
+                nobody: command(({ id }) => documents.find("letter", id)),
+                request: command(() => http.send({ url: "http://a", metod: "POST" })),
+                speechless: command(() => refuse("conflict")),
+            },
+        });
+    "#;
+    fs::write(&source, said).unwrap();
+    let built = build_in_javascript(&source, &made);
+    assert!(built.status.success(), "{}", words(&built));
+    let called = |name: &str, more: &[&str]| {
+        let mut command = Command::new(aegis_harness::cluster::executable());
+        let output = command.arg("run-command").arg(&made).arg(name).args(more).output().unwrap();
+        assert!(!output.status.success(), "{name}: {output:?}");
+        words(&output)
+    };
+    let refused = called("validate", &["--input", "{}"]);
+    assert!(refused.contains("it is not signed"), "{refused}");
+    for (name, expected) in [
+        ("both", "found a write with remove,create, expected one of create, patch, replace, remove"),
+        ("misspelt", r#"a write: found "revison", expected one of create, patch"#),
+        ("filter", r#"search: found "fliter", expected one of filter, sort"#),
+        ("nobody", "find: id: found undefined, expected a text"),
+        ("request", r#"a request: found "metod", expected one of method, url"#),
+        ("speechless", "found undefined, expected a text that says why"),
+    ] {
+        let told = called(name, &[]);
+        assert!(told.contains(expected), "{name}: {told}");
     }
 }
 
