@@ -57,7 +57,7 @@ pub(super) async fn answer(
         match name {
             "details" => kind = value,
             "modelName" => model = Some(value.to_ascii_uppercase()),
-            _ => as_page = value == "true",
+            _ => as_page = request::flag(name, &value)?,
         }
     }
     if let Some(name) = &model

@@ -18,8 +18,6 @@ use crate::{
 pub(super) const DEPLOY: &str = "deploy";
 /// What a job is called that reloads.
 const RELOAD: &str = "reload";
-/// Characters of a value that a problem shows.
-const VALUE_CHARACTERS_SHOWN_MAX: usize = 100;
 /// Time the supervisor has to take a request.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// Longest time a client waits for a verdict; after that it is told where to ask.
@@ -44,16 +42,10 @@ impl Wishes {
         let mut wishes = Self::default();
         for (name, value) in request::pairs(query, &["wait", "mode"])? {
             match (name, value.as_str()) {
-                ("wait", "true" | "1" | "") => wishes.wait = true,
-                ("wait", "false" | "0") => wishes.wait = false,
-                ("mode", "rolling") => wishes.mode = Some(ReloadMode::Rolling),
-                ("mode", "swap") => wishes.mode = Some(ReloadMode::Swap),
-                _ => {
-                    let expected = if name == "mode" { "rolling or swap" } else { "true or false" };
-                    let found: String = value.chars().take(VALUE_CHARACTERS_SHOWN_MAX).collect();
-                    let detail = format!("parameter {name}: found {found:?}, expected {expected}");
-                    return Err(Problem::new(ProblemCode::BadParameter, detail));
-                }
+                ("wait", _) => wishes.wait = request::flag(name, &value)?,
+                (_, "rolling") => wishes.mode = Some(ReloadMode::Rolling),
+                (_, "swap") => wishes.mode = Some(ReloadMode::Swap),
+                _ => return Err(request::wrong_value(name, &value, "rolling or swap")),
             }
         }
         Ok(wishes)

@@ -30,7 +30,12 @@ impl Filter {
     pub(super) fn parse(query: &str, catalog: &Catalog) -> Result<Self, Problem> {
         let mut filter = Self::default();
         for (name, value) in request::pairs(query, PARAMETERS)? {
-            for item in value.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+            let items = || value.split(',').map(str::trim).filter(|item| !item.is_empty());
+            if items().next().is_none() {
+                // Whoever has nothing to name wants nothing, and not everything.
+                return Err(request::wrong_value(name, &value, "at least one"));
+            }
+            for item in items() {
                 match name {
                     "model" => filter.models.push(model(item, catalog)?),
                     "type" => filter.kinds.push(kind(item)?),
@@ -92,7 +97,5 @@ fn kind(item: &str) -> Result<String, Problem> {
     if known.contains(&wanted.as_str()) {
         return Ok(wanted);
     }
-    let quoted: String = item.chars().take(100).collect();
-    let detail = format!("parameter type: found {quoted:?}, expected one of {}", known.join(", "));
-    Err(Problem::new(ProblemCode::BadParameter, detail))
+    Err(request::wrong_value("type", item, &format!("one of {}", known.join(", "))))
 }

@@ -72,7 +72,8 @@ pub(super) fn may_be_of_repetition(code: ProblemCode) -> bool {
 /// [`ProblemCode::IdempotencyKeyReused`] when the key belongs to another request.
 pub(super) fn replay(key: &IdempotencyKey, stored: &StoredResponse) -> Result<Reply, Problem> {
     if stored.fingerprint != key.fingerprint {
-        let detail = "the Idempotency-Key was used before for a request with another method, path or body";
+        let detail =
+            "the Idempotency-Key was used before for a request with another method, path, query or body";
         return Err(Problem::new(ProblemCode::IdempotencyKeyReused, detail));
     }
     let kept: Kept = codec::decode(&stored.response)

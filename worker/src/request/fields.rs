@@ -170,9 +170,12 @@ pub(crate) fn entity_tags(headers: &HeaderMap, name: &HeaderName) -> Result<Opti
         }
     }
     match (any, tags) {
-        (_, 0) => Err(bad_tags(name, "nothing")),
+        (_, 0) => Err(bad_tags(name, "")),
         (true, 1) => Ok(Some(Revisions::Any)),
-        (true, _) => Err(bad_tags(name, "* among others")),
+        (true, _) => Err(Problem::new(
+            ProblemCode::BadHeader,
+            format!("{name}: found * among others, expected * or a list of quoted entity tags"),
+        )),
         (false, _) => Ok(Some(Revisions::Of(revisions))),
     }
 }

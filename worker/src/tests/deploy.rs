@@ -44,7 +44,7 @@ async fn an_order_may_say_how_it_comes_into_force() {
     }
     let refused = operator.ask(&posted("?mode=maybe", "{\"module\":\"todo\"}")).await;
     assert_eq!((refused.status, refused.json()["code"].as_str()), (400, Some("bad-parameter")));
-    assert_eq!(refused.json()["detail"], "parameter mode: found \"maybe\", expected rolling or swap");
+    assert_eq!(refused.json()["detail"], "parameter \"mode\": found \"maybe\", expected rolling or swap");
 }
 
 #[tokio::test]

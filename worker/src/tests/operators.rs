@@ -146,7 +146,7 @@ async fn a_reload_may_say_how_it_comes_into_force() {
     }
     let refused = house.operator().await.ask("POST /reload?mode=both").await;
     assert_eq!(refused.status, 400);
-    assert_eq!(refused.json()["detail"], "parameter mode: found \"both\", expected rolling or swap");
+    assert_eq!(refused.json()["detail"], "parameter \"mode\": found \"both\", expected rolling or swap");
 }
 
 #[tokio::test]

@@ -213,7 +213,10 @@ fn project(reader: &Reader<'_>, value: &Value) -> Result<Project, Mistake> {
     let mut times = BTreeSet::new();
     for (name, value) in object(reader, value)? {
         let Field { path, kind, .. } = field(reader, name)?;
-        let flag = value.as_bool().or_else(|| value.as_f64().map(|number| number != 0.0));
+        let flag = match value {
+            Value::Bool(flag) => Some(*flag),
+            value => value.as_f64().filter(|number| [0.0, 1.0].contains(number)).map(|number| number == 1.0),
+        };
         match (flag, value) {
             (Some(true), _) => {
                 keep.add(&path);

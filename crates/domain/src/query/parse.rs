@@ -28,7 +28,7 @@ const OPERATORS: &str = "one of ne, lt, lte, gt, gte, in, nin, like, ilike, cont
 const CONTROL_NAMES: [&str; 9] =
     ["__operand", "__sort", "__limit", "__skip", "__page", "__cursor", "__count", "__select", "__aggregate"];
 const CONTROLS: &str =
-    "one of __operand, __sort, __limit, __skip, __page, __cursor, __count, __select, __aggregate, __expand";
+    "one of __operand, __sort, __limit, __skip, __page, __cursor, __count, __select, __aggregate";
 
 /// What a filter does with its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
