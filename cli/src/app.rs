@@ -12,6 +12,7 @@ use aegis_domain::{
     manifest::{ComponentClaim, Kind},
     service::{self, ServiceSpec},
     spec::ModelSpec,
+    subscription::EventPattern,
 };
 use aegis_ipc::{
     IpcError,
@@ -225,9 +226,10 @@ fn read_component(path: &Path, shown: &str) -> Result<(Vec<u8>, Kind), Mistakes>
     read.map_err(|mistakes| Mistakes { lines: component::located(shown, &mistakes), blame: Blame::App })
 }
 
-/// Terms of a component about which no operator has said anything.
+/// Terms of a component about which no operator has said anything. Which events it may hear of is a matter of the app.
 fn usual_terms(settings: Value) -> Terms {
-    Terms { settings, limits: CodeLimits::default(), grants: Grants::default() }
+    let grants = Grants { events: vec![EventPattern::any()], ..Grants::default() };
+    Terms { settings, limits: CodeLimits::default(), grants }
 }
 
 fn assemble(loaded: Loaded, modules: Modules, output: Output) -> Result<App, Mistakes> {

@@ -36,13 +36,13 @@ export const documents = {
     call(() => Array.from(models.findMany(model, texts(ids, "findMany: ids")), fromEntity)),
   search: (model, query = {}) =>
     call(() => {
-      const { filter = {}, sort = [], limit = 100, cursor, fields = [] } = parts(query, QUERY, "search");
+      const { filter, sort, limit, cursor, fields } = parts(query, QUERY, "search");
       const page = models.search(model, {
-        filter: JSON.stringify(filter),
-        sort: texts(sort, "search: sort"),
-        limit,
+        filter: JSON.stringify(filter ?? {}),
+        sort: texts(sort ?? [], "search: sort"),
+        limit: limit ?? 100,
         cursor,
-        fields: texts(fields, "search: fields"),
+        fields: texts(fields ?? [], "search: fields"),
       });
       return { items: page.items.map(fromEntity), cursor: page.cursor ?? undefined };
     }),

@@ -35,6 +35,12 @@ impl EventPattern {
         ))
     }
 
+    /// What means all events.
+    #[must_use]
+    pub fn any() -> Self {
+        Self("*".to_owned())
+    }
+
     /// The pattern.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -91,6 +97,7 @@ mod tests {
         assert!(!pattern("CREATEORDER").matches("CREATEORDERS"));
         assert!(pattern("CREATE*").matches("CREATEORDER"));
         assert!(!pattern("CREATE*").matches("UPDATEORDER"));
+        assert_eq!(pattern("*"), EventPattern::any());
         assert!(pattern("*").matches("ANY"));
         for text in ["", "a b", "*a", "a*b", "a**", "é", &"x".repeat(PATTERN_BYTES_MAX + 1)] {
             assert!(EventPattern::new(text).is_err(), "{text}");

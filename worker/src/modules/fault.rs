@@ -47,14 +47,15 @@ fn refused(refusal: &Refusal) -> Problem {
     Problem::new(code, message).with_errors(details.map_or_else(Vec::new, |details: Value| errors(&details)))
 }
 
-/// Single errors: an object from paths to reasons. Anything else a module says there is for nobody here.
+/// Single errors: an object from paths to reasons, each a text or told as JSON. Anything else a module says there is for nobody
+/// here.
 fn errors(details: &Value) -> Vec<FieldError> {
     let Value::Object(reasons) = details else { return Vec::new() };
     let one = |(path, reason): (&String, &Value)| {
-        let message = reason.as_str()?;
-        Some(FieldError { path: pointer(path), message: shorten(message) })
+        let message = reason.as_str().map_or_else(|| shorten(&reason.to_string()), shorten);
+        FieldError { path: pointer(path), message }
     };
-    reasons.iter().filter_map(one).take(ERRORS_MAX).collect()
+    reasons.iter().map(one).take(ERRORS_MAX).collect()
 }
 
 /// A path as a JSON pointer (RFC 6901): modules may write it so, or with dots.

@@ -326,6 +326,14 @@ fn what_a_component_says_without_effect_is_told() {
 }
 
 #[test]
+fn a_component_that_is_in_no_app_may_want_to_hear_of_any_event() {
+    let folder = Folder::new();
+    folder.component("modules/journal/journal.wasm", &aegis_guests::journal(&["CREATETODO", "UPDATE*"]));
+    assert!(load_component(&folder.path().join("modules/journal/journal.wasm")).is_ok());
+    assert!(folder.load().is_err(), "in an app somebody has to grant it");
+}
+
+#[test]
 fn grants_of_models_and_events_that_are_not_there_are_told_with_their_line() {
     let folder = Folder::new();
     folder.component("modules/todo/todo.wasm", &aegis_guests::todo());
