@@ -161,14 +161,14 @@ fn read_grants(written: Written, grants: &mut ModuleGrants, mistakes: &mut Vec<C
             read.unwrap_or_else(|found| refuse(key, found, grants::EXPECTED));
             continue;
         }
-        let Value::Table(models) = value else {
-            refuse(key, Found::Typed(value).to_string(), EXPECTED);
-            continue;
-        };
         if capability != "models" {
             refuse(key, "a capability that cannot be granted".to_owned(), grants::CAPABILITIES);
             continue;
         }
+        let Value::Table(models) = value else {
+            refuse(key, Found::Typed(value).to_string(), EXPECTED);
+            continue;
+        };
         for (model, access) in models {
             let mut grant = ModelGrant::default();
             let known = Found::Typed(access.clone()).list().iter().all(|one| match one.text() {
@@ -377,7 +377,7 @@ mod tests {
     fn grants_name_models_and_what_may_be_done_with_their_documents() {
         let (modules, mistakes) = modules(
             "[modules.order]\ngrants = { models = { Customer = [\"read\"], inventory = [\"read\", \"write\"] }, events = [\"CREATE*\"] }\n\
-             [modules.a]\ngrants = { models = { x = [\"own\"], y = [] }, http = {}, secrets = 7, files = {}, events = [3] }\n\
+             [modules.a]\ngrants = { models = { x = [\"own\"], y = [] }, http = {}, secrets = 7, files = {}, evnts = [\"X\"], events = [3] }\n\
              [modules.b]\ngrants = true\n",
         );
         let models = &modules["order"].grants.models;
@@ -390,6 +390,7 @@ mod tests {
         aegis.toml:4: modules.a.grants.http: found a table, expected a list of texts
         aegis.toml:4: modules.a.grants.secrets: found 7, expected a list of texts
         aegis.toml:4: modules.a.grants.files: found a capability that cannot be granted, expected models, events, http, secrets or "secrets.reveal"
+        aegis.toml:4: modules.a.grants.evnts: found a capability that cannot be granted, expected models, events, http, secrets or "secrets.reveal"
         aegis.toml:4: modules.a.grants.events: found 3, expected a list of names of events
         aegis.toml:6: modules.b.grants: found true, expected a table { models = { NAME = ["read", "write"] } }
         "#);

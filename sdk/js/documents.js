@@ -4,7 +4,7 @@ import * as models from "aegis:module/models@1.0.0";
 
 import { fromEntity } from "./entity.js";
 import { call } from "./refusal.js";
-import { parts, text, texts } from "./words.js";
+import { count, parts, text, texts } from "./words.js";
 
 /** What a write does; each does one of them. */
 const VERBS = ["create", "patch", "replace", "remove"];
@@ -13,7 +13,8 @@ const QUERY = ["filter", "sort", "limit", "cursor", "fields"];
 
 /** A write as the contract says it. A condition that is misspelt would be as if it were not there. */
 function operation(write) {
-  const { id, revision } = parts(write, WRITE, "a write");
+  const { id, revision: seen } = parts(write, WRITE, "a write");
+  const revision = count(seen, "a write: revision");
   const verbs = VERBS.filter((verb) => verb in write);
   if (verbs.length !== 1) {
     throw new TypeError(`found a write with ${Object.keys(write)}, expected one of ${VERBS.join(", ")}`);
@@ -40,7 +41,7 @@ export const documents = {
       const page = models.search(model, {
         filter: JSON.stringify(filter ?? {}),
         sort: texts(sort ?? [], "search: sort"),
-        limit: limit ?? 100,
+        limit: count(limit, "search: limit") ?? 100,
         cursor,
         fields: texts(fields ?? [], "search: fields"),
       });

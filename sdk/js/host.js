@@ -6,9 +6,10 @@ import { cancelled, monotonicNs, now as epochMs, remainingMs } from "aegis:modul
 import { bytes, uuid } from "aegis:module/random@1.0.0";
 
 import { parse } from "./json.js";
+import { count } from "./words.js";
 
 const line = (level) => (message, values = {}) =>
-  write(level, message, Object.entries(values).map(([name, value]) => [name, String(value)]));
+  write(level, String(message), Object.entries(values).map(([name, value]) => [name, String(value)]));
 
 /** Lines in the host's log, and whether a level is wanted. */
 export const log = {
@@ -41,5 +42,5 @@ export const isCancelled = () => cancelled();
 /** A new UUID. */
 export const newId = () => uuid();
 
-/** Bytes that nobody can guess. */
-export const randomBytes = (count) => Uint8Array.from(bytes(count));
+/** Bytes that nobody can guess, 65536 at most. */
+export const randomBytes = (length) => Uint8Array.from(bytes(count(length, "randomBytes") ?? 0));

@@ -242,7 +242,7 @@ export function timeLeft(): number;
 export function isCancelled(): boolean;
 /** A new UUID. */
 export function newId(): string;
-/** Bytes that nobody can guess. */
+/** Bytes that nobody can guess, 65536 at most. */
 export function randomBytes(count: number): Uint8Array;
 
 export interface Query {

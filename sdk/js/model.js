@@ -6,7 +6,7 @@ import { fromMessage, toMessage } from "./message.js";
 import { answer } from "./refusal.js";
 import { identityOf, specOf } from "./spec.js";
 import { toBytes, toJson } from "./text.js";
-import { parts } from "./words.js";
+import { count, parts } from "./words.js";
 
 /** Turns a model into the exports of a module: `export const { identity, … } = model({ … })`. */
 export function model(definition) {
@@ -48,7 +48,7 @@ const RESPONSE = ["status", "headers", "body", "text", "json"];
 /** A response as the host wants it; 200 without a body unless it says otherwise. */
 function toResponse(response) {
   const { status = 200, ...message } = parts(response ?? {}, RESPONSE, "a response");
-  return { status, ...toMessage(message) };
+  return { status: count(status, "a response: status") ?? 200, ...toMessage(message) };
 }
 
 const routes = (said) => ({

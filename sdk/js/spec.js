@@ -2,7 +2,7 @@
 
 import { aclOf, allowOf } from "./access.js";
 import { json } from "./json.js";
-import { camel, parts, texts, word } from "./words.js";
+import { camel, code, parts, texts, word } from "./words.js";
 
 const flags = (names = []) => Object.fromEntries(names.map((name) => [camel(name), true]));
 
@@ -24,6 +24,7 @@ const COMMAND = ["description", "allow", "arguments", "saves", "cpuBound", "run"
 const ROUTE_PARTS = ["public", "allow", "cpuBound", "openapi", "run"];
 const DATASOURCE = ["name", "cacheEntries"];
 const HANDOVER = ["save", "restore"];
+const LIFE = ["begin", "reconfigure", "drain", "health"];
 
 /** The key of a route: method and path. */
 const ROUTE = /^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (\/\S*)$/;
@@ -48,21 +49,20 @@ function mixin(said, number) {
 
 function command([name, said]) {
   const place = `commands.${name}`;
-  const { description, allow, arguments: schema, saves = false, cpuBound = false } = parts(said, COMMAND, place);
+  const { description, allow, arguments: schema, saves = false, cpuBound = false, run } = parts(said, COMMAND, place);
+  code(run, `${place}.run`);
   return { name, description, allow: allowOf(allow, place), argumentSchema: json(schema), saves, cpuBound };
 }
 
-const subscription = (event) => ({
-  event,
-  queueGroup: undefined,
-  orderKey: undefined,
-  maxInFlight: 1,
-  durable: true,
-});
+function subscription([event, handle]) {
+  code(handle, `events.${event}`);
+  return { event, queueGroup: undefined, orderKey: undefined, maxInFlight: 1, durable: true };
+}
 
 /** A route, from its key such as `GET /{id}/label`, and its function or an object with more. */
 function route([key, said]) {
-  const more = typeof said === "function" ? {} : parts(said, ROUTE_PARTS, `routes.${key}`);
+  const more = typeof said === "function" ? { run: said } : parts(said, ROUTE_PARTS, `routes.${key}`);
+  code(more.run, `routes.${key}.run`);
   const { public: isPublic = false, allow, cpuBound = false, openapi } = more;
   const [, method, path] = ROUTE.exec(key) ?? [];
   if (path === undefined) throw new TypeError(`found the route "${key}", expected such as "GET /{id}/label"`);
@@ -87,8 +87,12 @@ export const identityOf = (definition) => ({
 export function specOf(definition) {
   const { hooks = {}, mixins = [], datasource, handover = {} } = parts(definition, DEFINITION, "model");
   parts(hooks, Object.keys(HOOKS), "hooks");
+  const offered = Object.keys(HOOKS).filter((name) => hooks[name]);
+  offered.forEach((name) => code(hooks[name], `hooks.${name}`));
+  LIFE.filter((name) => definition[name]).forEach((name) => code(definition[name], name));
   const halves = Object.keys(parts(handover, HANDOVER, "handover"));
   if (halves.length === 1) throw new TypeError(`handover: found only ${halves[0]}, expected ${HANDOVER.join(" and ")}`);
+  halves.forEach((half) => code(handover[half], `handover.${half}`));
   if (datasource) parts(datasource, DATASOURCE, "datasource");
   return {
     name: definition.name,
@@ -100,7 +104,7 @@ export function specOf(definition) {
     fields: Object.entries(definition.fields ?? {}).map(field),
     schema: json(definition.schema),
     strict: definition.strict ?? false,
-    hooks: flags(Object.keys(HOOKS).filter((name) => hooks[name]).map((name) => HOOKS[name])),
+    hooks: flags(offered.map((name) => HOOKS[name])),
     mixins: mixins.map(mixin),
     ports: [],
     relations: [],
@@ -114,7 +118,7 @@ export function specOf(definition) {
       writeBehind: false,
       options: undefined,
     },
-    subscriptions: Object.keys(definition.events ?? {}).map(subscription),
+    subscriptions: Object.entries(definition.events ?? {}).map(subscription),
     routes: Object.entries(definition.routes ?? {}).map(route),
     preload: 0,
     extensions: [],

@@ -22,6 +22,25 @@ export function texts(found, place) {
   throw new TypeError(`${place}: found ${shown(found)}, expected a list of texts`);
 }
 
+/** A number. */
+export function number(found, place) {
+  if (typeof found === "number" && Number.isFinite(found)) return found;
+  throw new TypeError(`${place}: found ${shown(found)}, expected a number`);
+}
+
+/** A whole number that is not negative; nothing where nothing needs to be said. */
+export function count(found, place) {
+  if (found === undefined || found === null) return undefined;
+  if (Number.isSafeInteger(found) && found >= 0) return found;
+  throw new TypeError(`${place}: found ${shown(found)}, expected a whole number from 0 on`);
+}
+
+/** A function. */
+export function code(found, place) {
+  if (typeof found === "function") return found;
+  throw new TypeError(`${place}: found ${shown(found)}, expected a function`);
+}
+
 /** An object of which every part has one of some names. */
 export function parts(found, expected, place) {
   const isObject = typeof found === "object" && found !== null && !Array.isArray(found);

@@ -163,6 +163,12 @@ fn a_rule_that_is_misspelt_is_not_built_in_javascript() {
             r#"datasource: { kind: "memory" }"#,
             r#"datasource: found "kind", expected one of name, cacheEntries"#,
         ),
+        ("hooks: { create: \"yes\" }", "hooks.create: found \"yes\", expected a function"),
+        ("commands: { seal: {} }", "commands.seal.run: found undefined, expected a function"),
+        (r#"routes: { "GET /a": { public: true } }"#, "routes.GET /a.run: found undefined, expected a function"),
+        (r#"events: { "CREATE*": {} }"#, "events.CREATE*: found {}, expected a function"),
+        ("health: 7", "health: found 7, expected a function"),
+        ("handover: { save: 1, restore: 2 }", "handover.save: found 1, expected a function"),
         (r#"handover: { load: () => {} }"#, r#"handover: found "load", expected one of save, restore"#),
         (r#"handover: { save: () => 1 }"#, r#"handover: found only save, expected save and restore"#),
     ] {
@@ -201,7 +207,7 @@ fn what_is_said_wrongly_in_javascript_is_no_yes() {
     let place = tempfile::tempdir().unwrap();
     let (source, made) = (place.path().join("letter.mjs"), place.path().join("letter.wasm"));
     let said = r#"
-        import { documents, http, model, refuse } from "aegis-module";
+        import { documents, http, metrics, model, randomBytes, refuse } from "aegis-module";
         const command = (run) => ({ run });
         export const { identity, describeModel, hooks, commands } = model({
             name: "letter",
@@ -213,6 +219,10 @@ fn what_is_said_wrongly_in_javascript_is_no_yes() {
                 nobody: command(({ id }) => documents.find("letter", id)),
                 request: command(() => http.send({ url: "http://a", metod: "POST" })),
                 speechless: command(() => refuse("conflict")),
+                counted: command(() => metrics.add("letters", "many")),
+                limit: command(() => documents.search("letter", { limit: "10" })),
+                revision: command(() => documents.remove("letter", "a", 1.5)),
+                chance: command(() => randomBytes(-1)),
             },
         });
     "#;
@@ -234,6 +244,10 @@ fn what_is_said_wrongly_in_javascript_is_no_yes() {
         ("nobody", "find: id: found undefined, expected a text"),
         ("request", r#"a request: found "metod", expected one of method, url"#),
         ("speechless", "found undefined, expected a text that says why"),
+        ("counted", r#"add: found "many", expected a number"#),
+        ("limit", r#"search: limit: found "10", expected a whole number from 0 on"#),
+        ("revision", "a write: revision: found 1.5, expected a whole number from 0 on"),
+        ("chance", "randomBytes: found -1, expected a whole number from 0 on"),
     ] {
         let told = called(name, &[]);
         assert!(told.contains(expected), "{name}: {told}");

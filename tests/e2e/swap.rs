@@ -275,7 +275,7 @@ fn a_version_that_does_not_take_the_state_of_the_one_before_is_rejected_unless_s
     let rejected = cluster.aegis(&["reload"]);
     let told = words(&rejected);
     assert_eq!(rejected.status.code(), Some(3), "{told}");
-    let reason = "the code of COUNTER does not hand its state over: the module refused: it is too old";
+    let reason = "the next code of COUNTER does not take the state of the code before: the module refused: it is too old";
     assert!(told.contains(reason) && told.contains("`aegis reload --mode rolling`"), "{told}");
     assert_eq!((next(), pids(&cluster)), (json!(3), before.clone()), "the old version goes on and remembers");
     let path = cluster.folder().join("counter.wasm");

@@ -34,6 +34,7 @@ pub use parameters::{decode, with_cursor};
 pub use parse::{Invocation, no_such_command, read_item, spells_json};
 pub use plan::{Plan, Step, Wanted};
 pub use showing::Showing;
+pub use values::texts_of_list;
 pub(crate) use {
     candidates::{Body, Candidate, Candidates, Certainty, Order, Snapshot, Spot},
     filter::{Condition, Field, Filter, Verdict},

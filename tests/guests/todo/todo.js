@@ -53,8 +53,9 @@ export const { identity, describeModel, hooks, commands, lifecycle } = model({
     },
     alike: {
       run: (_, todo) => {
-        const { items } = documents.search("todo", { filter: { priority: todo.data.priority }, sort: ["text"] });
-        return items.filter(({ id }) => id !== todo.id).map(({ data }) => data.text);
+        const { priority } = todo.data;
+        const { items } = documents.search("todo", { filter: { priority }, sort: ["text"], fields: ["text"] });
+        return items.filter(({ id, revision }) => id !== todo.id && revision > 0).map(({ data }) => data.text);
       },
     },
     stranger: { run: () => documents.find("customer", "c1") ?? null },

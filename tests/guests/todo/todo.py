@@ -61,8 +61,8 @@ def shout(arguments, current, context):
 
 @todo.command()
 def alike(arguments, current, context):
-    page = documents.search("todo", {"priority": current.data["priority"]}, sort=["text"])
-    return [other.data["text"] for other in page.items if other.id != current.id]
+    page = documents.search("todo", {"priority": current.data["priority"]}, sort=["text"], fields=["text"])
+    return [other.data["text"] for other in page.items if other.id != current.id and other.revision > 0]
 
 
 @todo.command()

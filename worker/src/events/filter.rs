@@ -5,6 +5,7 @@ use aegis_domain::{
     access::{Action, Right},
     catalog::Catalog,
     event::EventKind,
+    query::texts_of_list,
 };
 
 use super::Subject;
@@ -25,22 +26,23 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// Reads the query: `model`, `id`, `type` and `name`, each a comma list or repeated. Names of models, types and
+    /// Reads the query: `model`, `id`, `type` and `name`, each a comma list or repeated; what has commas is in double quotes. Names of models, types and
     /// events may be written in any case.
     pub(super) fn parse(query: &str, catalog: &Catalog) -> Result<Self, Problem> {
         let mut filter = Self::default();
         for (name, value) in request::pairs(query, PARAMETERS)? {
-            let items = || value.split(',').map(str::trim).filter(|item| !item.is_empty());
-            if items().next().is_none() {
+            let wrong = |expected| request::wrong_value(name, &value, expected);
+            let items = texts_of_list(&value).map_err(wrong)?;
+            if items.is_empty() {
                 // Whoever has nothing to name wants nothing, and not everything.
-                return Err(request::wrong_value(name, &value, "at least one"));
+                return Err(wrong("at least one"));
             }
-            for item in items() {
+            for item in items {
                 match name {
-                    "model" => filter.models.push(model(item, catalog)?),
-                    "type" => filter.kinds.push(kind(item)?),
+                    "model" => filter.models.push(model(&item, catalog)?),
+                    "type" => filter.kinds.push(kind(&item)?),
                     "name" => filter.names.push(item.to_ascii_uppercase()),
-                    _ => filter.ids.push(item.to_owned()),
+                    _ => filter.ids.push(item),
                 }
             }
         }

@@ -100,7 +100,11 @@ impl Engine {
                 let detail = format!("a stored document of {} is damaged: {error}", request.model.name());
                 Problem::new(ProblemCode::Internal, detail)
             })?;
-            *row = self.load(request, &id, revision, row.clone()).await?;
+            let loaded = self.load(request, &id, revision, row.clone()).await;
+            *row = loaded.map_err(|mut problem| {
+                problem.detail = format!("document {id:?}: {}", problem.detail);
+                problem
+            })?;
         }
         showing.show(&page, &rows)
     }

@@ -39,7 +39,7 @@ impl Modules {
     /// When some does not begin.
     pub(crate) async fn warm_up(&self, deadline: Instant) -> Result<(), BeginError> {
         for (model, module) in self.all() {
-            self.runtime.warm_up(module, deadline).await.map_err(|source| BeginError::of(model, source))?;
+            self.runtime.warm_up(module, deadline).await.map_err(|reason| BeginError::of(model, reason))?;
         }
         Ok(())
     }
@@ -63,7 +63,7 @@ impl Modules {
                 Some(_) => self.runtime.rehearse(module, deadline).await,
                 None => self.runtime.warm_up(module, deadline).await,
             };
-            begun.map_err(|source| BeginError::of(model, source))?;
+            begun.map_err(|reason| BeginError::of(model, reason))?;
         }
         Ok(())
     }
@@ -120,7 +120,8 @@ impl Modules {
         let (mut halts, mut stay) = (Vec::with_capacity(both.len()), Vec::new());
         for exchange in both {
             let Exchange { model, old, new } = exchange;
-            let failed = |source| HandoverError { model: model.clone(), source };
+            let not_given = |reason| HandoverError::NotGiven { model: model.clone(), reason };
+            let not_taken = |reason| HandoverError::NotTaken { model: model.clone(), reason };
             let stays = new.module.may_go_on(&old.module);
             let hands_over = old.module.hands_over() && new.module.hands_over();
             if !stays && !hands_over {
@@ -129,15 +130,15 @@ impl Modules {
             let halt = match before.runtime.halt(&old.module, deadline).await {
                 Ok(halt) => halt,
                 Err(_) if !old.module.hands_over() => continue,
-                Err(error) => return Err(failed(error)),
+                Err(error) => return Err(not_given(error)),
             };
             if stays {
                 stay.push((halt, old, new));
                 continue;
             }
-            let saved = before.runtime.save(&old.module, &halt, deadline).await.map_err(failed)?;
+            let saved = before.runtime.save(&old.module, &halt, deadline).await.map_err(not_given)?;
             if let Some(handover) = saved {
-                self.runtime.restore(&new.module, &handover, deadline).await.map_err(failed)?;
+                self.runtime.restore(&new.module, &handover, deadline).await.map_err(not_taken)?;
             }
             halts.push(halt);
         }
@@ -173,22 +174,23 @@ fn callers_first(mut left: Vec<Exchange<'_>>) -> Vec<Exchange<'_>> {
 
 /// Why code does not begin.
 #[derive(Debug, thiserror::Error)]
-#[error("the code of {model} does not begin: {source}")]
+#[error("the code of {model} does not begin: {reason}")]
 pub(crate) struct BeginError {
     model: String,
-    source: CallError,
+    reason: CallError,
 }
 
 impl BeginError {
-    fn of(model: &str, source: CallError) -> Self {
-        Self { model: model.to_owned(), source }
+    fn of(model: &str, reason: CallError) -> Self {
+        Self { model: model.to_owned(), reason }
     }
 }
 
 /// Why state is not handed to the next version of a model's code.
 #[derive(Debug, thiserror::Error)]
-#[error("the code of {model} does not hand its state over: {source}")]
-pub(crate) struct HandoverError {
-    model: String,
-    source: CallError,
+pub(crate) enum HandoverError {
+    #[error("the code of {model} does not hand its state over: {reason}")]
+    NotGiven { model: String, reason: CallError },
+    #[error("the next code of {model} does not take the state of the code before: {reason}")]
+    NotTaken { model: String, reason: CallError },
 }

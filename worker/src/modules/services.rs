@@ -246,25 +246,16 @@ pub(crate) fn text(model: &Model, body: &Bytes) -> Result<String, Problem> {
     })
 }
 
-/// A document of a list, which may have only some of its properties.
+/// A document of a list, which may have only some of its properties, but those of [`Host`] and its times.
 fn listed(model: &Model, item: &RawValue) -> Result<Entity, Refusal> {
     #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
     struct Host {
         id: String,
-        #[serde(default)]
         revision: u64,
     }
     let host: Host = serde_json::from_str(item.get()).map_err(|error| damaged(&error))?;
-    let (created_ms, updated_ms) = document::times(model, item.get().as_bytes()).unwrap_or_default();
-    Ok(Entity {
-        id: host.id,
-        model: model.name().to_owned(),
-        revision: host.revision,
-        created_ms,
-        updated_ms,
-        data: item.get().to_owned(),
-    })
+    let body = Bytes::copy_from_slice(item.get().as_bytes());
+    to_entity(model, &host.id, host.revision, &body).map_err(|problem| refusal(&problem))
 }
 
 fn damaged(error: &serde_json::Error) -> Refusal {

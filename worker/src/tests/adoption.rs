@@ -223,7 +223,7 @@ async fn a_version_that_does_not_take_what_the_one_before_remembers_leaves_every
     let refuses = [
         (
             heir("1.0.0"),
-            "the code of COUNTER does not hand its state over: the module refused: it is too old",
+            "the next code of COUNTER does not take the state of the code before: the module refused: it is too old",
         ),
         (heir("1.0.1").function("handover", "restore", trap()), "restore of module counter failed"),
     ];

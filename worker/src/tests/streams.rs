@@ -89,14 +89,16 @@ async fn filters_select_by_document_type_and_name() {
     let mut by_id = open(&house, "GET /aegis/api/events?model=todo&id=b").await;
     let mut by_type = open(&house, "GET /aegis/api/events?type=delete,update").await;
     let mut by_name = open(&house, "GET /aegis/api/events?name=createTodo&id=c").await;
-    for id in ["a", "b", "c"] {
+    let mut by_comma = open(&house, "GET /aegis/api/events?id=%22c%2Cd%22").await;
+    for id in ["a", "b", "c", "c,d"] {
         create(&house, id).await;
     }
     assert_eq!(house.ask(&format!("DELETE {TODOS}/a")).await.status, 200);
     assert_eq!(next(&mut by_id).await.data["modelId"], "b");
     assert_eq!(next(&mut by_type).await.name, "DELETETODO");
     assert_eq!(next(&mut by_name).await.data["modelId"], "c");
-    for query in ["model=nothing", "type=other", "nonsense=1"] {
+    assert_eq!(next(&mut by_comma).await.data["modelId"], "c,d");
+    for query in ["model=nothing", "type=other", "nonsense=1", "id=%22a"] {
         let refused = house.ask(&format!("GET /aegis/api/events?{query}")).await;
         assert!(matches!(refused.status, 400 | 404), "{query}: {}", refused.status);
     }

@@ -126,6 +126,18 @@ pub(crate) fn split_list(list: &str) -> Result<Vec<Item>, &'static str> {
     }
 }
 
+/// The texts of a comma list, in which one in double quotes may have commas. Others are trimmed, and empty ones left out.
+///
+/// # Errors
+/// What was expected instead.
+pub fn texts_of_list(list: &str) -> Result<Vec<String>, &'static str> {
+    let items = split_list(list)?.into_iter().map(|item| match item {
+        Item::Plain(text) => text.trim().to_owned(),
+        Item::Quoted(text) => text,
+    });
+    Ok(items.filter(|text| !text.is_empty()).collect())
+}
+
 fn plain(text: &str) -> (Item, &str) {
     let (item, following) = text.split_at(text.find(',').unwrap_or(text.len()));
     (Item::Plain(item.to_owned()), following)
@@ -202,6 +214,7 @@ mod tests {
         assert_eq!(split(r#""a"b"#).unwrap_err(), "a comma after a value in quotes");
         assert_eq!(split(r#"a,"b"#).unwrap_err(), "a quote at the end of a value that starts with one");
         assert_eq!(split(r#""\x""#).unwrap_err(), "a JSON text between quotes");
+        assert_eq!(texts_of_list(r#" a ,,"b, c","#).unwrap(), ["a", "b, c"]);
     }
 
     #[test]

@@ -8,6 +8,9 @@ use aegis_wasm::{Refusal, RefusalCode, Search};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
+/// Properties of every document that are its entity's as well; the id is answered without being asked for.
+const OF_THE_HOST: [&str; 3] = ["revision", "createTime", "updateTime"];
+
 /// The search as a query string: `{"status":"open","total":{"gt":100}}` is `status__in="open"&total__gt=100`.
 pub(super) fn query(model: &Model, search: &Search) -> Result<String, Refusal> {
     let wrong = |message: String| Refusal::new(RefusalCode::Invalid, message);
@@ -32,7 +35,10 @@ pub(super) fn query(model: &Model, search: &Search) -> Result<String, Refusal> {
         pairs.push(("__sort".to_owned(), search.sort.join(",")));
     }
     if !search.fields.is_empty() {
-        pairs.push(("__select".to_owned(), search.fields.join(",")));
+        // What an entity says beside its data is read from the data.
+        let missing = OF_THE_HOST.into_iter().filter(|name| !search.fields.iter().any(|field| field == name));
+        let names: Vec<&str> = search.fields.iter().map(String::as_str).chain(missing).collect();
+        pairs.push(("__select".to_owned(), names.join(",")));
     }
     if search.limit > 0 {
         pairs.push(("__limit".to_owned(), search.limit.to_string()));
@@ -105,7 +111,7 @@ mod tests {
         };
         let query = query(model, &whole).unwrap();
         let shown = percent_encoding::percent_decode_str(&query).decode_utf8().unwrap();
-        insta::assert_snapshot!(shown, @r#"status__in="in & out"&total__gt=100&total__lt=1e+3&tag__in="a","b,"&gone=null&rank__gt=1&__operand=and&__sort=-total,id&__select=total&__limit=10&__cursor=c+1"#);
+        insta::assert_snapshot!(shown, @r#"status__in="in & out"&total__gt=100&total__lt=1e+3&tag__in="a","b,"&gone=null&rank__gt=1&__operand=and&__sort=-total,id&__select=total,revision,createTime,updateTime&__limit=10&__cursor=c+1"#);
         assert!(query.contains("in%20%26%20out") && query.contains("c%2B1"), "{query}");
         assert_eq!(super::query(model, &search("")).unwrap(), "");
         for filter in ["[]", "{", "7"] {

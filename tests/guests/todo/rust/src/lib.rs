@@ -92,7 +92,9 @@ fn shout(arguments: Value, current: Entity, _: &Context) -> Result<String, Refus
 
 fn alike(_: Value, current: Entity, _: &Context) -> Result<Vec<String>, Refusal> {
     let filter = json!({ "priority": current.data["priority"] });
-    let query = Query { filter, sort: vec!["text".to_owned()], ..Query::default() };
-    let others = documents::search("todo", &query)?.items.into_iter().filter(|other| other.id != current.id);
+    let fields = vec!["text".to_owned()];
+    let query = Query { filter, sort: fields.clone(), fields, ..Query::default() };
+    let found = documents::search("todo", &query)?.items;
+    let others = found.into_iter().filter(|other| other.id != current.id && other.revision > 0);
     Ok(others.map(|other| text(&other.data).to_owned()).collect())
 }
