@@ -92,7 +92,11 @@ pub enum StoreWord {
     DiskNeededBytes,
     /// Milliseconds of the monotonic clock since when writes are refused for want of them, 0 while they are taken.
     DiskFullSince,
+    /// Number of the last published change that is on disk; changes after it are only in memory.
+    OnDisk,
 }
+
+const _: () = assert!(WORD_STORE + (StoreWord::OnDisk as usize) < WORD_NAMES);
 
 /// Present values of a worker process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -37,7 +37,7 @@ use crate::{
     lock::StoreLock,
     lookup::{self, Lookup, Lookups},
     notice::{self, Notice, Notices, Notifier},
-    recover::{self, Recovery},
+    recover::{self, Published, Recovery},
     shared::{Intake, Shared},
     storage::Place,
     writer::{COMMANDS_MAX, Command, Inbox, Memory, Writer, bytes_max, probe},
@@ -142,7 +142,7 @@ fn start(
     recover::expect_engine(&folder, board.durable())?;
     let lock = StoreLock::take(&folder)?;
     let settings = generation.settings.clone();
-    let file = recover::open_engine(&folder, settings.store.engine_cache_bytes, board.durable())?;
+    let file = recover::open_engine(&folder, settings.store.engine_cache_bytes, Published::on(board))?;
     let recovery = recover::recover(file, generation, kept.and_then(keep::take_up), board, epoch)?;
     let (notifier, notices) = notice::pair().map_err(|error| StoreError::os("making a pipe", error))?;
     let parts = assemble(recovery, &settings, (board, epoch), notifier.clone());

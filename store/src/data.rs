@@ -214,8 +214,8 @@ impl Alone {
         let opening = |source| DataError::store("opening the store", source);
         let Opened { engine, set_aside } = open(options).map_err(opening)?;
         let recovered = engine.recover().map_err(opening)?;
-        let notes = set_aside.map(|copy| {
-            format!("the unfinished last group was moved to {}; nobody was told of it", copy.display())
+        let notes = set_aside.map(|set_aside| {
+            format!("the last group was not finished; nobody was told of it, and {set_aside}")
         });
         Ok(Self { engine, recovered, notes: notes.into_iter().collect(), _locks: locks })
     }

@@ -22,8 +22,12 @@ use crate::{
     index::{self, Collisions, Indexes, NewIndex},
     requests::RecentRequests,
     storage::{Place, Storage},
-    writer::{Memory, RESERVED_AT_ONCE, apply_unique},
+    writer::{Memory, apply_unique},
 };
+
+/// Numbers reserved at once for changes that are only in memory, so that a host that starts anew does not give them
+/// again to others.
+const RESERVED_AT_ONCE: u64 = 65_536;
 
 /// A store that can serve.
 pub(crate) struct Recovery {
@@ -50,32 +54,48 @@ pub(crate) fn expect_engine(folder: &Path, published: u64) -> Result<(), StoreEr
     Err(StoreError::Gone { path: options.engine_folder(), published })
 }
 
-/// Opens the engine in `folder`. A store of this host has published changes up to `published`, or none if that is 0.
+/// What the stores of this host have published before; 0 is nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Published {
+    /// Number of the last change.
+    last: u64,
+    /// Number of the last one that is on disk.
+    on_disk: u64,
+}
+
+impl Published {
+    /// As the board says it.
+    pub(crate) fn on(board: Board) -> Self {
+        Self { last: board.durable(), on_disk: board.store(StoreWord::OnDisk).load(Ordering::Acquire) }
+    }
+}
+
+/// Opens the engine in `folder`, in which the stores of this host have `published` changes.
 ///
 /// # Errors
 /// The folder cannot be read, or holds something that has to be looked at first.
 pub(crate) fn open_engine(
     folder: &Path,
     cache_bytes: u64,
-    published: u64,
+    published: Published,
 ) -> Result<Box<dyn Engine>, StoreError> {
     let options = Options { folder: folder.to_owned(), cache_bytes };
     let opened = options.open().map_err(|source| StoreError::engine("opening the store", source))?;
-    if let Some(copy) = opened.set_aside {
+    if let Some(set_aside) = opened.set_aside {
         tracing::warn!(
-            copy = %copy.display(),
-            "the last group was cut short, by a power failure or a full disk; nobody was told of it, \
-             and what there is of it was moved aside"
+            "the last group was cut short, by a power failure or a full disk; nobody was told of it, and {set_aside}"
         );
     }
     let reserved = opened
         .engine
         .reserved()
         .map_err(|source| StoreError::engine("reading the reserved numbers", source))?;
+    let on_disk = opened.engine.last();
     // Every number is on disk before it is published: with its change, or with those that are reserved.
-    let found = opened.engine.last().max(reserved);
-    if found < published {
-        return Err(StoreError::Behind { path: options.engine_folder(), found, published });
+    for (found, published) in [(on_disk, published.on_disk), (on_disk.max(reserved), published.last)] {
+        if found < published {
+            return Err(StoreError::Behind { path: options.engine_folder(), found, published });
+        }
     }
     Ok(Box::new(opened.engine))
 }
@@ -135,15 +155,18 @@ pub(crate) fn recover(
     }
     let rules = Arc::new(generations.rules(|name| indexes.find(name)));
     let mut reserved = recovered.reserved;
-    if published != 0 && !is_kept {
+    // Of an earlier host, too, clients may know what was only in memory.
+    if !is_kept && (published != 0 || reserved != 0) {
         truncate(&storage, &rules.memory_models(), &mut reserved).map_err(failed)?;
     }
     board.store(StoreWord::Epoch).store(epoch, Ordering::Release);
     board.store(StoreWord::Pid).store(u64::from(std::process::id()), Ordering::Relaxed);
     board.store(StoreWord::LogOldest).store(storage.log_oldest(), Ordering::Relaxed);
+    board.store(StoreWord::OnDisk).fetch_max(on_disk, Ordering::Release);
     board.publish_durable(storage.committed());
     let requests = RecentRequests::recovered(recovered.requests);
-    let memory = Memory { generations, indexes, requests, reserved };
+    let memory =
+        Memory { generations, indexes, requests, reserved, has_forgotten: published != 0 && !is_kept };
     Ok(Recovery { storage, memory, rules })
 }
 
@@ -179,23 +202,31 @@ fn build(storage: &Storage, rules: &Rules, new: &[NewIndex], board: Board) -> En
 /// Tells the workers of the process before that the documents of these models are gone. The numbers for that are reserved,
 /// as all are that are not on disk with a change.
 fn truncate(storage: &Storage, models: &[String], reserved: &mut u64) -> EngineResult<()> {
-    let time_ms = now_ms();
-    let changes: Vec<Change> = (storage.committed() + 1..)
-        .zip(models)
-        .map(|(sequence, model)| Change {
-            sequence,
-            model: model.clone(),
-            kind: ChangeKind::Truncate,
-            time_ms,
-        })
-        .collect();
+    debug_assert_eq!(storage.engine(Place::Memory).last(), 0);
+    let changes = truncations(storage.committed(), models);
     let Some(last) = changes.last().map(|change| change.sequence) else { return Ok(()) };
     let batch = Batch { changes: changes.iter().collect(), ..Batch::default() };
-    debug_assert_eq!(storage.engine(Place::Memory).last(), 0);
-    let mut file = Batch::default();
-    if last > *reserved {
-        *reserved = last + RESERVED_AT_ONCE;
-        file.meta.push(MetaEdit::Reserved(*reserved));
-    }
+    let file = Batch { meta: reserve(last, reserved).into_iter().collect(), ..Batch::default() };
     storage.apply(&file, &batch, last)
+}
+
+/// The changes after `before` that say that these models have no documents.
+pub(crate) fn truncations(before: u64, models: &[String]) -> Vec<Change> {
+    let (time_ms, kind) = (now_ms(), ChangeKind::Truncate);
+    let change = |(sequence, model): (u64, &String)| Change {
+        sequence,
+        model: model.clone(),
+        kind: kind.clone(),
+        time_ms,
+    };
+    (before + 1..).zip(models).map(change).collect()
+}
+
+/// Reserves numbers up to `last` and some more, unless they are, for changes that are only in memory.
+pub(crate) fn reserve(last: u64, reserved: &mut u64) -> Option<MetaEdit> {
+    if last <= *reserved {
+        return None;
+    }
+    *reserved = last + RESERVED_AT_ONCE;
+    Some(MetaEdit::Reserved(*reserved))
 }

@@ -27,7 +27,6 @@ use crossbeam::channel::{Receiver, Sender, select_biased};
 use self::{gather::Gather, generations::Build, housekeeping::Swept, space::Space};
 pub(crate) use self::{
     generations::{apply_unique, bytes_max},
-    group::RESERVED_AT_ONCE,
     space::{Probe, probe},
 };
 use crate::{
@@ -92,6 +91,8 @@ pub(crate) struct Memory {
     pub(crate) requests: RecentRequests,
     /// Numbers up to this one are reserved on disk.
     pub(crate) reserved: u64,
+    /// A store of this host had documents in memory that are gone.
+    pub(crate) has_forgotten: bool,
 }
 
 /// The one thread that writes.
@@ -106,6 +107,7 @@ pub(crate) struct Writer {
     builds: u64,
     requests: RecentRequests,
     reserved: u64,
+    has_forgotten: bool,
     gather: Gather,
     swept: Swept,
     space: Space,
@@ -121,7 +123,7 @@ impl Writer {
         memory: Memory,
         probe: Option<Probe>,
     ) -> Self {
-        let Memory { generations, indexes, requests, reserved } = memory;
+        let Memory { generations, indexes, requests, reserved, has_forgotten } = memory;
         Self {
             shared,
             inbox,
@@ -133,6 +135,7 @@ impl Writer {
             builds: 0,
             requests,
             reserved,
+            has_forgotten,
             gather: Gather::default(),
             swept: Swept::new(Instant::now()),
             space: Space::new(probe),

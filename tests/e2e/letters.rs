@@ -165,7 +165,10 @@ fn a_rule_that_is_misspelt_is_not_built_in_javascript() {
         ),
         ("hooks: { create: \"yes\" }", "hooks.create: found \"yes\", expected a function"),
         ("commands: { seal: {} }", "commands.seal.run: found undefined, expected a function"),
-        (r#"routes: { "GET /a": { public: true } }"#, "routes.GET /a.run: found undefined, expected a function"),
+        (
+            r#"routes: { "GET /a": { public: true } }"#,
+            "routes.GET /a.run: found undefined, expected a function",
+        ),
         (r#"events: { "CREATE*": {} }"#, "events.CREATE*: found {}, expected a function"),
         ("health: 7", "health: found 7, expected a function"),
         ("handover: { save: 1, restore: 2 }", "handover.save: found 1, expected a function"),

@@ -35,6 +35,9 @@ pub const HOST_FIELDS: [&str; 5] = ["id", "modelName", "createTime", "updateTime
 /// Bytes of one stored document: patches could make it grow beyond any request.
 pub const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Highest revision of a document that is kept: each JSON reader takes it exactly, and nobody changes one so often.
+const REVISION_MAX: u64 = (1 << 53) - 1;
+
 /// Bytes of an id.
 pub const ID_BYTES_MAX: usize = 256;
 
@@ -148,10 +151,13 @@ pub fn check_id(id: &str) -> Result<(), String> {
 /// # Errors
 /// What is wrong with it, for whoever keeps the data.
 pub fn check_stored(model: &str, body: &[u8]) -> Result<(String, u64), String> {
+    if body.len() > DOCUMENT_BYTES_MAX {
+        return Err(format!("it has {} bytes, expected at most {DOCUMENT_BYTES_MAX}", body.len()));
+    }
     let (stored, named) = Stored::take_apart(body)?;
     check_id(&stored.id).map_err(|reason| format!("its id: {reason}"))?;
-    if stored.revision == 0 {
-        return Err("its revision is 0, expected 1 or more".to_owned());
+    if !(1..=REVISION_MAX).contains(&stored.revision) {
+        return Err(format!("its revision is {}, expected 1 to {REVISION_MAX}", stored.revision));
     }
     if named.as_ref().and_then(Value::as_str) != Some(model) {
         let found = named.as_ref().map_or_else(|| "nothing".to_owned(), describe);

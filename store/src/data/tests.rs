@@ -215,7 +215,7 @@ fn every_mistake_in_an_export_is_told_with_its_line() {
     line 3: id: found 257 bytes, expected at most 256 for an id; 0 documents were imported
     line 3: document: its id: found "..", expected an id that is no relative path; 0 documents were imported
     line 3: revision: found 0, expected 1 or more; 0 documents were imported
-    line 3: document: its revision is 0, expected 1 or more; 0 documents were imported
+    line 3: document: its revision is 0, expected 1 to 9007199254740991; 0 documents were imported
     line 4: the header announces 1 documents, and here is one more, expected the end of the export; 0 documents were imported
     line 3: found revision 1 of "b", but the document says revision 1 of "a"; 0 documents were imported
     line 3: found revision 2 of "a", but the document says revision 1 of "a"; 0 documents were imported

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     engine::{Batch, Engine, LogBudget, fjall::Options, records::FORMAT},
     error::{EXIT_CONFIGURATION, EXIT_TRANSIENT},
-    recover::open_engine,
+    recover::{Published, open_engine},
     testing::{create, generation, idempotency, write},
 };
 
@@ -112,7 +112,7 @@ fn numbers_of_what_is_forgotten_are_reserved_so_that_the_next_store_misses_nothi
     start(folder.path(), board, 2).stop();
     assert_eq!(board.durable(), 2, "the documents in memory were forgotten");
     wait_until_closed(folder.path());
-    open_engine(folder.path(), 1 << 20, board.durable()).unwrap();
+    open_engine(folder.path(), 1 << 20, Published::on(board)).unwrap();
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::{Command, Writer};
 use crate::{
     catalog::Generation,
     commit::{Collision, Placed},
-    engine::{Batch, MetaEdit, UniqueEdit},
+    engine::{Batch, EngineResult, MetaEdit, UniqueEdit},
     error::{StoreError, chain},
     index::{self, Collisions, Filled, NewIndex, Scanned},
     notice::Notice,
@@ -46,7 +46,12 @@ impl Writer {
         }
         self.build = None;
         self.generations.prepare(next);
+        let before = self.shared.rules().memory_models();
         let new = self.follow_generations(Vec::new())?;
+        if self.has_forgotten {
+            self.empty_what_is_gained(&before)
+                .map_err(|source| StoreError::engine("emptying models in memory", source))?;
+        }
         if new.is_empty() {
             self.notifier.tell(Notice::Prepared { generation });
             return Ok(());
@@ -86,6 +91,15 @@ impl Writer {
         Ok(())
     }
 
+    /// Tells the workers that models in memory which come back with the generation have no documents. Its workers show those
+    /// that the store before had, when it was killed while they were judged.
+    fn empty_what_is_gained(&mut self, before: &[String]) -> EngineResult<()> {
+        let memory = self.shared.storage.engine(Place::Memory).snapshot()?;
+        let mut gained = self.shared.rules().memory_models();
+        gained.retain(|model| !before.contains(model) && memory.documents(model).next().is_none());
+        self.commit_empty(&gained)
+    }
+
     /// The prepared generation is in force.
     pub(super) fn activate(&mut self, generation: u64) -> Result<(), StoreError> {
         if generation == self.generations.active().number {
@@ -122,7 +136,13 @@ impl Writer {
 
     /// Fills a piece of a scan into the new indexes.
     pub(super) fn scanned(&mut self, number: u64, piece: Vec<Scanned>) -> Result<(), StoreError> {
-        let Some(build) = self.build.as_mut().filter(|build| build.number == number) else { return Ok(()) };
+        if self.build.as_ref().is_none_or(|build| build.number != number) {
+            return Ok(());
+        }
+        if let Some(reason) = self.space.refusal() {
+            return self.end_build(vec![format!("no unique index is built: {reason}")]);
+        }
+        let Some(build) = &mut self.build else { return Ok(()) };
         let storage = &self.shared.storage;
         let failed = |source| StoreError::engine("building a unique index", source);
         let Filled { unique, collisions } = index::fill(storage, piece).map_err(failed)?;
@@ -182,10 +202,7 @@ impl Writer {
 }
 
 /// Writes values of unique indexes.
-pub(crate) fn apply_unique(
-    storage: &Storage,
-    unique: Vec<Placed<UniqueEdit>>,
-) -> crate::engine::EngineResult<()> {
+pub(crate) fn apply_unique(storage: &Storage, unique: Vec<Placed<UniqueEdit>>) -> EngineResult<()> {
     let (file, memory): (Vec<_>, Vec<_>) = unique.into_iter().partition(|edit| edit.place == Place::File);
     let batch = |edits: Vec<Placed<UniqueEdit>>| Batch {
         unique: edits.into_iter().map(|edit| edit.what).collect(),

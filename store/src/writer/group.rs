@@ -18,9 +18,10 @@ use super::{Writer, gather::Patience};
 use crate::{
     clock::now_ms,
     commit::{self, Placed, Plan, Requested, View},
-    engine::{Batch, CommittedWrite, EngineResult, Head, KeptResponse, MetaEdit, UniqueEdit, UniqueKey},
+    engine::{Batch, CommittedWrite, EngineResult, Head, KeptResponse, UniqueEdit, UniqueKey},
     error::{StoreError, chain},
     link::{FeedFrame, Form, Handover, Link},
+    recover::{reserve, truncations},
     requests::RecentRequests,
     shared::Intake,
     storage::{Place, Storage},
@@ -32,9 +33,6 @@ const GROUP_BYTES: usize = 4 * 1024 * 1024;
 const FEED_FRAME_BYTES: usize = 8 * 1024 * 1024;
 /// Rough bytes of a change in a feed frame beside its body, for the capacity only.
 const CHANGE_OVERHEAD_BYTES: usize = 128;
-/// Numbers reserved at once for changes that are only in memory, so that a host that starts anew does not give them
-/// again to others.
-pub(crate) const RESERVED_AT_ONCE: u64 = 65_536;
 
 /// A write's way back.
 struct Asker {
@@ -111,9 +109,8 @@ impl Writer {
         let row = self.requests.row(now_ms, &committed);
         let mut batches = Batches::sort(&changes, &places, unique, responses);
         batches.file.requests.clone_from(&row);
-        if places.contains(&Place::Memory) && last > self.reserved {
-            self.reserved = last + RESERVED_AT_ONCE;
-            batches.file.meta.push(MetaEdit::Reserved(self.reserved));
+        if places.contains(&Place::Memory) {
+            batches.file.meta.extend(reserve(last, &mut self.reserved));
         }
         self.forget_with_group(&mut batches.file)?;
         let syncing = Instant::now();
@@ -125,7 +122,24 @@ impl Writer {
         Ok(outcomes)
     }
 
+    /// Commits that these models, which are only in memory, have no documents.
+    pub(super) fn commit_empty(&mut self, models: &[String]) -> EngineResult<()> {
+        let begun = Instant::now();
+        let before = self.shared.storage.committed();
+        let changes = truncations(before, models);
+        let Some(last) = changes.last().map(|change| change.sequence) else { return Ok(()) };
+        self.shared.registry.offer(last, |form| feed_frames(before, &changes, form));
+        let file =
+            Batch { meta: reserve(last, &mut self.reserved).into_iter().collect(), ..Batch::default() };
+        let memory = Batch { changes: changes.iter().collect(), ..Batch::default() };
+        self.shared.storage.apply(&file, &memory, last)?;
+        self.published(last, changes.len(), begun);
+        Ok(())
+    }
+
     fn published(&self, last: u64, changes: usize, begun: Instant) {
+        let on_disk = self.shared.storage.engine(Place::File).last();
+        self.shared.board.store(StoreWord::OnDisk).fetch_max(on_disk, Ordering::Release);
         self.shared.board.publish_durable(last);
         self.shared.registry.published(last);
         let count = |word, amount| self.shared.board.store(word).fetch_add(amount, Ordering::Relaxed);

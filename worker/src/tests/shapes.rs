@@ -113,7 +113,11 @@ async fn a_document_that_cannot_be_loaded_says_so_and_can_be_removed() {
         assert_eq!((read.status, &read.json()["code"]), (status, &json!(code)), "{}", read.body);
         let listed = house.ask(&format!("GET {OUTGROWN}")).await;
         let told = format!("document \"{id}\": ");
-        assert!(listed.status == status && listed.json()["detail"].as_str().unwrap().starts_with(&told), "{}", listed.body);
+        assert!(
+            listed.status == status && listed.json()["detail"].as_str().unwrap().starts_with(&told),
+            "{}",
+            listed.body
+        );
         assert_eq!(house.ask(&format!("DELETE {OUTGROWN}/{id}")).await.status, 200);
     }
     assert_eq!(get(&house, "?__count=all").await["total"], 2);

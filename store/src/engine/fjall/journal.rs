@@ -19,8 +19,10 @@
 //! ```
 
 use std::{
+    fmt,
     fs::{File, OpenOptions},
-    io::Write,
+    io::{self, Write},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -31,6 +33,8 @@ use crate::{engine::EngineResult, error::EngineError, lock::make_folder};
 
 /// Ending of journal files.
 pub(super) const JOURNAL_SUFFIX: &str = "jnl";
+/// Copies of unfinished groups that began at the same byte.
+const COPIES_MAX: u32 = 1000;
 const TAG_START: u8 = 1;
 const TAG_ITEM: u8 = 2;
 const TAG_END: u8 = 3;
@@ -50,6 +54,29 @@ pub(crate) struct Torn {
     pub(crate) offset: u64,
     /// What follows it.
     pub(crate) bytes: Vec<u8>,
+}
+
+/// What became of an unfinished last group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SetAside {
+    /// It is in this file.
+    Moved(PathBuf),
+    /// There was no room for a copy.
+    Dropped {
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+impl fmt::Display for SetAside {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Moved(copy) => write!(formatter, "it was moved to {}", copy.display()),
+            Self::Dropped { bytes } => {
+                write!(formatter, "its {bytes} bytes are gone, as the full disk has no room for a copy")
+            }
+        }
+    }
 }
 
 /// Reads all journal files of an engine folder.
@@ -97,22 +124,79 @@ pub(super) fn is_unwritten(folder: &Path) -> EngineResult<bool> {
     Ok(true)
 }
 
-/// Moves the unfinished group out of the journal file into a file of its own in `folder`, and returns that file.
-pub(crate) fn set_aside(torn: &Torn, folder: &Path) -> EngineResult<PathBuf> {
-    make_folder(folder).map_err(|error| EngineError::io(format!("creating {}", folder.display()), error))?;
+/// Takes the unfinished group out of the journal file, into a file of its own in `folder` if there is room for it.
+pub(crate) fn set_aside(torn: &Torn, folder: &Path) -> EngineResult<SetAside> {
+    cut(torn, keep(torn, folder))
+}
+
+fn keep(torn: &Torn, folder: &Path) -> EngineResult<PathBuf> {
+    make_folder(folder).map_err(|error| failed("creating", folder, error))?;
     let journal = torn.file.file_stem().unwrap_or_default().to_string_lossy();
-    let copy = folder.join(format!("journal-{journal}-at-{}.torn", torn.offset));
-    let failed = |operation: &str, path: &Path, error| {
-        EngineError::io(format!("{operation} {}", path.display()), error)
+    let name = format!("journal-{journal}-at-{}", torn.offset);
+    let names = (2..=COPIES_MAX).map(|number| format!("{name}-{number}.torn"));
+    for name in std::iter::once(format!("{name}.torn")).chain(names) {
+        let copy = folder.join(name);
+        let mut file = match File::create_new(&copy) {
+            // Another end of the same journal.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            file => file.map_err(|error| failed("creating", &copy, error))?,
+        };
+        let written = file.write_all(&torn.bytes).and_then(|()| file.sync_all());
+        if let Err(error) = written {
+            let _ = std::fs::remove_file(&copy);
+            return Err(failed("writing", &copy, error));
+        }
+        return Ok(copy);
+    }
+    Err(failed("creating a further copy in", folder, io::ErrorKind::AlreadyExists.into()))
+}
+
+/// Shortens the journal when its unfinished group is kept, or cannot be because the disk is full: then the store would
+/// never start, and nothing is lost of which anybody was told.
+fn cut(torn: &Torn, kept: EngineResult<PathBuf>) -> EngineResult<SetAside> {
+    let set_aside = match kept {
+        Ok(copy) => SetAside::Moved(copy),
+        Err(EngineError::Io { source, .. })
+            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+        {
+            SetAside::Dropped { bytes: torn.bytes.len() }
+        }
+        Err(error) => return Err(error),
     };
-    let mut file = File::create(&copy).map_err(|error| failed("creating", &copy, error))?;
-    file.write_all(&torn.bytes).map_err(|error| failed("writing", &copy, error))?;
-    file.sync_all().map_err(|error| failed("syncing", &copy, error))?;
     let journal = OpenOptions::new().write(true).open(&torn.file);
     let journal = journal.map_err(|error| failed("opening", &torn.file, error))?;
     journal.set_len(torn.offset).map_err(|error| failed("shortening", &torn.file, error))?;
     journal.sync_all().map_err(|error| failed("syncing", &torn.file, error))?;
-    Ok(copy)
+    Ok(set_aside)
+}
+
+/// Writes the last group of the newest file over itself, and syncs it, unless the store has ended in order behind it. A store
+/// whose sync fails ends at once, and its last group may be whole only in memory: the kernel takes for written what it
+/// could not write, and the next sync says that all is well.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn write_last_group_again(folder: &Path) -> EngineResult<()> {
+    let Some(newest) = journals(folder)?.pop() else { return Ok(()) };
+    let bytes = read(&newest)?;
+    let (mut begin, mut end) = (0, 0);
+    while let Some(next) = group_end(&bytes, end) {
+        (begin, end) = (end, next);
+    }
+    let ended = End::read(folder)?;
+    let in_order =
+        ended.is_some_and(|ended| number(&newest) == Some(ended.journal) && ended.bytes == end as u64);
+    if in_order || end == 0 {
+        return Ok(());
+    }
+    let file = OpenOptions::new().write(true).open(&newest);
+    let file = file.map_err(|error| failed("opening", &newest, error))?;
+    file.write_all_at(&bytes[begin..end], begin as u64).map_err(|error| failed("writing", &newest, error))?;
+    file.sync_all().map_err(|error| failed("syncing", &newest, error))
+}
+
+fn failed(operation: &str, path: &Path, error: io::Error) -> EngineError {
+    EngineError::io(format!("{operation} {}", path.display()), error)
 }
 
 /// The file that the engine writes after this one.
@@ -274,10 +358,45 @@ mod tests {
         let torn = check(folder.path()).unwrap().unwrap();
         assert_eq!((torn.offset, torn.bytes.len()), (ends[2] as u64, 17));
         let aside = folder.path().join("aside");
-        let copy = set_aside(&torn, &aside).unwrap();
-        assert_eq!(std::fs::read(copy).unwrap(), bytes[ends[2]..cut]);
+        let first = aside.join(format!("journal-0-at-{}.torn", ends[2]));
+        let again = aside.join(format!("journal-0-at-{}-2.torn", ends[2]));
+        assert_eq!(set_aside(&torn, &aside).unwrap(), SetAside::Moved(first.clone()));
         assert_eq!(std::fs::read(&file).unwrap(), bytes[..ends[2]]);
         assert_eq!(check(folder.path()).unwrap(), None);
+        let other = Torn { bytes: b"other".to_vec(), ..torn };
+        assert_eq!(set_aside(&other, &aside).unwrap(), SetAside::Moved(again.clone()));
+        assert_eq!(std::fs::read(first).unwrap(), bytes[ends[2]..cut]);
+        assert_eq!(std::fs::read(again).unwrap(), b"other");
+    }
+
+    #[test]
+    fn a_torn_group_is_dropped_where_a_full_disk_has_no_room_for_a_copy() {
+        let (folder, file, bytes, ends) = journal(2);
+        let cut_short = &bytes[..bytes.len() - 1];
+        std::fs::write(&file, cut_short).unwrap();
+        let torn = check(folder.path()).unwrap().unwrap();
+        let kept = |kind: io::ErrorKind| Err(failed("writing", Path::new("copy"), kind.into()));
+        cut(&torn, kept(io::ErrorKind::PermissionDenied)).unwrap_err();
+        assert_eq!(std::fs::read(&file).unwrap(), cut_short);
+        let dropped = SetAside::Dropped { bytes: cut_short.len() - ends[1] };
+        assert_eq!(cut(&torn, kept(io::ErrorKind::StorageFull)).unwrap(), dropped);
+        assert_eq!(std::fs::read(&file).unwrap(), bytes[..ends[1]]);
+    }
+
+    #[test]
+    fn the_last_group_is_written_again_unless_the_store_has_ended_behind_it() {
+        let (folder, file, bytes, _) = journal(3);
+        let modified = || std::fs::metadata(&file).unwrap().modified().unwrap();
+        std::fs::write(&file, &bytes).unwrap();
+        let long_ago = std::time::SystemTime::UNIX_EPOCH;
+        std::fs::File::options().write(true).open(&file).unwrap().set_modified(long_ago).unwrap();
+        write_last_group_again(folder.path()).unwrap();
+        assert_ne!(modified(), long_ago, "it is written");
+        assert_eq!(std::fs::read(&file).unwrap(), bytes, "and the same");
+        End::mark(folder.path()).unwrap();
+        std::fs::File::options().write(true).open(&file).unwrap().set_modified(long_ago).unwrap();
+        write_last_group_again(folder.path()).unwrap();
+        assert_eq!(modified(), long_ago, "what was there at an orderly end was synced");
     }
 
     #[test]

@@ -9,7 +9,11 @@ use std::{
 use fjall::{Database, KeyspaceCreateOptions};
 use parking_lot::Mutex;
 
-use super::{FjallEngine, files, ground::Ground, journal};
+use super::{
+    FjallEngine, files,
+    ground::Ground,
+    journal::{self, SetAside},
+};
 use crate::{
     engine::{
         EngineResult,
@@ -59,8 +63,8 @@ pub(crate) struct Options {
 pub(crate) struct Opened {
     /// The engine.
     pub(crate) engine: FjallEngine,
-    /// Where the unfinished last group was moved to, if there was one.
-    pub(crate) set_aside: Option<PathBuf>,
+    /// What became of the unfinished last group, if there was one.
+    pub(crate) set_aside: Option<SetAside>,
 }
 
 impl Options {
@@ -98,9 +102,13 @@ impl Options {
         let folder = self.engine_folder();
         self.remove_mark()?;
         check_files(&folder)?;
-        let torn = if reads_journal(&folder)? { journal::check(&folder)? } else { None };
-        let set_aside =
-            torn.map(|torn| journal::set_aside(&torn, &self.folder.join(TORN_FOLDER))).transpose()?;
+        let mut set_aside = None;
+        if reads_journal(&folder)? {
+            if let Some(torn) = journal::check(&folder)? {
+                set_aside = Some(journal::set_aside(&torn, &self.folder.join(TORN_FOLDER))?);
+            }
+            journal::write_last_group_again(&folder)?;
+        }
         let engine = self.open_folder(&folder)?;
         engine.check_format()?;
         Ok(Opened { engine, set_aside })
