@@ -139,6 +139,9 @@ pub enum FromStore {
         request: u64,
         /// Oldest number still in the log; a subscriber older than `oldest` − 1 has missed something.
         oldest: u64,
+        /// The same of models that are only in memory: changes of theirs before it may be missing among those that follow.
+        #[serde(default)]
+        memory_oldest: u64,
         /// Durable number when the log was read.
         durable: u64,
         /// Changes after `after`, in order, at most `limit`, fewer when they are large: ask again after the last one until

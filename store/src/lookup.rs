@@ -11,7 +11,7 @@ use crate::{
     error::chain,
     link::Link,
     shared::Shared,
-    storage::LogRead,
+    storage::{LogRead, Place},
 };
 
 /// Threads that answer. Most answers come from memory; two keep one slow disk read from stopping all.
@@ -145,12 +145,13 @@ fn changes(shared: &Shared, request: u64, after: u64, limit: u32) -> EngineResul
     let budget =
         LogBudget { changes_max: limit.clamp(1, CHANGES_MAX) as usize, bytes_max: CHANGES_BYTES_MAX };
     let mut after = after;
-    let changes = loop {
-        match shared.storage.log(after, durable, budget)? {
-            LogRead::Page(LogPage { changes, .. }) => break changes,
+    let oldest = || shared.storage.engine(Place::File).log_oldest();
+    let (changes, memory_oldest) = loop {
+        match shared.storage.log_of_subscriber(after, durable, budget)? {
+            (LogRead::Page(LogPage { changes, .. }), memory_oldest) => break (changes, memory_oldest),
             // The subscriber has missed something, which `oldest` tells; it gets what there is.
-            LogRead::Gone => after = shared.storage.log_oldest() - 1,
+            (LogRead::Gone, _) => after = oldest() - 1,
         }
     };
-    Ok(FromStore::ChangesRead { request, oldest: shared.storage.log_oldest(), durable, changes })
+    Ok(FromStore::ChangesRead { request, oldest: oldest(), memory_oldest, durable, changes })
 }

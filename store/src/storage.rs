@@ -110,10 +110,24 @@ impl Storage {
         if self.log_oldest() > after.saturating_add(1) {
             return Ok(LogRead::Gone);
         }
-        let reached = file.reached.min(memory.reached);
-        let changes =
-            merge(file.changes, memory.changes).take_while(|change| change.sequence <= reached).collect();
-        Ok(LogRead::Page(LogPage { changes, reached }))
+        Ok(LogRead::Page(merged(file, memory)))
+    }
+
+    /// Changes after `after` as [`log`](Self::log) reads them, also where changes of models in memory are missing among
+    /// them; with the oldest number from which on all of those are there.
+    pub(crate) fn log_of_subscriber(
+        &self,
+        after: u64,
+        up_to: u64,
+        budget: LogBudget,
+    ) -> EngineResult<(LogRead, u64)> {
+        let file = self.file.log(after, up_to, budget)?;
+        let memory = self.memory.log(after, up_to, budget)?;
+        let memory_oldest = self.memory.log_oldest();
+        if self.file.log_oldest() > after.saturating_add(1) {
+            return Ok((LogRead::Gone, memory_oldest));
+        }
+        Ok((LogRead::Page(merged(file, memory)), memory_oldest))
     }
 
     /// The body of a document as the change with that number wrote it, if it is still kept anywhere.
@@ -164,6 +178,14 @@ impl Copy {
             Place::Memory => self.memory.documents(model),
         }
     }
+}
+
+/// One page of two, as far as both are known.
+fn merged(file: LogPage, memory: LogPage) -> LogPage {
+    let reached = file.reached.min(memory.reached);
+    let changes =
+        merge(file.changes, memory.changes).take_while(|change| change.sequence <= reached).collect();
+    LogPage { changes, reached }
 }
 
 /// Merges two sorted runs of changes.
@@ -249,6 +271,22 @@ mod tests {
                 && storage.can_replay(3)
                 && !storage.can_replay(4)
         );
+    }
+
+    #[test]
+    fn what_memory_has_forgotten_is_missing_for_workers_and_told_to_subscribers() {
+        let storage = fill(&[Some(Place::Memory), Some(Place::File), Some(Place::Memory), Some(Place::File)]);
+        let forget = Forget { log_before: Some(3), log: vec![1], ..Forget::default() };
+        storage.apply(&Batch::default(), &Batch { forget, ..Batch::default() }, 0).unwrap();
+        let budget = LogBudget { changes_max: 10, bytes_max: 1000 };
+        assert_eq!(storage.log(0, 4, budget).unwrap(), LogRead::Gone);
+        let (read, memory_oldest) = storage.log_of_subscriber(0, 4, budget).unwrap();
+        let LogRead::Page(page) = read else { panic!("what is on disk is there") };
+        let numbers: Vec<u64> = page.changes.iter().map(|change| change.sequence).collect();
+        assert_eq!((numbers, memory_oldest), (vec![2, 3, 4], 3));
+        let forget = Forget { log_before: Some(3), log: vec![2], ..Forget::default() };
+        storage.apply(&Batch { forget, ..Batch::default() }, &Batch::default(), 0).unwrap();
+        assert_eq!(storage.log_of_subscriber(0, 4, budget).unwrap(), (LogRead::Gone, 3));
     }
 
     #[test]

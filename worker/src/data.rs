@@ -69,6 +69,8 @@ pub struct Data {
 pub struct ChangesPage {
     /// Oldest number still in the log; whoever has seen less than `oldest` − 1 has missed something.
     pub oldest: u64,
+    /// The same of models that are only in memory, of whose changes some may be missing among those that follow.
+    pub memory_oldest: u64,
     /// Durable number when the log was read.
     pub durable: u64,
     /// Changes in log order.

@@ -63,7 +63,7 @@ pub(crate) async fn run(present: Arc<Present>) -> Infallible {
         if timeout(SETTLE_TIME, settled).await.is_err() {
             consumers.shutdown().await;
         }
-        begun = present.since();
+        begun = present.take_since().unwrap_or(begun);
     }
 }
 

@@ -163,11 +163,12 @@ pub(crate) async fn open(
     let batches = host.events.batches.subscribe();
     let position = resume.unwrap_or_else(|| host.sequence());
     let (sender, receiver) = queue::queue();
+    let hears_memory = filter.admits_some_of(host.models_in_memory());
     let follower = Follower::new(
         host.engine.data().clone(),
         Arc::clone(link),
         (host.events.batches.downgrade(), batches),
-        filter,
+        (filter, hears_memory),
         (position, until),
         sender,
     );
@@ -216,6 +217,11 @@ fn tell(change: &Change) -> Told {
 /// An event that says that those from `from` to `to` are no longer known.
 fn gap(from: u64, to: u64) -> Bytes {
     frame(Some(to), "gap", format!("{{\"from\":{from},\"to\":{to}}}").as_bytes())
+}
+
+/// The same where only those of models in memory are unknown: the others between the two are told after it.
+fn gap_of_memory(from: u64, to: u64) -> Bytes {
+    frame(Some(from - 1), "gap", format!("{{\"from\":{from},\"to\":{to}}}").as_bytes())
 }
 
 /// A place in the log to go on from, which dispatches no event (WHATWG HTML section 9.2.6).

@@ -14,6 +14,7 @@ use aegis_domain::{
     Problem,
     catalog::{Catalog, Model},
     service::ServiceSpec,
+    spec::Datasource,
 };
 use aegis_ipc::{
     board::{Board, Cell, Counter, ModelCounter, bucket_of},
@@ -192,6 +193,16 @@ impl Host {
     /// What stays when the generation goes.
     pub(crate) fn premises(&self) -> &Arc<Premises> {
         &self.premises
+    }
+
+    /// Names of the models whose documents, and changes, are only in the memory of the store.
+    pub(crate) fn models_in_memory(&self) -> impl Iterator<Item = &str> {
+        let is_default = self.config.datasource == aegis_config::settings::Datasource::Memory;
+        let models = self.catalog.models().iter().filter(move |model| match model.spec().datasource {
+            Some(datasource) => datasource == Datasource::Memory,
+            None => is_default,
+        });
+        models.map(|model| model.name())
     }
 
     /// Log position that an answer without data reflects.

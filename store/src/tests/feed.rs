@@ -163,7 +163,9 @@ fn exact_versions_and_the_log_can_be_read() {
     let bodies: Vec<_> = bodies.iter().map(|body| body.as_deref()).collect();
     assert_eq!(bodies, [Some(&b"{\"n\":1}"[..]), Some(b"{\"n\":2}"), None, None]);
     worker.send(&ToStore::Changes { request: 10, after: 1, limit: 5 });
-    let FromStore::ChangesRead { request: 10, oldest: 1, durable: 2, changes } = worker.receive() else {
+    let FromStore::ChangesRead { request: 10, oldest: 1, memory_oldest: 1, durable: 2, changes } =
+        worker.receive()
+    else {
         panic!("no changes")
     };
     assert_eq!(changes, replica.changes[1..]);

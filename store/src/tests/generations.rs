@@ -1,8 +1,16 @@
 //! One generation follows another while writes go on.
 
-use aegis_ipc::data::{Expect, Operation, Outcome};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
-use super::world::{NOTE, TODO, World, committed};
+use aegis_ipc::{
+    board::{Board, StoreWord},
+    data::{ChangeKind, Expect, Operation, Outcome},
+};
+
+use super::world::{NOTE, Replica, TODO, World, committed};
 use crate::{
     engine::{Engine, fjall::Options, memory::MemoryEngine},
     notice::Notice,
@@ -77,6 +85,43 @@ fn a_datasource_does_not_change_while_the_host_runs() {
     let reasons = prepare(&world, 2, &[TODO, "name = \"note\""]).unwrap_err();
     insta::assert_snapshot!(reasons.join("\n"), @"model NOTE: its datasource changes from memory to file, which only a restart of the host can do");
     prepare(&world, 3, &[TODO]).unwrap();
+    world.stop();
+}
+
+#[test]
+fn a_model_in_memory_that_a_prepared_generation_brings_back_is_emptied_where_it_is_shown() {
+    let (board, _) = Board::create().unwrap();
+    let start = |epoch| World::continuing(memory(), generation(1, &[TODO]), board, epoch).unwrap();
+    let world = start(1);
+    prepare(&world, 2, &[TODO, NOTE]).unwrap();
+    let (mut worker, mut replica) = world.worker();
+    assert_eq!(committed(worker.write(create("NOTE", "a", "{}"), &mut replica)), 1);
+    world.stop();
+    // The workers of the generation that is judged outlive the store, which is told of that generation anew.
+    let world = start(2);
+    let (mut worker, mut seen) = (world.connect(), Replica { received: 1, ..Replica::default() });
+    worker.attach(Some(1));
+    prepare(&world, 2, &[TODO, NOTE]).unwrap();
+    worker.follow(2, &mut seen);
+    assert_eq!((seen.changes[0].model.as_str(), &seen.changes[0].kind), ("NOTE", &ChangeKind::Truncate));
+    assert_eq!(committed(worker.write(create("NOTE", "a", "{}"), &mut seen)), 3);
+    world.commands.send(Command::Discard(2)).unwrap();
+    prepare(&world, 3, &[TODO, NOTE]).unwrap();
+    assert_eq!(world.board.durable(), 3, "what is there stays");
+    world.stop();
+}
+
+#[test]
+fn a_disk_that_is_nearly_full_is_not_filled_with_an_index() {
+    let free_bytes = Arc::new(AtomicU64::new(u64::MAX));
+    let world = World::on_disk_with(&free_bytes);
+    let (mut worker, mut replica) = world.worker();
+    committed(worker.write(create("TODO", "a", "{\"mail\":1}"), &mut replica));
+    free_bytes.store(1 << 20, Ordering::Relaxed);
+    let is_full = |world: &World| world.board.store(StoreWord::DiskFullSince).load(Ordering::Relaxed) != 0;
+    world.wait_until(is_full, "the store has noticed");
+    let reasons = prepare(&world, 2, &[TODO_MAIL, NOTE]).unwrap_err();
+    insta::assert_snapshot!(reasons.join("\n"), @"no unique index is built: the disk of the store is nearly full");
     world.stop();
 }
 

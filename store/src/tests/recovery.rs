@@ -4,7 +4,7 @@ use std::path::Path;
 
 use aegis_ipc::{
     board::Board,
-    data::{Change, ChangeKind, Outcome, Write},
+    data::{Change, ChangeKind, FromStore, Outcome, ToStore, Write},
 };
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     engine::{Batch, Engine, LogBudget, fjall::Options, records::FORMAT},
-    error::{EXIT_CONFIGURATION, EXIT_TRANSIENT},
+    error::{EXIT_CONFIGURATION, EXIT_TRANSIENT, StoreError},
     recover::{Published, open_engine},
     testing::{create, generation, idempotency, write},
 };
@@ -113,6 +113,43 @@ fn numbers_of_what_is_forgotten_are_reserved_so_that_the_next_store_misses_nothi
     assert_eq!(board.durable(), 2, "the documents in memory were forgotten");
     wait_until_closed(folder.path());
     open_engine(folder.path(), 1 << 20, Published::on(board)).unwrap();
+}
+
+#[test]
+fn an_older_engine_is_found_out_also_when_numbers_beyond_it_are_reserved() {
+    let (folder, older) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (board, _) = Board::create().unwrap();
+    let world = start(folder.path(), board, 1);
+    let (mut worker, mut replica) = world.worker();
+    committed(worker.write(create("NOTE", "a", "{}"), &mut replica));
+    committed(worker.write(create("TODO", "b", "{}"), &mut replica));
+    world.stop();
+    wait_until_closed(folder.path());
+    copy_folder(folder.path(), older.path());
+    let world = start(folder.path(), board, 2);
+    let (mut worker, mut replica) = world.worker();
+    assert_eq!(committed(worker.write(create("TODO", "c", "{}"), &mut replica)), 4);
+    world.stop();
+    wait_until_closed(folder.path());
+    open_engine(folder.path(), 1 << 20, Published::on(board)).unwrap();
+    let error = open_engine(older.path(), 1 << 20, Published::on(board)).err().unwrap();
+    assert!(matches!(error, StoreError::Behind { found: 2, published: 4, .. }), "{error:?}");
+}
+
+#[test]
+fn whoever_has_heard_of_documents_in_memory_hears_from_the_next_host_that_they_are_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = start(folder.path(), Board::create().unwrap().0, 1);
+    let (mut worker, mut replica) = world.worker();
+    let heard = committed(worker.write(create("NOTE", "a", "{}"), &mut replica));
+    world.stop();
+    let world = start(folder.path(), Board::create().unwrap().0, 1);
+    let (mut worker, _) = world.worker();
+    worker.send(&ToStore::Changes { request: 7, after: heard, limit: 5 });
+    let FromStore::ChangesRead { request: 7, changes, .. } = worker.receive() else { panic!("no changes") };
+    let told: Vec<_> = changes.iter().map(|change| (change.model.as_str(), &change.kind)).collect();
+    assert_eq!(told, [("NOTE", &ChangeKind::Truncate)]);
+    world.stop();
 }
 
 #[test]

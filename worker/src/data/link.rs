@@ -179,8 +179,9 @@ fn take_message(
             answers.push((request, Answer::Recalled(stored)));
             return Ok(());
         }
-        FromStore::ChangesRead { request, oldest, durable, changes } => {
-            answers.push((request, Answer::ChangesRead(super::ChangesPage { oldest, durable, changes })));
+        FromStore::ChangesRead { request, oldest, memory_oldest, durable, changes } => {
+            let page = super::ChangesPage { oldest, memory_oldest, durable, changes };
+            answers.push((request, Answer::ChangesRead(page)));
             return Ok(());
         }
     };

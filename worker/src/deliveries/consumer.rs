@@ -75,6 +75,8 @@ struct Way {
     position: u64,
     /// Events delivered since the position was last kept.
     unkept: u64,
+    /// Changes of models in memory before this one are known to be missed.
+    memory_missed: u64,
 }
 
 impl Consumer {
@@ -118,7 +120,7 @@ impl Consumer {
 
     /// Delivers from a position on, until it has to stop.
     async fn follow(&self, kept: Kept) -> Pause {
-        let mut way = Way { position: kept.position, kept, unkept: 0 };
+        let mut way = Way { position: kept.position, kept, unkept: 0, memory_missed: 0 };
         let pause = match self.go(&mut way).await {
             Ok(never) => match never {},
             Err(pause) => pause,
@@ -156,11 +158,12 @@ impl Consumer {
             self.check()?;
             let page = self.data().changes(way.position, PAGE_CHANGES, deadline()).await?;
             if way.position + 1 < page.oldest {
-                let missed = page.oldest - 1 - way.position;
-                let model = self.subscriber.model.name();
-                tracing::error!(target: "aegis::events", model, missed, "the log has forgotten changes that were not delivered");
-                self.count(ModuleCounter::EventChangesMissed, missed);
+                self.miss(page.oldest - 1 - way.position);
                 way.position = page.oldest - 1;
+            }
+            if page.memory_oldest > (way.position + 1).max(way.memory_missed) && self.hears_memory() {
+                self.miss(page.memory_oldest - 1 - way.position);
+                way.memory_missed = page.memory_oldest;
             }
             // A position beyond the log is one of another log: of a store that was restored from an older copy.
             way.position = way.position.min(page.durable);
@@ -175,6 +178,21 @@ impl Consumer {
                 }
             }
         }
+    }
+
+    /// So many changes may not be delivered any more.
+    fn miss(&self, missed: u64) {
+        let model = self.subscriber.model.name();
+        tracing::error!(target: "aegis::events", model, missed, "the log has forgotten changes that were not delivered");
+        self.count(ModuleCounter::EventChangesMissed, missed);
+    }
+
+    /// Whether it wants to hear of models whose changes are only in memory.
+    fn hears_memory(&self) -> bool {
+        let kinds = [EventKind::Create, EventKind::Update, EventKind::Delete].map(EventKind::as_str);
+        let mut names =
+            self.host.models_in_memory().flat_map(|model| kinds.map(|kind| format!("{kind}{model}")));
+        names.any(|name| self.subscriber.patterns.iter().any(|pattern| pattern.matches(&name)))
     }
 
     /// Delivers a change if it is of interest.

@@ -62,6 +62,15 @@ impl Filter {
         Ok(self)
     }
 
+    /// Whether documents of one of these models may pass.
+    pub(super) fn admits_some_of<'a>(&self, mut models: impl Iterator<Item = &'a str>) -> bool {
+        let within = |list: &[String], item: &str| list.iter().any(|wanted| wanted == item);
+        models.any(|model| {
+            (self.models.is_empty() || within(&self.models, model))
+                && self.seen.as_ref().is_none_or(|seen| within(seen, model))
+        })
+    }
+
     pub(super) fn admits(&self, subject: &Subject) -> bool {
         let within =
             |list: &[String], item: &str| list.is_empty() || list.iter().any(|wanted| wanted == item);

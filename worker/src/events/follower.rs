@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     Batch, Told,
     filter::Filter,
-    gap, place,
+    gap, gap_of_memory, place,
     queue::{Sender, Slow},
     tell,
 };
@@ -70,6 +70,10 @@ pub(super) struct Follower {
     /// None while the client is waited for: what is told meanwhile is in the log, and is not kept for it.
     batches: Option<broadcast::Receiver<Arc<Batch>>>,
     filter: Filter,
+    /// Documents that are only in memory may pass the filter.
+    hears_memory: bool,
+    /// The client was told that changes of theirs before this one may be missing.
+    memory_told: u64,
     /// Everything up to here was sent or did not pass the filter.
     position: u64,
     /// Changes asked for at once when the log is read.
@@ -101,7 +105,7 @@ impl Follower {
         data: Data,
         link: Arc<Link>,
         (hub, batches): (broadcast::WeakSender<Arc<Batch>>, broadcast::Receiver<Arc<Batch>>),
-        filter: Filter,
+        (filter, hears_memory): (Filter, bool),
         (position, until): (u64, Option<Instant>),
         queue: Sender,
     ) -> Self {
@@ -109,7 +113,20 @@ impl Follower {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         heartbeat.reset();
         let batches = Some(batches);
-        Self { data, link, hub, batches, filter, position, page_changes: 1, until, queue, heartbeat }
+        Self {
+            data,
+            link,
+            hub,
+            batches,
+            filter,
+            hears_memory,
+            memory_told: 0,
+            position,
+            page_changes: 1,
+            until,
+            queue,
+            heartbeat,
+        }
     }
 
     /// Follows until the stream ends; `resumes` tells whether the log has something for the client already.
@@ -199,6 +216,11 @@ impl Follower {
                 self.push_waiting(gap(0, page.durable)).await?;
                 self.position = page.durable;
             }
+            let next = self.position + 1;
+            if self.hears_memory && page.memory_oldest > next.max(self.memory_told) {
+                self.push_waiting(gap_of_memory(next, page.memory_oldest - 1)).await?;
+                self.memory_told = page.memory_oldest;
+            }
             // A page ends early when its changes are large: only one that reaches what is durable is the last.
             let complete = page.changes.last().is_none_or(|last| last.sequence >= page.durable);
             for change in page.changes {
@@ -286,7 +308,7 @@ mod tests {
         let (queue, receiver) = queue::queue();
         let hub = broadcast::Sender::new(1);
         let heard = (hub.downgrade(), hub.subscribe());
-        (Follower::new(data, link, heard, Filter::default(), (7, until), queue), receiver, hub)
+        (Follower::new(data, link, heard, (Filter::default(), false), (7, until), queue), receiver, hub)
     }
 
     /// A follower whose client has no room left.

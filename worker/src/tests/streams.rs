@@ -1,5 +1,6 @@
 //! Event streams.
 
+use aegis_config::settings::Datasource;
 use serde_json::Value;
 
 use super::house::{Client, Extent, House, eventually};
@@ -147,6 +148,26 @@ async fn a_position_that_no_log_has_is_answered_with_a_gap() {
     assert_eq!((gap.name.as_str(), gap.id, gap.data["from"].as_u64()), ("gap", Some(1), Some(0)));
     create(&house, "b").await;
     assert_eq!(next(&mut resumed).await.data["modelId"], "b");
+}
+
+#[tokio::test]
+async fn changes_that_were_only_in_memory_are_missed_by_those_who_want_them() {
+    for (datasource, hears_of_a_gap) in [(Datasource::Memory, true), (Datasource::File, false)] {
+        let house = House::with(|config| config.datasource = datasource).await;
+        for id in ["a", "b", "c"] {
+            create(&house, id).await;
+        }
+        house.store.cut_log_of_memory();
+        let mut resumed = open(&house, "GET /aegis/api/events\nlast-event-id: 1").await;
+        if hears_of_a_gap {
+            let gap = next(&mut resumed).await;
+            let span = (gap.data["from"].as_u64(), gap.data["to"].as_u64());
+            assert_eq!((gap.name.as_str(), gap.id, span), ("gap", Some(1), (Some(2), Some(3))));
+        }
+        for id in ["b", "c"] {
+            assert_eq!(next(&mut resumed).await.data["modelId"], id, "what is there is told");
+        }
+    }
 }
 
 #[tokio::test]

@@ -176,9 +176,9 @@ fn lines_wait_for_values_until_all_chunks_are_there_but_not_more_of_them_than_th
     assert_eq!(findings(folder.path()), Vec::<String>::new());
     assert!(exported(folder.path()).contains("\"document\":{\"code\":\"0000\",\"id\":\"1499\""));
 
-    let padding = " ".repeat(17 << 20);
-    let large = shifted(0, 3).lines().take(3).collect::<Vec<_>>().join("\n");
+    let padding = " ".repeat(15 << 20);
+    let large = shifted(0, 3).lines().take(4).collect::<Vec<_>>().join("\n");
     let large = large.replace("\"document\":{", &format!("\"document\":{{{padding}"));
     let error = imported(folder.path(), &large).unwrap_err().to_string();
-    insta::assert_snapshot!(error, @r#"line 3: unique field code of model TODO: document "0000" has the same value, and more than 33554432 bytes of lines would have to wait for such values; 0 documents were imported"#);
+    insta::assert_snapshot!(error, @r#"line 4: unique field code of model TODO: document "0001" has the same value, and more than 33554432 bytes of lines would have to wait for such values; 0 documents were imported"#);
 }

@@ -62,6 +62,7 @@ struct State {
     epoch: u64,
     log: Vec<Change>,
     oldest: u64,
+    memory_oldest: u64,
     heads: BTreeMap<Key, Head>,
     next: u64,
     committed: HashMap<(u64, u64), (u64, u64)>,
@@ -102,6 +103,7 @@ impl FakeStore {
             epoch: 0,
             log: Vec::new(),
             oldest: 1,
+            memory_oldest: 1,
             heads: BTreeMap::new(),
             next: 1,
             committed: HashMap::new(),
@@ -162,6 +164,11 @@ impl FakeStore {
         state.oldest = self.board.durable() + 1;
         let oldest = state.oldest;
         state.log.retain(|change| change.sequence >= oldest);
+    }
+
+    /// Changes of models in memory before what is durable are forgotten.
+    pub(crate) fn cut_log_of_memory(&self) {
+        self.state.lock().memory_oldest = self.board.durable() + 1;
     }
 
     pub(crate) fn attaches(&self) -> Vec<Option<u64>> {
@@ -429,7 +436,13 @@ impl FakeStore {
             })
             .cloned()
             .collect();
-        FromStore::ChangesRead { request, oldest: state.oldest, durable, changes }
+        FromStore::ChangesRead {
+            request,
+            oldest: state.oldest,
+            memory_oldest: state.memory_oldest,
+            durable,
+            changes,
+        }
     }
 }
 
