@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::LazyLock};
 use aegis_domain::{
     catalog::Catalog,
     json, module,
-    query::{Bounds, Query, Step},
+    query::{Bounds, Effort, Query, Step},
     table::{CacheBounds, Table},
 };
 use bytes::Bytes;
@@ -53,13 +53,14 @@ pub(crate) fn body(bytes: &[u8]) {
     let Ok(mut plan) = table.plan(&query) else { return };
     let mut fetched = Vec::new();
     for _ in 0..STEPS_MAX {
-        let Ok(step) = plan.step(fetched) else { return };
+        let Ok(step) = plan.step(fetched, Effort::Long) else { return };
         (plan, fetched) = match step {
             Step::Done(page) => {
                 json::parse(&page.body).expect("an answer is JSON");
                 return;
             }
             Step::Look(next) => (table.look(next).expect("the table never changes"), Vec::new()),
+            Step::Pause(next) => (next, Vec::new()),
             Step::Fetch(next, wanted) => {
                 let fetched = wanted.iter().map(|wanted| bodies[&wanted.sequence].clone()).collect();
                 (next, fetched)

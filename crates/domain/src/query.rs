@@ -14,10 +14,12 @@ mod aggregate;
 mod candidates;
 mod collect;
 mod cursor;
+mod effort;
 mod filter;
 mod page;
 mod parameters;
 mod parse;
+mod pattern;
 mod plan;
 mod select;
 mod showing;
@@ -29,6 +31,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+pub use effort::Effort;
 pub use page::Page;
 pub use parameters::{decode, with_cursor};
 pub use parse::{Invocation, no_such_command, read_item, spells_json};

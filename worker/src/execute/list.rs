@@ -8,14 +8,17 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use aegis_domain::{
     Problem, ProblemCode,
-    query::{Page, Plan, Query, Step, Wanted},
+    query::{Effort, Page, Plan, Query, Step, Wanted},
 };
 use aegis_ipc::{
     board::{Counter, ModelCounter},
     data,
 };
 use bytes::Bytes;
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::{
+    task::{JoinError, spawn_blocking},
+    time::timeout_at,
+};
 
 use super::{Engine, load::loads, read::NEWER_VERSION_WAIT_MAX};
 use crate::{
@@ -80,20 +83,24 @@ impl Engine {
         deadline: Instant,
     ) -> Result<Option<Page>, Problem> {
         let is_long = plan.scanned() > SCANNED_INLINE_MAX;
+        let mut effort = if is_long { Effort::Long } else { Effort::Brief };
         let mut plan = plan;
         let mut bodies = Vec::new();
         loop {
-            let step = if is_long {
-                spawn_blocking(move || plan.step(bodies)).await.map_err(|error| stopped(&error))??
-            } else {
-                plan.step(bodies)?
+            let step = match effort {
+                Effort::Brief => plan.step(bodies, effort)?,
+                Effort::Long => long_step(plan, bodies, deadline).await?,
             };
             if !matches!(step, Step::Done(_)) && Instant::now() >= deadline {
-                return Err(Problem::new(ProblemCode::DeadlineExceeded, "the list took too long"));
+                return Err(too_long());
             }
             let next = match step {
                 Step::Done(page) => return Ok(Some(page)),
                 Step::Look(next) => table.look(next).map(|next| (next, Vec::new())),
+                Step::Pause(next) => {
+                    effort = Effort::Long;
+                    Some((next, Vec::new()))
+                }
                 Step::Fetch(next, wanted) => {
                     self.bodies(table, wanted, kept, deadline).await?.map(|found| (next, found))
                 }
@@ -146,6 +153,23 @@ impl Kept {
             self.bodies.insert((Arc::clone(&wanted.id), wanted.sequence), body.clone());
         }
     }
+}
+
+/// A step on a thread of its own. One that the deadline finds there goes on to its end, which is near.
+async fn long_step(plan: Plan, bodies: Vec<Bytes>, deadline: Instant) -> Result<Step, Problem> {
+    let mut stepping = spawn_blocking(move || plan.step(bodies, Effort::Long));
+    match timeout_at(deadline.into(), &mut stepping).await {
+        Ok(stepped) => stepped.map_err(|error| stopped(&error))?,
+        Err(_) => {
+            // It may not have begun.
+            stepping.abort();
+            Err(too_long())
+        }
+    }
+}
+
+fn too_long() -> Problem {
+    Problem::new(ProblemCode::DeadlineExceeded, "the list took too long")
 }
 
 fn stopped(error: &JoinError) -> Problem {

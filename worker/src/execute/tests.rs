@@ -437,6 +437,35 @@ async fn a_list_never_shows_half_a_batch() {
     writing.await.unwrap();
 }
 
+/// A list of patterns, each of which has to look at all of a long text.
+fn some_patterns() -> Operation {
+    let pattern = |length: usize| format!("&text__like=%25a{}b%25", "_".repeat(200 + length));
+    Operation::List { query: format!("__operand=or{}", (0..4).map(pattern).collect::<String>()) }
+}
+
+#[tokio::test]
+async fn patterns_in_long_texts_keep_nobody_waiting() {
+    let scene = Scene::new().await;
+    scene.create(&format!(r#"{{"id":"a","text":"{}"}}"#, "ax".repeat(250_000))).await.unwrap();
+    let mut list = std::pin::pin!(scene.run(some_patterns()));
+    let read = tokio::select! {
+        biased;
+        list = &mut list => panic!("the list was made while the read waited: {list:?}"),
+        read = scene.read("a") => read,
+    };
+    assert!(read.is_ok());
+    assert_eq!(json(&list.await.unwrap()).as_array().unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn patterns_in_a_long_text_end_at_the_deadline() {
+    let scene = Scene::new().await;
+    scene.create(&format!(r#"{{"id":"a","text":"{}"}}"#, "ax".repeat(250_000))).await.unwrap();
+    let request = Request { deadline: Instant::now(), ..scene.request(some_patterns()) };
+    let problem = scene.engine.execute(request).await.unwrap_err();
+    assert_snapshot!(told(&problem), @"deadline-exceeded: the list took too long");
+}
+
 #[tokio::test]
 async fn long_scans_do_not_run_on_the_thread_that_serves_connections() {
     let scene = Scene::new().await;

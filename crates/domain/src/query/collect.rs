@@ -66,6 +66,15 @@ impl Collector {
         }
     }
 
+    /// How many times the body of a document is read when it is added.
+    pub(super) fn reads(&self, query: &Query) -> u64 {
+        match (self, &query.parts().output) {
+            (Self::Sorted { .. }, Output::Rows(rows)) => rows.sort.fields.len() as u64,
+            (Self::Piped(_), Output::Aggregate(pipeline)) => pipeline.reads(),
+            (Self::Listed { .. } | Self::Counted(_) | Self::Sorted { .. } | Self::Piped(_), _) => 0,
+        }
+    }
+
     /// Adds a document that passes the filter.
     pub(super) fn add(&mut self, query: &Query, candidate: Candidate) -> Result<Flow, Problem> {
         match (self, &query.parts().output) {

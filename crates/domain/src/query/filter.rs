@@ -1,17 +1,16 @@
 //! What a document must be like to be in a list.
 
 use memchr::memmem;
-use regex::bytes::{Regex, RegexBuilder};
 
-use super::spans::{Precision, Spans};
+use super::{
+    pattern::Pattern,
+    spans::{Precision, Spans},
+};
 use crate::{
     order::{self, KEY_BYTES_MAX, Key, tag},
     raw,
     spec::FieldKind,
 };
-
-/// Characters of a pattern of `like` and `ilike`. Matching takes time proportional to text times pattern at worst.
-pub(crate) const PATTERN_CHARS_MAX: usize = 256;
 
 /// A field of a document, as a client names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,23 +63,6 @@ pub(crate) enum Test {
     Contains(Box<Part>),
 }
 
-/// A pattern of `like`.
-#[derive(Debug, Clone)]
-pub(crate) struct Pattern {
-    regex: Regex,
-    /// What a match starts with.
-    prefix: String,
-}
-
-/// Whether case matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Case {
-    /// It does.
-    Sensitive,
-    /// It does not.
-    Ignored,
-}
-
 /// What a text or an array contains.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
@@ -105,52 +87,6 @@ impl From<bool> for Verdict {
     }
 }
 
-impl Pattern {
-    /// Reads a pattern of SQL: `%` is any text, `_` any character, `\` takes the next character as it is.
-    ///
-    /// # Errors
-    /// What was expected instead.
-    pub(crate) fn new(pattern: &str, case: Case) -> Result<Self, String> {
-        if pattern.chars().count() > PATTERN_CHARS_MAX {
-            return Err(format!("a pattern of at most {PATTERN_CHARS_MAX} characters"));
-        }
-        let mut source = String::from("\\A");
-        let mut prefix = Some(String::new());
-        let mut kept_prefix = String::new();
-        let mut characters = pattern.chars();
-        let mut literal = [0; 4];
-        while let Some(character) = characters.next() {
-            match character {
-                '%' if source.ends_with(".*") => continue,
-                '%' => source.push_str(".*"),
-                '_' => source.push('.'),
-                _ => {
-                    let character =
-                        if character == '\\' { characters.next().unwrap_or('\\') } else { character };
-                    source.push_str(&regex::escape(character.encode_utf8(&mut literal)));
-                    if let Some(prefix) = &mut prefix {
-                        prefix.push(character);
-                    }
-                    continue;
-                }
-            }
-            kept_prefix.extend(prefix.take());
-        }
-        source.push_str("\\z");
-        // Without the anchors the engine can search for the literal parts instead of reading every character.
-        let source = source.strip_prefix("\\A.*").unwrap_or(&source);
-        let source = source.strip_suffix(".*\\z").unwrap_or(source);
-        let regex = RegexBuilder::new(source)
-            .case_insensitive(case == Case::Ignored)
-            .dot_matches_new_line(true)
-            .size_limit(1 << 20)
-            .build()
-            .map_err(|_| "a shorter pattern".to_owned())?;
-        kept_prefix.extend(prefix);
-        Ok(Self { regex, prefix: if case == Case::Sensitive { kept_prefix } else { String::new() } })
-    }
-}
-
 impl Part {
     /// A part of a text, or an item of an array that is this text or the value that this text spells.
     pub(crate) fn new(text: &str, spelled: Option<Key>) -> Self {
@@ -161,8 +97,8 @@ impl Part {
 }
 
 impl Condition {
-    /// Whether a stored document passes.
-    fn holds(&self, document: &[u8], scratch: &mut Vec<u8>) -> bool {
+    /// Whether a stored document passes. `scratch` is memory to work in.
+    pub(crate) fn holds(&self, document: &[u8], scratch: &mut Vec<u8>) -> bool {
         let value = self.field.find(document);
         scratch.clear();
         match &self.test {
@@ -170,9 +106,8 @@ impl Condition {
                 order::write_raw(self.field.kind, value, scratch);
                 spans.contains(scratch)
             }
-            Test::Like(pattern) => value.is_some_and(|value| {
-                value.starts_with(b"\"") && pattern.regex.is_match(raw::text(value).as_bytes())
-            }),
+            Test::Like(pattern) => value
+                .is_some_and(|value| value.starts_with(b"\"") && pattern.fits(raw::text(value).as_bytes())),
             Test::Contains(part) => value.is_some_and(|value| match value.first() {
                 Some(b'"') => part.text.find(raw::text(value).as_bytes()).is_some(),
                 Some(b'[') => raw::items(value).any(|item| {
@@ -185,6 +120,20 @@ impl Condition {
         }
     }
 
+    /// How much work it is at most to find out whether a document of so many bytes passes, in bytes that only have
+    /// to be read.
+    pub(crate) fn work(&self, document_bytes: usize) -> u64 {
+        1 + document_bytes as u64 + self.pattern_work(document_bytes)
+    }
+
+    /// What of it is due to a pattern, when the value has so many bytes.
+    pub(crate) fn pattern_work(&self, value_bytes: usize) -> u64 {
+        match &self.test {
+            Test::Like(pattern) => pattern.work(value_bytes),
+            Test::Within(_) | Test::Contains(_) => 0,
+        }
+    }
+
     /// What the key of the field tells, as an index keeps it.
     pub(crate) fn judge(&self, key: &[u8]) -> Verdict {
         if key.len() >= KEY_BYTES_MAX {
@@ -194,7 +143,7 @@ impl Condition {
             (Test::Within(spans), _) => spans.contains(key).into(),
             // The key of a point in time is not the text that was written.
             (_, tag::INSTANT) | (Test::Contains(_), tag::ARRAY) => Verdict::Unknown,
-            (Test::Like(pattern), tag::TEXT) => pattern.regex.is_match(&key[1..]).into(),
+            (Test::Like(pattern), tag::TEXT) => pattern.fits(&key[1..]).into(),
             (Test::Contains(part), tag::TEXT) => part.text.find(&key[1..]).is_some().into(),
             (Test::Like(_) | Test::Contains(_), _) => Verdict::No,
         }
@@ -205,7 +154,7 @@ impl Condition {
         match &self.test {
             Test::Within(spans) => spans.cut(),
             Test::Like(pattern) if self.field.kind != FieldKind::Timestamp => {
-                let prefix = [&[tag::TEXT], pattern.prefix.as_bytes()].concat();
+                let prefix = [&[tag::TEXT], pattern.prefix().as_bytes()].concat();
                 (Spans::starting_with(&prefix).cut().0, Precision::Wider)
             }
             Test::Like(_) | Test::Contains(_) => (Spans::everything(), Precision::Wider),

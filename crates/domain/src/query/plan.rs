@@ -8,6 +8,8 @@ use super::{
     Output, Page, Query,
     candidates::{Body, Candidate, Candidates, Certainty, Order, Snapshot, Spot},
     collect::{Collector, Flow},
+    effort::{Effort, Work},
+    filter::Verdict,
 };
 use crate::problem::{Problem, ProblemCode};
 
@@ -40,6 +42,8 @@ pub enum Step {
     Look(Plan),
     /// These bodies are needed, in this order.
     Fetch(Plan, Vec<Wanted>),
+    /// There is more to do than the effort allowed: step with no bodies, with a long effort from now on.
+    Pause(Plan),
     /// This is the answer.
     Done(Page),
 }
@@ -58,6 +62,8 @@ struct Open {
     /// Documents to decide about now.
     candidates: Vec<Candidate>,
     at: usize,
+    /// Which conditions hold for the current one, as far as that is known, in the order in which they are asked.
+    decided: Vec<bool>,
     /// Candidates whose bodies have been asked for.
     asked: Vec<usize>,
     /// Documents to decide about afterwards, which are still in the table.
@@ -88,6 +94,7 @@ impl Plan {
         let open = Open {
             candidates: Vec::new(),
             at: 0,
+            decided: Vec::new(),
             asked: Vec::new(),
             spots: spots.into_iter(),
             snapshot,
@@ -125,23 +132,24 @@ impl Plan {
         self.scanned
     }
 
-    /// Goes on with the bodies that the last step asked for, in that order; with none at first and after a look. One
-    /// step decides about at most 1024 documents, unless it is the last one of a pipeline.
+    /// Goes on with the bodies that the last step asked for, in that order; with none at first, after a look and
+    /// after a pause. It pauses once it has done as much as `effort` allows, be it within a document.
     ///
     /// # Errors
     /// The answer would be too large.
-    pub fn step(self, bodies: Vec<Bytes>) -> Result<Step, Problem> {
+    pub fn step(self, bodies: Vec<Bytes>, effort: Effort) -> Result<Step, Problem> {
         let Self { query, scanned, state } = self;
         let mut open = match state {
             State::Answered(page) => return Ok(Step::Done(page)),
             State::Open(open) => open,
         };
         open.supply(bodies)?;
-        let pause = open.advance(&query)?;
+        let pause = open.advance(&query, &mut Work::of(effort))?;
         let plan = |open| Self { query: query.clone(), scanned, state: State::Open(open) };
         Ok(match pause {
             Pause::Look => Step::Look(plan(open)),
             Pause::Fetch(wanted) => Step::Fetch(plan(open), wanted),
+            Pause::Work => Step::Pause(plan(open)),
             Pause::Done => Step::Done(open.collector.finish(&query)?),
         })
     }
@@ -151,6 +159,8 @@ impl Plan {
 enum Pause {
     Look,
     Fetch(Vec<Wanted>),
+    /// The step has done enough.
+    Work,
     Done,
 }
 
@@ -166,7 +176,7 @@ impl Open {
         Ok(())
     }
 
-    fn advance(&mut self, query: &Query) -> Result<Pause, Problem> {
+    fn advance(&mut self, query: &Query, work: &mut Work) -> Result<Pause, Problem> {
         loop {
             if let Some(gathered) = &mut self.gathered {
                 gathered.append(&mut self.candidates);
@@ -175,7 +185,8 @@ impl Open {
                 if self.lacks_body(query) {
                     return Ok(Pause::Fetch(self.ask(query)));
                 }
-                if self.take(query)?.is_break() {
+                let Some(flow) = self.take(query, work)? else { return Ok(Pause::Work) };
+                if flow.is_break() {
                     self.at = self.candidates.len();
                     self.spots = Vec::new().into_iter();
                     self.snapshot = Snapshot::default();
@@ -224,15 +235,21 @@ impl Open {
         wanted
     }
 
-    /// Decides about the current candidate.
-    fn take(&mut self, query: &Query) -> Result<Flow, Problem> {
+    /// Decides about the current candidate; not yet if that is more work than is left.
+    fn take(&mut self, query: &Query, work: &mut Work) -> Result<Option<Flow>, Problem> {
+        let verdict = self.judge(query, work);
         let candidate = &mut self.candidates[self.at];
+        let length = u64::from(candidate.length);
+        match verdict {
+            Verdict::Unknown => return Ok(None),
+            Verdict::Yes if !work.spend(self.collector.reads(query) * length) => return Ok(None),
+            Verdict::Yes | Verdict::No => {}
+        }
         self.at += 1;
+        self.decided.clear();
         let body = std::mem::replace(&mut candidate.body, Body::Evicted);
-        if let (Certainty::Open, Body::Cached(bytes) | Body::Fetched(bytes)) = (candidate.certainty, &body)
-            && !query.parts().filter.holds(bytes, &mut self.scratch)
-        {
-            return Ok(Flow::Continue(()));
+        if verdict == Verdict::No {
+            return Ok(Some(Flow::Continue(())));
         }
         let candidate = Candidate {
             id: Arc::clone(&candidate.id),
@@ -241,7 +258,32 @@ impl Open {
             certainty: Certainty::Certain,
             body,
         };
-        self.collector.add(query, candidate)
+        self.collector.add(query, candidate).map(Some)
+    }
+
+    /// Whether the current candidate passes the filter; unknown if that is more work than is left. What was found
+    /// out about single conditions is kept for the next step.
+    fn judge(&mut self, query: &Query, work: &mut Work) -> Verdict {
+        let Self { candidates, at, decided, scratch, .. } = self;
+        let candidate = &candidates[*at];
+        let (Certainty::Open, Body::Cached(document) | Body::Fetched(document)) =
+            (candidate.certainty, &candidate.body)
+        else {
+            return Verdict::Yes;
+        };
+        let mut asked = 0;
+        query.parts().filter.judge(&mut |condition| {
+            asked += 1;
+            if let Some(holds) = decided.get(asked - 1) {
+                return (*holds).into();
+            }
+            if !work.spend(condition.work(document.len())) {
+                return Verdict::Unknown;
+            }
+            let holds = condition.holds(document, scratch);
+            decided.push(holds);
+            holds.into()
+        })
     }
 
     /// Once all rows have passed by, those that belong in the page are known, and are listed.

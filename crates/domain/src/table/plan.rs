@@ -6,7 +6,7 @@
 //! * **in order**: along the way that leads through the documents in the order asked for, until the page is full;
 //! * **the narrowest**: the smallest set that an index (or one index per branch of an `or`) gives, sorted afterwards.
 
-use std::collections::HashSet;
+use std::{cell::Cell, collections::HashSet};
 
 use bytes::Bytes;
 
@@ -19,13 +19,16 @@ use crate::{
     order::Key,
     problem::Problem,
     query::{
-        Body, Candidate, Candidates, Certainty, Counted, Counting, Direction, Filter, First, Order, Output,
-        Parts, Place, PlaceWriter, Plan, Precision, Query, Rows, Sort, Spans, Spot, Start, Verdict,
+        Body, Candidate, Candidates, Certainty, Condition, Counted, Counting, Direction, Filter, First,
+        Order, Output, Parts, Place, PlaceWriter, Plan, Precision, Query, Rows, Sort, Spans, Spot, Start,
+        Verdict,
     },
 };
 
 /// Judging a document by its keys takes less time than reading its body: 0.2 µs against 0.6 µs in 100 000 documents.
 const JUDGEMENTS_PER_BODY: u64 = 4;
+/// Bytes of keys that patterns may read for each document that may be judged: less time than judging it takes.
+const PATTERN_BYTES_PER_JUDGEMENT: u64 = 128;
 
 /// A set of documents that an index gives.
 #[derive(Debug)]
@@ -56,7 +59,7 @@ impl Table {
     /// [`QueryTooExpensive`](crate::ProblemCode::QueryTooExpensive) when no index helps enough.
     pub fn plan(&self, query: &Query) -> Result<Plan, Problem> {
         let parts = query.parts();
-        let planner = Planner { table: self, parts };
+        let planner = Planner::new(self, parts);
         let candidates = match &parts.output {
             Output::Count(counting) => {
                 if let Some(counted) = planner.count_by_index(counting) {
@@ -98,9 +101,17 @@ impl Table {
 struct Planner<'a> {
     table: &'a Table,
     parts: &'a Parts,
+    /// Work that patterns may still be. When there is none, only bodies tell.
+    pattern_bytes_left: Cell<u64>,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    fn new(table: &'a Table, parts: &'a Parts) -> Self {
+        let judged_max = parts.bounds.scan_max.saturating_mul(JUDGEMENTS_PER_BODY);
+        let pattern_bytes = judged_max.saturating_mul(PATTERN_BYTES_PER_JUDGEMENT);
+        Self { table, parts, pattern_bytes_left: Cell::new(pattern_bytes) }
+    }
+
     /// The number of documents, where the indexes know it without looking at single documents.
     fn count_by_index(&self, counting: &Counting) -> Option<Counted> {
         let all = self.table.statistics();
@@ -375,10 +386,10 @@ impl Planner<'_> {
     fn judge(&self, number: SlotNumber) -> Option<Certainty> {
         let verdict =
             self.parts.filter.judge(&mut |condition| match self.table.axis(&condition.field.name) {
-                Some(Axis::Index(index)) => condition.judge(self.table.indexes[index].key_at(number)),
+                Some(Axis::Index(index)) => self.known(condition, self.table.indexes[index].key_at(number)),
                 Some(Axis::Ids) => {
                     let id = &self.table.documents.slot(number).id;
-                    condition.judge(&super::walk::id_key(id.0.as_bytes()))
+                    self.known(condition, &super::walk::id_key(id.0.as_bytes()))
                 }
                 None => Verdict::Unknown,
             });
@@ -387,6 +398,13 @@ impl Planner<'_> {
             Verdict::Unknown => Some(Certainty::Open),
             Verdict::No => None,
         }
+    }
+
+    /// What a key tells about a condition, as long as that is not too much work under the lock.
+    fn known(&self, condition: &Condition, key: &[u8]) -> Verdict {
+        let left = self.pattern_bytes_left.get().checked_sub(condition.pattern_work(key.len()));
+        self.pattern_bytes_left.set(left.unwrap_or(0));
+        if left.is_some() { condition.judge(key) } else { Verdict::Unknown }
     }
 
     fn spot(&self, slot: SlotNumber, certainty: Certainty) -> Spot {

@@ -12,7 +12,7 @@ use crate::{
     json,
     problem::Problem,
     query::{
-        Bounds, Page, Query, Step, Wanted,
+        Bounds, Effort, Page, Query, Step, Wanted,
         tests::{BOUNDS, compile},
     },
 };
@@ -55,13 +55,25 @@ impl Store {
 
     /// Answers a query, fetching what the table does not keep.
     pub(super) fn answer_within(&self, query: &str, bounds: &Bounds) -> Result<Page, Problem> {
+        self.answer_in_steps(query, bounds).map(|(page, _)| page)
+    }
+
+    /// The same, and how many times the plan paused.
+    pub(super) fn answer_in_steps(&self, query: &str, bounds: &Bounds) -> Result<(Page, usize), Problem> {
         let query = Query::parse(&self.model, query, bounds)?;
         let mut plan = self.table.plan(&query)?;
         let mut bodies = Vec::new();
+        let mut effort = Effort::Brief;
+        let mut pauses = 0;
         loop {
-            (plan, bodies) = match plan.step(bodies)? {
-                Step::Done(page) => return Ok(page),
+            (plan, bodies) = match plan.step(bodies, effort)? {
+                Step::Done(page) => return Ok((page, pauses)),
                 Step::Look(next) => (self.table.look(next).expect("nothing has changed"), Vec::new()),
+                Step::Pause(next) => {
+                    effort = Effort::Long;
+                    pauses += 1;
+                    (next, Vec::new())
+                }
                 Step::Fetch(next, wanted) => (next, self.fetch(&wanted)),
             }
         }

@@ -227,6 +227,11 @@ fn too_much(found: String, expected: &str) -> Problem {
 }
 
 impl Pipeline {
+    /// How many times a document is read, once by each stage and once for the answer.
+    pub(crate) fn reads(&self) -> u64 {
+        self.stages.len() as u64 + 1
+    }
+
     /// How many documents it can need at most.
     pub(crate) fn wanted(&self) -> usize {
         self.wanted_from(0)

@@ -1,5 +1,5 @@
 use super::{CacheBounds, Store, everything, ids};
-use crate::query::{Bounds, Query, Step, with_cursor};
+use crate::query::{Bounds, Effort, Query, Step, with_cursor};
 
 fn todos() -> Store {
     let toml = "name = \"todo\"\n[fields]\nn = { kind = \"integer\", indexed = true }\ntext = \"text\"";
@@ -121,10 +121,55 @@ fn indexes_spare_bodies() {
 }
 
 #[test]
+fn a_step_ends_within_a_document_that_is_much_work() {
+    let mut store = todos();
+    store.put("long", &format!("{{\"text\":\"{}ab\"}}", "ax".repeat(1000)));
+    let pattern = |length: usize, last: char| format!("text__like=%25a{}{last}%25", "_".repeat(length));
+    let patterns: Vec<_> = (0..19).map(|length| pattern(200 + length, 'c')).collect();
+    let answered = |query: &str| {
+        let (page, pauses) = store.answer_in_steps(query, &super::BOUNDS).unwrap();
+        (ids(&page.body), pauses)
+    };
+    // The brief step leaves the document alone, the first long one reads its id, and another one follows the pattern.
+    assert_eq!(answered(&format!("id=long&{}", patterns[0])), (vec![], 2));
+    let any = format!("__operand=or&{}&{}", patterns.join("&"), pattern(200, 'b'));
+    let (found, pauses) = answered(&any);
+    assert_eq!(found, ["long"]);
+    assert!(pauses >= 20, "{pauses}");
+    // So does a sort that reads the document.
+    let (found, pauses) = answered("__sort=-text,createTime&__limit=1&__select=id");
+    assert_eq!((found.len(), pauses), (1, 1));
+}
+
+#[test]
+fn patterns_over_long_keys_are_judged_outside_of_the_lock() {
+    let mut store =
+        Store::new("name = \"thing\"\n[fields]\na = { kind = \"text\", indexed = true }", everything());
+    let bounds = Bounds { scan_max: 20, limit_default: 100, limit_max: 100 };
+    let scanned = |store: &Store, query: &str| {
+        store.table.plan(&Query::parse(&store.model, query, &bounds).unwrap()).unwrap().scanned()
+    };
+    for n in 10..30 {
+        store.put(&n.to_string(), &format!("{{\"a\":\"{n}\"}}"));
+    }
+    assert_eq!(scanned(&store, "a__like=%252_%25"), 0);
+    for n in 10..30 {
+        store.put(&n.to_string(), &format!("{{\"a\":\"{n}{}\"}}", "x".repeat(400)));
+    }
+    // 20 × 4 × 128 bytes are enough for 5 of these keys, as a pattern with `_` counts them four times.
+    assert_eq!(scanned(&store, "a__like=%252_%25"), 15);
+    assert_eq!(scanned(&store, "a__like=%252%25"), 0);
+    assert_eq!(scanned(&store, "a__gt=1"), 0);
+    let expected: Vec<_> = [12].into_iter().chain(20..30).map(|n| n.to_string()).collect();
+    assert_eq!(ids(&store.answer_within("a__like=%252_%25", &bounds).unwrap().body), expected[..]);
+}
+
+#[test]
 fn a_plan_ends_with_the_state_of_the_table_that_it_shows() {
     let mut store = todos();
     let query = Query::parse(&store.model, "text__like=%25_2", &super::BOUNDS).unwrap();
-    let begun = |store: &Store| match store.table.plan(&query).unwrap().step(Vec::new()).unwrap() {
+    let step = |store: &Store| store.table.plan(&query).unwrap().step(Vec::new(), Effort::Long).unwrap();
+    let begun = |store: &Store| match step(store) {
         Step::Look(plan) => plan,
         other => panic!("{other:?}"),
     };

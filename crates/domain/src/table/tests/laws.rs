@@ -12,7 +12,7 @@ use crate::{
         KEY_BYTES_MAX,
         tests::{compare, rank},
     },
-    query::{Query, Step, tests::BOUNDS},
+    query::{Effort, Query, Step, tests::BOUNDS},
     spec::FieldKind,
 };
 
@@ -448,9 +448,10 @@ proptest! {
                     None => store.remove(&id),
                 }
             }
-            (plan, bodies) = match plan.step(bodies).expect("a step") {
+            (plan, bodies) = match plan.step(bodies, Effort::Long).expect("a step") {
                 Step::Done(page) => break page,
                 Step::Look(next) => (store.table.look(next).expect("everything is kept"), Vec::new()),
+                Step::Pause(next) => (next, Vec::new()),
                 Step::Fetch(next, wanted) => (next, store.fetch(&wanted)),
             }
         };
