@@ -14,6 +14,7 @@ mod known;
 #[cfg(test)]
 mod tests;
 mod token;
+mod web;
 
 use std::{
     sync::Arc,
@@ -30,6 +31,7 @@ use aegis_domain::{
 };
 use http::{HeaderMap, Method, header, request::Parts};
 
+pub(crate) use self::web::sign_of_page;
 use self::{
     keys::Keys,
     known::Known,

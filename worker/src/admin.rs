@@ -13,10 +13,7 @@ use std::{
 };
 
 use aegis_domain::{Problem, ProblemCode};
-use aegis_ipc::{
-    board::{StoreWord, monotonic_ms},
-    handoff::Audience,
-};
+use aegis_ipc::board::{StoreWord, monotonic_ms};
 use bytes::Bytes;
 use http::{Response, StatusCode, request::Parts};
 use serde_json::json;
@@ -53,7 +50,7 @@ pub(crate) async fn answer(
             Ok(envelope.page(StatusCode::OK, METRICS_TYPE, Bytes::from(text)))
         }
         Place::PublicConfig => {
-            let for_operators = link.audience() == Audience::Admin || host.config.admin_on_public;
+            let for_operators = link.lets_operators_in(parts) || host.config.admin_on_public;
             let view = if for_operators { host.config.operator_view() } else { host.config.public_view() };
             Ok(envelope.json(StatusCode::OK, &view))
         }

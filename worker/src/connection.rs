@@ -11,11 +11,13 @@ mod watched;
 
 use std::{
     future::{Future, poll_fn},
+    net::{IpAddr, Ipv4Addr},
     pin::pin,
     sync::Arc,
     task::Poll,
 };
 
+use aegis_ipc::handoff::Audience;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -82,6 +84,7 @@ pub(crate) async fn serve(
         };
         throttle.origin(seat.audience(), peer.map(|peer| peer.ip()))
     });
+    let reached_at = reached_at(&stream, seat.audience());
     let socket = match stream {
         AcceptedStream::Tcp(stream) => {
             // An answer is written at once and whole: waiting for more to send only adds delay.
@@ -97,7 +100,7 @@ pub(crate) async fn serve(
             return;
         }
     };
-    let entry = ledger.open(seat, origin);
+    let entry = ledger.open(seat, origin, reached_at);
     let link = Arc::clone(&entry.link);
     let service = Service::new(Arc::clone(&present), Arc::clone(&link));
     let io = TokioIo::new(Watched::new(socket, Arc::clone(&link), present));
@@ -118,5 +121,16 @@ pub(crate) async fn serve(
     .await;
     if let Err(error) = outcome {
         tracing::debug!(target: "aegis::connection", "connection ended: {error}");
+    }
+}
+
+/// Where an operator has reached the host, if over TCP.
+fn reached_at(stream: &AcceptedStream, audience: Audience) -> Option<IpAddr> {
+    match (stream, audience) {
+        (AcceptedStream::Tcp(stream), Audience::Admin) => {
+            // Without an address, those that are expected in any case have to do.
+            Some(stream.local_addr().map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip()))
+        }
+        (AcceptedStream::Unix(_), _) | (_, Audience::Public) => None,
     }
 }

@@ -252,13 +252,13 @@ impl<'v> Visit<'v> {
             return not_answered(&parts.method, allow, envelope);
         }
         if let (Place::Reload, Some(secret)) = (&place, &host.config.reload.webhook_secret)
-            && !self.may_administer(&caller)
+            && !self.may_administer(&caller, parts)
         {
             let answered = admin::answer_webhook(host, secret, (parts, body), envelope, begun).await;
             return answered.map_err(Refusal::from);
         }
-        if place.is_admin() && !self.may_administer(&caller) {
-            return Err(admin_only().into());
+        if place.is_admin() && !self.may_administer(&caller, parts) {
+            return Err(admin_only(self.link.sign_of_page(parts)).into());
         }
         match place {
             Place::Collection(model) => {
@@ -449,15 +449,20 @@ impl<'v> Visit<'v> {
     }
 
     fn caller_at(&self, parts: &Parts, place: Option<&Place<'_, '_>>) -> Result<Caller, Refusal> {
-        let door = Door {
-            lets_operators_in: self.may_administer(&Caller::Anonymous),
-            takes_webhooks: self.host.config.reload.webhook_secret.is_some(),
-        };
-        self.asked(|gate| gate.at_place(&parts.headers, place, door))
+        self.asked(|gate| {
+            let headers = &parts.headers;
+            let door = Door {
+                lets_operators_in: self.may_administer(&Caller::Anonymous, parts)
+                    // Whom it turns away is told why, unless they say who they are.
+                    || (self.link.audience() == Audience::Admin && !headers.contains_key(header::AUTHORIZATION)),
+                takes_webhooks: self.host.config.reload.webhook_secret.is_some(),
+            };
+            gate.at_place(headers, place, door)
+        })
     }
 
-    fn may_administer(&self, caller: &Caller) -> bool {
-        self.link.audience() == Audience::Admin || self.host.config.admin_on_public || caller.is_admin()
+    fn may_administer(&self, caller: &Caller, parts: &Parts) -> bool {
+        self.host.config.admin_on_public || caller.is_admin() || self.link.lets_operators_in(parts)
     }
 
     fn envelope(&self, given_id: Option<&HeaderValue>, extent: Extent) -> Envelope<'v> {
@@ -514,8 +519,9 @@ fn not_answered(
     Err(Refusal { allow: Some(allow), ..problem.into() })
 }
 
-fn admin_only() -> Problem {
-    Problem::new(ProblemCode::AdminOnly, "this is answered on the admin listener only")
+fn admin_only(sign_of_page: Option<String>) -> Problem {
+    let detail = sign_of_page.unwrap_or_else(|| "this is answered on the admin listener only".to_owned());
+    Problem::new(ProblemCode::AdminOnly, detail)
 }
 
 /// The revision that an entity tag names, if it is one tag as we write it.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -82,9 +83,15 @@ impl Ledger {
         Arc::new(Self { clock, next_id: AtomicU64::new(0), links: Mutex::new(HashMap::new()) })
     }
 
-    pub(super) fn open(self: &Arc<Self>, seat: Seat, origin: Option<Client>) -> Entry {
+    /// `reached_at` is where an operator has reached the host over TCP.
+    pub(super) fn open(
+        self: &Arc<Self>,
+        seat: Seat,
+        origin: Option<Client>,
+        reached_at: Option<IpAddr>,
+    ) -> Entry {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let link = Arc::new(Link::new(id, Arc::clone(&self.clock), seat, origin));
+        let link = Arc::new(Link::new(id, Arc::clone(&self.clock), seat, origin, reached_at));
         self.links.lock().insert(id, Arc::clone(&link));
         Entry { ledger: Arc::clone(self), link }
     }
@@ -92,7 +99,7 @@ impl Ledger {
     /// A connection that is none: for a request that the worker makes itself.
     pub(crate) fn link_of_nobody(&self, seats: &Arc<Seats>) -> Arc<Link> {
         let seat = seats.take_for_nobody();
-        Arc::new(Link::new(0, Arc::clone(&self.clock), seat, None))
+        Arc::new(Link::new(0, Arc::clone(&self.clock), seat, None, None))
     }
 
     /// Looks at every connection once.

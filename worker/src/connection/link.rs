@@ -5,6 +5,7 @@
 
 use std::{
     future::poll_fn,
+    net::IpAddr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -13,9 +14,10 @@ use std::{
 };
 
 use aegis_ipc::{board::monotonic_ms, handoff::Audience, tally::Client};
+use http::request::Parts;
 use tokio::sync::Notify;
 
-use crate::acceptor::Seat;
+use crate::{acceptor::Seat, access};
 
 /// First bytes of an HTTP/2 connection (RFC 9113 section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -138,6 +140,7 @@ pub(crate) struct Link {
     clock: Arc<Clock>,
     seat: Seat,
     origin: Option<Client>,
+    reached_at: Option<IpAddr>,
     protocol: AtomicU8,
     /// Bytes of the preface of HTTP/2 that have arrived while nothing else has.
     preface_bytes: AtomicU8,
@@ -155,13 +158,20 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(id: u64, clock: Arc<Clock>, seat: Seat, origin: Option<Client>) -> Self {
+    pub(super) fn new(
+        id: u64,
+        clock: Arc<Clock>,
+        seat: Seat,
+        origin: Option<Client>,
+        reached_at: Option<IpAddr>,
+    ) -> Self {
         let active_ms = AtomicU64::new(clock.now_ms());
         Self {
             id,
             clock,
             seat,
             origin,
+            reached_at,
             protocol: AtomicU8::new(Protocol::Unknown as u8),
             preface_bytes: AtomicU8::new(0),
             orders: AtomicU8::new(0),
@@ -184,6 +194,16 @@ impl Link {
 
     pub(crate) fn audience(&self) -> Audience {
         self.seat.audience()
+    }
+
+    /// Whether the listener alone lets a request in where operators are.
+    pub(crate) fn lets_operators_in(&self, parts: &Parts) -> bool {
+        self.audience() == Audience::Admin && self.sign_of_page(parts).is_none()
+    }
+
+    /// What shows that a web page may be behind a request, where operators are reached in a way that browsers know, too.
+    pub(crate) fn sign_of_page(&self, parts: &Parts) -> Option<String> {
+        self.reached_at.and_then(|address| access::sign_of_page(parts, address))
     }
 
     /// Whom requests count for that name nobody; nothing where they are not counted.

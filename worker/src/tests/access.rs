@@ -69,6 +69,23 @@ async fn what_is_not_for_operators_needs_a_token_at_their_place_too() {
 }
 
 #[tokio::test]
+async fn on_the_admin_listener_a_token_counts_for_more_than_what_a_page_shows() {
+    let house = House::with(asking).await;
+    let mut operator = house.operator().await;
+    operator.host = "proxy.example";
+    for (fields, status, code) in [
+        ("accept: */*".to_owned(), 403, Some("admin-only")),
+        (ada(&[]), 403, Some("admin-only")),
+        (ada(&["admin"]), 200, None),
+        ("authorization: Basic YTpi".to_owned(), 401, Some("unauthorized")),
+    ] {
+        let answer =
+            operator.ask(&format!("GET /aegis/api/config\n{fields}\norigin: https://a.example")).await;
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (status, code), "{fields}");
+    }
+}
+
+#[tokio::test]
 async fn elsewhere_operators_need_a_token_and_webhooks_a_signature() {
     for has_secret in [false, true] {
         let house = House::with(|config| {

@@ -265,7 +265,7 @@ impl House {
     }
 
     pub(crate) async fn operator(&self) -> Client {
-        Client::connect(self.admin).await
+        Client { host: "localhost", ..Client::connect(self.admin).await }
     }
 
     /// One request over a connection of its own.
@@ -331,6 +331,8 @@ pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 /// A connection of a client.
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
+    /// What it says that the host is called.
+    pub(crate) host: &'static str,
     buffer: Vec<u8>,
 }
 
@@ -344,13 +346,13 @@ pub(crate) struct Answer {
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap(), buffer: Vec::new() }
+        Self { stream: TcpStream::connect(address).await.unwrap(), host: "x", buffer: Vec::new() }
     }
 
     /// A connection that was made without a runtime.
     pub(crate) fn adopt(stream: std::net::TcpStream) -> Self {
         stream.set_nonblocking(true).unwrap();
-        Self { stream: TcpStream::from_std(stream).unwrap(), buffer: Vec::new() }
+        Self { stream: TcpStream::from_std(stream).unwrap(), host: "x", buffer: Vec::new() }
     }
 
     /// Sends a request that is written with `\n`, adds `Host`, and reads the answer.
@@ -363,7 +365,7 @@ impl Client {
     pub(crate) async fn send(&mut self, request: &str) {
         let (head, body) = request.split_once("\n\n").unwrap_or((request.trim_end(), ""));
         let (line, fields) = head.split_once('\n').unwrap_or((head, ""));
-        let mut text = format!("{line} HTTP/1.1\r\nhost: x\r\n");
+        let mut text = format!("{line} HTTP/1.1\r\nhost: {}\r\n", self.host);
         for field in fields.lines() {
             text.push_str(field);
             text.push_str("\r\n");

@@ -61,6 +61,34 @@ async fn operators_places_answer_on_the_admin_listener_only_unless_configured() 
 }
 
 #[tokio::test]
+async fn what_a_web_page_makes_a_browser_ask_is_refused_on_the_admin_listener() {
+    let house = House::new().await;
+    let mut operator = house.operator().await;
+    for (host, fields) in [
+        ("localhost", "origin: https://evil.example"),
+        ("localhost", "sec-fetch-site: cross-site"),
+        ("evil.example", "accept: */*"),
+    ] {
+        operator.host = host;
+        for place in ["POST /aegis/api/reload", "POST /reload", "POST /aegis/api/deploy", "GET /metrics"] {
+            let refused = operator.ask(&format!("{place}\n{fields}")).await;
+            assert_eq!(
+                (refused.status, refused.json()["code"].as_str()),
+                (403, Some("admin-only")),
+                "{place}"
+            );
+            let detail = refused.json()["detail"].to_string();
+            assert!(detail.contains("found") && detail.contains("expected"), "{detail}");
+        }
+        let config = operator.ask(&format!("GET /aegis.config.json\n{fields}")).await;
+        assert_eq!((config.status, config.body.contains("/app")), (200, false), "{}", config.body);
+    }
+    operator.host = "localhost";
+    let typed = operator.ask("GET /metrics\nsec-fetch-site: none").await;
+    assert_eq!(typed.status, 200, "{}", typed.body);
+}
+
+#[tokio::test]
 async fn the_configuration_hides_the_machine_from_the_public() {
     let house = House::new().await;
     let public = house.ask("GET /aegis.config.json").await;
