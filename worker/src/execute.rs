@@ -38,7 +38,10 @@ use aegis_domain::{
     Problem, ProblemCode, breaker::Stand, catalog::Model, code::CommandPlace, query::Bounds, table::Lookup,
     trial::Variant,
 };
-use aegis_ipc::board::{Cell, Counter, ModelCounter};
+use aegis_ipc::{
+    board::{Cell, Counter, ModelCounter},
+    data::StoredResponse,
+};
 use aegis_wasm::{Call, CallError, Entry, RouteRequest, RouteResponse, ServiceBody, Visit};
 use bytes::Bytes;
 
@@ -332,12 +335,20 @@ impl Engine {
 
     /// The response that is kept under the key.
     async fn kept(&self, request: &Request, key: &IdempotencyKey) -> Result<Option<Reply>, Problem> {
-        let Some(stored) = self.data().recall(key.key.clone(), request.deadline).await? else {
-            return Ok(None);
-        };
-        let reply = replay::replay(key, &stored)?;
+        let stored = self.data().recall(key.key.clone(), request.deadline).await?;
+        stored.map(|stored| self.replayed(request, key, &stored)).transpose()
+    }
+
+    /// A response that is kept under the key, as whoever asks now may see it.
+    fn replayed(
+        &self,
+        request: &Request,
+        key: &IdempotencyKey,
+        stored: &StoredResponse,
+    ) -> Result<Reply, Problem> {
+        let reply = replay::shown(request, replay::replay(key, stored)?)?;
         self.count(Counter::Replays, 1);
-        Ok(Some(reply))
+        Ok(reply)
     }
 
     async fn write(&self, request: &Request) -> Result<Reply, Problem> {

@@ -113,6 +113,21 @@ impl Operation {
         !matches!(self, Self::Read { .. } | Self::List { .. } | Self::Ask { .. })
     }
 
+    /// Id of the one document that it names, if it does.
+    #[must_use]
+    pub fn document(&self) -> Option<&str> {
+        match self {
+            Self::Read { id }
+            | Self::Replace { id, .. }
+            | Self::Merge { id, .. }
+            | Self::Patch { id, .. }
+            | Self::Remove { id }
+            | Self::Command { id, .. }
+            | Self::Ask { id, .. } => Some(id),
+            Self::List { .. } | Self::Create { .. } => None,
+        }
+    }
+
     /// The raw body that it came with; empty without one.
     #[must_use]
     pub fn body(&self) -> Bytes {

@@ -2,6 +2,7 @@
 
 use aegis_domain::document::Draft;
 use bytes::Bytes;
+use serde_json::Value;
 
 use crate::operation::Answer;
 
@@ -35,6 +36,22 @@ pub(super) fn many(answer: Answer, drafts: &[Draft]) -> Bytes {
     out.into()
 }
 
+/// For several documents that were answered with before, in either form, without what they hold. `None` when it is no such
+/// answer.
+pub(super) fn many_blind(body: &Bytes) -> Option<Bytes> {
+    let answered: Vec<Value> = serde_json::from_slice(body).ok()?;
+    let mut out = vec![b'['];
+    for (index, one) in answered.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        // The host gives each document an id, which the minimal form calls otherwise.
+        write_minimal(&mut out, one.get("id").or_else(|| one.get("modelId"))?.as_str()?);
+    }
+    out.push(b']');
+    Some(out.into())
+}
+
 fn write_minimal(out: &mut Vec<u8>, id: &str) {
     out.extend_from_slice(br#"{"status":"ok","modelId":"#);
     serde_json::to_writer(&mut *out, id).expect("writing a text to memory cannot fail");
@@ -66,5 +83,10 @@ mod tests {
         assert_eq!(text(many(Answer::Representation, &drafts)), r#"[{"id":"a"},{"id":"b"}]"#);
         let minimal = r#"[{"status":"ok","modelId":"a"},{"status":"ok","modelId":"b"}]"#;
         assert_eq!(text(many(Answer::Minimal, &drafts)), minimal);
+        let whole = r#"[{"modelId":"x","status":"ok","id":"a"},{"big":1e400,"id":"b"}]"#;
+        for answered in [whole, minimal] {
+            assert_eq!(text(many_blind(&Bytes::from(answered)).unwrap()), minimal);
+        }
+        assert!(many_blind(&Bytes::from(r#"[{"text":"a"}]"#)).is_none());
     }
 }

@@ -1,10 +1,7 @@
 //! One commit and what its outcome means for the client.
 
 use aegis_domain::{FieldError, Problem, ProblemCode, json};
-use aegis_ipc::{
-    board::Counter,
-    data::{Idempotency, Operation, Outcome as Committed},
-};
+use aegis_ipc::data::{Idempotency, Operation, Outcome as Committed};
 use bytes::Bytes;
 
 use super::{Engine, replay};
@@ -85,11 +82,7 @@ impl Engine {
                 Ok(Attempt::Conflict { operation: operation as usize, current })
             }
             Committed::Replayed(stored) => match &request.idempotency {
-                Some(key) => {
-                    let reply = replay::replay(key, &stored)?;
-                    self.count(Counter::Replays, 1);
-                    Ok(Attempt::Done(reply))
-                }
+                Some(key) => Ok(Attempt::Done(self.replayed(request, key, &stored)?)),
                 None => Err(Problem::new(ProblemCode::Internal, "a response was replayed without a key")),
             },
             Committed::UniqueTaken { operation, field } => {

@@ -5,7 +5,8 @@ use aegis_ipc::{codec, data::StoredResponse};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::operation::{IdempotencyKey, Outcome, Reply};
+use super::answer;
+use crate::operation::{Answer, IdempotencyKey, Outcome, Reply, Request};
 
 /// Layout of [`Kept`]. A reader knows its own and older ones.
 const FORMAT: u32 = 2;
@@ -89,6 +90,29 @@ pub(super) fn replay(key: &IdempotencyKey, stored: &StoredResponse) -> Result<Re
         KeptResult::Answered => Outcome::Answered,
     };
     Ok(Reply { result, body: kept.body, sequence: stored.sequence, replayed: true })
+}
+
+/// A kept response as the caller of this request may see it: what they may read is decided anew, and may be less than when
+/// the write was made.
+///
+/// # Errors
+/// [`ProblemCode::Internal`] when it cannot be told which documents it is about.
+pub(super) fn shown(request: &Request, reply: Reply) -> Result<Reply, Problem> {
+    if request.answer != Answer::Blind {
+        return Ok(reply);
+    }
+    let body = match (&reply.result, request.operation.document()) {
+        // What code answers is not a document.
+        (Outcome::Answered, _) => Some(reply.body),
+        (Outcome::CreatedMany, _) => answer::many_blind(&reply.body),
+        (Outcome::Created { id, .. }, _) => Some(answer::one(Answer::Blind, id, &reply.body)),
+        (_, id) => id.map(|id| answer::one(Answer::Blind, id, &reply.body)),
+    };
+    let body = body.ok_or_else(|| {
+        let detail = "a kept response: found documents without ids, expected one in each";
+        Problem::new(ProblemCode::Internal, detail)
+    })?;
+    Ok(Reply { body, ..reply })
 }
 
 #[cfg(test)]

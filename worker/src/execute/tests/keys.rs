@@ -64,6 +64,47 @@ async fn a_write_that_another_worker_makes_first_under_the_same_key_is_replayed(
 }
 
 #[tokio::test]
+async fn what_is_replayed_shows_no_document_to_a_caller_who_may_not_read_it() {
+    let scene = Scene::new().await;
+    scene.create(r#"{"id":"a","text":"secret"}"#).await.unwrap();
+    let minimal = |id: &str| format!(r#"{{"status":"ok","modelId":"{id}"}}"#);
+    let create = |body: &str| Operation::Create { body: text(body) };
+    for (number, (operation, expected)) in [
+        (merge("a", r#"{"rank":1}"#), minimal("a")),
+        (remove("a"), minimal("a")),
+        (create(r#"{"id":"b","text":"secret","code":"b"}"#), minimal("b")),
+        (
+            create(r#"[{"id":"c","text":"secret","code":"c"},{"id":"d","text":"secret"}]"#),
+            format!("[{},{}]", minimal("c"), minimal("d")),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let idempotency = key(b"f").map(|key| IdempotencyKey { key: format!("scope/{number}"), ..key });
+        let reads = Request { idempotency, ..scene.request(operation) };
+        let blind = Request { answer: Answer::Blind, ..reads.clone() };
+        let first = scene.engine.execute(reads.clone()).await.unwrap();
+        assert_ne!(first.body, expected, "{number}");
+        // Once it is known before the write, and once the commit finds out.
+        for forgets in [false, true] {
+            if forgets {
+                scene.store.forget_a_key();
+            }
+            let again = scene.engine.execute(blind.clone()).await.unwrap();
+            assert_eq!((again.body.as_ref(), again.replayed), (expected.as_bytes(), true), "{number}");
+            assert_eq!(again.result, first.result, "{number}");
+        }
+        assert_eq!(scene.engine.execute(reads).await.unwrap().body, first.body, "{number}");
+    }
+    let idempotency = key(b"f").map(|key| IdempotencyKey { key: "scope/minimal".to_owned(), ..key });
+    let several = create(r#"[{"id":"e","text":"x"},{"id":"f","text":"x"}]"#);
+    let blind = Request { idempotency, answer: Answer::Blind, ..scene.request(several) };
+    let first = scene.engine.execute(blind.clone()).await.unwrap();
+    assert_eq!(scene.engine.execute(blind).await.unwrap().body, first.body);
+}
+
+#[tokio::test]
 async fn only_what_succeeded_is_kept_under_a_key() {
     let scene = Scene::new().await;
     let create =
