@@ -17,6 +17,7 @@ use std::{
     task::Poll,
 };
 
+use aegis_domain::query::CURSOR_BYTES_MAX;
 use aegis_ipc::handoff::Audience;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -35,8 +36,8 @@ use crate::{
 };
 use aegis_config::settings::Limits;
 
-/// Room for a head beyond its bounds, so that the host can refuse it in its own words.
-const HEAD_SLACK_BYTES: usize = 8 * 1024;
+/// Room for a head beyond its bounds, for a cursor and so that the host can refuse it in its own words.
+const HEAD_SLACK_BYTES: usize = CURSOR_BYTES_MAX + 8 * 1024;
 /// Header fields that hyper keeps without allocating.
 const HEADERS_ON_STACK: usize = 100;
 /// Bytes that one HTTP/2 stream may have in its send buffer.

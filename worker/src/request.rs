@@ -9,7 +9,13 @@ mod tests;
 use std::{sync::Arc, time::Instant};
 
 use aegis_config::settings::Limits;
-use aegis_domain::{Problem, ProblemCode, access::Principal, catalog::Model, query::read_item, trial::Lot};
+use aegis_domain::{
+    Problem, ProblemCode,
+    access::Principal,
+    catalog::Model,
+    query::{CURSOR_BYTES_MAX, read_item},
+    trial::Lot,
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts};
 use sha2::{Digest, Sha256};
@@ -31,6 +37,8 @@ pub(crate) static PREFER: HeaderName = HeaderName::from_static("prefer");
 /// `X-Request-Id`.
 pub(crate) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Begins the parameter that says where a list goes on, as the host writes it.
+const CURSOR: &str = "__cursor=";
 /// Longest idempotency key, characters.
 const IDEMPOTENCY_KEY_MAX: usize = 255;
 /// Scope of idempotency keys of clients that have not said who they are. It cannot be confused with another
@@ -140,9 +148,14 @@ fn may_stand_in_host(byte: u8) -> bool {
 fn check_sizes(uri: &Uri, headers: &HeaderMap, glance: &Glance<'_>, limits: &Limits) -> Result<(), Problem> {
     let target = uri.path_and_query().map_or(0, |target| target.as_str().len()) as u64;
     if target > limits.uri_bytes_max {
-        let detail =
-            format!("the request target has {target} bytes, at most {} are allowed", limits.uri_bytes_max);
-        return Err(Problem::new(ProblemCode::UriTooLong, detail));
+        let target = target - cursor_bytes(uri.query().unwrap_or_default());
+        if target > limits.uri_bytes_max {
+            let detail = format!(
+                "the request target has {target} bytes, at most {} are allowed",
+                limits.uri_bytes_max
+            );
+            return Err(Problem::new(ProblemCode::UriTooLong, detail));
+        }
     }
     if headers.len() > limits.headers_max as usize {
         let detail = format!(
@@ -160,6 +173,14 @@ fn check_sizes(uri: &Uri, headers: &HeaderMap, glance: &Glance<'_>, limits: &Lim
         return Err(Problem::new(ProblemCode::HeadersTooLarge, detail));
     }
     Ok(())
+}
+
+/// Bytes of a query that the host has added to it to lead to the next page: a list that is answered can be gone through.
+fn cursor_bytes(query: &str) -> u64 {
+    let value = query.split('&').find_map(|pair| pair.strip_prefix(CURSOR));
+    // With what separates it from what the client has written.
+    let counted = |value: &str| 1 + CURSOR.len() + value.len().min(CURSOR_BYTES_MAX);
+    value.map_or(0, |value| counted(value) as u64)
 }
 
 /// A request to a model as it is carried out for `caller`, who may. The method is one that the place allows.

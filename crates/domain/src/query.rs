@@ -31,6 +31,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+pub use cursor::CURSOR_BYTES_MAX;
 pub use effort::Effort;
 pub use page::Page;
 pub use parameters::{decode, with_cursor};

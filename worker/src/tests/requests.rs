@@ -405,6 +405,31 @@ async fn heads_that_are_too_large_are_refused_in_the_same_form() {
 }
 
 #[tokio::test]
+async fn a_list_whose_target_just_fits_can_be_gone_through() {
+    let house = House::with(|config| config.limits.uri_bytes_max = 100).await;
+    let mut client = house.client().await;
+    for id in ["a", "b", "c"] {
+        create(&house, &format!("{{\"id\":\"{id}\",\"text\":\"x\"}}")).await;
+    }
+    let start = format!("{TODOS}?__limit=1&text__ne=");
+    let mut target = format!("{start}{}", "y".repeat(100 - start.len()));
+    let longer = client.ask(&format!("GET {target}y")).await;
+    assert_eq!((longer.status, longer.json()["code"].as_str()), (414, Some("uri-too-long")));
+    for _ in 0..2 {
+        let page = client.ask(&format!("GET {target}")).await;
+        assert_eq!(page.status, 200, "{}", page.body);
+        let link = page.header("link").unwrap();
+        target = link[1..].split_once('>').unwrap().0.to_owned();
+        assert!(target.len() > 100, "{target}");
+    }
+    let last = client.ask(&format!("GET {target}")).await;
+    assert_eq!((last.status, last.header("link")), (200, None), "{}", last.body);
+    for refused in [format!("{target}&a=1"), format!("{start}x&__cursor={}", "A".repeat(20_000))] {
+        assert_eq!(client.ask(&format!("GET {refused}")).await.status, 414, "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn a_slow_head_and_an_idle_connection_end() {
     let house = House::with(|config| {
         config.limits.header_timeout = Duration::from_millis(300);

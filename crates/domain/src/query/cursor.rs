@@ -12,7 +12,7 @@ use data_encoding::BASE64URL_NOPAD;
 use sha2::{Digest, Sha256};
 
 /// Bytes of a cursor as it is sent.
-pub(crate) const CURSOR_BYTES_MAX: usize = 16 * 1024;
+pub const CURSOR_BYTES_MAX: usize = 16 * 1024;
 
 const VERSION: u8 = 1;
 const HASH_BYTES: usize = 8;
