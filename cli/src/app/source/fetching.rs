@@ -221,19 +221,16 @@ impl<'a> Fetching<'a> {
             .claim(&manifest)
             .map_err(|mistakes| -> Vec<Failure> { mistakes.into_iter().map(Failure::Wrong).collect() })?;
         if let Some(bytes) = tools.kept.as_ref().and_then(|kept| kept.component(&expected.sha256)) {
+            has_size(&manifest, &bytes)?;
             let (sha256, is_kept) = (expected.sha256, true);
             return Ok(Content { manifest, bytes, sha256, chosen, fresh, is_kept, papers });
         }
         let got = self.get(tools, file, expected.bytes_max, expected.too_large).map_err(|one| vec![one])?;
         // Whoever replaces a component says so in a manifest, or it is not the one that was meant and may yet come.
-        let length = got.bytes.len() as u64;
         if !self.source.is_registry && (got.sha256 == expected.sha256 || !got.marks.are_there()) {
             self.seen.pop();
         }
-        if let Some(size) = manifest.component.size.filter(|size| *size != length) {
-            let message = format!("found {length} bytes, expected {size} as its manifest says");
-            return Err(wrong(Code::SizeDiffers, vec![message]));
-        }
+        has_size(&manifest, &got.bytes)?;
         if got.sha256 != expected.sha256 {
             let message = format!("found the SHA-256 {}, expected {}", got.sha256, expected.sha256);
             return Err(wrong(Code::DigestDiffers, vec![message]));
@@ -361,6 +358,14 @@ impl<'a> Fetching<'a> {
         let bytes = kept.component(&sha256)?;
         Some((Content { manifest, bytes, sha256, chosen, fresh: None, is_kept: true, papers }, good))
     }
+}
+
+/// Whether a component is as long as its manifest says.
+fn has_size(manifest: &Manifest, component: &[u8]) -> Result<(), Vec<Failure>> {
+    let length = component.len() as u64;
+    let Some(size) = manifest.component.size.filter(|size| *size != length) else { return Ok(()) };
+    let message = format!("found {length} bytes, expected {size} as its manifest says");
+    Err(wrong(Code::SizeDiffers, vec![message]))
 }
 
 /// Whether it is the address of something that a registry knows by its digest.

@@ -144,6 +144,9 @@ fn a_wrong_answer_is_a_mistake_although_a_good_version_is_kept() {
         ("0".repeat(64), bytes.len()),
         ("1".repeat(64), bytes.len() - 1),
         ("1".repeat(64), bytes.len() + 1),
+        // It is kept, and so not fetched.
+        (good.clone(), bytes.len() - 1),
+        (good.clone(), bytes.len() + 1),
         (good.clone(), 1 << 40),
     ] {
         place.publish("aegis.module.json", manifest(&claimed, size));
@@ -165,6 +168,8 @@ fn a_wrong_answer_is_a_mistake_although_a_good_version_is_kept() {
     insta::assert_snapshot!(told, @"
     modules.todo: AEGIS-M121 verifying the component: found the SHA-256 GOOD, expected 0000000000000000000000000000000000000000000000000000000000000000
     modules.todo: AEGIS-M120 verifying the component: found SIZE bytes announced, expected at most SIZE-1
+    modules.todo: AEGIS-M120 verifying the component: found SIZE bytes, expected SIZE+1 as its manifest says
+    modules.todo: AEGIS-M120 verifying the component: found SIZE bytes, expected SIZE-1 as its manifest says
     modules.todo: AEGIS-M120 verifying the component: found SIZE bytes, expected SIZE+1 as its manifest says
     modules.todo: AEGIS-M110 reading the component: found 1099511627776 bytes in its manifest, expected at most 67108864
     modules.todo: AEGIS-M100 reading the manifest of the component: component.path: found nothing, expected it in what is published
