@@ -46,6 +46,8 @@ const PINNED: &str = "the supervisor runs the new executable, but the workers go
 const FIRST_GENERATION: u64 = 1;
 /// Bytes of reasons that fit a control message beside its other fields.
 const REASONS_BYTES_MAX: usize = CONTROL_BYTES_MAX - 16 * 1024;
+/// Bytes of warnings that are told: they go on to operators beside reasons.
+const WARNINGS_BYTES_MAX: usize = 8 * 1024;
 /// Time in which the supervisor takes a message.
 const DELIVERY_TIME: Duration = Duration::from_secs(10);
 /// Memory that this process may write to, bytes. What is reserved and never touched does not count.
@@ -108,9 +110,7 @@ fn make(arguments: &AppArguments, environment: &Environment, given: Given) -> Re
             // Those of the first generation were told by `aegis run`.
             if handoff.generation > FIRST_GENERATION {
                 logging::follow(&config.log, "compile");
-                for warning in &warnings {
-                    tracing::warn!("{warning}");
-                }
+                warn(warnings, &control)?;
             }
             let is_new = handoff.digest_in_force.as_ref() != Some(&bundle.digest);
             let bundle = bundle.seal_with(code)?;
@@ -132,8 +132,20 @@ fn make(arguments: &AppArguments, environment: &Environment, given: Given) -> Re
     }
 }
 
+/// Tells the log, and whoever waits for the generation.
+fn warn(warnings: Vec<String>, control: &ControlSocket) -> Result<(), IpcError> {
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    if warnings.is_empty() {
+        return Ok(());
+    }
+    let warnings = within(warnings, WARNINGS_BYTES_MAX, "more warning");
+    deliver(control, &ToSupervisor::Warned { warnings }, &[])
+}
+
 fn refuse(reasons: Vec<String>, control: &ControlSocket) -> Result<u8, IpcError> {
-    let reasons = within(reasons, REASONS_BYTES_MAX);
+    let reasons = within(reasons, REASONS_BYTES_MAX, "more mistake");
     deliver(control, &ToSupervisor::Invalid { reasons }, &[])?;
     Ok(exit::CONFIGURATION)
 }
@@ -151,9 +163,7 @@ fn put_in(
     match deploy(order, base, compilation, now_s) {
         Ok(Made { config, bundle, code, warnings }) => {
             logging::follow(&config.log, "compile");
-            for warning in &warnings {
-                tracing::warn!("{warning}");
-            }
+            warn(warnings, control)?;
             let is_new = digest_in_force != Some(bundle.digest.as_str());
             let bundle = bundle.seal_with(code)?;
             if is_new && let Some(lack) = room::lack(&bundle, &config.data_dir) {
@@ -164,7 +174,7 @@ fn put_in(
         }
         Err(Refusal::Mistakes(mistakes)) => refuse(mistakes, control),
         Err(Refusal::Incompatible(reasons)) => {
-            let reasons = within(reasons, REASONS_BYTES_MAX);
+            let reasons = within(reasons, REASONS_BYTES_MAX, "more mistake");
             deliver(control, &ToSupervisor::Incompatible { reasons }, &[])?;
             Ok(exit::CONFIGURATION)
         }
@@ -305,7 +315,7 @@ pub(crate) fn deliver(
 }
 
 /// As many reasons as fit, and how many do not.
-fn within(reasons: Vec<String>, bytes_max: usize) -> Vec<String> {
+fn within(reasons: Vec<String>, bytes_max: usize, one_more: &str) -> Vec<String> {
     let count = reasons.len();
     let mut bytes = 0;
     let mut fitting: Vec<String> = reasons
@@ -316,7 +326,7 @@ fn within(reasons: Vec<String>, bytes_max: usize) -> Vec<String> {
         })
         .collect();
     if fitting.len() < count {
-        fitting.push(format!("and {}", counted(count - fitting.len(), "more mistake")));
+        fitting.push(format!("and {}", counted(count - fitting.len(), one_more)));
     }
     fitting
 }
@@ -329,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_thousand_long_reasons_still_fit_one_control_message() {
-        let reasons = within(vec!["x".repeat(1000); 1000], REASONS_BYTES_MAX);
+        let reasons = within(vec!["x".repeat(1000); 1000], REASONS_BYTES_MAX, "more mistake");
         assert_eq!(reasons.last().unwrap(), &format!("and {} more mistakes", 1001 - reasons.len()));
         let message = ToSupervisor::Invalid { reasons };
         assert!(codec::encode(&message).unwrap().len() <= CONTROL_BYTES_MAX);
@@ -348,7 +358,19 @@ mod tests {
 
     #[test]
     fn few_reasons_are_told_in_full() {
-        assert_eq!(within(vec!["a".to_owned(), "b".to_owned()], 100), ["a", "b"]);
+        assert_eq!(within(vec!["a".to_owned(), "b".to_owned()], 100, "more mistake"), ["a", "b"]);
+    }
+
+    #[test]
+    fn warnings_go_ahead_of_the_bundle_and_none_are_not_told() {
+        let (ours, theirs) = ControlSocket::pair().unwrap();
+        warn(Vec::new(), &ours).unwrap();
+        assert!(matches!(theirs.receive::<ToSupervisor>().unwrap(), Received::Empty));
+        warn(vec!["x".repeat(WARNINGS_BYTES_MAX - 8), "y".to_owned()], &ours).unwrap();
+        let Received::Message(ToSupervisor::Warned { warnings }, _) = theirs.receive().unwrap() else {
+            panic!("no warnings")
+        };
+        assert_eq!(warnings[1..], ["and 1 more warning"]);
     }
 
     #[test]

@@ -163,6 +163,7 @@ fn follow_at(
         match client.receive(tick)? {
             Incoming::Reply(Reply::Job(job)) if job.job == number && job.verdict.is_some() => return Ok(job),
             Incoming::Reply(Reply::Job(job)) => progress.step(&job.step),
+            Incoming::Reply(Reply::Progress { step, is_warning: true, .. }) => progress.warn(&step),
             Incoming::Reply(Reply::Progress { step, .. }) => progress.step(&step),
             Incoming::Reply(Reply::Error { message }) => return Err(Failure::Refused(message)),
             Incoming::Reply(other) => return Err(unexpected(&other)),

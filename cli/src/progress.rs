@@ -63,6 +63,16 @@ impl<W: Write> Progress<W> {
         self.redraw(self.began.elapsed());
     }
 
+    /// Something is worth knowing when the work is over as well.
+    pub(crate) fn warn(&mut self, warning: &str) {
+        match self.style {
+            Style::Line => self.write(&format!("\r\x1b[2Kwarning: {warning}\n")),
+            Style::Lines => self.write(&format!("warning: {warning}\n")),
+            Style::Silent => {}
+        }
+        self.tick();
+    }
+
     /// The work goes on quickly: only now and then a step is worth showing.
     pub(crate) fn paced(&mut self, step: impl FnOnce() -> String) {
         let pause = match self.style {
@@ -133,5 +143,22 @@ mod tests {
     #[test]
     fn a_program_sees_nothing() {
         assert_eq!(shown(Style::Silent), "");
+    }
+
+    #[test]
+    fn a_warning_stays_where_it_was_shown() {
+        let warned = |style: Style| {
+            let mut progress = Progress::with(Vec::new(), style);
+            progress.step("probing");
+            progress.warn("the source is away");
+            progress.finish();
+            String::from_utf8(progress.writer).unwrap()
+        };
+        let clear = "\r\x1b[2K";
+        let line =
+            format!("{clear}  0 s  probing{clear}warning: the source is away\n{clear}  0 s  probing{clear}");
+        assert_eq!(warned(Style::Line), line);
+        assert_eq!(warned(Style::Lines), "probing\nwarning: the source is away\n");
+        assert_eq!(warned(Style::Silent), "");
     }
 }

@@ -148,6 +148,12 @@ pub enum ToSupervisor {
         /// Compatibility tag of the code that this image makes.
         engine: String,
     },
+    /// Compile helper: what is worth knowing beside the bundle, which comes next. It is in the log already, and who does
+    /// not know these words passes over them.
+    Warned {
+        /// What there is to say; not all, if there is much.
+        warnings: Vec<String>,
+    },
     /// Compile helper: the bundle rides along.
     Compiled,
     /// Compile helper: the application is not valid.

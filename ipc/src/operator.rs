@@ -116,6 +116,9 @@ pub enum Reply {
         job: u64,
         /// One line.
         step: String,
+        /// Whether it is worth knowing when the job has ended.
+        #[serde(default)]
+        is_warning: bool,
     },
     /// State of a job; final when `verdict` is set.
     Job(Job),

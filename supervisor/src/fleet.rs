@@ -295,6 +295,7 @@ impl Fleet {
                 self.not_adopted(child, generation, &reason, loses_state);
             }
             Event::Working { child, on } => self.working(child, on),
+            Event::Warned { child, warnings } => self.warned(child, &warnings),
             Event::Compiled { child, digest, policy } => self.compiled(child, &digest, *policy),
             Event::Invalid { child, reasons } => self.invalid(child, reasons),
             Event::Incompatible { child, reasons } => self.incompatible(child, reasons),

@@ -128,7 +128,9 @@ fn without_the_source_reloads_and_restarts_go_on_with_what_it_last_published() {
     drop(publisher);
     let told = |cluster: &Cluster| cluster.log().matches("modules.note: AEGIS-M102").count();
     assert_eq!(told(&cluster), 0);
-    cluster.aegis_ok(&["reload"]);
+    let reload = cluster.aegis(&["reload"]);
+    assert_eq!(reload.status.code(), Some(0), "{}", words(&reload));
+    assert!(words(&reload).contains("warning: modules.note: AEGIS-M102"), "{}", words(&reload));
     assert_eq!(by(&cluster), "two");
     assert_eq!(told(&cluster), 1, "{}", cluster.log());
     cluster.stop_and_restart();

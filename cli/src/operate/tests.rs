@@ -48,7 +48,7 @@ fn a_reload_ends_with_the_verdict_of_its_own_job() {
     let rejected = || Verdict::Rejected { reasons: vec!["aegis.toml:1: x".to_owned()] };
     let answers = [
         Reply::Accepted { job: 4 },
-        Reply::Progress { job: 4, step: "probing".to_owned() },
+        Reply::Progress { job: 4, step: "probing".to_owned(), is_warning: false },
         job(3, Some(Verdict::Done)),
         job(4, None),
         job(4, Some(rejected())),
@@ -86,7 +86,10 @@ fn stop_waits_until_the_host_is_gone() {
     let stop = Request::Stop { mode: aegis_ipc::operator::StopMode::Graceful };
     for answers in [
         vec![Reply::Done],
-        vec![Reply::Accepted { job: 1 }, Reply::Progress { job: 1, step: "draining".to_owned() }],
+        vec![
+            Reply::Accepted { job: 1 },
+            Reply::Progress { job: 1, step: "draining".to_owned(), is_warning: false },
+        ],
         vec![Reply::Accepted { job: 1 }, job(1, Some(Verdict::Done))],
     ] {
         assert_eq!(carried_out(&stop, &answers).unwrap(), Reply::Done);

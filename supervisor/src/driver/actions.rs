@@ -141,9 +141,9 @@ impl Driver {
                 }
                 return;
             }
-            Action::Progress { asker, job, step } => {
+            Action::Progress { asker, job, step, is_warning } => {
                 let Some(who) = self.askers.find(asker) else { return };
-                self.reply(who, &Reply::Progress { job, step });
+                self.reply(who, &Reply::Progress { job, step, is_warning });
                 return;
             }
             Action::Refused { asker, message } => {

@@ -274,6 +274,7 @@ impl Driver {
                 self.engine = Some(engine);
                 Event::Working { child, on }
             }
+            ToSupervisor::Warned { warnings } => Event::Warned { child, warnings },
             ToSupervisor::Compiled => self.compiled(child, descriptors),
             ToSupervisor::Invalid { reasons } => Event::Invalid { child, reasons },
             ToSupervisor::Incompatible { reasons } => Event::Incompatible { child, reasons },

@@ -192,6 +192,8 @@ pub enum Action {
         job: u64,
         /// One line for people.
         step: String,
+        /// Whether it is worth knowing when the job has ended.
+        is_warning: bool,
     },
     /// To an asker: the outcome of its job. The last answer, exactly one for each [`Action::Accepted`].
     Verdict {

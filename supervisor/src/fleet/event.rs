@@ -130,6 +130,13 @@ pub enum Event {
         /// The file of the component.
         on: String,
     },
+    /// Compile helper: what is worth knowing beside the bundle, which comes next.
+    Warned {
+        /// The helper.
+        child: ChildId,
+        /// What there is to say.
+        warnings: Vec<String>,
+    },
     /// Compile helper: the bundle is there. The driver keeps it under the generation the helper was spawned for until
     /// [`Action::Forget`](super::Action::Forget).
     Compiled {

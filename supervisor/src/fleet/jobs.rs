@@ -127,7 +127,19 @@ impl Jobs {
                 asker: *asker,
                 job,
                 step: step.to_owned(),
+                is_warning: false,
             }));
+        }
+    }
+
+    /// Tells everybody who waits for an open job, or asks for it, what the log has already.
+    pub(super) fn warn(&mut self, job: u64, warnings: &[String], actions: &mut Vec<Action>) {
+        let Some(open) = self.open.get_mut(&job).filter(|_| !warnings.is_empty()) else { return };
+        open.step = warnings.join("; ");
+        for asker in &open.askers {
+            let told =
+                |step: &String| Action::Progress { asker: *asker, job, step: step.clone(), is_warning: true };
+            actions.extend(warnings.iter().map(told));
         }
     }
 

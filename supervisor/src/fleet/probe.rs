@@ -210,6 +210,16 @@ impl Fleet {
             .is_some_and(|rollout| rollout.to == generation && matches!(rollout.stage, Stage::Probing { .. }))
     }
 
+    /// What a helper has found worth knowing is told to whoever waits for its answer.
+    pub(super) fn warned(&mut self, child: ChildId, warnings: &[String]) {
+        let helper = self.helpers.get(&child).filter(|helper| helper.state == State::Working);
+        if helper.is_some_and(|helper| self.is_probing(helper.generation))
+            && let Some(rollout) = &self.rollout
+        {
+            self.jobs.warn(rollout.job, warnings, &mut self.actions);
+        }
+    }
+
     pub(super) fn compiled(&mut self, child: ChildId, digest: &str, policy: Policy) {
         let Some(helper) = self.helpers.get(&child) else { return };
         // Whatever becomes of it, the driver holds the bundle until it is told to let go.

@@ -151,7 +151,7 @@ async fn a_waiting_reload_is_answered_with_its_verdict() {
     {
         let mut operator = house.operator().await;
         operator.send("POST /reload?wait=true").await;
-        let progress = Reply::Progress { job: 5, step: "probe".into() };
+        let progress = Reply::Progress { job: 5, step: "probe".into(), is_warning: false };
         let replies = vec![Reply::Accepted { job: 5 }, progress, Reply::Job(job(Some(verdict.clone())))];
         answer_question(&house, operator::Request::Reload { wait: true, mode: None }, replies).await;
         let answer = operator.answer(Extent::Whole).await.unwrap();

@@ -4,7 +4,7 @@ use aegis_ipc::operator::Verdict;
 
 use super::{offer, proven};
 use crate::fleet::{
-    Exit,
+    Event, Exit,
     tests::world::{App, Bind, Manner, Probe, StoreSays},
 };
 
@@ -337,4 +337,24 @@ fn crash_in_the_wave_rolls_back_old_ones_first() {
     23091 #7 exited with 0
     "#);
     world.check_converged();
+}
+
+#[test]
+fn what_a_helper_warns_of_is_told_to_whoever_waits_though_nothing_changes() {
+    let mut world = proven(2);
+    let asker = world.reload();
+    let helper = *world.fleet.helpers.keys().next_back().unwrap();
+    world.story();
+    let warnings = ["modules.note: its source is away", "modules.order: its source is away"];
+    world.report(Event::Warned { child: helper, warnings: warnings.map(str::to_owned).to_vec() });
+    let story = world.story();
+    for warning in warnings {
+        assert!(story.contains(&format!("to {}: {warning}\n", asker.0)), "{story}");
+    }
+    world.run(5_000);
+    assert_eq!(world.verdict(asker), Some(&Verdict::Unchanged));
+    assert_eq!(world.fleet.job(2).unwrap().step, warnings.join("; "));
+    world.story();
+    world.report(Event::Warned { child: helper, warnings: vec!["too late".to_owned()] });
+    assert!(!world.story().contains("to "), "nobody waits any more");
 }
