@@ -58,7 +58,7 @@ pub use http::{HttpService, ServiceBody, UploadError, Visit};
 pub use inspect::{COMPONENT_BYTES_MAX, kind_of};
 pub use kept::{KeptError, KeptFiles};
 pub use mapping::{CODE_ALIGNMENT, MappingError, SealedFile};
-pub use module::{CodePlace, Drained, Halt, Handover, Module, Succession};
+pub use module::{CodePlace, Drained, Halt, Handover, Module, Succession, SuccessionError, Successors};
 pub use outgoing::{Credential, Dispatch, OutgoingError, Reply, Sent, StreamedBody, Waits};
 pub use route::{RouteRequest, RouteResponse};
 pub use runtime::Runtime;

@@ -1,8 +1,13 @@
 //! A module as a worker has it: mapped code, and instances that wait for calls.
 
 mod life;
+mod succession;
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use aegis_domain::code::{CodeLimits, CodeSpec};
 use tokio::sync::OwnedSemaphorePermit;
@@ -11,7 +16,10 @@ use wasmtime::{
     component::{Instance, InstancePre},
 };
 
-pub use self::life::{Drained, Halt, Handover, Succession};
+pub use self::{
+    life::{Drained, Halt, Handover},
+    succession::{Succession, SuccessionError, Successors},
+};
 use crate::{
     berths::{self, Berth},
     call::{Budget, Call, CallError},
@@ -52,6 +60,8 @@ pub struct Module {
     handover: Option<handing::HasHandoverIndices>,
     routes: Option<routing::HasRoutesIndices>,
     pool: Arc<Pool>,
+    /// Somebody has halted it, in whatever generation.
+    halted: Arc<AtomicBool>,
     paces: Arc<Paces>,
     /// SHA-256 of the component.
     digest: String,
@@ -102,6 +112,7 @@ impl Module {
         let size = berths::size_of(linked.component());
         Ok(Self {
             pool: Arc::new(Pool::new(code.limits.instances_max as usize, size, runtime.berths())),
+            halted: Arc::default(),
             paces: Arc::default(),
             owner: Arc::new(owner),
             services,
@@ -147,6 +158,7 @@ impl Module {
             handover: self.handover.clone(),
             routes: self.routes.clone(),
             pool: Arc::clone(&self.pool),
+            halted: Arc::clone(&self.halted),
             paces: Arc::clone(&self.paces),
             digest: self.digest.clone(),
             version: self.version.clone(),

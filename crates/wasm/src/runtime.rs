@@ -237,6 +237,9 @@ impl Runtime {
             let message = format!("modules call each other more than {DEPTH_MAX} deep");
             return Err(CallError::Refused(Refusal::new(RefusalCode::Unsupported, message)));
         }
+        if let Some(refusal) = module.refuses(&call) {
+            return Err(CallError::Refused(refusal));
+        }
         let limits = module.limits();
         let milliseconds = match place {
             CommandPlace::Io => limits.call_ms_max,

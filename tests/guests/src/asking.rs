@@ -88,6 +88,21 @@ fn mark(model: &str, parameter: &str, changes: &str) -> Body {
     body.calling("models", "write")
 }
 
+/// Creates a document of a model from a text, and goes on whether that is refused or not.
+#[must_use]
+pub fn leave(model: &str, data: &str) -> Body {
+    let mut body = Body::default();
+    let (model, data) = (body.text(model), body.text(data));
+    body.wat = format!(
+        "(local.set $k (call $allocate (global.get $models_write_size)))
+         (call $models_write {model}
+           (i32.const 0) {data}
+           (i32.const 0) (i64.const 0) (i32.const 0) (i64.const 0)
+           (local.get $k))"
+    );
+    body.calling("models", "write")
+}
+
 /// Adds 1 to a counter without labels, and goes on.
 #[must_use]
 pub fn tally(name: &str) -> Body {

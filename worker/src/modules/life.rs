@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use aegis_domain::{breaker::Stand, catalog::Model, code::CodeSpec, trial::Variant};
-use aegis_wasm::{CallError, Halt, Module};
+use aegis_wasm::{CallError, Halt, Module, SuccessionError};
 
 use super::{Loaded, Modules};
 
@@ -94,8 +94,8 @@ impl Modules {
 
     /// Hands what code remembers to its next version, where both are made for that, and lets instances go on whose code stays
     /// with what it may take and reach, under the settings of now. Under other limits or grants it is handed over as to
-    /// another version. A version that is tried begins with nothing, beside one that goes on; when
-    /// it becomes the only one, it goes on with what it has come to remember.
+    /// another version, and so it is where an instance does not agree to the settings. A version that is tried begins with
+    /// nothing, beside one that goes on; when it becomes the only one, it goes on with what it has come to remember.
     ///
     /// Code that remembers nothing begins anew where its calls do not end. What has handed over, or gone over, is not called
     /// as long as what is returned is held: what it came to remember would be lost.
@@ -133,7 +133,7 @@ impl Modules {
                 Err(error) => return Err(not_given(error)),
             };
             if stays {
-                stay.push((halt, old, new));
+                stay.push((halt, exchange));
                 continue;
             }
             let saved = before.runtime.save(&old.module, &halt, deadline).await.map_err(not_given)?;
@@ -142,15 +142,38 @@ impl Modules {
             }
             halts.push(halt);
         }
-        for (halt, old, new) in stay {
-            self.runtime.succeed(&new.module, (&old.module, &halt), deadline).await;
-            halts.push(halt);
-        }
+        halts.extend(self.succeed_all(stay, deadline).await?);
         Ok(halts)
+    }
+
+    /// Lets instances go on whose code stays, when it is settled for all of them how: what remembers nothing comes last, and
+    /// fails nobody.
+    async fn succeed_all(
+        &self,
+        stay: Vec<(Halt, Exchange<'_>)>,
+        deadline: Instant,
+    ) -> Result<Vec<Halt>, HandoverError> {
+        let mut settled = Vec::with_capacity(stay.len());
+        for (halt, Exchange { model, old, new }) in &stay {
+            match self.runtime.succeed(&new.module, (&old.module, halt), deadline).await {
+                Ok(successors) => settled.push(successors),
+                Err(error) => {
+                    for successors in settled {
+                        self.runtime.take_back(successors).await;
+                    }
+                    return Err(HandoverError::of(model, error));
+                }
+            }
+        }
+        for successors in settled {
+            successors.go_on();
+        }
+        Ok(stay.into_iter().map(|(halt, _)| halt).collect())
     }
 }
 
 /// Code of a model in two generations.
+#[derive(Clone, Copy)]
 struct Exchange<'a> {
     model: &'a String,
     old: &'a Loaded<CodeSpec, Module>,
@@ -193,4 +216,14 @@ pub(crate) enum HandoverError {
     NotGiven { model: String, reason: CallError },
     #[error("the next code of {model} does not take the state of the code before: {reason}")]
     NotTaken { model: String, reason: CallError },
+}
+
+impl HandoverError {
+    fn of(model: &str, error: SuccessionError) -> Self {
+        let model = model.to_owned();
+        match error {
+            SuccessionError::NotGiven(reason) => Self::NotGiven { model, reason },
+            SuccessionError::NotTaken(reason) => Self::NotTaken { model, reason },
+        }
+    }
 }

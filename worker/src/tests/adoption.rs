@@ -9,12 +9,12 @@ use aegis_domain::{
     catalog::Catalog,
     code::{CodeLimits, Grants},
 };
-use aegis_guests::{Guest, agree, answer, burn, spin, splice, trap};
+use aegis_guests::{Guest, agree, answer, burn, echo, leave, refuse, spin, splice, trap};
 use aegis_ipc::{board::Gauge, control::ToSupervisor};
 use aegis_wasm::Terms;
 use serde_json::{Value, json};
 
-use super::house::{Answer, House, eventually, sealed};
+use super::house::{Answer, House, PATIENCE, eventually, sealed};
 
 fn terms() -> Terms {
     let limits = CodeLimits { cpu_call_ms_max: 120_000, ..CodeLimits::default() };
@@ -196,14 +196,17 @@ async fn what_needs_another_process_is_said_and_nothing_changes() {
 }
 
 /// A model whose instances remember how often they were called, and take other settings.
-fn tally() -> Vec<u8> {
+fn tallying(name: &str, endpoint: &str) -> Guest {
     let next = "(global.set $count (i64.add (global.get $count) (i64.const 1)))
                 (call $answer (call $digits (global.get $count)))";
-    Guest::model(json!({ "name": "tally", "endpoint": "tallies", "version": "1.0.0" }))
+    Guest::model(json!({ "name": name, "endpoint": endpoint, "version": "1.0.0" }))
         .item("(global $count (mut i64) (i64.const 0))")
         .export("lifecycle")
         .command("next", next)
-        .build()
+}
+
+fn tally() -> Vec<u8> {
+    tallying("tally", "tallies").build()
 }
 
 #[tokio::test]
@@ -246,6 +249,119 @@ async fn a_version_that_does_not_take_what_the_one_before_remembers_leaves_every
     let ToSupervisor::NotAdopted { reason, loses_state: true, .. } = &told else { panic!("{told:?}") };
     assert!(reason.contains("it hands over more bytes at once than it may"), "{reason}");
     assert_eq!(house.ask("GET /aegis/api/models/counters/a?command=generation").await.body, "7");
+}
+
+/// What the instances of [`aegis_guests::heir`] hand over.
+const SAVE: &str = "(local.set $i (call $allocate (i32.const 8)))
+    (i64.store (local.get $i) (global.get $count))
+    (call $answer (local.get $i) (i32.const 8))";
+
+/// A house with one counter that has counted to 3.
+async fn counted_to_three(guest: &Guest) -> House {
+    let house = House::of_components(&[&guest.build()], &terms(), |_| ()).await;
+    assert_eq!(house.ask("POST /aegis/api/models/counters\n\n{\"id\":\"a\"}").await.status, 201);
+    for count in 1..=3 {
+        assert_eq!(next_count(&house).await, count);
+    }
+    house
+}
+
+async fn next_count(house: &House) -> Value {
+    house.ask("POST /aegis/api/models/counters/a/next\n\n{}").await.json()
+}
+
+#[tokio::test]
+async fn other_settings_alone_take_nothing_away_from_code_that_hands_over() {
+    let heir = || aegis_guests::heir("1.0.0");
+    let cannot = [
+        heir().without("lifecycle"),
+        heir().lifecycle("reconfigure", refuse("unsupported", "replace me")),
+        heir().lifecycle("reconfigure", trap()),
+    ];
+    let other = Terms { settings: json!({ "x": 1 }), ..terms() };
+    for guest in cannot {
+        let house = counted_to_three(&guest).await;
+        assert_adopted(&house.adopt_components(8, &[&guest.build()], &other).await, 8);
+        assert_eq!(next_count(&house).await, 4);
+        assert_eq!(house.ask("GET /aegis/api/models/counters/a?command=generation").await.body, "8");
+    }
+}
+
+#[tokio::test]
+async fn other_settings_under_which_nobody_takes_the_state_leave_everything_as_it_was() {
+    // It takes nothing from this version of its own.
+    let heir = aegis_guests::heir("0.9.0").lifecycle("reconfigure", refuse("unsupported", "replace me"));
+    let agrees =
+        tallying("sum", "sums").function("handover", "save", SAVE).function("handover", "restore", agree());
+    let components = [heir.build(), agrees.build(), tally()];
+    let components: Vec<&[u8]> = components.iter().map(Vec::as_slice).collect();
+    let house = House::of_components(&components, &terms(), |_| ()).await;
+    let endpoints = ["counters", "sums", "tallies"];
+    for endpoint in endpoints {
+        let created = house.ask(&format!("POST /aegis/api/models/{endpoint}\n\n{{\"id\":\"a\"}}")).await;
+        assert_eq!(created.status, 201, "{}", created.body);
+    }
+    let other = Terms { settings: json!({ "x": 1 }), ..terms() };
+    for count in 1..=3 {
+        for endpoint in endpoints {
+            let next = house.ask(&format!("POST /aegis/api/models/{endpoint}/a/next\n\n{{}}")).await;
+            assert_eq!(next.json(), count, "{endpoint} remembers");
+        }
+        let told = house.adopt_components(8, &components, &other).await;
+        let ToSupervisor::NotAdopted { reason, loses_state: true, .. } = &told else { panic!("{told:?}") };
+        let expected = "the next code of COUNTER does not take the state of the code before: the module refused: it is too old";
+        assert_eq!(reason, expected);
+    }
+}
+
+#[tokio::test]
+async fn code_writes_documents_of_its_own_model_as_it_ends() {
+    let flush = |version: &str| {
+        Guest::model(json!({ "name": "flush", "endpoint": "flushes", "version": "1.0.0" }))
+            .info("flush", version)
+            .hook("on-create", echo("input"))
+            .lifecycle("drain", leave("flush", "{\"id\":\"left\"}"))
+            .build()
+    };
+    let mut house = House::of_components(&[&flush("1.0.0")], &terms(), |_| ()).await;
+    assert_eq!(house.ask("POST /aegis/api/models/flushes\n\n{\"id\":\"a\"}").await.status, 201);
+    assert_adopted(&house.adopt_components(8, &[&flush("1.0.1")], &terms()).await, 8);
+    house.forget_the_past();
+    let stored = async {
+        while house.ask("GET /aegis/api/models/flushes/left").await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, stored).await.expect("what the instance left is stored");
+}
+
+#[tokio::test]
+async fn code_that_writes_documents_of_its_own_model_as_it_hands_over_is_refused_and_hands_over() {
+    let heir = |version: &str| {
+        aegis_guests::heir(version)
+            .hook("on-create", echo("input"))
+            .function("handover", "save", leave("counter", "{\"id\":\"left\"}").then(SAVE))
+            .lifecycle("reconfigure", refuse("unsupported", "replace me"))
+    };
+    let house = counted_to_three(&heir("1.0.0")).await;
+    assert_adopted(&house.adopt_components(8, &[&heir("1.0.1").build()], &terms()).await, 8);
+    assert_eq!(next_count(&house).await, 4);
+    let other = Terms { settings: json!({ "x": 1 }), ..terms() };
+    assert_adopted(&house.adopt_components(9, &[&heir("1.0.1").build()], &other).await, 9);
+    assert_eq!(next_count(&house).await, 5);
+    assert_eq!(house.ask("GET /aegis/api/models/counters/left").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_version_that_is_rejected_has_written_nothing_as_if_it_had_ended() {
+    let heir = |version: &str| {
+        aegis_guests::heir(version).lifecycle("drain", leave("counter", "{\"id\":\"left\"}")).build()
+    };
+    let house = counted_to_three(&aegis_guests::heir("0.9.0")).await;
+    let told = house.adopt_components(8, &[&heir("1.0.0")], &terms()).await;
+    assert!(matches!(told, ToSupervisor::NotAdopted { loses_state: true, .. }), "{told:?}");
+    assert_eq!(house.ask("GET /aegis/api/models/counters/left").await.status, 404);
+    assert_eq!(next_count(&house).await, 4);
 }
 
 #[tokio::test]

@@ -1,5 +1,4 @@
-//! The life of instances beyond their calls: whether they are well, what they hand to the next version, how they go on
-//! under other settings, and how they end.
+//! The life of instances beyond their calls: whether they are well, what they hand to the next version, and how they end.
 //!
 //! Whoever puts a new generation in the place of another calls [`Runtime::halt`] for each model, then [`Runtime::succeed`]
 //! where the code is the same, and [`Runtime::save`] and [`Runtime::restore`] where it is not; then [`Runtime::drain`] for
@@ -7,18 +6,20 @@
 
 use std::{
     future::Future,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use aegis_domain::trial::Lot;
 use tokio::sync::OwnedSemaphorePermit;
-use wasmtime::Engine;
 
 use super::{Module, Resident};
 use crate::{
     berths::Mortal,
-    call::{Budget, Call, CallError, HARD_DEADLINE_SLACK, Origin},
+    call::{Budget, Call, CallError, HARD_DEADLINE_SLACK, Origin, Refusal},
     contract::Fault,
     runtime::Runtime,
     state::{self, Owner},
@@ -26,6 +27,8 @@ use crate::{
 
 /// What calls are known by that belong to no request.
 const REQUEST_ID: &str = "lifecycle";
+/// What those are known by, and all that they lead to, in which an instance hands its state over or takes some.
+const HANDOVER_ID: &str = "handover";
 
 /// A module that is halted waits for its calls for so much of the time that one may take. Who waits meanwhile has the rest.
 const HALT_SHARE: (u32, u32) = (3, 4);
@@ -33,7 +36,14 @@ const HALT_SHARE: (u32, u32) = (3, 4);
 /// No call of a module runs, and none begins as long as this is held.
 #[derive(Debug)]
 pub struct Halt {
+    halted: Arc<AtomicBool>,
     _places: OwnedSemaphorePermit,
+}
+
+impl Drop for Halt {
+    fn drop(&mut self) {
+        self.halted.store(false, Ordering::Relaxed);
+    }
 }
 
 /// What a module hands to its next version. It has at most as many bytes as may cross at once.
@@ -43,15 +53,6 @@ pub struct Handover {
     pub from_version: String,
     /// Whatever the component makes of it.
     pub state: Vec<u8>,
-}
-
-/// What became of the instances of the generation before.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Succession {
-    /// They go on under the new settings.
-    pub kept: usize,
-    /// They asked to be replaced, could not be asked, or failed when they were.
-    pub replaced: usize,
 }
 
 /// How the instances of a module ended.
@@ -80,8 +81,8 @@ impl Runtime {
         Ok(())
     }
 
-    /// Makes an instance of a module and ends it again, where instances come about in another way and only have to be known
-    /// to begin.
+    /// Makes an instance of a module and lets go of it again, where instances come about in another way and only have to be
+    /// known to begin. Its code is not told that it ends: nobody has decided for it yet, and what it wrote would stay.
     ///
     /// # Errors
     /// As of any call: also when it refuses to begin.
@@ -89,12 +90,7 @@ impl Runtime {
         let _running = self.ticker().running();
         let budget = module.budget(deadline);
         let _place = module.place(&budget).await?;
-        let until = budget.until;
-        let mut resident = module.fresh(&budget).await?;
-        if let Err(error) = module.end(&mut resident, until).await {
-            tracing::warn!(target: "aegis::module", module = module.name(), "{error}; its instance is gone");
-        }
-        Ok(())
+        module.fresh(&budget).await.map(drop)
     }
 
     /// Asks an instance whether it is well. A module that cannot be asked is.
@@ -135,11 +131,15 @@ impl Runtime {
         let (part, whole) = HALT_SHARE;
         let most = Duration::from_millis(u64::from(module.owner.limits.call_ms_max)) * part / whole;
         let places = module.pool.all_places(deadline.min(Instant::now() + most)).await;
-        places.map(|places| Halt { _places: places }).ok_or_else(|| module.busy())
+        let places = places.ok_or_else(|| module.busy())?;
+        let halted = Arc::clone(&module.halted);
+        halted.store(true, Ordering::Relaxed);
+        Ok(Halt { halted, _places: places })
     }
 
     /// Takes the state of a module for its next version, from the instance that was used last, while it is halted.
-    /// Nothing when it hands nothing over, or has no instance.
+    /// Nothing when it hands nothing over, or has no instance. What its code asks meanwhile of models whose code is halted is
+    /// refused.
     ///
     /// # Errors
     /// As of any call: also when the state has more bytes than may cross.
@@ -149,24 +149,13 @@ impl Runtime {
         _halt: &Halt,
         deadline: Instant,
     ) -> Result<Option<Handover>, CallError> {
-        if module.handover.is_none() {
-            return Ok(None);
-        }
         let _running = self.ticker().running();
-        let budget = module.budget(deadline);
         let Some(mut resident) = module.pool.take() else { return Ok(None) };
-        resident.begin(module, budget, lifecycle(deadline));
-        let saved = module.within("save", deadline, async {
-            let Resident { store, handover, .. } = &mut resident;
-            match handover {
-                Some(handover) => handover.aegis_module_handover().call_save(store).await.map(Some),
-                None => Ok(None),
-            }
-        });
-        let saved = saved.await.map_err(|error| resident.without_secrets(error))?;
-        let state = saved.transpose().map_err(|fault| resident.refusal(fault));
-        module.give_back(resident);
-        Ok(state?.map(|state| Handover { from_version: module.version.clone(), state }))
+        let saved = module.state_of(&mut resident, deadline).await;
+        if matches!(saved, Ok(_) | Err(CallError::Refused(_))) {
+            module.give_back(resident);
+        }
+        saved
     }
 
     /// Makes the first instance of a module out of what the version before has handed over. Nothing happens when it takes
@@ -186,66 +175,26 @@ impl Runtime {
         let _running = self.ticker().running();
         let budget = module.budget(deadline);
         let _place = module.place(&budget).await?;
-        let mut resident = module.fresh(&budget).await?;
-        let until = budget.until;
-        resident.begin(module, budget, lifecycle(deadline));
-        let restored = module.within("restore", until, async {
-            let Resident { store, handover: takes, .. } = &mut resident;
-            let Handover { from_version, state } = handover;
-            match takes {
-                Some(takes) => takes.aegis_module_handover().call_restore(store, from_version, state).await,
-                None => Ok(Ok(())),
-            }
-        });
-        let restored = restored.await.map_err(|error| resident.without_secrets(error))?;
-        restored.map_err(|fault| resident.refusal(fault))?;
-        module.give_back(resident);
+        let heir = module.heir(handover, budget).await?;
+        module.give_back(heir);
         Ok(())
-    }
-
-    /// Lets the instances of a module go on as those of another generation of it, which has the same code, while the one
-    /// before is halted. Each is told the new settings, if they differ; one that says no is replaced when it is wanted. None
-    /// goes on where more than settings differ: see [`Module::may_go_on`].
-    pub async fn succeed(
-        &self,
-        module: &Arc<Module>,
-        (before, _halt): (&Arc<Module>, &Halt),
-        deadline: Instant,
-    ) -> Succession {
-        let mut outcome = Succession::default();
-        if !module.may_go_on(before) {
-            return outcome;
-        }
-        let _running = self.ticker().running();
-        let told = module.owner.settings != before.owner.settings;
-        // The pool hands out the one used last, which has to come last here.
-        for mut resident in before.pool.empty() {
-            let goes_on = if told { module.reconfigure(&mut resident, deadline).await } else { Some(true) };
-            if goes_on == Some(true) {
-                state::belong(&mut resident.store, &module.owner, &module.services);
-                module.pool.give_back(resident);
-                outcome.kept += 1;
-            } else {
-                outcome.replaced += 1;
-                if goes_on.is_some() {
-                    before.pool.retire(resident);
-                }
-            }
-        }
-        outcome
     }
 
     /// Ends the instances of a module that is not called any more, each with its part of the time that is left.
     pub async fn drain(&self, module: &Arc<Module>, deadline: Instant) -> Drained {
         let mut drained = Drained::default();
         let _running = self.ticker().running();
-        let idle = module.pool.all_places(deadline).await;
+        let places = module.pool.all_places(deadline).await;
+        let is_idle = places.is_some();
         let residents = module.pool.empty();
+        // What they write as they end may lead to hooks of this module. The instances that come about for those go with it:
+        // if each were told that it ends, there might be no last one.
+        drop(places);
         let count = residents.len();
         for (index, mut resident) in residents.into_iter().enumerate() {
             let left = u32::try_from(count - index).unwrap_or(u32::MAX);
             let remaining = deadline.saturating_duration_since(Instant::now()) / left;
-            let until = if idle.is_some() { Instant::now() + remaining } else { Instant::now() };
+            let until = if is_idle { Instant::now() + remaining } else { Instant::now() };
             match module.end(&mut resident, until).await {
                 Ok(()) => drained.ended += 1,
                 Err(error) => {
@@ -259,20 +208,8 @@ impl Runtime {
 }
 
 impl Module {
-    /// Whether instances of `before` may go on as those of this module. Under other limits they might have more than they may
-    /// now; under other grants, what they were given when they still might have it: an open secret, or what they have read.
-    #[must_use]
-    pub fn may_go_on(&self, before: &Self) -> bool {
-        // Another engine would never end the code of an instance that it does not know.
-        Engine::same(&self.engine, &before.engine)
-            && self.digest == before.digest
-            && self.owner.limits == before.owner.limits
-            && self.owner.grants == before.owner.grants
-            && self.owner.model == before.owner.model
-    }
-
     /// Time for one call in the life of an instance.
-    fn budget(&self, deadline: Instant) -> Budget {
+    pub(super) fn budget(&self, deadline: Instant) -> Budget {
         let mut budget = Budget::new(Duration::from_millis(u64::from(self.owner.limits.call_ms_max)));
         budget.end_by(deadline);
         budget
@@ -284,28 +221,55 @@ impl Module {
         self.within("init", budget.until, self.instantiate(berth, budget)).await
     }
 
-    /// Whether an instance goes on under the settings of this generation; nothing when it failed.
-    async fn reconfigure(&self, resident: &mut Resident, deadline: Instant) -> Option<bool> {
-        let settings = self.owner.settings.to_string();
-        resident.begin(self, self.budget(deadline), lifecycle(deadline));
-        let asked = self.within("reconfigure", deadline, async {
-            let Resident { store, life, .. } = resident;
-            match life {
-                Some(life) => {
-                    life.aegis_module_lifecycle().call_reconfigure(store, &settings).await.map(Some)
-                }
+    /// What an instance hands to the next version; nothing when it hands nothing over. After anything but a refusal it cannot
+    /// be called any more.
+    pub(super) async fn state_of(
+        &self,
+        resident: &mut Resident,
+        deadline: Instant,
+    ) -> Result<Option<Handover>, CallError> {
+        if self.handover.is_none() {
+            return Ok(None);
+        }
+        resident.begin(self, self.budget(deadline), handing_over(deadline));
+        let saved = self.within("save", deadline, async {
+            let Resident { store, handover, .. } = &mut *resident;
+            match handover {
+                Some(handover) => handover.aegis_module_handover().call_save(store).await.map(Some),
                 None => Ok(None),
             }
         });
-        match asked.await {
-            Ok(Some(Ok(()))) => Some(true),
-            Ok(Some(Err(_)) | None) => Some(false),
-            Err(error) => {
-                let error = resident.without_secrets(error);
-                tracing::warn!(target: "aegis::module", module = self.name(), "{error}; its instance is gone");
-                None
+        let saved = saved.await.map_err(|error| resident.without_secrets(error))?;
+        let state = saved.transpose().map_err(|fault| resident.refusal(fault))?;
+        Ok(state.map(|state| Handover { from_version: self.version.clone(), state }))
+    }
+
+    /// An instance that begins with what another one has handed over.
+    pub(super) async fn heir(&self, handover: &Handover, budget: Budget) -> Result<Resident, CallError> {
+        let mut resident = self.fresh(&budget).await?;
+        let until = budget.until;
+        resident.begin(self, budget, handing_over(until));
+        let restored = self.within("restore", until, async {
+            let Resident { store, handover: takes, .. } = &mut resident;
+            let Handover { from_version, state } = handover;
+            match takes {
+                Some(takes) => takes.aegis_module_handover().call_restore(store, from_version, state).await,
+                None => Ok(Ok(())),
             }
-        }
+        });
+        let restored = restored.await.map_err(|error| resident.without_secrets(error))?;
+        restored.map_err(|fault| resident.refusal(fault))?;
+        Ok(resident)
+    }
+
+    /// The answer to a call that can only wait in vain: the module is halted until state is handed over, and whoever hands
+    /// it over would wait for the call.
+    pub(crate) fn refuses(&self, call: &Call) -> Option<Refusal> {
+        let leads_from_handover = call.depth > 0 && call.request_id == HANDOVER_ID;
+        (leads_from_handover && self.halted.load(Ordering::Relaxed)).then(|| {
+            let name = self.name();
+            Refusal::unavailable(format!("module {name} is not called while state is handed over"))
+        })
     }
 
     async fn end(&self, resident: &mut Resident, until: Instant) -> Result<(), CallError> {
@@ -314,7 +278,7 @@ impl Module {
     }
 
     /// Waits for a call, no longer than it may take.
-    async fn within<T>(
+    pub(super) async fn within<T>(
         &self,
         entry: &'static str,
         deadline: Instant,
@@ -390,4 +354,9 @@ fn lifecycle(deadline: Instant) -> Call {
         lot: Lot::current(),
         principal: None,
     }
+}
+
+/// One in which an instance hands its state over, takes some, or is told that it goes on.
+pub(super) fn handing_over(deadline: Instant) -> Call {
+    Call { request_id: HANDOVER_ID.to_owned(), ..lifecycle(deadline) }
 }

@@ -6,11 +6,14 @@ use std::{
 };
 
 use aegis_domain::code::{CodeLimits, CommandPlace, Grants};
-use aegis_guests::{Guest, refuse, sleep, spin, tally, tell, trap, with_system};
+use aegis_guests::{Body, Guest, agree, refuse, sleep, spin, tally, tell, trap, with_system};
 use serde_json::{Value, json};
 
 use super::{NOTHING, PATIENCE, Worker, answer, bank::Bank, call, command, prepare, seal};
-use crate::{CallError, Drained, Handover, Module, RefusalCode, Services, Succession};
+use crate::{
+    Call, CallError, Drained, Handover, Module, RefusalCode, Services, Succession, SuccessionError,
+    Successors,
+};
 
 /// Time that is enough for all that behaves.
 fn soon() -> Instant {
@@ -49,12 +52,19 @@ fn save(worker: &Worker, module: &Arc<Module>) -> Result<Option<Handover>, CallE
     })
 }
 
+/// Settles how instances of `before` go on as those of `module`.
+async fn settle(
+    worker: &Worker,
+    module: &Arc<Module>,
+    before: &Arc<Module>,
+) -> Result<Successors, SuccessionError> {
+    let halt = worker.runtime.halt(before, soon()).await.unwrap();
+    worker.runtime.succeed(module, (before, &halt), soon()).await
+}
+
 /// Lets instances of `before` go on as those of `module`.
 fn succeed(worker: &Worker, module: &Arc<Module>, before: &Arc<Module>) -> Succession {
-    worker.tokio.block_on(async {
-        let halt = worker.runtime.halt(before, soon()).await.unwrap();
-        worker.runtime.succeed(module, (before, &halt), soon()).await
-    })
+    worker.tokio.block_on(async { settle(worker, module, before).await.unwrap().go_on() })
 }
 
 fn refusal(error: CallError) -> (RefusalCode, String) {
@@ -102,6 +112,26 @@ fn a_module_is_halted_when_its_calls_have_ended_and_until_nobody_wants_that() {
         assert_eq!(worker.enter(call(), command("next", "{}")).await, Err(busy));
         drop(halt);
         assert_eq!(worker.enter(call(), command("next", "{}")).await, answer("1"));
+    });
+}
+
+#[test]
+fn what_a_module_that_hands_over_waits_for_is_refused_by_what_is_halted_and_everybody_else_waits() {
+    let limits = CodeLimits { call_ms_max: 200, ..CodeLimits::default() };
+    let worker = Worker::limited(&aegis_guests::heir("1.0.0"), limits);
+    let led_from = |request_id: &str, depth| Call { request_id: request_id.to_owned(), depth, ..call() };
+    worker.tokio.block_on(async {
+        let next = || command("next", "{}");
+        let halt = worker.runtime.halt(&worker.module, soon()).await.unwrap();
+        let refused = worker.enter(led_from("handover", 1), next()).await.unwrap_err();
+        let told = "module counter is not called while state is handed over".to_owned();
+        assert_eq!(refusal(refused), (RefusalCode::Unavailable, told));
+        let busy = Err(CallError::Busy { module: "counter".to_owned() });
+        for others in [led_from("handover", 0), led_from("lifecycle", 1), led_from("r1", 1)] {
+            assert_eq!(worker.enter(others, next()).await, busy);
+        }
+        drop(halt);
+        assert_eq!(worker.enter(led_from("handover", 1), next()).await, answer("1"));
     });
 }
 
@@ -265,6 +295,106 @@ fn an_instance_goes_on_under_other_settings_if_it_wants_to() {
     assert_eq!(go_on(&broken, json!({ "a": 2 })), told(replaced, "1"));
 }
 
+/// One that begins with `picky` takes no state over.
+fn picky() -> Guest {
+    let begin =
+        Body::from("(global.set $picky (i32.const 1)) (call $agree)").when_holds("config", "\"picky\"");
+    let restore = Body::from("(if (global.get $picky) (then (return")
+        .then(refuse("unsupported", "it is picky"))
+        .then(")))")
+        .then("(global.set $count (i64.load align=1 (local.get $state)))")
+        .then(agree());
+    aegis_guests::heir("1.0.0")
+        .item("(global $picky (mut i32) (i32.const 0))")
+        .lifecycle("init", begin.then(agree()))
+        .function("handover", "restore", restore)
+}
+
+#[test]
+fn the_state_of_an_instance_that_cannot_go_on_goes_to_another_one() {
+    let worker = Worker::of(&aegis_guests::plain());
+    let heir = || aegis_guests::heir("1.0.0");
+    let cannot = [
+        heir().without("lifecycle"),
+        heir().lifecycle("reconfigure", refuse("unsupported", "replace me")),
+        heir().lifecycle("reconfigure", trap()),
+    ];
+    for guest in cannot {
+        let before = beside(&worker, &guest, json!({ "a": 1 }), 1);
+        for next in ["1", "2", "3"] {
+            assert_eq!(ask(&worker, &before, "next"), answer(next));
+        }
+        let module = beside(&worker, &guest, json!({ "a": 2 }), 2);
+        assert_eq!(succeed(&worker, &module, &before), Succession { kept: 0, replaced: 1 });
+        assert_eq!((before.instances(), module.instances()), (0, 1));
+        assert_eq!(ask(&worker, &module, "next"), answer("4"));
+        assert_eq!(ask(&worker, &module, "generation"), answer("2"));
+    }
+}
+
+#[test]
+fn state_that_no_instance_takes_stays_where_it_was() {
+    let worker = Worker::of(&aegis_guests::plain());
+    let reconfigures = [refuse("unsupported", "replace me"), trap()];
+    for guest in reconfigures.map(|reconfigure| picky().lifecycle("reconfigure", reconfigure)) {
+        let before = beside(&worker, &guest, json!({ "a": 1 }), 1);
+        assert_eq!(ask(&worker, &before, "next"), answer("1"));
+        let module = beside(&worker, &guest, json!({ "picky": true }), 2);
+        match worker.tokio.block_on(settle(&worker, &module, &before)) {
+            Err(SuccessionError::NotTaken(error)) => assert_eq!(refusal(error).1, "it is picky"),
+            other => panic!("{:?}", other.map(Successors::go_on)),
+        }
+        assert_eq!((before.instances(), module.instances()), (1, 0));
+        assert_eq!(ask(&worker, &before, "next"), answer("2"));
+        assert_eq!(ask(&worker, &before, "generation"), answer("1"));
+    }
+}
+
+#[test]
+fn an_instance_that_neither_goes_on_nor_hands_over_stays_where_it_was() {
+    let worker = Worker::of(&aegis_guests::plain());
+    let no = |message: &str| refuse("unavailable", message);
+    let guest = aegis_guests::heir("1.0.0").function("handover", "save", no("not now"));
+    let stubborn = guest.clone().lifecycle("reconfigure", no("replace me"));
+    let before = beside(&worker, &stubborn, json!({ "a": 1 }), 1);
+    assert_eq!(ask(&worker, &before, "next"), answer("1"));
+    let module = beside(&worker, &stubborn, json!({ "a": 2 }), 2);
+    match worker.tokio.block_on(settle(&worker, &module, &before)) {
+        Err(SuccessionError::NotGiven(error)) => assert_eq!(refusal(error).1, "not now"),
+        other => panic!("{:?}", other.map(Successors::go_on)),
+    }
+    assert_eq!(ask(&worker, &before, "next"), answer("2"));
+    let before = beside(&worker, &guest, json!({ "a": 1 }), 1);
+    assert_eq!(ask(&worker, &before, "next"), answer("1"));
+    let module = beside(&worker, &guest, json!({ "a": 2 }), 2);
+    assert_eq!(succeed(&worker, &module, &before), Succession { kept: 1, replaced: 0 });
+    assert_eq!(ask(&worker, &module, "next"), answer("2"), "one that agrees hands nothing over");
+}
+
+#[test]
+fn instances_that_are_taken_back_are_told_the_settings_of_before() {
+    let bank = Arc::new(Bank::default());
+    let worker = Worker::of(&aegis_guests::plain());
+    let of = |guest: &Guest, settings: Value| {
+        Arc::new(granted(&worker, guest, (settings, Grants::default()), Arc::<Bank>::clone(&bank) as _))
+    };
+    let forward_only = refuse("unsupported", "never again").when_holds("config", "\"old\"");
+    let told = || tally("told").then(agree());
+    for (reconfigure, times) in [(told(), 2), (forward_only.then(told()), 3)] {
+        let guest = aegis_guests::heir("1.0.0").lifecycle("reconfigure", reconfigure);
+        let (before, module) = (of(&guest, json!({ "old": 1 })), of(&guest, json!({ "new": 1 })));
+        assert_eq!(ask(&worker, &before, "next"), answer("1"));
+        worker.tokio.block_on(async {
+            let successors = settle(&worker, &module, &before).await.unwrap();
+            assert_eq!((before.instances(), module.instances()), (0, 0), "nothing is decided");
+            worker.runtime.take_back(successors).await;
+        });
+        assert_eq!(bank.measured(), times);
+        assert_eq!((before.instances(), module.instances()), (1, 0));
+        assert_eq!(ask(&worker, &before, "next"), answer("2"));
+    }
+}
+
 #[test]
 fn instances_of_other_code_do_not_go_on() {
     let worker = Worker::of(&aegis_guests::heir("1.0.0"));
@@ -352,6 +482,15 @@ fn an_instance_begins_before_it_is_called_and_only_once() {
     worker.tokio.block_on(worker.runtime.rehearse(&module, soon())).unwrap();
     assert_eq!(module.instances(), 1, "what only tries is gone again");
     assert_eq!(ask(&worker, &module, "next").unwrap().as_deref(), Some("102"));
+}
+
+#[test]
+fn an_instance_that_only_tries_to_begin_is_not_told_that_it_ends() {
+    let bank = Arc::new(Bank::default());
+    let guest = aegis_guests::counter().lifecycle("drain", tally("drained"));
+    let worker = Worker::with(&guest, CodeLimits::default(), Arc::<Bank>::clone(&bank));
+    worker.tokio.block_on(worker.runtime.rehearse(&worker.module, soon())).unwrap();
+    assert_eq!((bank.measured(), worker.module.instances()), (0, 0));
 }
 
 #[test]
