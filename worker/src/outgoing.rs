@@ -183,9 +183,6 @@ impl Outgoing {
         let broken = |error: &dyn Display| OutgoingError::Broken(format!("{}: {error}", going.target));
         // One that waits may have been closed by the other side; then the request comes back unsent.
         while let Some(mut link) = self.pool.take(&line, |address| going.may_reach(address).is_ok()) {
-            if link.sender.ready().await.is_err() {
-                continue;
-            }
             match link.sender.try_send_request(request).await {
                 Ok(response) => return Ok((response, self.lease(link, line, places))),
                 Err(mut error) => match error.take_message() {

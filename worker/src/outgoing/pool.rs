@@ -76,9 +76,10 @@ impl Default for Pool {
 }
 
 impl Pool {
-    /// One to an address that may still be reached.
+    /// One to an address that may still be reached. An answer may come before its request was sent to its end: the
+    /// connection is not ready for another one then, and may never be.
     pub(super) fn take(&self, line: &Line, may_reach: impl Fn(IpAddr) -> bool) -> Option<Link> {
-        self.0.lock().take(line, |link| !link.sender.is_closed() && may_reach(link.address))
+        self.0.lock().take(line, |link| link.sender.is_ready() && may_reach(link.address))
     }
 
     pub(super) fn put(&self, line: Line, link: Link) {

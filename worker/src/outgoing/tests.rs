@@ -460,6 +460,35 @@ async fn bodies_are_streamed_in_both_directions() {
     assert!(seen.starts_with("POST /x?y HTTP/1.1\r\n") && seen.ends_with("onetwo"), "{seen}");
 }
 
+#[tokio::test]
+async fn a_connection_whose_answer_came_before_its_request_was_sent_is_not_used_again() {
+    // A body without a length is answered as soon as its head is there.
+    let server = Upstream::start(|_| answering(413, "", "no")).await;
+    let worker = Worker::granted(&[server.address.to_string()]);
+    for number in 1..=2 {
+        let request = streamed(&server.url("/"), Unending.boxed_unsync());
+        let early = worker.outgoing.stream(worker.asker("m"), request, Waits::default()).await.unwrap();
+        assert_eq!(early.into_body().collect().await.unwrap().to_bytes(), "no");
+        assert_eq!(worker.get(&server.url("/")).await.unwrap(), "413 no");
+        assert_eq!(server.accepted(), 1 + number);
+    }
+}
+
+/// A body of which there is always more to come.
+struct Unending;
+
+impl http_body::Body for Unending {
+    type Data = Bytes;
+    type Error = OutgoingError;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, OutgoingError>>> {
+        std::task::Poll::Pending
+    }
+}
+
 /// A body that comes in pieces.
 struct Pieces(std::vec::IntoIter<&'static str>);
 
