@@ -52,8 +52,9 @@ pub(crate) const HARD_DEADLINE_SLACK: Duration = Duration::from_millis(100);
 /// A call that waited for its turn for less than this part of its time had time enough: the way to a thread always takes a
 /// moment, and more of it on a busy machine.
 const WAITING_SHARE: u32 = 2;
-/// Most calls of modules that lead from one to the next.
-pub const DEPTH_MAX: u32 = 16;
+/// Most calls of modules that lead from one to the next. Code that leads to itself takes an instance for each of
+/// them, and one more: fewer than it has unless its limits say otherwise, so it is refused before it waits for itself.
+pub const DEPTH_MAX: u32 = 8;
 
 /// What the code said.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use aegis_domain::code::{Access, CodeLimits, Grants};
+use aegis_ipc::board::Counter;
 use aegis_wasm::Terms;
 use serde_json::{Value, json};
 
@@ -239,9 +240,20 @@ async fn ping(house: &House) -> (u16, Value) {
 async fn code_that_asks_code_in_a_circle_ends_at_the_depth_limit() {
     let house = circle(16).await;
     let (status, problem) = ping(&house).await;
-    assert_eq!((status, &problem["detail"]), (422, &json!("modules call each other more than 16 deep")));
+    assert_eq!((status, &problem["detail"]), (422, &json!("modules call each other more than 8 deep")));
     assert_eq!(house.ask("GET /aegis/api/models/pings").await.body, "[]", "nothing of it is stored");
     assert_eq!(house.ask("GET /aegis/api/models/pongs").await.body, "[]");
+}
+
+#[tokio::test]
+async fn code_that_asks_itself_ends_at_the_depth_limit_before_it_waits_for_an_instance() {
+    let component = aegis_guests::creating("ping", "pings", "ping").build();
+    let house = House::of_components(&[&component], &terms(&[], CodeLimits::default()), |_| ()).await;
+    let (status, problem) = ping(&house).await;
+    assert_eq!((status, &problem["detail"]), (422, &json!("modules call each other more than 8 deep")));
+    assert_eq!(house.ask("GET /aegis/api/models/pings").await.body, "[]", "nothing of it is stored");
+    let lost = house.host.cell.counter(Counter::GuestTimeouts).load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(lost, 0);
 }
 
 #[tokio::test]
