@@ -19,8 +19,8 @@ use aegis_domain::{
 use aegis_ipc::bundle::Bundle;
 use aegis_supervisor::{exit, with_causes};
 use aegis_wasm::{
-    Call, CallError, CodePlace, Entity, Entry, Module, NoServices, Origin, Refusal, RefusalCode, Runtime,
-    SealedFile,
+    Call, CallError, CodePlace, Entity, Entry, Lineage, Module, NoServices, Origin, Refusal, RefusalCode,
+    Runtime, SealedFile,
 };
 use serde_json::{Value, json};
 
@@ -199,7 +199,7 @@ fn a_call(number: u32, entry: &Entry) -> Call {
         deadline: Instant::now() + CALL_TIME_MAX,
         attempt: 1,
         idempotency_key: None,
-        depth: 0,
+        lineage: Lineage::begin(),
         lot: Lot::default(),
         principal: None,
     }

@@ -15,7 +15,7 @@ use aegis_domain::{
     trial::Variant,
 };
 use aegis_ipc::board::Counter;
-use aegis_wasm::{Call, Origin, RouteRequest, RouteResponse};
+use aegis_wasm::{Call, Lineage, Origin, RouteRequest, RouteResponse};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, header::CONTENT_LENGTH,
@@ -79,7 +79,7 @@ pub(crate) async fn answer(
         deadline,
         attempt: 1,
         idempotency_key,
-        depth: 0,
+        lineage: Lineage::begin(),
         lot,
         principal: caller.principal().cloned(),
     };

@@ -32,7 +32,7 @@ use aegis_domain::{
 };
 use aegis_ipc::board::{Board, Cell, Counter, ModuleCounter, ModuleEntry};
 use aegis_wasm::{
-    Call, CallError, Entry, HttpService, Module, Origin, RefusalCode, Runtime, ServiceBody, Visit,
+    Call, CallError, Entry, HttpService, Lineage, Module, Origin, RefusalCode, Runtime, ServiceBody, Visit,
 };
 
 pub(crate) use self::{
@@ -154,7 +154,7 @@ impl Modules {
     ) -> Result<Option<String>, Problem> {
         let name = entry.name();
         let guard = self.guard(&request.model, request.variant())?;
-        let pass = guard.enter(&request.request_id, request.depth);
+        let pass = guard.enter(request.lineage);
         let pass = pass.map_err(|shut| shut.problem(module.name()))?;
         let call = Call {
             request_id: request.request_id.clone(),
@@ -162,7 +162,7 @@ impl Modules {
             deadline: request.deadline,
             attempt: 1,
             idempotency_key: request.idempotency.as_ref().map(|key| key.given.clone()),
-            depth: request.depth,
+            lineage: request.lineage,
             lot: request.lot.clone(),
             principal: request.principal.clone(),
         };
@@ -195,7 +195,7 @@ impl Modules {
         entry: Entry,
     ) -> Result<(), NotTold> {
         let Subscriber { module, guard, .. } = subscriber;
-        let pass = guard.enter(&call.request_id, call.depth).map_err(NotTold::Shut)?;
+        let pass = guard.enter(call.lineage).map_err(NotTold::Shut)?;
         let (begun, id, name) = (Instant::now(), call.request_id.clone(), entry.name());
         let attempt = call.attempt;
         let outcome = self.runtime.call(module, CommandPlace::Io, call, entry).await;
@@ -226,7 +226,7 @@ impl Modules {
             return Err(Problem::new(ProblemCode::Unavailable, "the service is not loaded"));
         };
         let (begun, id) = (Instant::now(), visit.request_id.clone());
-        let pass = guard.enter(&id, 0).map_err(|shut| shut.problem(service.name()))?;
+        let pass = guard.enter(Lineage::begin()).map_err(|shut| shut.problem(service.name()))?;
         let outcome = Box::pin(self.runtime.serve(service, visit, request)).await;
         pass.end(guard::outcome_of_service(&outcome));
         let counted = Counted::in_force(service.name());

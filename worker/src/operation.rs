@@ -7,6 +7,7 @@ use aegis_domain::{
     catalog::Model,
     trial::{Lot, Variant},
 };
+use aegis_wasm::Lineage;
 use bytes::Bytes;
 
 /// One request to one model.
@@ -26,8 +27,8 @@ pub struct Request {
     pub answer: Answer,
     /// What the client calls the request: for the code of the model and for the log. Empty when the model has no code.
     pub request_id: String,
-    /// How many calls of modules led to the request: 0 for a client's.
-    pub depth: u32,
+    /// Which request it began with, and how many calls of modules led from there to this one.
+    pub lineage: Lineage,
     /// What decides which version of a model's code carries it out.
     pub lot: Lot,
     /// Who asks, if that is known. Whether they may was decided before.

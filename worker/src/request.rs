@@ -16,6 +16,7 @@ use aegis_domain::{
     query::{CURSOR_BYTES_MAX, read_item},
     trial::Lot,
 };
+use aegis_wasm::Lineage;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts};
 use sha2::{Digest, Sha256};
@@ -227,7 +228,7 @@ pub(crate) async fn read(
         deadline,
         answer,
         request_id: String::new(),
-        depth: 0,
+        lineage: Lineage::begin(),
         lot: Lot::default(),
         principal: None,
     });

@@ -4,7 +4,7 @@ use std::{
     borrow::Cow,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -39,12 +39,37 @@ pub struct Call {
     pub attempt: u32,
     /// The key under which the client may repeat the request.
     pub idempotency_key: Option<String>,
-    /// How many calls of modules, each made by the one before, led to this one: 0 for a client's request.
-    pub depth: u32,
+    /// Where it comes from.
+    pub lineage: Lineage,
     /// What decides which versions carry out what it asks of other models.
     pub lot: Lot,
     /// Who asks, if that is known.
     pub principal: Option<Arc<Principal>>,
+}
+
+/// Where a call, or a request that code has made, comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lineage {
+    /// Number of the request that it began with, which no other one in this process has: what clients call theirs is
+    /// up to them, and may be the same. Nobody's is 0.
+    pub root: u64,
+    /// How many calls of modules, each made by the one before, led to it: 0 for a client's request.
+    pub depth: u32,
+}
+
+impl Lineage {
+    /// That of what no code has asked for.
+    #[must_use]
+    pub fn begin() -> Self {
+        static NEXT_ROOT: AtomicU64 = AtomicU64::new(1);
+        Self { root: NEXT_ROOT.fetch_add(1, Ordering::Relaxed), depth: 0 }
+    }
+
+    /// That of what the code asks for that is called with this one.
+    #[must_use]
+    pub fn deeper(self) -> Self {
+        Self { depth: self.depth + 1, ..self }
+    }
 }
 
 /// Time after a call's deadline at which it is given up although its code did not stop: it waits for the host.
@@ -420,7 +445,7 @@ mod tests {
             deadline: Instant::now(),
             attempt: 1,
             idempotency_key: None,
-            depth: 0,
+            lineage: Lineage::default(),
             lot: Lot::current(),
             principal: Some(Arc::new(known)),
         };

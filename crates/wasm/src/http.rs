@@ -51,7 +51,7 @@ pub(crate) use self::{
 use self::{lobby::Lobby, shared::Job};
 use crate::{
     berths::{self, Berth, Berths, Mortal, Shelf},
-    call::{Budget, CallError, HARD_DEADLINE_SLACK, Refusal, RefusalCode},
+    call::{Budget, CallError, HARD_DEADLINE_SLACK, Lineage, Refusal, RefusalCode},
     engine::Profile,
     mapping::MappingError,
     output::LogBudget,
@@ -274,7 +274,7 @@ impl Resident {
         head: oneshot::Sender<Head>,
     ) -> wasmtime::Result<()> {
         self.requests += 1;
-        state::begin(&mut self.store, budget, visit.request_id, 0, Lot::default());
+        state::begin(&mut self.store, budget, visit.request_id, Lineage::begin(), Lot::default());
         let proxy = match &self.proxy {
             Proxy::P2(proxy) => proxy,
             Proxy::P3(service) => {

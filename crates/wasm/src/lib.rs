@@ -47,7 +47,7 @@ mod tests;
 mod ticker;
 
 pub use cache::CodeCache;
-pub use call::{Call, CallError, DEPTH_MAX, Origin, Refusal, RefusalCode};
+pub use call::{Call, CallError, DEPTH_MAX, Lineage, Origin, Refusal, RefusalCode};
 pub use compatibility::compatibility;
 pub use cpu::CpuPool;
 pub use describe::{Compiler, PrepareError, Prepared, PreparedService, Terms};

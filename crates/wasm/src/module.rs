@@ -327,7 +327,7 @@ impl Resident {
     fn begin(&mut self, module: &Module, budget: Budget, call: Call) {
         self.calls += 1;
         state::belong(&mut self.store, &module.owner, &module.services);
-        state::begin(&mut self.store, budget, call.request_id, call.depth, call.lot);
+        state::begin(&mut self.store, budget, call.request_id, call.lineage, call.lot);
         self.store.data_mut().principal = call.principal;
     }
 

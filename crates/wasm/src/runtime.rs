@@ -233,7 +233,7 @@ impl Runtime {
     /// Carries a call out, and gives it up when its code was to end a while ago and waits for the host instead, or for its
     /// turn.
     async fn carry_out(&self, module: &Arc<Module>, place: CommandPlace, call: Call, entry: Entry) -> Called {
-        if call.depth > DEPTH_MAX {
+        if call.lineage.depth > DEPTH_MAX {
             let message = format!("modules call each other more than {DEPTH_MAX} deep");
             return Err(CallError::Refused(Refusal::new(RefusalCode::Unsupported, message)));
         }

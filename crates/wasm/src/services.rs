@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
 use aegis_domain::{access::Principal, code::Grants, trial::Lot};
 
 use crate::{
-    call::Refusal,
+    call::{Lineage, Refusal},
     outgoing::{Dispatch, OutgoingError, Reply, Sent, StreamedBody, Waits},
     secret::SecretText,
 };
@@ -25,8 +25,8 @@ pub struct Asker<'a> {
     pub deadline: Instant,
     /// Most bytes of several documents that its code is given at once.
     pub payload_bytes_max: usize,
-    /// Depth of the call ([`crate::Call::depth`]).
-    pub depth: u32,
+    /// Where the call comes from ([`crate::Call::lineage`]).
+    pub lineage: Lineage,
     /// What decides which versions carry out what is asked ([`crate::Call::lot`]).
     pub lot: &'a Lot,
     /// Who made the request that led to the call, if that is known. What code may reach is decided by its grants all the

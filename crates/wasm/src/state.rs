@@ -11,7 +11,7 @@ use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::{
-    call::{Budget, TimeIsUp},
+    call::{Budget, Lineage, TimeIsUp},
     http::{Crowd, Http},
     memory::MemoryLimiter,
     output::{GuestOutput, LogBudget},
@@ -84,8 +84,8 @@ pub(crate) struct State {
     pub(crate) crowd: Option<Arc<Crowd>>,
     /// Request that the present call belongs to.
     pub(crate) request_id: String,
-    /// Depth of the present call.
-    pub(crate) depth: u32,
+    /// Where the present call comes from.
+    pub(crate) lineage: Lineage,
     /// What decides for the present call which versions of other models carry out what it asks.
     lot: Lot,
     /// Who made the request, if that is known.
@@ -125,7 +125,7 @@ impl State {
             budget,
             crowd: None,
             request_id: String::new(),
-            depth: 0,
+            lineage: Lineage::default(),
             lot: Lot::default(),
             principal: None,
             limiter,
@@ -146,7 +146,7 @@ impl State {
             request_id: &self.request_id,
             deadline: self.budget.until,
             payload_bytes_max: self.payload_bytes_max(),
-            depth: self.depth,
+            lineage: self.lineage,
             lot: &self.lot,
             principal: self.principal.as_ref(),
         }
@@ -207,11 +207,17 @@ pub(crate) fn belong(store: &mut Store<State>, owner: &Arc<Owner>, services: &Ar
 }
 
 /// Another call begins in the instance of `store`, for nobody who is known.
-pub(crate) fn begin(store: &mut Store<State>, budget: Budget, request_id: String, depth: u32, lot: Lot) {
+pub(crate) fn begin(
+    store: &mut Store<State>,
+    budget: Budget,
+    request_id: String,
+    lineage: Lineage,
+    lot: Lot,
+) {
     let state = store.data_mut();
     state.budget = budget;
     state.request_id = request_id;
-    state.depth = depth;
+    state.lineage = lineage;
     state.lot = lot;
     state.principal = None;
     // What a failure of this call is told with is not what another one wrote.
@@ -221,7 +227,7 @@ pub(crate) fn begin(store: &mut Store<State>, budget: Budget, request_id: String
 
 /// Several requests begin in the instance of `store`, each with a budget of its own; `budget` is that of nobody.
 pub(crate) fn share(store: &mut Store<State>, budget: Budget, crowd: Arc<Crowd>) {
-    begin(store, budget, String::new(), 0, Lot::default());
+    begin(store, budget, String::new(), Lineage::default(), Lot::default());
     store.data_mut().crowd = Some(crowd);
 }
 

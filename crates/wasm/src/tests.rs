@@ -40,8 +40,8 @@ use rustix::{
 use serde_json::json;
 
 use crate::{
-    Call, CallError, CodePlace, Compiler, Entity, Entry, Module, Origin, PrepareError, Prepared, Runtime,
-    SealedFile, Services, Terms, services::NoServices,
+    Call, CallError, CodePlace, Compiler, Entity, Entry, Lineage, Module, Origin, PrepareError, Prepared,
+    Runtime, SealedFile, Services, Terms, services::NoServices,
 };
 
 /// Services for code that asks for none.
@@ -159,7 +159,7 @@ fn call() -> Call {
         deadline: Instant::now() + PATIENCE,
         attempt: 1,
         idempotency_key: None,
-        depth: 0,
+        lineage: Lineage::default(),
         lot: Lot::default(),
         principal: None,
     }

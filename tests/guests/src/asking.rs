@@ -53,6 +53,7 @@ pub fn creating(name: &str, endpoint: &str, other: &str) -> Guest {
 ///
 /// - `give` sets `"got":true` in the document whose id is in its arguments, `{"to":"…"}`.
 /// - `trade` does what it does in [`entry`].
+/// - `stall` does what `give` does, and never ends.
 #[must_use]
 pub fn account() -> Guest {
     let saved = || merge_text("target_data", r#"{"gave":true}"#);
@@ -61,11 +62,13 @@ pub fn account() -> Guest {
     trade.wat.truncate(at);
     let spec = json!({
         "name": "account", "endpoint": "accounts", "version": "1.0.0",
-        "commands": [{ "name": "give", "saves": true }, { "name": "trade", "saves": true }],
+        "commands": [{ "name": "give", "saves": true }, { "name": "trade", "saves": true },
+            { "name": "stall", "saves": true }],
     });
     Guest::model(spec)
         .command("give", mark("account", "args", r#"{"got":true}"#).then(saved()))
         .command("trade", trade.then(saved()))
+        .command("stall", mark("account", "args", r#"{"got":true}"#).then(spin()))
 }
 
 /// Patches the document whose id is in a parameter, `{"to":"…"}`, and goes on.

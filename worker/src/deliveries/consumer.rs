@@ -14,7 +14,7 @@ use aegis_ipc::{
     board::{ModuleCounter, ModuleEntry},
     data::{Change, ChangeKind, POSITIONS},
 };
-use aegis_wasm::{Call, CallError, Entry, Happening, Origin};
+use aegis_wasm::{Call, CallError, Entry, Happening, Lineage, Origin};
 use tokio::time::{sleep, timeout};
 
 use super::{
@@ -238,7 +238,7 @@ impl Consumer {
                 deadline: Instant::now() + CALL_TIME,
                 attempt: calls + 1,
                 idempotency_key: None,
-                depth: 0,
+                lineage: Lineage::begin(),
                 lot: Lot::current(),
                 principal: None,
             };

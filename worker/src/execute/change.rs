@@ -63,7 +63,8 @@ impl Engine {
             Change::Command(order) => command::stores(request, order)?,
             Change::Replace(_) | Change::Merge(_) | Change::Patch(_) | Change::Remove => true,
         };
-        let queues = stores && request.depth == 0 && !precondition::is_conditional(&request.precondition);
+        let queues =
+            stores && request.lineage.depth == 0 && !precondition::is_conditional(&request.precondition);
         let _turn = if !queues {
             None
         } else {
@@ -250,6 +251,7 @@ pub(super) fn contended(id: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use aegis_ipc::board::Board;
+    use aegis_wasm::Lineage;
 
     use super::*;
     use crate::{
@@ -265,7 +267,7 @@ mod tests {
         let worker = Worker::start_ready(&config(), &store, &catalog, board).await;
         let engine = Engine::new(&config(), worker.data.clone());
         let request = |operation, depth, deadline| Request {
-            depth,
+            lineage: Lineage { depth, ..Lineage::begin() },
             deadline,
             ..super::super::tests::request(&catalog.models()[0], operation)
         };

@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 
 use crate::operation::Request;
 
-/// The request that the command belongs to, model and id of the document.
-type Key = (String, String, String);
+/// Number of the request that the command belongs to, model and id of the document.
+type Key = (u64, String, String);
 
 /// All documents whose commands run. Their number is bounded by the requests in flight.
 #[derive(Debug, Default)]
@@ -50,5 +50,5 @@ impl Drop for Running<'_> {
 }
 
 fn key(request: &Request, id: &str) -> Key {
-    (request.request_id.clone(), request.model.name().to_owned(), id.to_owned())
+    (request.lineage.root, request.model.name().to_owned(), id.to_owned())
 }

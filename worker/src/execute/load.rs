@@ -145,7 +145,7 @@ impl Engine {
 /// decides by, is never made of one.
 fn may_do_without(modules: &Modules, request: &Request, problem: &Problem) -> bool {
     problem.code == ProblemCode::ModuleUnavailable
-        && request.depth == 0
+        && request.lineage.depth == 0
         && matches!(request.operation, Operation::Read { .. } | Operation::List { .. })
         && modules.may_skip(&request.model, request.variant())
 }

@@ -9,6 +9,7 @@ use std::{
 
 use aegis_domain::{Retry, catalog::Catalog, module};
 use aegis_ipc::board::Board;
+use aegis_wasm::Lineage;
 use insta::assert_snapshot;
 use serde_json::Value;
 
@@ -54,7 +55,7 @@ pub(super) fn request(model: &Arc<Model>, operation: Operation) -> Request {
         deadline: later(),
         answer: Answer::Representation,
         request_id: String::new(),
-        depth: 0,
+        lineage: Lineage::begin(),
         lot: Default::default(),
         principal: None,
     }

@@ -24,7 +24,7 @@ use aegis_domain::{
     trial::Variant,
 };
 use aegis_ipc::board::{Board, ModuleCounter, ModuleEntry, monotonic_ms};
-use aegis_wasm::CallError;
+use aegis_wasm::{CallError, Lineage};
 use parking_lot::Mutex;
 
 use super::Counted;
@@ -52,8 +52,8 @@ pub(crate) struct Guard {
 #[derive(Default)]
 struct GuardState {
     breaker: Breaker,
-    /// The request whose call decides how it goes on.
-    trial: Option<String>,
+    /// Number of the request whose call decides how it goes on.
+    trial: Option<u64>,
     first_call_ms: Option<u64>,
 }
 
@@ -107,19 +107,19 @@ impl Guard {
     }
 
     /// May this request call the code?
-    pub(super) fn enter(&self, request_id: &str, depth: u32) -> Result<Pass<'_>, Shut> {
+    pub(super) fn enter(&self, lineage: Lineage) -> Result<Pass<'_>, Shut> {
         let now_ms = monotonic_ms();
         let mut state = self.state.lock();
         state.first_call_ms.get_or_insert(now_ms);
         match state.breaker.ask(now_ms) {
             Ok(turn) => {
                 if turn.is_trial() {
-                    state.trial = Some(request_id.to_owned());
+                    state.trial = Some(lineage.root);
                 }
                 Ok(Pass { guard: self, turn: Some(turn) })
             }
             // Code on trial may lead to itself, by way of the host.
-            Err(_) if depth > 0 && state.trial.as_deref() == Some(request_id) => {
+            Err(_) if lineage.depth > 0 && state.trial == Some(lineage.root) => {
                 Ok(Pass { guard: self, turn: None })
             }
             Err(retry_ms) => {
@@ -146,7 +146,7 @@ impl Guard {
     /// What had begun well has failed after all.
     pub(super) fn note_broken_off(&self, error: &CallError) {
         if matches!(error, CallError::Trapped { .. }) && self.stand() == Stand::Closed {
-            let pass = self.enter("", 0);
+            let pass = self.enter(Lineage::begin());
             if let Ok(pass) = pass {
                 pass.end(Outcome::Fault);
             }
@@ -270,10 +270,10 @@ mod tests {
     }
 
     /// The pass of a trial, once its time has come.
-    fn trial<'a>(guard: &'a Guard, request_id: &str) -> Pass<'a> {
+    fn trial(guard: &Guard, lineage: Lineage) -> Pass<'_> {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
-            match guard.enter(request_id, 0) {
+            match guard.enter(lineage) {
                 Ok(pass) => return pass,
                 Err(_) => assert!(Instant::now() < end, "it never comes"),
             }
@@ -282,7 +282,7 @@ mod tests {
     }
 
     fn fail(guard: &Guard) {
-        while let Ok(pass) = guard.enter("r", 0) {
+        while let Ok(pass) = guard.enter(Lineage::begin()) {
             pass.end(Outcome::Fault);
         }
     }
@@ -291,31 +291,32 @@ mod tests {
     fn code_on_trial_may_lead_to_itself_and_nobody_else_is_let_in() {
         let guard = guard();
         fail(&guard);
-        let pass = trial(&guard, "mine");
-        assert!(guard.enter("mine", 1).is_ok());
-        assert!(guard.enter("mine", 0).is_err(), "another client may send the same id");
-        assert!(guard.enter("other", 1).is_err());
+        let (mine, other) = (Lineage::begin(), Lineage::begin().deeper());
+        let pass = trial(&guard, mine);
+        assert!(guard.enter(mine.deeper()).is_ok());
+        assert!(guard.enter(mine).is_err(), "it does not begin twice");
+        assert!(guard.enter(other).is_err(), "whatever its client calls it");
         pass.end(Outcome::Well);
-        assert!(guard.enter("other", 1).is_ok());
+        assert!(guard.enter(other).is_ok());
     }
 
     #[test]
     fn a_trial_that_nobody_waits_for_leaves_room_for_another() {
         let guard = guard();
         fail(&guard);
-        drop(trial(&guard, "one"));
-        assert!(guard.enter("two", 0).is_ok());
+        drop(trial(&guard, Lineage::begin()));
+        assert!(guard.enter(Lineage::begin()).is_ok());
     }
 
     #[test]
     fn an_event_that_is_tried_again_counts_once_unless_it_is_the_trial() {
         let guard = guard();
         for _ in 0..50 {
-            guard.enter("event-1", 0).unwrap().end_repeated(Outcome::Fault);
+            guard.enter(Lineage::begin()).unwrap().end_repeated(Outcome::Fault);
         }
         fail(&guard);
-        trial(&guard, "event-1").end_repeated(Outcome::Fault);
-        assert!(guard.enter("event-2", 0).is_err());
+        trial(&guard, Lineage::begin()).end_repeated(Outcome::Fault);
+        assert!(guard.enter(Lineage::begin()).is_err());
     }
 
     #[test]

@@ -17,7 +17,7 @@ impl Modules {
         request: RouteRequest,
     ) -> Result<RouteResponse, Problem> {
         let guard = self.guard(model, variant)?;
-        let pass = guard.enter(&call.request_id, call.depth);
+        let pass = guard.enter(call.lineage);
         let pass = pass.map_err(|shut| shut.problem(module.name()))?;
         let (begun, id, route) = (Instant::now(), call.request_id.clone(), request.route.clone());
         let outcome = Box::pin(self.runtime.route(module, place, call, request)).await;

@@ -79,7 +79,7 @@ impl HostServices {
 
     /// The engine, unless the way to it is too long already.
     fn reach(&self, asker: Asker<'_>) -> Result<Engine, Refusal> {
-        if asker.depth >= DEPTH_MAX {
+        if asker.lineage.depth >= DEPTH_MAX {
             let message = format!("modules call each other more than {DEPTH_MAX} deep");
             return Err(Refusal::new(RefusalCode::Unsupported, message));
         }
@@ -188,7 +188,7 @@ fn request(asker: Asker<'_>, model: &Arc<Model>, operation: Operation) -> Reques
         deadline: asker.deadline,
         answer: Answer::Representation,
         request_id: asker.request_id.to_owned(),
-        depth: asker.depth + 1,
+        lineage: asker.lineage.deeper(),
         lot: asker.lot.clone(),
         principal: asker.principal.cloned(),
     }

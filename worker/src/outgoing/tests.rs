@@ -4,7 +4,7 @@ use std::io;
 
 use aegis_domain::{code::Grants, outgoing::HostGrant, trial::Lot};
 use aegis_ipc::board::Board;
-use aegis_wasm::{Credential, SecretText};
+use aegis_wasm::{Credential, Lineage, SecretText};
 use bytes::Bytes;
 use http_body_util::Empty;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::PrivateKeyDer};
@@ -74,7 +74,7 @@ impl Worker {
             request_id: "r1",
             deadline,
             payload_bytes_max: 0,
-            depth: 0,
+            lineage: Lineage::default(),
             lot: &self.lot,
             principal: None,
         }

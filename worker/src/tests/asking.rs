@@ -184,7 +184,11 @@ const ACCOUNTS: &str = "/aegis/api/models/accounts";
 
 async fn accounts() -> House {
     let component = aegis_guests::account().build();
-    let house = House::of_components(&[&component], &terms(&[], CodeLimits::default()), |_| ()).await;
+    let limits = CodeLimits { call_ms_max: 60_000, ..CodeLimits::default() };
+    let house = House::of_components(&[&component], &terms(&[], limits), |config| {
+        config.limits.request_timeout = Duration::from_secs(60);
+    })
+    .await;
     for id in ["a", "b", "c"] {
         let created = house.ask(&format!("POST {ACCOUNTS}\n\n{{\"id\":\"{id}\"}}")).await;
         assert_eq!(created.status, 201, "{}", created.body);
@@ -217,6 +221,20 @@ async fn a_command_that_writes_its_own_document_is_told_that_it_cannot() {
     // Another command may write it, and the same one afterwards.
     assert_eq!(house.ask(&format!("POST {ACCOUNTS}/b/give\n\n{{\"to\":\"a\"}}")).await.status, 200);
     assert_eq!(house.ask(&format!("POST {ACCOUNTS}/a/give\n\n{{\"to\":\"b\"}}")).await.status, 200);
+}
+
+#[tokio::test]
+async fn another_request_of_the_same_name_writes_what_a_command_is_about_to_save() {
+    let house = accounts().await;
+    let mut stalling = house.client().await;
+    stalling.send(&format!("POST {ACCOUNTS}/a/stall\nx-request-id: same\n\n{{\"to\":\"c\"}}")).await;
+    let end = Instant::now() + PATIENCE;
+    while house.ask(&format!("GET {ACCOUNTS}/c")).await.json()["got"] != json!(true) {
+        assert!(Instant::now() < end, "the command never begins");
+    }
+    let other = house.ask(&format!("POST {ACCOUNTS}/b/give\nx-request-id: same\n\n{{\"to\":\"a\"}}")).await;
+    assert_eq!(other.status, 200, "{}", other.body);
+    assert_eq!(house.ask(&format!("GET {ACCOUNTS}/a")).await.json()["got"], json!(true));
 }
 
 /// Two models whose code makes documents of the other for ever.

@@ -17,6 +17,7 @@ use wasmtime_wasi_http::{
 
 use super::crowd::Asks;
 use crate::{
+    call::Lineage,
     outgoing::{OutgoingError, Waits},
     services::{Asker, Services},
     state::{Owner, State, fields_bytes_max},
@@ -46,7 +47,7 @@ struct Hooks {
 struct Caller {
     request_id: String,
     deadline: Instant,
-    depth: u32,
+    lineage: Lineage,
 }
 
 impl Http {
@@ -65,7 +66,7 @@ impl Http {
     /// What the code asks for from now on, it asks for because of this request.
     pub(super) fn ask_for(&mut self, asks: &Asks) {
         let (request_id, deadline) = (asks.request_id.clone(), asks.until);
-        self.hooks.call = Some(Caller { request_id, deadline, depth: 0 });
+        self.hooks.call = Some(Caller { request_id, deadline, lineage: Lineage::default() });
     }
 }
 
@@ -103,8 +104,8 @@ impl WasiHttpView for State {
         let deadline = self.budget.until;
         let is_known = |call: &Caller| self.crowd.is_some() || call.deadline == deadline;
         if !self.http.hooks.call.as_ref().is_some_and(is_known) {
-            let (request_id, depth) = (self.request_id.clone(), self.depth);
-            self.http.hooks.call = Some(Caller { request_id, deadline, depth });
+            let (request_id, lineage) = (self.request_id.clone(), self.lineage);
+            self.http.hooks.call = Some(Caller { request_id, deadline, lineage });
         }
         WasiHttpCtxView { hooks: &mut self.http.hooks, table: &mut self.table, ctx: &mut self.http.context }
     }
@@ -146,7 +147,7 @@ impl WasiHttpHooks for Hooks {
                 request_id: &call.request_id,
                 deadline: call.deadline,
                 payload_bytes_max: owner.payload_bytes_max(),
-                depth: call.depth,
+                lineage: call.lineage,
                 lot: &lot,
                 principal: None,
             };

@@ -19,7 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{Module, Resident};
 use crate::{
     berths::Mortal,
-    call::{Budget, Call, CallError, HARD_DEADLINE_SLACK, Origin, Refusal},
+    call::{Budget, Call, CallError, HARD_DEADLINE_SLACK, Lineage, Origin, Refusal},
     contract::Fault,
     runtime::Runtime,
     state::{self, Owner},
@@ -321,7 +321,7 @@ impl Resident {
         let Self { store, life: Some(life), .. } = self else { return Ok(()) };
         let owner = Arc::clone(&store.data().owner);
         let budget = Budget::new(until.saturating_duration_since(Instant::now()));
-        state::begin(store, budget, REQUEST_ID.to_owned(), 0, Lot::current());
+        state::begin(store, budget, REQUEST_ID.to_owned(), Lineage::begin(), Lot::current());
         let called = life.aegis_module_lifecycle().call_drain(&mut *store);
         let released = within(&owner, "drain", until, called).await;
         released.map_err(|error| self.without_secrets(error))
@@ -350,7 +350,7 @@ fn lifecycle(deadline: Instant) -> Call {
         deadline,
         attempt: 1,
         idempotency_key: None,
-        depth: 0,
+        lineage: Lineage::begin(),
         lot: Lot::current(),
         principal: None,
     }

@@ -200,7 +200,7 @@ fn an_instance_gets_its_settings_when_it_begins() {
 fn a_call_too_deep_is_refused() {
     let worker = Worker::of(&aegis_guests::todo());
     let mut deep = call();
-    deep.depth = crate::DEPTH_MAX + 1;
+    deep.lineage.depth = crate::DEPTH_MAX + 1;
     let result = worker.tokio.block_on(worker.enter(deep, command("echo", "{}")));
     assert!(matches!(result, Err(CallError::Refused(_))), "{result:?}");
 }

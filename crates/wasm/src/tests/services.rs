@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 
 use super::{Worker, answer, call, command, entity};
 use crate::{
-    Call, CallError, Entity, Measurement, Page, Refusal, RefusalCode, Search, Served, Services, Write,
-    services::Asker,
+    Call, CallError, Entity, Lineage, Measurement, Page, Refusal, RefusalCode, Search, Served, Services,
+    Write, services::Asker,
 };
 
 /// A host with one customer that takes note of what it is asked.
@@ -21,7 +21,8 @@ struct Host {
 
 impl Host {
     fn note(&self, asker: Asker<'_>, what: &str) {
-        self.asked.lock().push(format!("{} in {} at {}: {what}", asker.model, asker.request_id, asker.depth));
+        let (model, request, depth) = (asker.model, asker.request_id, asker.lineage.depth);
+        self.asked.lock().push(format!("{model} in {request} at {depth}: {what}"));
     }
 }
 
@@ -89,7 +90,7 @@ fn documents_of_other_models_are_found() {
 #[test]
 fn documents_of_other_models_are_written() {
     let (worker, host) = with_host();
-    let deep = Call { depth: 2, ..call() };
+    let deep = Call { lineage: Lineage::begin().deeper().deeper(), ..call() };
     let written = worker.tokio.block_on(worker.enter(deep, command("remind", r#"{"title":"a"}"#)));
     assert_eq!(written, answer(r#"{"title":"a"}"#));
     let asked = host.asked.lock().join("\n");
