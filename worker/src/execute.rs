@@ -16,8 +16,8 @@
 mod answer;
 mod batch;
 mod change;
+mod changing;
 mod command;
-mod commanded;
 mod commit;
 mod create;
 mod hooks;
@@ -45,7 +45,13 @@ use aegis_ipc::{
 use aegis_wasm::{Call, CallError, Entry, RouteRequest, RouteResponse, ServiceBody, Visit};
 use bytes::Bytes;
 
-use self::{change::Change, command::Order, commanded::Commanded, keyed::KeyedTurns, load::Loaded};
+use self::{
+    change::Change,
+    changing::{Changing, Running},
+    command::Order,
+    keyed::KeyedTurns,
+    load::Loaded,
+};
 pub(crate) use self::{change::not_found, load::loads};
 use crate::{
     data::{Data, ModelTable},
@@ -81,7 +87,7 @@ struct Inner {
     bounds: Bounds,
     document_turns: Arc<KeyedTurns>,
     key_turns: Arc<KeyedTurns>,
-    commanded: Commanded,
+    changing: Changing,
     loaded: Loaded,
 }
 
@@ -115,7 +121,7 @@ impl Engine {
             bounds: bounds_of(config),
             document_turns: Arc::default(),
             key_turns: Arc::default(),
-            commanded: Commanded::default(),
+            changing: Changing::default(),
             loaded: Loaded::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -132,7 +138,7 @@ impl Engine {
             bounds: bounds_of(config),
             document_turns: Arc::clone(&self.inner.document_turns),
             key_turns: Arc::clone(&self.inner.key_turns),
-            commanded: Commanded::default(),
+            changing: Changing::default(),
             // Another version of the code may make something else of a document.
             loaded: Loaded::default(),
         };
@@ -291,9 +297,14 @@ impl Engine {
         outcome
     }
 
-    /// Whether a command that led to this request is about to save the document that it writes.
-    pub(crate) fn is_commanded(&self, request: &Request, id: &str) -> bool {
-        self.inner.commanded.has(request, id)
+    /// Code is asked what becomes of the document, until what this answers is dropped.
+    fn begin_change(&self, request: &Request, id: &str) -> Running<'_> {
+        self.inner.changing.begin(request, id)
+    }
+
+    /// Whether code that led to this request was asked what becomes of the document that it writes.
+    pub(crate) fn is_changing(&self, request: &Request, id: &str) -> bool {
+        self.inner.changing.has(request, id)
     }
 
     async fn dispatch(&self, request: &Request) -> Result<Reply, Problem> {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    body::{Body, answer, create, echo, pass_fault_on, refuse, spin, text_name, trap},
+    body::{Body, agree, answer, create, echo, merge, pass_fault_on, refuse, spin, text_name, trap},
     fixtures::merge_text,
     guest::Guest,
 };
@@ -69,6 +69,51 @@ pub fn account() -> Guest {
         .command("give", mark("account", "args", r#"{"got":true}"#).then(saved()))
         .command("trade", trade.then(saved()))
         .command("stall", mark("account", "args", r#"{"got":true}"#).then(spin()))
+}
+
+/// A model whose hooks write the document `a` before they say what becomes of the one that they are asked about, each
+/// where its own name stands in that: they set `"got":true`, but `on-delete` removes `a`. The command `trade` does what
+/// it does in [`entry`]. Endpoint `meddlers`.
+#[must_use]
+pub fn meddler() -> Guest {
+    let patch = || write("meddler", 1, ["a", r#"{"got":true}"#]);
+    let merged = || merge("current_data", "changes");
+    Guest::model(json!({ "name": "meddler", "endpoint": "meddlers", "version": "1.0.0" }))
+        .hook("on-create", patch().then(echo("input")).when_holds("input", "on-create").then(echo("input")))
+        .hook("on-update", patch().then(merged()).when_holds("changes", "on-update").then(merged()))
+        .hook("validate", patch().then(agree()).when_holds("after", "validate").then(agree()))
+        .hook(
+            "on-delete",
+            write("meddler", 3, ["a", ""])
+                .then(agree())
+                .when_holds("current_data", "on-delete")
+                .then(agree()),
+        )
+        .command("trade", trade("meddler", "args"))
+}
+
+/// Writes a document, and goes on: a case of `write-op` and the texts that it has, an id and changes if there are any.
+fn write(model: &str, case: u32, texts: [&str; 2]) -> Body {
+    let mut body = Body::default();
+    let model = body.text(model);
+    let [id, changes] = texts.map(|text| {
+        body.text(text);
+        text_name(text)
+    });
+    let changes = match texts[1] {
+        "" => "(i32.const 0) (i64.const 0)".to_owned(),
+        _ => format!("(global.get {changes}) (i64.extend_i32_u (global.get {changes}_length))"),
+    };
+    body.wat = format!(
+        "(local.set $k (call $allocate (global.get $models_write_size)))
+         (call $models_write {model}
+           (i32.const {case}) (global.get {id}) (global.get {id}_length)
+           {changes} (i32.const 0) (i64.const 0)
+           (local.get $k))
+         {fault}",
+        fault = pass_fault_on("models_write")
+    );
+    body.calling("models", "write")
 }
 
 /// Patches the document whose id is in a parameter, `{"to":"…"}`, and goes on.

@@ -23,7 +23,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 
-pub use asking::{account, count, creating, entry, journal, journal_of, leave, observe, tally};
+pub use asking::{account, count, creating, entry, journal, journal_of, leave, meddler, observe, tally};
 pub use body::{
     Body, agree, answer, burn, create, echo, fibonacci, find, grow, grow_politely, grow_rudely, log, merge,
     recurse, refuse, setting, spin, splice, trap,

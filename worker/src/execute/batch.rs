@@ -16,6 +16,7 @@ use bytes::Bytes;
 use super::{
     Engine,
     change::{self, Change, WINNER_WAIT_MAX, contended},
+    changing::Running,
     commit::{Attempt, Place, already_exists},
     create,
 };
@@ -90,6 +91,11 @@ impl Engine {
 
     /// Each as if it were alone, as long as what they come to is within the bound.
     async fn evolve_all(&self, requests: &[Request], bytes_max: usize) -> Result<Vec<Evolved>, Problem> {
+        // What the code makes of one write does not change the documents of the others either.
+        let asked = requests.iter().filter(|request| request.model.spec().code.is_some());
+        let _running: Vec<Running<'_>> = asked
+            .filter_map(|request| target(&request.operation).map(|id| self.begin_change(request, id)))
+            .collect();
         let mut batch = Vec::with_capacity(requests.len());
         let mut bytes_left = bytes_max;
         for (index, request) in requests.iter().enumerate() {
@@ -166,15 +172,19 @@ impl Engine {
     }
 }
 
+/// Id of the document that a write of a batch changes; nothing when it makes one.
+fn target(write: &Operation) -> Option<&str> {
+    match write {
+        Operation::Merge { id, .. } | Operation::Replace { id, .. } | Operation::Remove { id } => Some(id),
+        _ => None,
+    }
+}
+
 /// A document is written once in a batch: a second write would be evolved from what the first one replaces.
 fn check_targets(requests: &[Request]) -> Result<(), Problem> {
     let mut seen = HashSet::new();
     for (index, request) in requests.iter().enumerate() {
-        let (Operation::Replace { id, .. } | Operation::Merge { id, .. } | Operation::Remove { id }) =
-            &request.operation
-        else {
-            continue;
-        };
+        let Some(id) = target(&request.operation) else { continue };
         if !seen.insert(id) {
             let detail = format!("found the document {id:?} a second time, expected every document once");
             return Err(at_write(Problem::new(ProblemCode::Invalid, detail), index));

@@ -116,9 +116,8 @@ impl Engine {
         change: Change<'_>,
         current: Version,
     ) -> Result<Version, Problem> {
-        let asks = request.model.spec().code.as_ref().is_some_and(|code| code.hooks.delete);
         match change {
-            Change::Remove if !asks => Ok(current),
+            Change::Remove if !asks(&request.model, change) => Ok(current),
             Change::Remove
             | Change::Replace(_)
             | Change::Merge(_)
@@ -136,6 +135,7 @@ impl Engine {
         current: Version,
     ) -> Result<Proposal, Problem> {
         precondition::check_write(&request.precondition, &request.model, current.revision)?;
+        let _running = asks(&request.model, change).then(|| self.begin_change(request, id));
         let (form, input) = match change {
             Change::Replace(body) => (Form::Replacement, body),
             Change::Merge(body) => (Form::MergePatch, body),
@@ -190,6 +190,15 @@ impl Engine {
         let operation = Some(create::operation(model, draft));
         Ok(Proposal { operation, place: Place::Whole, result, body, counter: ModelCounter::Creates })
     }
+}
+
+/// Whether hooks are asked what becomes of the document. A command that saves looks to it itself.
+fn asks(model: &Model, change: Change<'_>) -> bool {
+    model.spec().code.as_ref().is_some_and(|code| match change {
+        Change::Replace(_) | Change::Merge(_) | Change::Patch(_) => code.hooks.update || code.hooks.validate,
+        Change::Remove => code.hooks.delete,
+        Change::Command(_) => false,
+    })
 }
 
 /// The next version of a document.

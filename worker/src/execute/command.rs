@@ -68,7 +68,7 @@ impl Engine {
     ) -> Result<Carried, Problem> {
         let command = find(request, order.name)?;
         let saves = command.spec().effect == CommandEffect::Saves;
-        let _running = saves.then(|| self.inner.commanded.begin(request, current.0));
+        let _running = saves.then(|| self.begin_change(request, current.0));
         let arguments = read(order.arguments)?;
         let (answer, after) = self.run(request, command, current, (order.name, &arguments)).await?;
         if !saves {

@@ -202,14 +202,14 @@ fn target(write: &Operation) -> Option<&str> {
     }
 }
 
-/// Code does not write the document that a command it belongs to is about to save.
+/// Code does not write the document that the request it belongs to is about to store or to remove.
 fn check_target(engine: &Engine, write: &Request) -> Result<(), Refusal> {
     match target(&write.operation) {
-        Some(id) if engine.is_commanded(write, id) => {
+        Some(id) if engine.is_changing(write, id) => {
             let model = write.model.name();
             let message = format!(
-                "a command of this request saves the document {id:?} of {model}: what it answers is the next \
-                 version, and its code cannot write it as well"
+                "this request is changing the document {id:?} of {model}: what its code answers decides what \
+                 becomes of it, and code cannot write it as well"
             );
             Err(Refusal::new(RefusalCode::Unsupported, message))
         }

@@ -212,8 +212,8 @@ async fn a_command_that_writes_its_own_document_is_told_that_it_cannot() {
         assert_eq!(refused.status, 422, "{}", refused.body);
         assert_eq!(
             refused.json()["detail"],
-            "a command of this request saves the document \"a\" of ACCOUNT: what it answers is the next \
-             version, and its code cannot write it as well"
+            "this request is changing the document \"a\" of ACCOUNT: what its code answers decides what \
+             becomes of it, and code cannot write it as well"
         );
     }
     let untouched = house.ask(&format!("GET {ACCOUNTS}/a")).await.json();
@@ -235,6 +235,69 @@ async fn another_request_of_the_same_name_writes_what_a_command_is_about_to_save
     let other = house.ask(&format!("POST {ACCOUNTS}/b/give\nx-request-id: same\n\n{{\"to\":\"a\"}}")).await;
     assert_eq!(other.status, 200, "{}", other.body);
     assert_eq!(house.ask(&format!("GET {ACCOUNTS}/a")).await.json()["got"], json!(true));
+}
+
+const MEDDLERS: &str = "/aegis/api/models/meddlers";
+
+/// A house with the documents `a`, `b` and `desk`.
+async fn meddlers() -> House {
+    let component = aegis_guests::meddler().build();
+    let house = House::of_components(&[&component], &terms(&[], CodeLimits::default()), |_| ()).await;
+    for document in
+        [r#"{"id":"a","text":"on-delete"}"#, r#"{"id":"b","text":"on-delete"}"#, r#"{"id":"desk"}"#]
+    {
+        let created = house.ask(&format!("POST {MEDDLERS}\n\n{document}")).await;
+        assert_eq!(created.status, 201, "{}", created.body);
+    }
+    house
+}
+
+const MEDDLED: &str = "this request is changing the document \"a\" of MEDDLER: what its code answers \
+                       decides what becomes of it, and code cannot write it as well";
+
+#[tokio::test]
+async fn a_hook_that_writes_its_own_document_is_told_that_it_cannot() {
+    let house = meddlers().await;
+    for request in [
+        "PATCH {}/a\n\n{\"text\":\"on-update\"}",
+        "PATCH {}/a\n\n{\"text\":\"validate\"}",
+        "PATCH {}/a\ncontent-type: application/json-patch+json\n\n\
+         [{\"op\":\"replace\",\"path\":\"/text\",\"value\":\"on-update\"}]",
+        "PUT {}/a\n\n{\"id\":\"a\",\"text\":\"on-update\"}",
+        "DELETE {}/a",
+    ] {
+        let refused = house.ask(&request.replace("{}", MEDDLERS)).await;
+        assert_eq!((refused.status, &refused.json()["detail"]), (422, &json!(MEDDLED)), "{request}");
+    }
+    let untouched = house.ask(&format!("GET {MEDDLERS}/a")).await.json();
+    assert_eq!(untouched["revision"], 1, "{untouched}");
+    // Hooks of other documents may write it.
+    let changed = house.ask(&format!("PATCH {MEDDLERS}/desk\n\n{{\"text\":\"on-update\"}}")).await;
+    assert_eq!(changed.status, 200, "{}", changed.body);
+    let plain = house.ask(&format!("PATCH {MEDDLERS}/a\n\n{{\"text\":\"plain\"}}")).await.json();
+    assert_eq!((&plain["got"], &plain["revision"]), (&json!(true), &json!(3)), "{plain}");
+    assert_eq!(house.ask(&format!("DELETE {MEDDLERS}/b")).await.status, 200);
+    assert_eq!(house.ask(&format!("GET {MEDDLERS}/a")).await.status, 404, "it went with the other");
+}
+
+#[tokio::test]
+async fn a_hook_does_not_write_what_another_write_of_its_batch_changes() {
+    let house = meddlers().await;
+    let trade = async |text: &str| {
+        let arguments = json!({ "id": "c", "text": text });
+        house.ask(&format!("POST {MEDDLERS}/desk/trade\n\n{arguments}")).await
+    };
+    let refused = trade("on-create").await;
+    assert_eq!(
+        (refused.status, &refused.json()["detail"]),
+        (422, &json!(format!("write 0: {MEDDLED}"))),
+        "{}",
+        refused.body
+    );
+    assert_eq!(house.ask(&format!("GET {MEDDLERS}/a")).await.json()["revision"], 1);
+    let plain = house.ask(&format!("PATCH {MEDDLERS}/b\n\n{{\"text\":\"plain\"}}")).await;
+    assert_eq!(plain.status, 200, "{}", plain.body);
+    assert_eq!(trade("plain").await.status, 200);
 }
 
 /// Two models whose code makes documents of the other for ever.

@@ -1,5 +1,5 @@
-//! Documents that commands are about to save. What such a command leads to cannot write its document as well: it would
-//! find another version each time, and be carried out again until its time is up.
+//! Documents whose code is asked what becomes of them. What this code leads to cannot write them as well: whoever
+//! waits for its answer would find another version each time, and ask again until the time is up.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -7,30 +7,30 @@ use parking_lot::Mutex;
 
 use crate::operation::Request;
 
-/// Number of the request that the command belongs to, model and id of the document.
+/// Number of the request that the change belongs to, model and id of the document.
 type Key = (u64, String, String);
 
-/// All documents whose commands run. Their number is bounded by the requests in flight.
+/// All documents whose code runs for a change. Their number is bounded by the requests in flight.
 #[derive(Debug, Default)]
-pub(super) struct Commanded {
+pub(super) struct Changing {
     running: Mutex<HashMap<Arc<Key>, u32>>,
 }
 
-/// One command that runs, until dropped.
+/// One change that code is asked about, until dropped.
 #[derive(Debug)]
 pub(super) struct Running<'a> {
-    commanded: &'a Commanded,
+    changing: &'a Changing,
     key: Arc<Key>,
 }
 
-impl Commanded {
+impl Changing {
     pub(super) fn begin(&self, request: &Request, id: &str) -> Running<'_> {
         let key = Arc::new(key(request, id));
         *self.running.lock().entry(Arc::clone(&key)).or_default() += 1;
-        Running { commanded: self, key }
+        Running { changing: self, key }
     }
 
-    /// Whether a command of the same request is about to save this document.
+    /// Whether code of the same request is asked what becomes of this document.
     pub(super) fn has(&self, request: &Request, id: &str) -> bool {
         let running = self.running.lock();
         !running.is_empty() && running.contains_key(&key(request, id))
@@ -39,10 +39,10 @@ impl Commanded {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let mut running = self.commanded.running.lock();
-        if let Some(commands) = running.get_mut(&self.key) {
-            *commands -= 1;
-            if *commands == 0 {
+        let mut running = self.changing.running.lock();
+        if let Some(changes) = running.get_mut(&self.key) {
+            *changes -= 1;
+            if *changes == 0 {
                 running.remove(&self.key);
             }
         }
