@@ -2,7 +2,8 @@
 //!
 //! Watched are `aegis.toml` in the app folder and everything in the modules folder, with new subfolders as they come and
 //! folders that links lead to.
-//! An editor or a copy makes many changes in a row, so a reload is due only when they have been quiet for a moment.
+//! An editor or a copy makes many changes in a row, so a reload is due only when they have been quiet for a
+//! moment; or have gone on for so long that whoever writes may never be done.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,6 +25,8 @@ use crate::SupervisorError;
 
 /// Time without a change after which a reload is due.
 const QUIET_MS: u64 = 200;
+/// Time from the first change on after which a reload is due although they go on: longer than one save or copy.
+const BUSY_MS_MAX: u64 = 2_000;
 /// Folders watched at most; the kernel's own limit is usually higher.
 const FOLDERS_MAX: usize = 4096;
 
@@ -36,7 +39,14 @@ pub struct Watch {
     /// Device and inode of the app folder: another one may come to bear its name.
     app_identity: Option<(u64, u64)>,
     modules_dir: PathBuf,
-    due_ms: Option<u64>,
+    changes: Option<Changes>,
+}
+
+/// What has changed since a reload was last due.
+#[derive(Debug, Clone, Copy)]
+struct Changes {
+    first_ms: u64,
+    due_ms: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -77,7 +87,7 @@ impl Watch {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
             .map_err(|error| SupervisorError::os("creating a file watch", error))?;
         let app_identity = identity(&app_dir);
-        Ok(Self { inotify, folders: BTreeMap::new(), app_dir, app_identity, modules_dir, due_ms: None })
+        Ok(Self { inotify, folders: BTreeMap::new(), app_dir, app_identity, modules_dir, changes: None })
     }
 
     /// Whether it watches what `config` says, and that is still what bears the name.
@@ -95,7 +105,7 @@ impl Watch {
                 Ok(events) => {
                     for event in events {
                         if self.matters(&event) {
-                            self.due_ms = Some(now_ms + QUIET_MS);
+                            self.note_change(now_ms);
                         }
                     }
                 }
@@ -111,18 +121,24 @@ impl Watch {
 
     /// Takes it that something has changed: nobody watched since the generation in force was validated.
     pub fn catch_up(&mut self, now_ms: u64) {
-        self.due_ms = Some(now_ms + QUIET_MS);
+        self.note_change(now_ms);
     }
 
-    /// When the present changes will have been quiet for long enough.
+    fn note_change(&mut self, now_ms: u64) {
+        let first_ms = self.changes.map_or(now_ms, |changes| changes.first_ms);
+        let due_ms = (now_ms + QUIET_MS).min(first_ms + BUSY_MS_MAX);
+        self.changes = Some(Changes { first_ms, due_ms });
+    }
+
+    /// When the present changes will have been quiet, or gone on, for long enough.
     #[must_use]
     pub fn due_ms(&self) -> Option<u64> {
-        self.due_ms
+        self.changes.map(|changes| changes.due_ms)
     }
 
     /// Whether a reload is due now; says so once.
     pub fn take_due(&mut self, now_ms: u64) -> bool {
-        self.due_ms.take_if(|due| *due <= now_ms).is_some()
+        self.changes.take_if(|changes| changes.due_ms <= now_ms).is_some()
     }
 
     fn matters(&mut self, event: &InotifyEvent) -> bool {
@@ -340,5 +356,21 @@ mod tests {
         assert_eq!(watch.due_ms(), Some(1200 + QUIET_MS));
         assert!(watch.take_due(1200 + QUIET_MS));
         assert!(!watch.take_due(2000), "said once");
+    }
+
+    #[test]
+    fn what_changes_without_a_pause_is_reloaded_now_and_then_all_the_same() {
+        let (_directory, config) = app();
+        let mut watch = Watch::start(&config).unwrap();
+        let mut due_at = Vec::new();
+        for now_ms in (1_000..7_000).step_by(100) {
+            fs::write(config.app_dir.join("aegis.toml"), "x").unwrap();
+            watch.read(now_ms);
+            if watch.take_due(now_ms) {
+                due_at.push(now_ms);
+            }
+        }
+        assert_eq!(due_at, [3_000, 5_100], "counted from the first change after the last one");
+        assert_eq!(watch.due_ms(), Some(6_900 + QUIET_MS), "and when it is quiet, without a wait");
     }
 }
