@@ -92,11 +92,12 @@ fn log_settings(handoff: &Handoff) -> Result<Log, IpcError> {
 pub(crate) fn become_helper() -> Result<(), IpcError> {
     const MEANT_FOR_SUPERVISOR: [i32; 7] = [SIGHUP, SIGINT, SIGUSR1, SIGUSR2, SIGWINCH, SIGTTIN, SIGTTOU];
     let failed = |error: io::Error| IpcError::os("setting up signals", error);
-    SigSet::empty().thread_set_mask().map_err(|error| failed(error.into()))?;
     for signal in MEANT_FOR_SUPERVISOR {
         // A flag that nobody reads: the signal is taken and does nothing.
         signal_hook::flag::register(signal, Arc::default()).map_err(failed)?;
     }
+    // Only now: what its parent held back may be waiting.
+    SigSet::empty().thread_set_mask().map_err(|error| failed(error.into()))?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|error| IpcError::os("binding this process to the life of its parent", error))
 }

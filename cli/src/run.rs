@@ -7,7 +7,7 @@
 use std::{os::unix::process::CommandExt, path::Path, process::Command};
 
 use aegis_config::{Config, Environment};
-use aegis_supervisor::{Instead, exit, fleet::hold::Cause, kept, with_causes};
+use aegis_supervisor::{Instead, exit, fleet::hold::Cause, kept, signals, with_causes};
 
 use crate::{
     app::{Blame, Mistakes, find, last_good},
@@ -56,6 +56,10 @@ pub(crate) fn run(arguments: RunArguments, environment: &Environment, form: Form
 
 /// Has a helper look at the app, unless it is known already that something else is to come up.
 fn check_first(arguments: &AppArguments, environment: &Environment, form: Form) -> u8 {
+    if let Err(error) = signals::hold_back() {
+        output::complain(&format!("run: {}", with_causes(&error)));
+        return error.exit_code();
+    }
     let config = Config::load(&arguments.folder, &arguments.overrides(), environment);
     let config = config.ok().map(|loaded| loaded.config);
     let data_dir = config.as_ref().map(|config| config.data_dir.as_path());

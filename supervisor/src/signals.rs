@@ -37,6 +37,9 @@ const HANDLED: [Signal; 9] = [
     Signal::SIGWINCH,
 ];
 
+/// Those that end a host, and may do so before it is one.
+const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
@@ -110,6 +113,13 @@ impl AsFd for Signals {
 
 fn handled() -> SigSet {
     HANDLED.into_iter().collect()
+}
+
+/// Holds back what asks a host for something else than its end, before there is one: it would end or stop this
+/// process. What waits is read after [`Signals::install`], also by an image that is executed meanwhile.
+pub fn hold_back() -> Result<(), SupervisorError> {
+    let wishes: SigSet = HANDLED.into_iter().filter(|signal| !ENDING.contains(signal)).collect();
+    wishes.thread_block().map_err(|error| SupervisorError::os("holding signals back", error))
 }
 
 /// Lets all signals through but those that are read. Those that waited arrive now.
@@ -212,6 +222,24 @@ mod tests {
     fn the_second_interrupt_stops_at_once() {
         let expected = [Some(Wish::Stop(StopMode::Graceful)), Some(Wish::Stop(StopMode::Immediate))];
         assert_eq!(wishes(Terminal::Attached, &[Signal::SIGINT, Signal::SIGINT]), expected);
+    }
+
+    #[test]
+    fn what_comes_before_there_is_a_host_is_read_by_it() {
+        hold_back().unwrap();
+        let early: Vec<Signal> = HANDLED.into_iter().filter(|signal| !ENDING.contains(signal)).collect();
+        for signal in &early {
+            nix::sys::signal::raise(*signal).unwrap();
+        }
+        let mask = SigSet::thread_get_mask().unwrap();
+        assert!(ENDING.iter().all(|signal| !mask.contains(*signal)), "they end what is not a host yet");
+        let mut signals = Signals::install(Terminal::Detached).unwrap();
+        let mut read = signals.wishes();
+        read.sort_by_key(|wish| format!("{wish:?}"));
+        assert_eq!(
+            read,
+            [Wish::Drain, Wish::Fewer, Wish::More, Wish::Reload, Wish::ReopenLogs, Wish::Upgrade]
+        );
     }
 
     #[test]

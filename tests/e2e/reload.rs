@@ -2,11 +2,14 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
 use aegis_harness::{
-    App, Cluster, QUICK, app,
+    App, Cluster, QUICK, Start, app,
+    cluster::signal_process,
     load::{Plan, Reuse, Running},
     words,
 };
@@ -60,6 +63,28 @@ fn hup_brings_a_control_socket_back_that_somebody_has_removed() {
     });
     cluster.aegis_ok(&["scale", "2"]);
     cluster.await_workers(2);
+}
+
+#[test]
+fn signals_that_come_before_there_is_a_host_do_not_end_it() {
+    let folder = tempfile::tempdir().unwrap();
+    App::todo().settings(QUICK).write(folder.path());
+    let mut command = Start::app(App::default()).workers(1).command(folder.path());
+    let mut host = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", host.id());
+    aegis_harness::eventually("somebody to look at the app", Duration::from_secs(30), || {
+        fs::read_to_string(&children).is_ok_and(|pids| !pids.is_empty())
+    });
+    for signal in
+        [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGWINCH, Signal::SIGTTIN, Signal::SIGTTOU]
+    {
+        signal_process(host.id(), signal);
+    }
+    let mut line = String::new();
+    BufReader::new(host.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    signal_process(host.id(), Signal::SIGTERM);
+    assert!(host.wait().unwrap().success());
+    assert!(line.starts_with("listening on"), "{line:?}");
 }
 
 #[test]
