@@ -103,7 +103,8 @@ impl Listeners {
         let named = |address: &ListenerAddress| wanted.iter().any(|(wanted, _)| wanted == address);
         for (address, audience) in &wanted {
             let found = self.find(address, *audience, &bindings, named);
-            match found.map_or_else(|| self.bind(address, *audience, config), Ok) {
+            let bound = found.map_or_else(|| self.bind(address, *audience, config), Ok);
+            match bound.map_err(|failure| self.explain(failure, first_new)) {
                 // A wildcard socket of the service manager may stand for several addresses.
                 Ok(listener) if bindings.iter().any(|binding| binding.listener == listener) => {}
                 Ok(listener) => bindings.push(Binding { listener, audience: *audience }),
@@ -250,6 +251,20 @@ impl Listeners {
         id
     }
 
+    /// Says so when it is the host itself that has the port: a socket that was bound before `first_new`.
+    fn explain(&self, failure: BindFailure, first_new: ListenerId) -> BindFailure {
+        let BindFailure::Tcp { address, .. } = failure else { return failure };
+        if !failure.is_in_use() {
+            return failure;
+        }
+        let mut bound = self.open.range(..first_new).filter(|(_, listener)| listener.origin == Origin::Bound);
+        let own = bound.find_map(|(_, listener)| match &listener.address {
+            ListenerAddress::Tcp(own) if own.port() == address.port() => Some(*own),
+            ListenerAddress::Tcp(_) | ListenerAddress::Unix(_) => None,
+        });
+        own.map_or(failure, |own| BindFailure::Own { address, own })
+    }
+
     /// An open socket for `address` that `taken` does not use yet. The same request is better than the same address,
     /// and that is better than a socket of the service manager, `named` nowhere, in place of any free port. One that
     /// covers the address may be taken already: nobody else could bind what it covers.
@@ -340,6 +355,17 @@ pub enum BindFailure {
         /// Why.
         error: io::Error,
     },
+    /// A TCP address on a port of which the host itself has another one, kept until the new one is in force.
+    #[error(
+        "cannot listen on {address}: the host itself listens on {own}, and a reload cannot exchange two \
+         addresses of one port; name another port, or stop the host and start it anew"
+    )]
+    Own {
+        /// The address.
+        address: SocketAddr,
+        /// What the host has.
+        own: SocketAddr,
+    },
     /// A Unix socket.
     #[error("{}", crate::with_causes(.0))]
     Unix(#[from] SupervisorError),
@@ -351,6 +377,7 @@ impl BindFailure {
     pub fn is_in_use(&self) -> bool {
         match self {
             Self::Tcp { error, .. } => error.kind() == io::ErrorKind::AddrInUse,
+            Self::Own { .. } => true,
             Self::Unix(error) => matches!(error, SupervisorError::UnixSocketTaken { .. }),
         }
     }

@@ -186,6 +186,22 @@ fn a_wildcard_socket_of_our_own_covers_nothing() {
 }
 
 #[test]
+fn an_address_that_is_widened_or_narrowed_is_told_that_the_host_itself_has_its_port() {
+    let folder = tempfile::tempdir().unwrap();
+    for (before, after) in [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1")] {
+        let mut listeners = Listeners::default();
+        let first = listeners.prepare(&config(&folder, &[&format!("{before}:0")], None)).unwrap();
+        let port = tcp(&listeners, &first[0]).port();
+        let failures = listeners.prepare(&config(&folder, &[&format!("{after}:{port}")], None)).unwrap_err();
+        let expected = format!(
+            "cannot listen on {after}:{port}: the host itself listens on {before}:{port}, and a reload cannot \
+             exchange two addresses of one port; name another port, or stop the host and start it anew"
+        );
+        assert_eq!(failures[0].to_string(), expected);
+    }
+}
+
+#[test]
 fn both_families_can_have_the_same_port() {
     let folder = tempfile::tempdir().unwrap();
     let mut listeners = Listeners::default();
