@@ -244,7 +244,7 @@ impl<'a> Dev<'a> {
 
     fn ask_to_reload(&self) -> Result<Option<Verdict>, ClientError> {
         let mut client = Client::connect(&self.config.control_socket)?;
-        client.send(&Request::Reload { wait: true, mode: None })?;
+        client.send(&Request::Reload { wait: true, mode: None, automatic: false })?;
         let mut heard = Instant::now();
         while !self.wants_to_end.load(Ordering::SeqCst) && heard.elapsed() < SILENCE_MAX {
             match client.receive(TICK)? {

@@ -109,7 +109,7 @@ fn carry_out(arguments: Arguments) -> u8 {
         Command::Reload(reload) => {
             let mode = reload.mode.map(ReloadManner::asked);
             match reload.resolve() {
-                (None, host) => (host, Request::Reload { wait: true, mode }),
+                (None, host) => (host, Request::Reload { wait: true, mode, automatic: false }),
                 (Some(module), host) => {
                     let order =
                         Order { module, supply: Supply::App, sha256: None, force: false, mode, trial: None };

@@ -33,6 +33,9 @@ pub enum Request {
         /// How, this time; as the configuration says when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mode: Option<ReloadMode>,
+        /// Nobody decided it just now: something was published. It does not undo what somebody asked for.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        automatic: bool,
     },
     /// Go to a generation in which one module is another version, and everything else as it is.
     Deploy {

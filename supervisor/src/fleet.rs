@@ -30,8 +30,10 @@
 //! * Never more than N + surge worker processes that are neither draining nor killed. A crashed or killed worker's
 //!   replacement fills its place among the N and needs no surge.
 //! * At most two workers at a time start because of crashes, at most eight by plan, beyond a rollout.
-//! * One rollout runs, at most one request waits, and behind it a bounded line of deployments. Requests of its kind join
-//!   the waiting one and share its verdict, a request of another kind supersedes it; deployments supersede nothing. Every asker gets exactly one verdict.
+//! * One rollout runs, at most one request waits, and beside it a bounded line of deployments, and of reloads
+//!   that found something else waiting. Whoever asked first comes first. Requests of its kind join the waiting
+//!   one and share its verdict, a request of another kind supersedes it; deployments and reloads supersede
+//!   nothing. Every asker that waits for a verdict gets exactly one.
 //! * Nobody is told that something was put back before a host that starts anew would come up on it (`hold`).
 //! * Nobody is told that a change is done while a worker of before may still take a connection, as far as that worker says
 //!   so in time (`closing`).
@@ -78,7 +80,10 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::requests::reload_mode;
 pub use self::{
     action::{Action, Level, Notice, Role, Spawn, Vitals},
-    event::{Asker, Calls, ChildId, Event, Exit, Look, Origin, Request, Scale, Traffic, TrialReading, Vital},
+    event::{
+        Asker, Caller, Calls, ChildId, Event, Exit, Look, Origin, Patience, Request, Scale, Traffic,
+        TrialReading, Vital,
+    },
     policy::Policy,
     probe::{LATE, unanswered},
 };
@@ -162,7 +167,7 @@ pub struct Fleet {
     jobs: Jobs,
     rollout: Option<Rollout>,
     waiting: Option<Waiting>,
-    /// Deployments that wait, oldest first.
+    /// Deployments and reloads that wait, oldest first.
     #[serde(default)]
     line: VecDeque<Waiting>,
     /// Why the generation in force is not that of the app folder.
@@ -329,6 +334,7 @@ impl Fleet {
             Event::UpgradeFailed { reasons } => self.upgrade_failed(reasons),
             Event::UpgradeReturned { reason } => self.upgrade_returned(reason),
             Event::Request { asker, request } => self.request(asker, request),
+            Event::Left { asker } => self.jobs.forget(asker),
         }
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     control::ClientId,
-    fleet::{Asker, ChildId},
+    fleet::{Asker, ChildId, Patience},
 };
 
 /// Most requests that wait for an answer.
@@ -27,15 +27,6 @@ pub enum Who {
         /// As the worker numbered it.
         request: u64,
     },
-}
-
-/// How much of the story an asker wants to hear.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Patience {
-    /// Only that its request was taken.
-    Accepted,
-    /// Every step, to the verdict.
-    Verdict,
 }
 
 /// Everybody who waits.
@@ -77,9 +68,13 @@ impl Askers {
         self.waiting.remove(&asker).map(|(who, _)| who)
     }
 
-    /// A worker is gone, and whoever asked it with it.
-    pub fn forget_worker(&mut self, gone: ChildId) {
-        self.waiting.retain(|_, (who, _)| !matches!(who, Who::Worker { child, .. } if *child == gone));
+    /// A worker is gone, and whoever asked it with it. The value: those who waited.
+    pub fn forget_worker(&mut self, gone: ChildId) -> Vec<Asker> {
+        let asked_it = |who: &Who| matches!(who, Who::Worker { child, .. } if *child == gone);
+        let left: Vec<Asker> =
+            self.waiting.iter().filter(|(_, (who, _))| asked_it(who)).map(|(asker, _)| *asker).collect();
+        self.waiting.retain(|_, (who, _)| !asked_it(who));
+        left
     }
 }
 
@@ -106,7 +101,7 @@ mod tests {
         let worker = |child, request| Who::Worker { child: ChildId(child), request };
         let gone = askers.register(worker(1, 5), Patience::Verdict).unwrap();
         let alive = askers.register(worker(2, 5), Patience::Verdict).unwrap();
-        askers.forget_worker(ChildId(1));
+        assert_eq!(askers.forget_worker(ChildId(1)), [gone]);
         assert_eq!(askers.find(gone), None);
         assert_eq!(askers.find(alive), Some(worker(2, 5)));
     }

@@ -95,7 +95,7 @@ impl Nemesis<'_> {
     fn reload(&mut self) -> &'static str {
         self.deeds.reloads += 1;
         app::write_module(self.cluster.folder(), "todo", &app::revised_todo(self.deeds.reloads));
-        self.ask(&Request::Reload { wait: false, mode: None });
+        self.ask(&Request::Reload { wait: false, mode: None, automatic: false });
         "reload of a changed module"
     }
 

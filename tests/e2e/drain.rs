@@ -47,7 +47,9 @@ impl Drop for Stopped {
 /// the old worker had not been told to drain yet.
 fn bring_into_force(cluster: &Cluster, generation: u64) -> (u64, bool, Instant) {
     app::write_module(cluster.folder(), "todo", &app::revised_todo(generation as u32));
-    let Ok(Reply::Accepted { job }) = cluster.ask(&Request::Reload { wait: false, mode: None }) else {
+    let Ok(Reply::Accepted { job }) =
+        cluster.ask(&Request::Reload { wait: false, mode: None, automatic: false })
+    else {
         panic!("the reload is not accepted")
     };
     let mut before = Instant::now();

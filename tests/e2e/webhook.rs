@@ -55,6 +55,23 @@ fn a_changed_module_comes_into_force_by_a_signed_request_and_by_no_other() {
 }
 
 #[test]
+fn what_was_rolled_back_stays_when_something_is_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = cluster(&folder);
+    app::write_module(cluster.folder(), "todo", &app::revised_todo(1));
+    cluster.aegis_ok(&["reload"]);
+    cluster.aegis_ok(&["rollback"]);
+    let signed = cluster.client().with("x-hub-signature-256", SIGNATURE);
+    let told = signed.send("POST", "/reload?wait=true", BODY);
+    assert_eq!((told.status, &told.json()["code"]), (409, &json!("reload-rejected")), "{}", told.text());
+    assert!(told.text().contains("rolled back on request; it stays"), "{}", told.text());
+    assert_eq!(signed.send("POST", "/reload", BODY).status, 202);
+    assert!(!is_revised(&cluster) && cluster.status().notice.is_some());
+    cluster.aegis_ok(&["reload"]);
+    assert!(is_revised(&cluster));
+}
+
+#[test]
 fn a_storm_of_signed_requests_is_joined_to_few_reloads() {
     let folder = tempfile::tempdir().unwrap();
     let cluster = cluster(&folder);

@@ -55,7 +55,7 @@ pub(crate) async fn answer(
             Ok(envelope.json(StatusCode::OK, &view))
         }
         Place::Details => details::answer(host, query, envelope).await,
-        Place::Reload => jobs::reload(host, query, envelope).await,
+        Place::Reload => jobs::reload(host, query, jobs::Origin::Operator, envelope).await,
         Place::Job(job) => jobs::state(host, job, envelope).await,
         Place::Collection(_)
         | Place::Deploy

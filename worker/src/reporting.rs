@@ -227,12 +227,13 @@ mod tests {
     #[tokio::test]
     async fn answers_find_the_question_and_a_dropped_question_is_forgotten() {
         let (supervisor, other) = pair();
-        let mut first = supervisor.ask(operator::Request::Reload { wait: false, mode: None }).unwrap();
+        let mut first =
+            supervisor.ask(operator::Request::Reload { wait: false, mode: None, automatic: false }).unwrap();
         let second = supervisor.ask(operator::Request::Status).unwrap();
         let Received::Message(ToSupervisor::Ask { request, ask }, _) = other.receive().unwrap() else {
             panic!("nothing was asked")
         };
-        assert_eq!(ask, operator::Request::Reload { wait: false, mode: None });
+        assert_eq!(ask, operator::Request::Reload { wait: false, mode: None, automatic: false });
         supervisor.deliver(request, operator::Reply::Accepted { job: 7 });
         assert_eq!(first.next().await, Some(operator::Reply::Accepted { job: 7 }));
         drop(first);

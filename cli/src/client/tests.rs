@@ -25,7 +25,10 @@ fn a_request_is_one_line_and_so_is_its_answer() {
     let folder = tempfile::tempdir().unwrap();
     let (path, host) = host(folder.path(), b"{\"reply\":\"accepted\",\"job\":3}\n{\"reply\":\"done\"}\n");
     let mut client = Client::connect(&path).unwrap();
-    assert_eq!(client.ask(&Request::Reload { wait: true, mode: None }).unwrap(), Reply::Accepted { job: 3 });
+    assert_eq!(
+        client.ask(&Request::Reload { wait: true, mode: None, automatic: false }).unwrap(),
+        Reply::Accepted { job: 3 }
+    );
     assert_eq!(client.receive(ANSWER_TIMEOUT).unwrap(), Incoming::Reply(Reply::Done));
     assert_eq!(client.receive(ANSWER_TIMEOUT).unwrap(), Incoming::Closed);
     assert_eq!(host.join().unwrap(), "{\"request\":\"reload\",\"wait\":true}\n");

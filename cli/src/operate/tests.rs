@@ -41,7 +41,7 @@ fn job(number: u64, verdict: Option<Verdict>) -> Reply {
     Reply::Job(Job { job: number, kind, step, generation: 2, verdict })
 }
 
-const RELOAD: Request = Request::Reload { wait: true, mode: None };
+const RELOAD: Request = Request::Reload { wait: true, mode: None, automatic: false };
 
 #[test]
 fn a_reload_ends_with_the_verdict_of_its_own_job() {

@@ -89,7 +89,7 @@ fn a_client_that_closed_its_half_still_gets_the_answer_it_waits_for() {
     client.write_all(b"{\"request\":\"reload\",\"wait\":true}").unwrap();
     client.write_all(b"\n").unwrap();
     client.shutdown(std::net::Shutdown::Write).unwrap();
-    assert_eq!(bench.server.read(id), [Ok(Request::Reload { wait: true, mode: None })]);
+    assert_eq!(bench.server.read(id), [Ok(Request::Reload { wait: true, mode: None, automatic: false })]);
     bench.server.expect(id, 9);
     assert_eq!(bench.server.changed_readiness(), [(id, Readiness { read: false, write: false })]);
     assert_eq!(bench.server.finished(), [] as [ClientId; 0]);

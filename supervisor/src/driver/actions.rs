@@ -10,9 +10,8 @@ use rustix::process::Signal;
 
 use super::{Announcement, Driver, Stage};
 use crate::{
-    fleet::{Action, ChildId, Event, Level, Notice},
+    fleet::{Action, ChildId, Event, Level, Notice, Patience},
     logs,
-    relay::Patience,
 };
 
 impl Driver {

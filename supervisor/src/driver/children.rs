@@ -347,7 +347,9 @@ impl Driver {
         if child.line == Line::Open {
             self.poller.remove(&child.control);
         }
-        self.askers.forget_worker(id);
+        for asker in self.askers.forget_worker(id) {
+            self.events.push_back(Event::Left { asker });
+        }
         match child.role {
             Role::Store { .. } => {
                 for word in [StoreWord::Pid, StoreWord::Beat, StoreWord::Queue, StoreWord::DiskFullSince] {

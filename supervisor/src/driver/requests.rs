@@ -10,9 +10,9 @@ use aegis_ipc::{
 
 use super::{Driver, Interest, Ready, Source};
 use crate::{
-    fleet::{Asker, ChildId, Event, Origin, Request, Scale, reload_mode},
+    fleet::{Asker, Caller, ChildId, Event, Origin, Patience, Request, Scale, reload_mode},
     listen::{Occupant, bind_unix},
-    relay::{ASKERS_MAX, Patience, Who},
+    relay::{ASKERS_MAX, Who},
     signals::Wish,
     with_causes,
 };
@@ -134,9 +134,10 @@ impl Driver {
                 };
                 return self.reply(who, &reply);
             }
-            operator::Request::Reload { wait, mode } => {
+            operator::Request::Reload { wait, mode, automatic } => {
                 let patience = if wait { Patience::Verdict } else { Patience::Accepted };
-                (Request::Reload { origin: Origin::Operator, mode: mode.map(reload_mode) }, patience)
+                let origin = if automatic { Origin::Automatic } else { Origin::Operator };
+                (Request::Reload { origin, mode: mode.map(reload_mode) }, patience)
             }
             operator::Request::Deploy { order, wait } => {
                 let patience = if wait { Patience::Verdict } else { Patience::Accepted };
@@ -156,7 +157,8 @@ impl Driver {
         if let Who::Client(client) = who {
             self.operators.expect(client, asker.0);
         }
-        self.events.push_back(Event::Request { asker: Some(asker), request });
+        let caller = Caller { asker, patience };
+        self.events.push_back(Event::Request { asker: Some(caller), request });
     }
 
     fn begin_watching(&mut self, who: Who) {
@@ -195,8 +197,9 @@ impl Driver {
             if let Some(socket) = self.operators.client(client) {
                 self.poller.remove(socket);
             }
-            for asker in self.operators.close(client) {
-                self.askers.finish(Asker(asker));
+            for asker in self.operators.close(client).into_iter().map(Asker) {
+                self.askers.finish(asker);
+                self.events.push_back(Event::Left { asker });
             }
         }
         for (client, readiness) in self.operators.changed_readiness() {

@@ -19,6 +19,30 @@ pub struct ChildId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Asker(pub u64);
 
+/// How much of the story an asker wants to hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Patience {
+    /// Only that its request was taken.
+    Accepted,
+    /// Every step, to the verdict.
+    Verdict,
+}
+
+/// Somebody who asks for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// Who.
+    pub asker: Asker,
+    /// How much it wants to hear.
+    pub patience: Patience,
+}
+
+impl From<Asker> for Caller {
+    fn from(asker: Asker) -> Self {
+        Self { asker, patience: Patience::Verdict }
+    }
+}
+
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -274,9 +298,14 @@ pub enum Event {
     /// Somebody wants something.
     Request {
         /// Who waits for the answer; nobody for a signal.
-        asker: Option<Asker>,
+        asker: Option<Caller>,
         /// What.
         request: Request,
+    },
+    /// Somebody who waited for an answer is gone.
+    Left {
+        /// Who.
+        asker: Asker,
     },
 }
 
@@ -331,7 +360,8 @@ pub enum Request {
 /// Whose idea a reload was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Origin {
-    /// Nobody's: a watched file changed, or a source has something else. A set of modules that was found bad before is not tried again.
+    /// Nobody's: a watched file changed, a source has something else, or a webhook says so. A set of modules
+    /// that was found bad before is not tried again.
     Automatic,
     /// A person's or a program's that asked for it.
     Operator,

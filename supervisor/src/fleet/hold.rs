@@ -9,13 +9,13 @@
 //!    └──────────────► last good ──────────── reload ────────────► app
 //! ```
 
-use aegis_ipc::deploy::Task;
+use aegis_ipc::{deploy::Task, operator::Verdict};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Fleet, Phase,
     action::{Action, Level},
-    event::Asker,
+    event::Caller,
     jobs::Kind,
     rollout::{Rollout, Stage},
 };
@@ -89,14 +89,27 @@ impl Fleet {
         matches!(self.phase, Phase::Paused(_)) && self.rollout.is_some()
     }
 
-    /// A change that nobody asked for does not undo what somebody asked for.
-    pub(super) fn stay(&mut self, asker: Option<Asker>) {
-        let why = self.stays().unwrap_or(ROLLED_BACK);
-        let message = format!("what changed in the app is not taken up: {why}");
-        match asker {
-            Some(_) => self.refuse(asker, message),
-            None => self.log(Level::Warn, message),
+    /// A change that nobody asked for does not undo what somebody asked for. Whoever tells of it has done
+    /// nothing wrong, and finds out by the job.
+    pub(super) fn stay(&mut self, caller: Option<Caller>) {
+        if caller.is_some() {
+            let job = self.jobs.open(Kind::Reload, self.in_force);
+            self.accept(job, caller);
+            self.end_as_it_stays(job);
+        } else {
+            self.log(Level::Warn, self.why_it_stays());
         }
+    }
+
+    /// The same, of a change that had to wait.
+    pub(super) fn end_as_it_stays(&mut self, job: u64) {
+        let reasons = vec![self.why_it_stays()];
+        self.finish(job, &Verdict::Rejected { reasons });
+    }
+
+    fn why_it_stays(&self) -> String {
+        let why = self.stays().unwrap_or(ROLLED_BACK);
+        format!("what changed in the app is not taken up: {why}")
     }
 
     /// A change is committed: it is kept, so is what it replaced to go back to, and it is known whether the app is in force now.

@@ -110,6 +110,13 @@ impl Jobs {
         }
     }
 
+    /// Somebody who waited is gone.
+    pub(super) fn forget(&mut self, gone: Asker) {
+        for open in self.open.values_mut() {
+            open.askers.retain(|asker| *asker != gone);
+        }
+    }
+
     /// Says where a job leads, once that is known.
     pub(super) fn lead(&mut self, job: u64, generation: u64) {
         if let Some(open) = self.open.get_mut(&job) {

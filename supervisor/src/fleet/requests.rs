@@ -1,4 +1,4 @@
-//! What people ask for, and the order in which they get it: one rollout runs, at most one waits.
+//! What people ask for, and the order in which they get it: one rollout runs, one waits, others are in line.
 
 use std::collections::BTreeSet;
 
@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 use super::{
     Fleet, Phase,
     action::{Action, Level},
-    event::{Asker, Origin, Request, Scale},
+    event::{Caller, Origin, Patience, Request, Scale},
     jobs::Kind,
     policy::milliseconds,
     worker::{Leave, State, Worker},
 };
 
-/// Deployments that wait in line behind the rollout that runs and the one that waits.
+/// Deployments and reloads that wait in line beside the one that waits.
 pub(super) const LINE_MAX: usize = 16;
 
 /// A rollout that was asked for.
@@ -87,8 +87,9 @@ impl Wish {
     fn absorb(&mut self, other: &Self) -> bool {
         match (self, other) {
             (Self::Reload { origin, mode }, Self::Reload { origin: other, mode: wanted }) => {
+                // The last word counts, but not that of nobody.
+                *mode = if *other < *origin { mode.or(*wanted) } else { wanted.or(*mode) };
                 *origin = (*origin).max(*other);
-                *mode = wanted.or(*mode);
             }
             (Self::Upgrade(path), Self::Upgrade(other)) => return path == other,
             (Self::Restart(scope), Self::Restart(other)) => match (&mut *scope, other) {
@@ -104,7 +105,8 @@ impl Wish {
 }
 
 impl Fleet {
-    pub(super) fn request(&mut self, asker: Option<Asker>, request: Request) {
+    pub(super) fn request(&mut self, caller: Option<Caller>, request: Request) {
+        let asker = caller.map(|caller| caller.asker);
         if let Request::Stop { mode } = request {
             return self.stop(asker, mode);
         }
@@ -112,48 +114,53 @@ impl Fleet {
             Phase::Running | Phase::Paused(_) => {}
             Phase::Starting if matches!(request, Request::Reload { .. }) => {}
             Phase::New | Phase::Starting => {
-                return self.refuse(asker, "the host is still starting; ask again".to_owned());
+                return self.refuse(caller, "the host is still starting; ask again".to_owned());
             }
-            Phase::Stopping(_) | Phase::Over => return self.refuse(asker, "the host is stopping".to_owned()),
+            Phase::Stopping(_) | Phase::Over => {
+                return self.refuse(caller, "the host is stopping".to_owned());
+            }
         }
         match request {
             Request::Reload { origin: Origin::Automatic, .. }
                 if self.stays().is_some() && !self.may_wake() =>
             {
-                self.stay(asker);
+                self.stay(caller);
             }
-            Request::Reload { origin, mode } => self.wish(asker, Wish::Reload { origin, mode }),
-            Request::Upgrade { path } => self.wish(asker, Wish::Upgrade(path)),
-            Request::Deploy(order) => self.line_up(asker, Wish::Deploy(order)),
-            Request::Rollback => self.wish(asker, Wish::Rollback),
-            Request::Restart { slot: None } => self.wish(asker, Wish::Restart(Scope::All)),
+            Request::Reload { origin, mode } => self.wish(caller, Wish::Reload { origin, mode }),
+            Request::Upgrade { path } => self.wish(caller, Wish::Upgrade(path)),
+            Request::Deploy(order) => self.line_up(caller, Wish::Deploy(order)),
+            Request::Rollback => self.wish(caller, Wish::Rollback),
+            Request::Restart { slot: None } => self.wish(caller, Wish::Restart(Scope::All)),
             Request::Restart { slot: Some(slot) }
                 if self.phase == Phase::Running && !self.slots.contains_key(&slot) =>
             {
                 let known: Vec<String> = self.slots.keys().map(u32::to_string).collect();
-                self.refuse(asker, format!("there is no slot {slot}, only {}", known.join(", ")));
+                self.refuse(caller, format!("there is no slot {slot}, only {}", known.join(", ")));
             }
             Request::Restart { slot: Some(slot) } => {
-                self.wish(asker, Wish::Restart(Scope::Slots(BTreeSet::from([slot]))));
+                self.wish(caller, Wish::Restart(Scope::Slots(BTreeSet::from([slot]))));
             }
-            Request::Scale(scale) => self.scale(asker, scale),
+            Request::Scale(scale) => self.scale(caller, scale),
             Request::Drain => self.pause(asker),
             Request::Stop { .. } => {}
         }
     }
 
-    pub(super) fn refuse(&mut self, asker: Option<Asker>, message: String) {
-        match asker {
-            Some(asker) => self.actions.push(Action::Refused { asker, message }),
+    fn refuse(&mut self, caller: Option<Caller>, message: String) {
+        match caller {
+            Some(Caller { asker, .. }) => self.actions.push(Action::Refused { asker, message }),
             None => self.log(Level::Warn, format!("a signal was refused: {message}")),
         }
     }
 
-    pub(super) fn accept(&mut self, job: u64, asker: Option<Asker>) {
-        if let Some(asker) = asker {
-            let answer = self.jobs.join(job, asker);
-            self.actions.push(answer);
-        }
+    /// Tells whoever asks which job it is. Who waits for no verdict takes no place among those who do.
+    pub(super) fn accept(&mut self, job: u64, caller: Option<impl Into<Caller>>) {
+        let Some(Caller { asker, patience }) = caller.map(Into::into) else { return };
+        let answer = match patience {
+            Patience::Accepted => Action::Accepted { asker, job },
+            Patience::Verdict => self.jobs.join(job, asker),
+        };
+        self.actions.push(answer);
     }
 
     pub(super) fn step(&mut self, job: u64, step: &str) {
@@ -164,7 +171,7 @@ impl Fleet {
         self.jobs.finish(job, verdict, self.now_ms, &mut self.actions);
     }
 
-    fn wish(&mut self, asker: Option<Asker>, wish: Wish) {
+    fn wish(&mut self, caller: Option<Caller>, wish: Wish) {
         // Whatever makes another generation needs workers only when there is one: a rejection touches nothing.
         if matches!(wish, Wish::Restart(_)) {
             self.resume();
@@ -172,18 +179,18 @@ impl Fleet {
         if let Some(waiting) = &mut self.waiting {
             if waiting.wish.absorb(&wish) {
                 let job = waiting.job;
-                return self.accept(job, asker);
+                return self.accept(job, caller);
             }
-            if matches!(wish, Wish::Reload { origin: Origin::Automatic, .. }) {
-                // Nobody asked for it, so it does not undo what somebody asked for; nor is it lost.
-                return self.line_up(asker, wish);
+            if matches!(wish, Wish::Reload { .. }) {
+                // It does not undo what somebody asked for, a rollback or another executable; nor is it lost.
+                return self.line_up(caller, wish);
             }
             let job = waiting.job;
             self.waiting = None;
             self.finish(job, &Verdict::Superseded);
         }
         let job = self.jobs.open(wish.kind(), self.in_force);
-        self.accept(job, asker);
+        self.accept(job, caller);
         self.waiting = Some(Waiting { job, wish });
         if let Some(running) = &self.rollout {
             let step = format!("waits for job {} to end", running.job);
@@ -193,16 +200,19 @@ impl Fleet {
 
     /// Puts a wish behind all others. Deployments of different modules are different people's: none of them takes the place
     /// of another.
-    fn line_up(&mut self, asker: Option<Asker>, wish: Wish) {
-        if let Some(known) = self.line.iter().find(|waiting| waiting.wish == wish) {
-            let job = known.job;
-            return self.accept(job, asker);
+    fn line_up(&mut self, caller: Option<Caller>, wish: Wish) {
+        let known = self
+            .line
+            .iter_mut()
+            .find_map(|waiting| (waiting.wish == wish || waiting.wish.absorb(&wish)).then_some(waiting.job));
+        if let Some(job) = known {
+            return self.accept(job, caller);
         }
         if self.line.len() >= LINE_MAX {
-            return self.refuse(asker, format!("{LINE_MAX} changes wait already, try again later"));
+            return self.refuse(caller, format!("{LINE_MAX} changes wait already, try again later"));
         }
         let job = self.jobs.open(wish.kind(), self.in_force);
-        self.accept(job, asker);
+        self.accept(job, caller);
         self.line.push_back(Waiting { job, wish });
         if let Some(running) = &self.rollout {
             let step = format!("waits for job {} to end", running.job);
@@ -210,11 +220,18 @@ impl Fleet {
         }
     }
 
+    /// Takes out what begins next: what was asked for first. Reloads that are asked for again and again would
+    /// have deployments wait without end otherwise.
+    fn next_waiting(&mut self) -> Option<Waiting> {
+        let first_in_line = self.line.front().map_or(u64::MAX, |first| first.job);
+        self.waiting.take_if(|waiting| waiting.job < first_in_line).or_else(|| self.line.pop_front())
+    }
+
     /// Begins the rollout that waits, if none runs.
     pub(super) fn begin_waiting(&mut self) {
         if matches!(self.phase, Phase::Running | Phase::Paused(_))
             && self.rollout.is_none()
-            && let Some(waiting) = self.waiting.take().or_else(|| self.line.pop_front())
+            && let Some(waiting) = self.next_waiting()
         {
             match waiting.wish {
                 // It came before what was to end a drain had failed; to restart those of before would end it.
@@ -224,8 +241,7 @@ impl Fleet {
                 }
                 // It came before the rollback was through, or before the reload that was to end a drain was rejected.
                 Wish::Reload { origin: Origin::Automatic, .. } if self.stays().is_some() => {
-                    self.finish(waiting.job, &Verdict::Superseded);
-                    self.stay(None);
+                    self.end_as_it_stays(waiting.job);
                     self.turn += 1;
                 }
                 wish => self.begin(waiting.job, wish),
@@ -233,11 +249,11 @@ impl Fleet {
         }
     }
 
-    fn scale(&mut self, asker: Option<Asker>, scale: Scale) {
+    fn scale(&mut self, caller: Option<Caller>, scale: Scale) {
         let wanted = match scale {
             Scale::To(workers) if (1..=WORKERS_MAX).contains(&workers) => workers,
             Scale::To(workers) => {
-                return self.refuse(asker, format!("workers: found {workers}, expected 1 to {WORKERS_MAX}"));
+                return self.refuse(caller, format!("workers: found {workers}, expected 1 to {WORKERS_MAX}"));
             }
             Scale::More => (self.wanted + 1).min(WORKERS_MAX),
             Scale::Fewer => self.wanted.saturating_sub(1).max(1),
@@ -246,7 +262,7 @@ impl Fleet {
         let before = self.scaling.as_ref().map_or(self.wanted, |scaling| scaling.before);
         self.end_scaling(&Verdict::Superseded);
         let job = self.jobs.open(Kind::Scale, self.in_force);
-        self.accept(job, asker);
+        self.accept(job, caller);
         if wanted == self.wanted && self.is_complete() {
             return self.finish(job, &Verdict::Unchanged);
         }

@@ -218,7 +218,7 @@ fn worker(puppet: &Puppet, message: Option<&ToChild>) -> Option<u8> {
             None
         }
         Some(ToChild::Poke) if told(&puppet.modules, "ask") == "reload" => {
-            let ask = Request::Reload { wait: true, mode: None };
+            let ask = Request::Reload { wait: true, mode: None, automatic: false };
             assert!(puppet.control.send(&ToSupervisor::Ask { request: 42, ask }, &[]).unwrap());
             None
         }

@@ -53,7 +53,7 @@ pub(crate) const ALL: [(&str, fn()); 23] = [
 
 const TWO: &str = "[workers]\ncount = 2\norphan_grace = \"2s\"\n[reload]\ncanary_time = \"50ms\"\n";
 
-const RELOAD: Request = Request::Reload { wait: true, mode: None };
+const RELOAD: Request = Request::Reload { wait: true, mode: None, automatic: false };
 
 fn serves_and_stops() {
     let mut host = Host::start(TWO);

@@ -36,6 +36,15 @@ pub(super) struct Wishes {
     pub(super) mode: Option<ReloadMode>,
 }
 
+/// Whose idea a reload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// An operator's.
+    Operator,
+    /// Nobody's: something was published.
+    Automatic,
+}
+
 impl Wishes {
     /// Reads a query in which there may be `wait` and `mode`.
     pub(super) fn read(query: &str) -> Result<Self, Problem> {
@@ -56,10 +65,12 @@ impl Wishes {
 pub(super) async fn reload(
     host: &Host,
     query: &str,
+    origin: Origin,
     envelope: &Envelope<'_>,
 ) -> Result<Response<Outgoing>, Problem> {
     let Wishes { wait, mode } = Wishes::read(query)?;
-    begin(host, wait, (RELOAD, operator::Request::Reload { wait, mode }), envelope).await
+    let request = operator::Request::Reload { wait, mode, automatic: origin == Origin::Automatic };
+    begin(host, wait, (RELOAD, request), envelope).await
 }
 
 /// Starts a job of this kind; who waits is answered with its verdict.

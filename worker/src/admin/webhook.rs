@@ -1,7 +1,8 @@
 //! A reload that is asked for by somebody who knows the secret: a git host or a registry where something was published.
 //!
 //! The signature is the one that git hosts send: `X-Hub-Signature-256: sha256=` and the HMAC-SHA-256 (RFC 2104) of the
-//! raw body, hexadecimal. What the body says is of no interest; the app says where to look.
+//! raw body, hexadecimal. What the body says is of no interest; the app says where to look. It is no decision
+//! of an operator, so it undoes none.
 
 use std::{sync::atomic::Ordering, time::Instant};
 
@@ -40,7 +41,7 @@ pub(crate) async fn answer(
         // Sent once, when the webhook is set up: nothing was published.
         return Ok(envelope.json(StatusCode::OK, &json!({"status": "ok"})));
     }
-    jobs::reload(host, parts.uri.query().unwrap_or_default(), envelope).await
+    jobs::reload(host, parts.uri.query().unwrap_or_default(), jobs::Origin::Automatic, envelope).await
 }
 
 /// Whether the body is signed. Until that is known, the request counts like any other that is being answered, so that

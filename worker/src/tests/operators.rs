@@ -126,7 +126,7 @@ async fn a_reload_is_accepted_and_its_job_can_be_asked_for() {
     let house = House::new().await;
     let mut operator = house.operator().await;
     operator.send("POST /aegis/api/reload").await;
-    let reload = operator::Request::Reload { wait: false, mode: None };
+    let reload = operator::Request::Reload { wait: false, mode: None, automatic: false };
     answer_question(&house, reload, vec![Reply::Accepted { job: 5 }]).await;
     let accepted = operator.answer(Extent::Whole).await.unwrap();
     assert_eq!((accepted.status, accepted.header("location")), (202, Some("/aegis/api/jobs/5")));
@@ -153,7 +153,12 @@ async fn a_waiting_reload_is_answered_with_its_verdict() {
         operator.send("POST /reload?wait=true").await;
         let progress = Reply::Progress { job: 5, step: "probe".into(), is_warning: false };
         let replies = vec![Reply::Accepted { job: 5 }, progress, Reply::Job(job(Some(verdict.clone())))];
-        answer_question(&house, operator::Request::Reload { wait: true, mode: None }, replies).await;
+        answer_question(
+            &house,
+            operator::Request::Reload { wait: true, mode: None, automatic: false },
+            replies,
+        )
+        .await;
         let answer = operator.answer(Extent::Whole).await.unwrap();
         assert_eq!(answer.status, status, "{verdict:?}: {}", answer.body);
         if let Verdict::Rejected { reasons } = verdict {
@@ -168,7 +173,7 @@ async fn a_reload_may_say_how_it_comes_into_force() {
     for (word, mode) in [("swap", ReloadMode::Swap), ("rolling", ReloadMode::Rolling)] {
         let mut operator = house.operator().await;
         operator.send(&format!("POST /reload?mode={word}")).await;
-        let reload = operator::Request::Reload { wait: false, mode: Some(mode) };
+        let reload = operator::Request::Reload { wait: false, mode: Some(mode), automatic: false };
         answer_question(&house, reload, vec![Reply::Accepted { job: 5 }]).await;
         assert_eq!(operator.answer(Extent::Whole).await.unwrap().status, 202);
     }
@@ -184,7 +189,7 @@ async fn a_waiting_reload_outlives_this_worker_as_a_job() {
     operator.send("POST /reload?wait=true").await;
     answer_question(
         &house,
-        operator::Request::Reload { wait: true, mode: None },
+        operator::Request::Reload { wait: true, mode: None, automatic: false },
         vec![Reply::Accepted { job: 5 }],
     )
     .await;

@@ -33,14 +33,14 @@ async fn a_signed_request_reloads_at_every_place_of_reload() {
         let mut client = house.client().await;
         client.send(&signed(target, "\nx-github-event: push")).await;
         let (request, ask) = house.asked().await;
-        assert_eq!(ask, Request::Reload { wait: false, mode: None });
+        assert_eq!(ask, Request::Reload { wait: false, mode: None, automatic: true });
         house.tell(&ToChild::Answer { request, reply: Reply::Accepted { job: 5 } });
         let accepted = client.answer(Extent::Whole).await.unwrap();
         assert_eq!((accepted.status, accepted.header("location")), (202, Some("/aegis/api/jobs/5")));
     }
     let mut client = house.client().await;
     client.send(&signed("/reload?wait=true", "")).await;
-    assert_eq!(house.asked().await.1, Request::Reload { wait: true, mode: None });
+    assert_eq!(house.asked().await.1, Request::Reload { wait: true, mode: None, automatic: true });
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn without_a_secret_a_signature_is_nothing_and_with_one_the_other_places_s
     operator.send("POST /reload").await;
     assert_eq!(
         house.asked().await.1,
-        Request::Reload { wait: false, mode: None },
+        Request::Reload { wait: false, mode: None, automatic: false },
         "operators need no signature"
     );
 }

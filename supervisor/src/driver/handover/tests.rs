@@ -190,6 +190,21 @@ fn a_client_that_waits_is_answered_by_the_next_image() {
 }
 
 #[test]
+fn a_reload_that_nobody_decided_stays_one_and_a_client_that_leaves_is_told_of() {
+    use crate::fleet::{Asker, Caller, Event, Origin, Patience, Request};
+
+    let mut driver = Bench::new().driver;
+    driver.relay(CHILD, 1, operator::Request::Reload { wait: false, mode: None, automatic: true });
+    let caller = Caller { asker: Asker(1), patience: Patience::Accepted };
+    let request = Request::Reload { origin: Origin::Automatic, mode: None };
+    assert_eq!(driver.events.back(), Some(&Event::Request { asker: Some(caller), request }));
+    let client = driver.operators.ids().next().unwrap();
+    driver.operators.hang_up(client);
+    driver.answer_operators();
+    assert_eq!(driver.events.back(), Some(&Event::Left { asker: Asker(0) }));
+}
+
+#[test]
 fn a_state_of_another_version_and_a_damaged_one_are_refused_and_close_nothing_of_the_original() {
     let bench = Bench::new();
     let refusal = |body: &[u8]| match Driver::restore(body, &mut Adopter::default()) {

@@ -271,7 +271,7 @@ impl<F: Fate> World<F> {
             let limit_ms = (leave_by_ms + DRAIN_GRACE_MS).max(self.checks.excused_until_ms);
             assert!(self.now_ms <= limit_ms, "{child:?} still drains {} ms too late", self.now_ms - limit_ms);
         }
-        assert!(self.fleet.line.len() <= LINE_MAX, "too many deployments wait");
+        assert!(self.fleet.line.len() <= LINE_MAX, "too many changes wait");
         let is_other = |kind: &str| ["scale", "drain", "stop"].contains(&kind);
         let rollouts = self.fleet.jobs.open_jobs().iter().filter(|job| !is_other(&job.kind)).count();
         assert!(rollouts <= 2 + self.fleet.line.len(), "more than one rollout waits");

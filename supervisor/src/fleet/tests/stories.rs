@@ -13,6 +13,7 @@ mod starts;
 mod swaps;
 mod trials;
 mod troubles;
+mod turns;
 
 use std::collections::VecDeque;
 

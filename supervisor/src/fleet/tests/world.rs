@@ -14,7 +14,7 @@ pub(crate) use machine::{
 };
 
 use super::checks::Checks;
-use crate::fleet::{Asker, ChildId, Event, Exit, Fleet, Origin, Request, Role, Scale};
+use crate::fleet::{Asker, Caller, ChildId, Event, Exit, Fleet, Origin, Patience, Request, Role, Scale};
 
 /// When the pretended machine was started: nothing may depend on time beginning at zero.
 pub(crate) const EPOCH_MS: u64 = 1_000_000;
@@ -85,10 +85,14 @@ impl<F: Fate> World<F> {
 
     /// Asks for something; the answers are in the story.
     pub(crate) fn ask(&mut self, request: Request) -> Asker {
+        self.ask_with(Patience::Verdict, request)
+    }
+
+    pub(crate) fn ask_with(&mut self, patience: Patience, request: Request) -> Asker {
         self.asked += 1;
         let asker = Asker(self.asked);
         self.checks.asked(asker);
-        self.report(Event::Request { asker: Some(asker), request });
+        self.report(Event::Request { asker: Some(Caller { asker, patience }), request });
         asker
     }
 

@@ -255,9 +255,7 @@ fn a_change_that_nobody_asked_for_waits_for_a_reload_that_is_about_to_end_a_drai
     world.report(Event::Request { asker: None, request: automatic() });
     world.run(10_000);
     assert_rejected(&world, person);
-    assert!(
-        world.story().contains("Warn: what changed in the app is not taken up: all workers were drained")
-    );
+    assert!(world.story().contains("what changed in the app is not taken up: all workers were drained"));
     assert_eq!(world.processes.len(), 1, "only the store is there");
 
     offer(&mut world, App::new("second", 1));

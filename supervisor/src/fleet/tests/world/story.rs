@@ -39,7 +39,9 @@ impl<F: Fate> World<F> {
             Event::Adopted { child, generation, .. } => format!("#{} adopted gen {generation}", child.0),
             Event::Exited { child, exit } => format!("#{} {}", child.0, exit.describe()),
             Event::Compiled { digest, .. } => format!("compiled {digest}"),
-            Event::Request { asker, request } => format!("{request:?} by {:?}", asker.map(|asker| asker.0)),
+            Event::Request { asker, request } => {
+                format!("{request:?} by {:?}", asker.map(|caller| caller.asker.0))
+            }
             other => format!("{other:?}"),
         };
         Told::Always(self.line(&text))
