@@ -7,6 +7,7 @@
 mod ledger;
 mod link;
 mod opening;
+mod untaken;
 mod watched;
 
 use std::{
@@ -27,6 +28,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 pub(crate) use ledger::{Ledger, Patience, milliseconds};
 pub(crate) use link::{Activity, Answering, Clock, Link, Order, Protocol, Streaming, View};
+pub(crate) use untaken::Awaited;
 use watched::{Socket, Watched};
 
 use crate::{

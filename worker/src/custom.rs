@@ -53,6 +53,9 @@ pub(crate) async fn answer(
     let limits = &host.config.limits;
     let deadline = begun + limits.request_timeout;
     let _admitted = host.load.admit()?;
+    if !parts.method.is_safe() {
+        host.load.room(link.protocol())?;
+    }
     let reads = matches!(parts.method, Method::GET | Method::HEAD);
     let prepared = variant::lot(model, &parts.headers, envelope).and_then(|lot| {
         let key = if reads { None } else { request::idempotency_key(&parts.headers)? };
@@ -142,7 +145,7 @@ fn checked(answered: RouteResponse, method: &Method, extent: Extent) -> Result<R
             response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len() as u64));
         }
     } else if !has_no_body {
-        *response.body_mut() = Outgoing::Whole(body);
+        *response.body_mut() = Outgoing::Whole(body.into());
     }
     Ok(response)
 }

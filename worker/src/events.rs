@@ -34,14 +34,15 @@ use aegis_ipc::{
 };
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, Response, request::Parts};
+use parking_lot::Mutex;
 use tokio::{sync::broadcast, task::AbortHandle};
 
 use crate::{
     access::Caller,
-    connection::{Link, Streaming},
+    connection::{Awaited, Link, Streaming},
     data::{Applied, Data},
     host::Host,
-    overload::AdmittedStream,
+    overload::{AdmittedStream, Held},
     request,
     response::{Envelope, Outgoing},
 };
@@ -97,8 +98,22 @@ impl Subject {
 pub(crate) struct EventBody {
     queue: queue::Receiver,
     follower: AbortHandle,
-    _streaming: Streaming,
-    _admitted: AdmittedStream,
+    link: Arc<Link>,
+    _standing: Arc<Mutex<Standing>>,
+}
+
+/// What a stream is to its connection as long as its body is there.
+enum Standing {
+    /// It goes on.
+    Open { _streaming: Streaming },
+    /// It has ended, and what is left of it waits until the client takes it.
+    Left { _awaited: Awaited, _held: Held },
+}
+
+/// A stream's place in its worker, which is free when its follower has ended.
+struct Place {
+    admitted: AdmittedStream,
+    standing: Arc<Mutex<Standing>>,
 }
 
 impl Hub {
@@ -135,7 +150,20 @@ impl Hub {
 
 impl EventBody {
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.queue.poll_next(cx)
+        let next = self.queue.poll_next(cx);
+        if next.is_ready() {
+            self.link.progressed(); // there is room for another one
+        }
+        next
+    }
+}
+
+impl Place {
+    /// Over HTTP/2 nothing else tells that a client leaves `bytes` untaken: its socket is free, and other streams
+    /// of its connection are not to blame.
+    fn leave(&self, link: &Arc<Link>, bytes: u64) {
+        let held = self.admitted.leave_behind(bytes);
+        *self.standing.lock() = Standing::Left { _awaited: link.awaited(), _held: held };
     }
 }
 
@@ -159,6 +187,7 @@ pub(crate) async fn open(
     let until = host.gate.as_ref().and_then(|gate| gate.time_left(caller)).map(|left| Instant::now() + left);
     let resume = last_event_id(&parts.headers)?;
     let admitted = host.load.admit_stream()?;
+    host.load.room(link.protocol())?;
     // Listening comes before looking: what is applied after `applied` was read is heard.
     let batches = host.events.batches.subscribe();
     let position = resume.unwrap_or_else(|| host.sequence());
@@ -172,9 +201,11 @@ pub(crate) async fn open(
         (position, until),
         sender,
     );
-    let follower = tokio::spawn(follower.run(resume.is_some())).abort_handle();
+    let standing = Arc::new(Mutex::new(Standing::Open { _streaming: link.streaming() }));
+    let place = Place { admitted, standing: Arc::clone(&standing) };
+    let follower = tokio::spawn(follower.run(resume.is_some(), place)).abort_handle();
     host.cell.counter(Counter::Streams).fetch_add(1, Ordering::Relaxed);
-    let body = EventBody { queue: receiver, follower, _streaming: link.streaming(), _admitted: admitted };
+    let body = EventBody { queue: receiver, follower, link: Arc::clone(link), _standing: standing };
     Ok(envelope.stream("text/event-stream", Outgoing::Events(body), position))
 }
 

@@ -1,6 +1,7 @@
 //! From results and problems to HTTP. The only place that knows status codes.
 
 mod outgoing;
+mod piece;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
 pub(crate) use outgoing::Outgoing;
+pub(crate) use piece::Piece;
 
 use crate::{
     execute::Found,
@@ -277,7 +279,7 @@ impl Envelope<'_> {
         if self.extent == Extent::HeadOnly {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len() as u64));
         } else {
-            *response.body_mut() = Outgoing::Whole(body);
+            *response.body_mut() = Outgoing::Whole(body.into());
         }
         response
     }

@@ -23,11 +23,11 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::timeout_at;
 
 use crate::{
-    connection::{Answering, Link},
+    connection::{Answering, Link, Protocol},
     host::Host,
     overload::Admitted,
     request::{RequestBody, X_REQUEST_ID, too_large},
-    response::{Envelope, Outgoing},
+    response::{Envelope, Outgoing, Piece},
 };
 
 /// Headers that are between two neighbours (RFC 9110 section 7.6.1), besides those that `Connection` names.
@@ -67,6 +67,7 @@ pub(crate) async fn answer(
 ) -> Result<Response<Outgoing>, Problem> {
     let limits = &host.config.limits;
     let admitted = host.load.admit()?;
+    host.load.room(link.protocol())?;
     let was_too_large = Arc::new(AtomicBool::new(false));
     let upload = body.hand_over(limits.body_bytes_max, Arc::clone(&was_too_large), (host.cell, link))?;
     let mut request = Request::new(upload);
@@ -88,7 +89,7 @@ pub(crate) async fn answer(
     let (mut head, body) = answered?.into_parts();
     remove_hop_by_hop(&mut head.headers);
     let course = Course { body, host: Arc::clone(host), _admitted: admitted };
-    let mut answer = ServiceAnswer { course: None, bytes_left: None, _answering: link.answering() };
+    let mut answer = ServiceAnswer { course: None, bytes_left: None, answering: link.answering() };
     match extent(parts, &head, &course.body.size_hint()) {
         Extent::Head => course.end_by_itself(Some(Instant::now() + UNWANTED_TIME_MAX)),
         Extent::Nothing => course.end_by_itself(None),
@@ -158,7 +159,7 @@ pub(crate) struct ServiceAnswer {
     /// What the client still gets, where the head says it.
     bytes_left: Option<u64>,
     /// The connection is not idle before the body is out.
-    _answering: Answering,
+    answering: Answering,
 }
 
 /// Code that answers, and what it holds until it has ended.
@@ -207,7 +208,7 @@ impl ServiceAnswer {
     pub(crate) fn poll_next(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    ) -> Poll<Option<Result<Frame<Piece>, BrokenOff>>> {
         let Some(course) = &mut self.course else { return Poll::Ready(None) };
         let Some(next) = ready!(Pin::new(&mut course.body).poll_frame(context)) else {
             return Poll::Ready(None);
@@ -215,6 +216,12 @@ impl ServiceAnswer {
         let Some(frame) = course.noted(next) else { return Poll::Ready(Some(Err(BrokenOff))) };
         let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
         count(course.host.cell, Counter::BytesOut, bytes);
+        let link = self.answering.link();
+        let held = (link.protocol() == Protocol::Http2).then(|| course.host.load.hold_anyway(bytes));
+        let frame = frame.map_data(|bytes| match held {
+            Some(held) => Piece::from(bytes).awaited(link, held),
+            None => bytes.into(),
+        });
         if let Some(left) = &mut self.bytes_left {
             *left = left.saturating_sub(bytes);
             if *left == 0 {

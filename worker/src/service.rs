@@ -45,6 +45,8 @@ use crate::{
 const DEADLINE_SLACK: Duration = Duration::from_secs(1);
 /// Time to throw away the body of a refused request.
 const DISCARD_TIME: Duration = Duration::from_secs(2);
+/// Answers up to this size are not counted while they wait: they take no more than the stream they go over.
+const UNCOUNTED_BYTES_MAX: u64 = 4 * 1024;
 /// Says which patches may be sent (RFC 5789 section 3.1).
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 const PATCH_TYPES: HeaderValue =
@@ -151,7 +153,7 @@ impl<'v> Visit<'v> {
         let table = host.tables.get(position)?;
         let read = host.engine.read_from(table, id)?;
         let envelope = self.envelope(glance.request_id, Extent::Whole);
-        let response = match (self.admit(None), read.document) {
+        let mut response = match (self.admit(None), read.document) {
             (Err(problem), _) => envelope.refuse_at(&problem.into(), read.sequence),
             (Ok(()), Some(found)) if known == Some(found.revision) => {
                 envelope.not_modified(found.revision, read.sequence)
@@ -159,6 +161,7 @@ impl<'v> Visit<'v> {
             (Ok(()), Some(found)) => envelope.document(found, read.sequence),
             (Ok(()), None) => envelope.refuse_at(&not_found(table.model(), id).into(), read.sequence),
         };
+        self.let_wait(&mut response, &envelope, request.method());
         host.count_at_once(response.status(), response.body().known_bytes());
         if host.config.log.requests {
             let took = begun.map_or(Duration::ZERO, |begun| begun.elapsed());
@@ -202,6 +205,7 @@ impl<'v> Visit<'v> {
             Ok(response) => response,
             Err(refusal) => envelope.refuse(&refusal),
         };
+        self.let_wait(&mut response, &envelope, &parts.method);
         if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE && parts.method == Method::PATCH {
             // RFC 5789 section 2.2: the client learns which patches it may send.
             response.headers_mut().insert(ACCEPT_PATCH, PATCH_TYPES);
@@ -317,6 +321,9 @@ impl<'v> Visit<'v> {
         let (model, limits) = (target.model, &host.config.limits);
         let deadline = begun + limits.request_timeout;
         let _admitted = host.load.admit()?;
+        if !parts.method.is_safe() {
+            host.load.room(self.link.protocol())?;
+        }
         let prepared = async {
             caller.may_ask(&target, parts)?;
             let lot = variant::lot(model, &parts.headers, envelope)?;
@@ -369,6 +376,21 @@ impl<'v> Visit<'v> {
         };
         let problem = Problem::new(code, detail);
         Err(if reads || is_keyed { problem } else { problem.not_to_be_repeated() })
+    }
+
+    /// A large answer over HTTP/2 waits until its client takes it, which may have asked for many before it takes
+    /// one. What has changed something is answered all the same.
+    fn let_wait(&self, response: &mut Response<Outgoing>, envelope: &Envelope<'_>, method: &Method) {
+        let bytes = response.body().known_bytes();
+        if bytes <= UNCOUNTED_BYTES_MAX || self.link.protocol() != Protocol::Http2 {
+            return;
+        }
+        let load = &self.host.load;
+        let held = if method.is_safe() { load.hold(bytes) } else { Ok(load.hold_anyway(bytes)) };
+        match held {
+            Ok(held) => response.body_mut().wait(self.link, held),
+            Err(problem) => *response = envelope.refuse(&problem.into()),
+        }
     }
 
     fn count_body(&self, operation: &Operation) {

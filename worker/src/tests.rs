@@ -20,5 +20,6 @@ mod services;
 mod shapes;
 mod streams;
 mod trials;
+mod untaken;
 pub(crate) mod upstream;
 mod webhook;

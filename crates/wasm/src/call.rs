@@ -65,6 +65,16 @@ impl Lineage {
         Self { root: NEXT_ROOT.fetch_add(1, Ordering::Relaxed), depth: 0 }
     }
 
+    /// That of a call in which an instance hands its state over or takes some.
+    pub(crate) fn of_handover() -> Self {
+        Self { root: HANDOVER_ROOT, depth: 0 }
+    }
+
+    /// Whether it began with such a call, and is another one.
+    pub(crate) fn leads_from_handover(self) -> bool {
+        self.root == HANDOVER_ROOT && self.depth > 0
+    }
+
     /// That of what the code asks for that is called with this one.
     #[must_use]
     pub fn deeper(self) -> Self {
@@ -72,6 +82,8 @@ impl Lineage {
     }
 }
 
+/// The root of all that calls lead to in which state is handed over; no request has this number.
+const HANDOVER_ROOT: u64 = u64::MAX;
 /// Time after a call's deadline at which it is given up although its code did not stop: it waits for the host.
 pub(crate) const HARD_DEADLINE_SLACK: Duration = Duration::from_millis(100);
 /// A call that waited for its turn for less than this part of its time had time enough: the way to a thread always takes a

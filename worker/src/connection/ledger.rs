@@ -59,6 +59,9 @@ impl Patience {
         if view.stalled && quiet_ms >= self.idle_ms {
             return Some(Order::Abort);
         }
+        if let Some(order) = self.judge_untaken(view, now_ms) {
+            return Some(order);
+        }
         match view.activity {
             Activity::Lingering { since_ms } => {
                 (now_ms.saturating_sub(since_ms) >= milliseconds(LINGER)).then_some(Order::Abort)
@@ -75,6 +78,15 @@ impl Patience {
             },
             Activity::Idle | Activity::Answering => None,
         }
+    }
+
+    /// What to tell a connection over HTTP/2 none of whose answers gets on, whatever else it is in use for.
+    fn judge_untaken(self, view: &View, now_ms: u64) -> Option<Order> {
+        let late_ms = now_ms.saturating_sub(view.untaken_since_ms?);
+        if late_ms >= self.idle_ms.saturating_add(milliseconds(ORDER_GRACE)) {
+            return Some(Order::Abort);
+        }
+        (late_ms >= self.idle_ms).then_some(Order::GoAway)
     }
 }
 
@@ -163,6 +175,20 @@ mod tests {
         view.stalled = true;
         assert_eq!(PATIENCE.judge(&view, 59_999), None);
         assert_eq!(PATIENCE.judge(&view, 60_000), Some(Order::Abort));
+    }
+
+    #[test]
+    fn answers_that_nobody_takes_end_a_connection_that_is_in_use() {
+        for activity in [Activity::Idle, Activity::Answering] {
+            let untaken_since_ms = Some(10);
+            let at = |now_ms| {
+                let mut view = View::sample(0, Protocol::Http2, activity);
+                (view.active_ms, view.untaken_since_ms) = (now_ms, untaken_since_ms);
+                PATIENCE.judge(&view, now_ms)
+            };
+            assert_eq!((at(60_009), at(60_010)), (None, Some(Order::GoAway)));
+            assert_eq!((at(65_009), at(65_010)), (Some(Order::GoAway), Some(Order::Abort)));
+        }
     }
 
     #[test]

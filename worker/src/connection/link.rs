@@ -17,6 +17,7 @@ use aegis_ipc::{board::monotonic_ms, handoff::Audience, tally::Client};
 use http::request::Parts;
 use tokio::sync::Notify;
 
+use super::untaken::{Awaited, Untaken};
 use crate::{acceptor::Seat, access};
 
 /// First bytes of an HTTP/2 connection (RFC 9113 section 3.4).
@@ -107,6 +108,8 @@ pub(crate) struct View {
     pub(crate) stalled: bool,
     /// Last byte in either direction.
     pub(crate) active_ms: u64,
+    /// Since when the client takes nothing of what waits for it over HTTP/2.
+    pub(crate) untaken_since_ms: Option<u64>,
     orders: u8,
 }
 
@@ -118,7 +121,8 @@ impl View {
     /// A view for decisions that are tried out.
     #[cfg(test)]
     pub(crate) fn sample(id: u64, protocol: Protocol, activity: Activity) -> Self {
-        Self { id, protocol, activity, streams: 0, stalled: false, active_ms: 0, orders: 0 }
+        let (stalled, untaken_since_ms) = (false, None);
+        Self { id, protocol, activity, streams: 0, stalled, active_ms: 0, untaken_since_ms, orders: 0 }
     }
 
     /// The same with open event streams.
@@ -153,6 +157,7 @@ pub(crate) struct Link {
     active_ms: AtomicU64,
     stalled: AtomicBool,
     unread_body: AtomicBool,
+    untaken: Untaken,
     waker: OnceLock<Waker>,
     told: Notify,
 }
@@ -182,6 +187,7 @@ impl Link {
             active_ms,
             stalled: AtomicBool::new(false),
             unread_body: AtomicBool::new(false),
+            untaken: Untaken::default(),
             waker: OnceLock::new(),
             told: Notify::new(),
         }
@@ -343,6 +349,20 @@ impl Link {
         Streaming(Arc::clone(self))
     }
 
+    /// Counts a piece of an answer over HTTP/2 that waits for the client, until the guard is dropped.
+    pub(crate) fn awaited(self: &Arc<Self>) -> Awaited {
+        Awaited::new(self)
+    }
+
+    pub(super) fn untaken(&self) -> &Untaken {
+        &self.untaken
+    }
+
+    /// The client took something of an answer over HTTP/2.
+    pub(crate) fn progressed(&self) {
+        self.untaken.progressed(self.clock.now_ms());
+    }
+
     /// The request body was left unread: when the connection ends, the client may still be sending.
     pub(crate) fn leave_body_unread(&self) {
         self.unread_body.store(true, Relaxed);
@@ -407,6 +427,7 @@ impl Link {
             streams: self.streams.load(Relaxed),
             stalled: self.stalled.load(Relaxed),
             active_ms: self.active_ms.load(Relaxed),
+            untaken_since_ms: self.untaken.since_ms(),
             orders: self.orders.load(Relaxed),
         }
     }
@@ -415,6 +436,12 @@ impl Link {
 /// See [`Link::answering`].
 #[derive(Debug)]
 pub(crate) struct Answering(Arc<Link>);
+
+impl Answering {
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.0
+    }
+}
 
 impl Drop for Answering {
     fn drop(&mut self) {

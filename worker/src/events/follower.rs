@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    Batch, Told,
+    Batch, Place, Told,
     filter::Filter,
     gap, gap_of_memory, place,
     queue::{Sender, Slow},
@@ -130,19 +130,24 @@ impl Follower {
     }
 
     /// Follows until the stream ends; `resumes` tells whether the log has something for the client already.
-    pub(super) async fn run(mut self, resumes: bool) {
+    pub(super) async fn run(mut self, resumes: bool, place: Place) {
         let ending = match self.follow(resumes).await {
             Ok(never) => match never {},
             Err(ending) => ending,
         };
         tracing::debug!(target: "aegis::events", position = self.position, "event stream ends: {ending:?}");
+        let is_http2 = self.link.protocol() == Protocol::Http2;
         match ending {
             // What waits in the queue would never be read. Other streams of an HTTP/2 connection are not to blame.
-            Ending::Slow if self.link.protocol() != Protocol::Http2 => self.link.order(Order::Abort),
+            Ending::Slow if !is_http2 => self.link.order(Order::Abort),
+            Ending::Slow | Ending::Expired if is_http2 => self.queue.clear(),
             Ending::Slow | Ending::Closed | Ending::Expired => {}
             Ending::Drained | Ending::StoreUnavailable => {
                 let _ = self.queue.push(farewell(self.position, self.link.id()));
             }
+        }
+        if is_http2 {
+            place.leave(&self.link, self.queue.untaken_bytes());
         }
     }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Most frames that wait for one client.
@@ -24,23 +25,33 @@ struct Waiting {
     _room: OwnedSemaphorePermit,
 }
 
+/// The end where frames are taken.
+#[derive(Debug)]
+struct Outlet {
+    frames: mpsc::Receiver<Waiting>,
+    /// Lengths of the last two that were taken: one is being sent, and one is taken before there is room for it.
+    sent_bytes: [u64; 2],
+}
+
 /// Where the follower puts frames.
 #[derive(Debug)]
 pub(super) struct Sender {
     frames: mpsc::Sender<Waiting>,
     room: Arc<Semaphore>,
+    outlet: Arc<Mutex<Outlet>>,
 }
 
 /// Where the body takes them.
 #[derive(Debug)]
 pub(super) struct Receiver {
-    frames: mpsc::Receiver<Waiting>,
+    outlet: Arc<Mutex<Outlet>>,
 }
 
 pub(super) fn queue() -> (Sender, Receiver) {
     let (frames, receiver) = mpsc::channel(QUEUE_FRAMES_MAX);
     let room = Arc::new(Semaphore::new(QUEUE_BYTES_MAX as usize));
-    (Sender { frames, room }, Receiver { frames: receiver })
+    let outlet = Arc::new(Mutex::new(Outlet { frames: receiver, sent_bytes: [0; 2] }));
+    (Sender { frames, room, outlet: Arc::clone(&outlet) }, Receiver { outlet })
 }
 
 impl Sender {
@@ -58,11 +69,29 @@ impl Sender {
         };
         tokio::time::timeout(patience, push).await.unwrap_or(Err(Slow))
     }
+
+    /// Throws away what waits, and takes nothing more.
+    pub(super) fn clear(&self) {
+        let frames = &mut self.outlet.lock().frames;
+        frames.close();
+        while frames.try_recv().is_ok() {}
+    }
+
+    /// Bytes that the client may have left untaken: what waits, and what is being sent to it.
+    pub(super) fn untaken_bytes(&self) -> u64 {
+        let waiting = (QUEUE_BYTES_MAX as usize).saturating_sub(self.room.available_permits());
+        self.outlet.lock().sent_bytes.iter().sum::<u64>() + waiting as u64
+    }
 }
 
 impl Receiver {
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.frames.poll_recv(cx).map(|waiting| waiting.map(|waiting| waiting.bytes))
+        let mut outlet = self.outlet.lock();
+        let next = outlet.frames.poll_recv(cx).map(|waiting| waiting.map(|waiting| waiting.bytes));
+        if let Poll::Ready(Some(bytes)) = &next {
+            outlet.sent_bytes = [outlet.sent_bytes[1], bytes.len() as u64];
+        }
+        next
     }
 }
 
@@ -90,6 +119,22 @@ mod tests {
         let pushed = (0..).take_while(|_| sender.push(Bytes::from_static(b"x")).is_ok()).count();
         assert_eq!(pushed, QUEUE_FRAMES_MAX);
         assert_eq!(sender.push_within(Bytes::from_static(b"x"), Duration::from_millis(1)).await, Err(Slow));
+    }
+
+    #[tokio::test]
+    async fn what_is_thrown_away_leaves_what_is_being_sent() {
+        let (sender, mut receiver) = queue();
+        for length in [1, 20, 300, 4_000] {
+            assert_eq!(sender.push(Bytes::from(vec![b'x'; length])), Ok(()));
+        }
+        for _ in 0..3 {
+            assert!(poll_fn(|cx| receiver.poll_next(cx)).await.is_some());
+        }
+        assert_eq!(sender.untaken_bytes(), 4_320);
+        sender.clear();
+        assert_eq!(sender.untaken_bytes(), 320);
+        assert_eq!(sender.push(Bytes::from_static(b"x")), Err(Slow));
+        assert_eq!(poll_fn(|cx| receiver.poll_next(cx)).await, None);
     }
 
     #[tokio::test]

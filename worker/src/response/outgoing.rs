@@ -2,14 +2,17 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::Piece;
 use crate::{
+    connection::Link,
     events::EventBody,
+    overload::Held,
     serve::{BrokenOff, ServiceAnswer},
 };
 
@@ -18,7 +21,7 @@ pub(crate) enum Outgoing {
     /// Nothing.
     Empty,
     /// Bytes that are here.
-    Whole(Bytes),
+    Whole(Piece),
     /// Events as they happen.
     Events(EventBody),
     /// What a service says, as it says it.
@@ -29,29 +32,38 @@ impl Outgoing {
     /// Bytes known now.
     pub(crate) fn known_bytes(&self) -> u64 {
         match self {
-            Self::Whole(bytes) => bytes.len() as u64,
+            Self::Whole(piece) => piece.length(),
             Self::Empty | Self::Events(_) | Self::Service(_) => 0,
+        }
+    }
+
+    /// Has the worker and the connection know of bytes that wait for the client.
+    pub(crate) fn wait(&mut self, link: &Arc<Link>, held: Held) {
+        if let Self::Whole(piece) = self {
+            *piece = piece.take().awaited(link, held);
         }
     }
 }
 
 impl Body for Outgoing {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = BrokenOff;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    ) -> Poll<Option<Result<Frame<Piece>, BrokenOff>>> {
         let me = self.get_mut();
         match me {
             Self::Empty => Poll::Ready(None),
-            Self::Whole(bytes) => {
-                let bytes = std::mem::take(bytes);
+            Self::Whole(piece) => {
+                let piece = piece.take();
                 *me = Self::Empty;
-                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+                Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece))))
             }
-            Self::Events(events) => events.poll_next(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Events(events) => {
+                events.poll_next(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes.into()))))
+            }
             Self::Service(answer) => answer.poll_next(cx),
         }
     }
@@ -59,7 +71,7 @@ impl Body for Outgoing {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Whole(piece) => piece.is_empty(),
             Self::Events(_) => false,
             Self::Service(answer) => answer.has_ended(),
         }

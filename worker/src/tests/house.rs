@@ -482,6 +482,19 @@ impl Http2 {
         Self { sender, connection: tokio::spawn(connection), address }
     }
 
+    /// A client that takes this many bytes of an answer until it reads it, and sends PINGs all the time.
+    pub(crate) async fn reluctant(address: SocketAddr, window_bytes: u32) -> Self {
+        let io = hyper_util::rt::TokioIo::new(TcpStream::connect(address).await.unwrap());
+        let mut builder = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+        builder
+            .timer(hyper_util::rt::TokioTimer::new())
+            .initial_stream_window_size(window_bytes)
+            .keep_alive_interval(Duration::from_millis(50))
+            .keep_alive_while_idle(true);
+        let (sender, connection) = builder.handshake(io).await.unwrap();
+        Self { sender, connection: tokio::spawn(connection), address }
+    }
+
     pub(crate) async fn open(&mut self, path: &str) -> hyper::Response<hyper::body::Incoming> {
         let uri = format!("http://{}{path}", self.address);
         let request = hyper::Request::get(uri).body(http_body_util::Full::default()).unwrap();

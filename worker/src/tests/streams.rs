@@ -3,7 +3,7 @@
 use aegis_config::settings::Datasource;
 use serde_json::Value;
 
-use super::house::{Client, Extent, House, eventually};
+use super::house::{Client, Extent, House, Http2, eventually};
 
 const TODOS: &str = "/aegis/api/models/todos";
 
@@ -203,6 +203,28 @@ async fn a_client_that_does_not_read_is_cut_off() {
     drop(writer);
     eventually("its connection is closed, though it still does not read", || house.host.seats.open() == 0)
         .await;
+}
+
+#[tokio::test]
+async fn streams_over_http2_that_nobody_reads_give_up_their_places_and_end() {
+    let house = House::with(|config| {
+        config.limits.streams_max = 2;
+        config.limits.idle_timeout = std::time::Duration::from_secs(2);
+    })
+    .await;
+    let mut client = Http2::reluctant(house.public, 0).await;
+    let unread = [client.open("/aegis/api/events").await, client.open("/aegis/api/events").await];
+    assert_eq!(unread.each_ref().map(|answer| answer.status().as_u16()), [200, 200]);
+    assert_eq!(house.ask("GET /aegis/api/events").await.status, 503);
+    let text = "x".repeat(900_000);
+    for _ in 0..4 {
+        let created = house.ask(&format!("POST {TODOS}\n\n{{\"text\":\"{text}\"}}")).await;
+        assert_eq!(created.status, 201);
+    }
+    eventually("their places are free", || house.host.load.streams() == 0).await;
+    let _read = open(&house, "GET /aegis/api/events").await;
+    eventually("their connection is closed, though it is in use", || house.host.seats.open() == 1).await;
+    eventually("nothing is kept for them", || house.host.load.untaken_bytes() == 0).await;
 }
 
 #[tokio::test]

@@ -27,8 +27,6 @@ use crate::{
 
 /// What calls are known by that belong to no request.
 const REQUEST_ID: &str = "lifecycle";
-/// What those are known by, and all that they lead to, in which an instance hands its state over or takes some.
-const HANDOVER_ID: &str = "handover";
 
 /// A module that is halted waits for its calls for so much of the time that one may take. Who waits meanwhile has the rest.
 const HALT_SHARE: (u32, u32) = (3, 4);
@@ -265,8 +263,7 @@ impl Module {
     /// The answer to a call that can only wait in vain: the module is halted until state is handed over, and whoever hands
     /// it over would wait for the call.
     pub(crate) fn refuses(&self, call: &Call) -> Option<Refusal> {
-        let leads_from_handover = call.depth > 0 && call.request_id == HANDOVER_ID;
-        (leads_from_handover && self.halted.load(Ordering::Relaxed)).then(|| {
+        (call.lineage.leads_from_handover() && self.halted.load(Ordering::Relaxed)).then(|| {
             let name = self.name();
             Refusal::unavailable(format!("module {name} is not called while state is handed over"))
         })
@@ -358,5 +355,5 @@ fn lifecycle(deadline: Instant) -> Call {
 
 /// One in which an instance hands its state over, takes some, or is told that it goes on.
 pub(super) fn handing_over(deadline: Instant) -> Call {
-    Call { request_id: HANDOVER_ID.to_owned(), ..lifecycle(deadline) }
+    Call { lineage: Lineage::of_handover(), ..lifecycle(deadline) }
 }

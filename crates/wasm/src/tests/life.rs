@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{NOTHING, PATIENCE, Worker, answer, bank::Bank, call, command, prepare, seal};
 use crate::{
-    Call, CallError, Drained, Handover, Module, RefusalCode, Services, Succession, SuccessionError,
+    Call, CallError, Drained, Handover, Lineage, Module, RefusalCode, Services, Succession, SuccessionError,
     Successors,
 };
 
@@ -119,19 +119,20 @@ fn a_module_is_halted_when_its_calls_have_ended_and_until_nobody_wants_that() {
 fn what_a_module_that_hands_over_waits_for_is_refused_by_what_is_halted_and_everybody_else_waits() {
     let limits = CodeLimits { call_ms_max: 200, ..CodeLimits::default() };
     let worker = Worker::limited(&aegis_guests::heir("1.0.0"), limits);
-    let led_from = |request_id: &str, depth| Call { request_id: request_id.to_owned(), depth, ..call() };
+    let (handover, request) = (Lineage::of_handover(), Lineage::begin());
+    let led_from = |lineage: Lineage| Call { lineage, ..call() };
     worker.tokio.block_on(async {
         let next = || command("next", "{}");
         let halt = worker.runtime.halt(&worker.module, soon()).await.unwrap();
-        let refused = worker.enter(led_from("handover", 1), next()).await.unwrap_err();
+        let refused = worker.enter(led_from(handover.deeper()), next()).await.unwrap_err();
         let told = "module counter is not called while state is handed over".to_owned();
         assert_eq!(refusal(refused), (RefusalCode::Unavailable, told));
         let busy = Err(CallError::Busy { module: "counter".to_owned() });
-        for others in [led_from("handover", 0), led_from("lifecycle", 1), led_from("r1", 1)] {
-            assert_eq!(worker.enter(others, next()).await, busy);
+        for others in [handover, request, request.deeper()] {
+            assert_eq!(worker.enter(led_from(others), next()).await, busy);
         }
         drop(halt);
-        assert_eq!(worker.enter(led_from("handover", 1), next()).await, answer("1"));
+        assert_eq!(worker.enter(led_from(handover.deeper()), next()).await, answer("1"));
     });
 }
 
