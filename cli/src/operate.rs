@@ -184,16 +184,20 @@ fn follow_at(
     }
 }
 
-/// Waits until a host that was told to end has ended: it closes the connection with its last breath.
+/// Waits until a host that was told to end has ended: it tells that all others have, and closes the connection with its last
+/// breath. One that does only the latter was killed meanwhile, and what it was to end goes on.
 fn outlive(
     client: &mut Client,
     request: &Request,
     progress: &mut Progress<impl Write>,
 ) -> Result<(), Failure> {
     progress.step(farewell(request));
+    let mut has_verdict = false;
     loop {
         match client.receive(TICK)? {
-            Incoming::Closed => return Ok(()),
+            Incoming::Closed if has_verdict => return Ok(()),
+            Incoming::Closed => return Err(ClientError::Closed { path: client.path().to_owned() }.into()),
+            Incoming::Reply(Reply::Job(Job { verdict: Some(_), .. })) => has_verdict = true,
             Incoming::Reply(Reply::Progress { step, .. }) => progress.step(&step),
             Incoming::Reply(_) => {}
             Incoming::Nothing => progress.tick(),

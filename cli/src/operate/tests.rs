@@ -84,15 +84,18 @@ fn a_host_that_dies_before_the_verdict_is_no_success() {
 #[test]
 fn stop_waits_until_the_host_is_gone() {
     let stop = Request::Stop { mode: aegis_ipc::operator::StopMode::Graceful };
+    let progress = Reply::Progress { job: 1, step: "draining".to_owned(), is_warning: false };
     for answers in [
-        vec![Reply::Done],
-        vec![
-            Reply::Accepted { job: 1 },
-            Reply::Progress { job: 1, step: "draining".to_owned(), is_warning: false },
-        ],
         vec![Reply::Accepted { job: 1 }, job(1, Some(Verdict::Done))],
+        vec![Reply::Accepted { job: 1 }, progress.clone(), job(1, Some(Verdict::Done))],
     ] {
         assert_eq!(carried_out(&stop, &answers).unwrap(), Reply::Done);
+    }
+    // It was killed, and its workers go on.
+    for answers in [vec![Reply::Accepted { job: 1 }], vec![Reply::Accepted { job: 1 }, progress]] {
+        let failure = carried_out(&stop, &answers).unwrap_err();
+        assert!(matches!(failure, Failure::Client(ClientError::Closed { .. })), "{failure:?}");
+        assert_eq!(failure.exit_code(), exit::TRANSIENT);
     }
 }
 
