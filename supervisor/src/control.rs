@@ -17,6 +17,8 @@ use aegis_ipc::operator::{LINE_BYTES_MAX, REPLY_BYTES_MAX, Reply, Request};
 use nix::sys::socket::sockopt::PeerCredentials;
 use serde::{Deserialize, Serialize};
 
+use crate::listen::Origin;
+
 /// Most clients at once.
 pub const CLIENTS_MAX: usize = 64;
 /// Most bytes of answers that wait for one client; one that lets more pile up is cut off.
@@ -35,6 +37,7 @@ pub type ClientId = u64;
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
+    origin: Origin,
     clients: BTreeMap<ClientId, Client>,
     next: ClientId,
 }
@@ -103,8 +106,14 @@ impl Readiness {
 impl Server {
     /// Serves on a bound, non-blocking Unix socket.
     #[must_use]
-    pub fn new(listener: OwnedFd) -> Self {
-        Self { listener: UnixListener::from(listener), clients: BTreeMap::new(), next: 1 }
+    pub fn new(listener: OwnedFd, origin: Origin) -> Self {
+        Self { listener: UnixListener::from(listener), origin, clients: BTreeMap::new(), next: 1 }
+    }
+
+    /// Where the socket comes from.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// Whether it is bound to `path` and nobody finds it there any more.
@@ -115,9 +124,9 @@ impl Server {
         is_bound_there && matches!(path.try_exists(), Ok(false))
     }
 
-    /// Goes on with another bound, non-blocking Unix socket. Those who are connected stay.
+    /// Goes on with another non-blocking Unix socket, which we have bound. Those who are connected stay.
     pub fn listen_on(&mut self, listener: OwnedFd) {
-        self.listener = UnixListener::from(listener);
+        (self.listener, self.origin) = (UnixListener::from(listener), Origin::Bound);
     }
 
     /// Accepts who waits; the new clients are to be polled.

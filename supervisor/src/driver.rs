@@ -27,7 +27,7 @@ use crate::{
     Program, control, exit,
     fleet::{Action, ChildId, Event, Fleet},
     last_good::Writing,
-    listen::Listeners,
+    listen::{Listeners, Origin},
     lock::{DataLock, Predecessor},
     logs,
     notify::Notifier,
@@ -269,7 +269,8 @@ impl Driver {
     fn leave(&mut self) {
         self.flush_operators();
         self.listeners.remove_files();
-        for path in [&self.identity.control_socket, &self.store.path] {
+        let control = (self.operators.origin() == Origin::Bound).then_some(&self.identity.control_socket);
+        for path in control.into_iter().chain([&self.store.path]) {
             if let Err(error) = std::fs::remove_file(path) {
                 tracing::debug!(%error, path = %path.display(), "removing a socket file failed");
             }

@@ -44,9 +44,11 @@ struct Listener {
     socket: OwnedFd,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-enum Origin {
+/// Where a listening socket comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
     /// Bound by us.
+    #[default]
     Bound,
     /// Given by the service manager, which keeps it open too: never closed.
     Activated,

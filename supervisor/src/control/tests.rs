@@ -7,7 +7,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::listen::{Occupant, bind_unix};
+use crate::listen::{Occupant, Origin, bind_unix};
 
 struct Bench {
     _directory: tempfile::TempDir,
@@ -19,7 +19,7 @@ impl Bench {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("control.sock");
-        let server = Server::new(bind_unix(&path, Occupant::Ask).unwrap());
+        let server = Server::new(bind_unix(&path, Occupant::Ask).unwrap(), Origin::Bound);
         Self { _directory: directory, path, server }
     }
 
@@ -150,7 +150,7 @@ fn a_client_continues_with_the_successor() {
     assert_eq!(bench.server.read(id), []);
     bench.server.send(id, &Reply::Accepted { job: 1 });
     bench.server.expect(id, 5);
-    let mut successor = Server::new(bench.server.as_fd().try_clone_to_owned().unwrap());
+    let mut successor = Server::new(bench.server.as_fd().try_clone_to_owned().unwrap(), Origin::Bound);
     for (record, descriptor) in bench.server.records() {
         successor.restore(record, descriptor.try_clone_to_owned().unwrap());
     }

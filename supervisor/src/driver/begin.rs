@@ -15,7 +15,7 @@ use super::{Announcement, Awaiting, Driver, Interest, Mistakes, Poller, Rhythm, 
 use crate::{
     Instead, Start, SupervisorError, control,
     fleet::{Event, Fleet, Policy},
-    listen::{Listeners, Occupant, activation::Activation, bind_unix},
+    listen::{Listeners, Occupant, Origin, activation::Activation, bind_unix},
     lock::DataLock,
     logs,
     notify::Notifier,
@@ -48,9 +48,9 @@ impl Driver {
         for socket in activation.clients {
             listeners.add_activated(socket);
         }
-        let control = match activation.control {
-            Some(given) => given.socket,
-            None => bind_unix(&config.control_socket, Occupant::Ask)?,
+        let (control, origin) = match activation.control {
+            Some(given) => (given.socket, Origin::Activated),
+            None => (bind_unix(&config.control_socket, Occupant::Ask)?, Origin::Bound),
         };
         let store = bind_store(&config.data_dir)?;
         let (board, board_memory) = Board::create()?;
@@ -83,7 +83,7 @@ impl Driver {
             listeners,
             pending_bind: None,
             store,
-            operators: control::Server::new(control),
+            operators: control::Server::new(control, origin),
             askers: Askers::default(),
             identity: Identity::of(&config),
             compile_arguments,

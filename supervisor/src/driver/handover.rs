@@ -24,7 +24,7 @@ use crate::{
     Program, SupervisorError,
     control::{self, ClientRecord},
     fleet::{ChildId, Event, Fleet, Role},
-    listen::{Binding, ListenerRecord, Listeners},
+    listen::{Binding, ListenerRecord, Listeners, Origin},
     lock::{DataLock, Predecessor},
     notify::Notifier,
     probe::{Generation, Identity},
@@ -52,6 +52,8 @@ pub(crate) struct State {
     #[serde(default)]
     store_kept: Option<RawFd>,
     operator_listener: RawFd,
+    #[serde(default)]
+    operator_origin: Origin,
     identity: Identity,
     compile_arguments: Vec<OsString>,
     images: Vec<ImageRecord>,
@@ -149,6 +151,7 @@ impl Driver {
             store_path: self.store.path.clone(),
             store_kept,
             operator_listener: self.operators.as_fd().as_raw_fd(),
+            operator_origin: self.operators.origin(),
             identity: self.identity.clone(),
             compile_arguments: self.compile_arguments.clone(),
             images,
@@ -181,8 +184,8 @@ impl Driver {
             let socket = adopter.take(record.descriptor, "a listening socket")?;
             listeners.restore(record, socket);
         }
-        let mut operators =
-            control::Server::new(adopter.take(state.operator_listener, "the operators' socket")?);
+        let operator_listener = adopter.take(state.operator_listener, "the operators' socket")?;
+        let mut operators = control::Server::new(operator_listener, state.operator_origin);
         for record in state.clients {
             let connection = adopter.take(record.descriptor, "an operator's connection")?;
             operators.restore(record, connection);

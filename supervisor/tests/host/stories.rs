@@ -2,8 +2,11 @@
 
 use std::{
     os::{
-        fd::AsRawFd,
-        unix::{fs::MetadataExt, net::UnixDatagram},
+        fd::{AsFd, AsRawFd},
+        unix::{
+            fs::MetadataExt,
+            net::{UnixDatagram, UnixListener, UnixStream},
+        },
     },
     path::Path,
     process::{Command, Stdio},
@@ -25,7 +28,7 @@ use nix::sys::signal::Signal;
 use crate::harness::{Host, eventually};
 
 /// Every story by name.
-pub(crate) const ALL: [(&str, fn()); 23] = [
+pub(crate) const ALL: [(&str, fn()); 24] = [
     ("it_serves_and_stops_and_leaves_nothing_behind", serves_and_stops),
     ("a_killed_worker_is_replaced", killed_worker_is_replaced),
     ("a_killed_store_is_started_again", killed_store_is_started_again),
@@ -48,6 +51,7 @@ pub(crate) const ALL: [(&str, fn()); 23] = [
     ("a_rollback_leads_nowhere_when_the_generation_before_could_not_be_kept", rollback_without_previous),
     ("what_a_host_is_pinned_to_is_kept_whatever_cannot_be_written", pin_without_last_good),
     ("sockets_of_the_service_manager_are_used", activated_sockets),
+    ("a_control_socket_of_the_service_manager_is_left_to_it", activated_control_socket),
     ("clients_are_never_refused_while_everything_changes", no_refusal),
 ];
 
@@ -498,22 +502,48 @@ fn pin_without_last_good() {
 
 fn activated_sockets() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::empty()).unwrap();
-    let mut host = Host::start_with(TWO, |command| {
-        // What the service manager does: the socket becomes number 3, the process id is known only in the child.
-        let script = format!("exec 3<&{}; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"", socket.as_raw_fd());
-        let arguments: Vec<_> = command.get_args().map(std::ffi::OsStr::to_owned).collect();
-        let mut shell = Command::new("/bin/bash");
-        shell.arg("-c").arg(script).arg(command.get_program()).args(arguments);
-        shell.stdin(Stdio::null()).stdout(Stdio::piped());
-        *command = shell;
-    });
+    let mut host = Host::start_with(TWO, |command| give(command, &socket, "public"));
     assert_eq!(host.address, socket.local_addr().unwrap());
     host.settled(2);
     assert_eq!(host.ask().1, 1);
     host.signal(Signal::SIGTERM);
     assert_eq!(host.wait().code(), Some(0));
     std::net::TcpStream::connect(host.address).expect("the service manager's socket is still open");
+}
+
+fn activated_control_socket() {
+    let mut given = None;
+    let mut host = Host::start_with(TWO, |command| {
+        let folder = command.get_args().last().unwrap();
+        let path = crate::puppet::load(Path::new(folder)).control_socket;
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let socket = UnixListener::bind(&path).unwrap();
+        give(command, &socket, "control");
+        given = Some((path, socket));
+    });
+    let (path, _socket) = given.unwrap();
+    host.settled(2);
+    let image = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
+    assert_eq!(host.verdict(&Request::Upgrade { path: Some(image) }), Verdict::Done);
+    host.signal(Signal::SIGTERM);
+    assert_eq!(host.wait().code(), Some(0));
+    UnixStream::connect(path).expect("the service manager's socket is still there");
+}
+
+/// Has `command` started as the service manager does it: the socket becomes number 3, the process id is known only in the
+/// child.
+fn give(command: &mut Command, socket: &impl AsFd, name: &str) {
+    let socket = socket.as_fd();
+    rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty()).unwrap();
+    let script = format!(
+        "exec 3<&{}; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES={name} exec \"$0\" \"$@\"",
+        socket.as_raw_fd()
+    );
+    let arguments: Vec<_> = command.get_args().map(std::ffi::OsStr::to_owned).collect();
+    let mut shell = Command::new("/bin/bash");
+    shell.arg("-c").arg(script).arg(command.get_program()).args(arguments);
+    shell.stdin(Stdio::null()).stdout(Stdio::piped());
+    *command = shell;
 }
 
 fn no_refusal() {

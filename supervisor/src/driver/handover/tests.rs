@@ -274,3 +274,23 @@ fn a_worker_may_not_end_the_host_or_have_it_run_something_else() {
     }
     assert!(bench.driver.events.is_empty());
 }
+
+#[test]
+fn a_control_socket_of_the_service_manager_outlives_the_host() {
+    let bench = Bench::new();
+    let path = bench.driver.identity.control_socket.clone();
+    let leave = |origin: Origin| {
+        let mut state: State = codec::decode(&bench.state()).unwrap();
+        assert_eq!(state.operator_origin, Origin::Bound);
+        state.operator_origin = origin;
+        let state = codec::encode(&state).unwrap();
+        let mut restored = Driver::restore(&state, &mut Adopter::default()).unwrap();
+        let (state, _) = restored.state().unwrap();
+        assert_eq!(codec::decode::<State>(&state).unwrap().operator_origin, origin, "upgraded once more");
+        restored.leave();
+    };
+    leave(Origin::Activated);
+    assert!(path.exists());
+    leave(Origin::default()); // what an image of before leaves
+    assert!(!path.exists());
+}
