@@ -5,14 +5,21 @@
 
 use std::{
     fs, io,
-    os::fd::{AsRawFd, BorrowedFd, RawFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd, RawFd},
+        unix::process::{CommandExt, parent_id},
+    },
     panic::{AssertUnwindSafe, catch_unwind},
-    process,
+    process::{self, Command},
 };
 
 use nix::{
     errno::Errno,
     libc,
+    sys::{
+        prctl,
+        signal::{SigSet, Signal},
+    },
     unistd::{ForkResult, fork},
 };
 
@@ -53,6 +60,24 @@ pub fn live_on(
             process::exit(i32::from(lived.unwrap_or(EXIT_BUG)))
         }
     }
+}
+
+/// Has the kernel kill the child that `command` starts when the thread that starts it is gone, however that ends, and lets all
+/// signals through to the child, whatever its parent holds back. Both outlast what else the child executes.
+#[expect(unsafe_code, reason = "only the child itself can ask for this, before it executes anything")]
+pub fn bind_to_life_of_parent(command: &mut Command) {
+    let parent = process::id();
+    let bind = move || -> io::Result<()> {
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // It may have been gone before the kernel was asked to watch over it.
+        if parent_id() != parent {
+            return Err(Errno::ESRCH.into());
+        }
+        SigSet::empty().thread_set_mask()?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes three system calls that may be made there; it takes no lock and no memory.
+    unsafe { command.pre_exec(bind) };
 }
 
 fn threads() -> io::Result<usize> {
@@ -114,7 +139,28 @@ fn close_range(first: RawFd, last: RawFd) -> nix::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
     use super::*;
+
+    fn bound(program: &str, arguments: &[&str]) -> process::Child {
+        let mut command = Command::new(program);
+        bind_to_life_of_parent(command.args(arguments));
+        command.spawn().unwrap()
+    }
+
+    #[test]
+    fn what_is_bound_goes_with_the_thread_that_started_it() {
+        let mut child = std::thread::spawn(|| bound("/bin/sh", &["-c", "exec sleep 1000"])).join().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+    }
+
+    #[test]
+    fn what_is_bound_holds_no_signals_back() {
+        SigSet::from(Signal::SIGTERM).thread_block().unwrap();
+        let mut child = bound("/bin/grep", &["-Eq", "^SigBlk:\\s0+$", "/proc/self/status"]);
+        assert!(child.wait().unwrap().success());
+    }
 
     #[test]
     fn what_is_open_and_not_kept_is_known_without_the_call_that_closes_it() {

@@ -267,6 +267,7 @@ impl Driver {
 
     /// Tidies up behind the last child.
     fn leave(&mut self) {
+        self.call_off_upgrade();
         self.flush_operators();
         self.listeners.remove_files();
         let control = (self.operators.origin() == Origin::Bound).then_some(&self.identity.control_socket);

@@ -133,7 +133,7 @@ pub struct Launch<'a> {
 pub enum Environment<'a> {
     /// Ours, without what the service manager meant for us, and these variables.
     Child(&'a [(&'a str, String)]),
-    /// Ours as it is: the child rehearses being us.
+    /// Ours as it is: the child rehearses being us, and is gone when we are.
     Own,
 }
 
@@ -169,11 +169,15 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .process_group(0);
-        if let Environment::Child(variables) = launch.environment {
-            for variable in NOT_FOR_CHILDREN {
-                command.env_remove(variable);
+        match launch.environment {
+            Environment::Child(variables) => {
+                for variable in NOT_FOR_CHILDREN {
+                    command.env_remove(variable);
+                }
+                command.envs(variables.iter().map(|(name, value)| (name, value)));
             }
-            command.envs(variables.iter().map(|(name, value)| (name, value)));
+            // It has our lock and our sockets, and may be anything that runs.
+            Environment::Own => aegis_ipc::fork::bind_to_life_of_parent(&mut command),
         }
         let child = {
             let _inheritable = Inheritable::mark(launch.keep).map_err(failed)?;

@@ -10,6 +10,8 @@
 mod harness;
 #[path = "host/puppet.rs"]
 mod puppet;
+#[path = "host/rehearsals.rs"]
+mod rehearsals;
 #[path = "host/stories.rs"]
 mod stories;
 

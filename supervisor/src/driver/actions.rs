@@ -70,6 +70,7 @@ impl Driver {
                 self.events.push_back(Event::Traffic(traffic));
             }
             Action::Upgrade { path } => self.begin_upgrade(path),
+            Action::CallOffUpgrade => self.call_off_upgrade(),
 
             Action::Accepted { .. }
             | Action::Refused { .. }

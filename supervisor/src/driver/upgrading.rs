@@ -136,6 +136,19 @@ impl Driver {
         }
     }
 
+    /// Ends an upgrade, however far it has come: nobody waits for it any more.
+    pub(super) fn call_off_upgrade(&mut self) {
+        // What has come of it would be taken for the outcome of the next one.
+        self.events.retain(|event| !matches!(event, Event::UpgradeFailed { .. }));
+        let Some(upgrading) = self.upgrading.take() else { return };
+        tracing::info!("the upgrade is called off");
+        if let Upgrading::Rehearsing(Rehearsal { process, .. }) = upgrading {
+            self.poller.remove(&process);
+            process.kill_group();
+            process.put_down();
+        }
+    }
+
     fn end_rehearsal(&mut self) -> Option<Rehearsal> {
         match self.upgrading.take()? {
             Upgrading::Rehearsing(rehearsal) => {

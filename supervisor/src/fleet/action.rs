@@ -169,6 +169,8 @@ pub enum Action {
         /// The new executable; the path the supervisor was started from when absent.
         path: Option<String>,
     },
+    /// Do not continue in the new executable after all. No outcome of the last [`Action::Upgrade`] is reported any more.
+    CallOffUpgrade,
 
     /// To an asker: the request was taken. First answer.
     Accepted {

@@ -345,6 +345,10 @@ impl Fleet {
                 self.take_back();
                 self.end_rollout(&Verdict::RolledBack { reason });
             }
+            Some(Stage::Preflight) => {
+                self.actions.push(Action::CallOffUpgrade);
+                self.end_rollout(verdict);
+            }
             Some(_) => {
                 self.take_back();
                 self.end_rollout(verdict);

@@ -163,7 +163,7 @@ impl Fleet {
         let is_awaited =
             self.rollout.as_ref().is_some_and(|rollout| matches!(rollout.stage, Stage::Preflight));
         if !is_awaited {
-            // The request was called off while the driver was already on its way: whatever starts next is new.
+            // An image of before that could not call it off was already on its way: whatever starts next is new.
             self.log(Level::Warn, "the new executable runs, though nobody waits for it any more".to_owned());
             // Code runs only in the image that compiled it.
             if let Some(generation) = self.generations.get_mut(&self.in_force).filter(|_| !has_code) {

@@ -131,3 +131,19 @@ fn children_may_open_as_much_as_the_administrator_allows() {
     let script = r#"test "$(ulimit -Sn)" = "$(ulimit -Hn)""#;
     assert_eq!(wait(&spawn("/bin/sh", &["-c", script], &[])), Ending::Exited(0));
 }
+
+#[test]
+fn a_rehearsal_is_gone_with_whoever_started_it() {
+    let rehearse = || {
+        let image = Image::open(Path::new("/bin/sleep")).unwrap();
+        let arguments = ["1000".into()];
+        Process::spawn(&Launch {
+            image: &image,
+            arguments: &arguments,
+            environment: Environment::Own,
+            keep: &[],
+        })
+    };
+    let process = std::thread::spawn(rehearse).join().unwrap().unwrap();
+    assert_eq!(wait(&process), Ending::Killed(9));
+}

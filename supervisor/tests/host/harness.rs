@@ -29,6 +29,28 @@ pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>
     }
 }
 
+/// The answers to a request that was sent, up to the last one.
+pub(crate) fn answers(stream: UnixStream) -> Vec<Reply> {
+    let mut replies = Vec::new();
+    for line in BufReader::new(stream).lines() {
+        let reply: Reply = serde_json::from_str(&line.unwrap()).unwrap();
+        let last = !matches!(reply, Reply::Accepted { .. } | Reply::Progress { .. });
+        replies.push(reply);
+        if last {
+            break;
+        }
+    }
+    replies
+}
+
+/// The verdict on a request that was sent.
+pub(crate) fn verdict(stream: UnixStream) -> Verdict {
+    match answers(stream).pop() {
+        Some(Reply::Job(Job { verdict: Some(verdict), .. })) => verdict,
+        other => panic!("no verdict: {other:?}"),
+    }
+}
+
 /// A running host.
 pub(crate) struct Host {
     folder: tempfile::TempDir,
@@ -121,30 +143,23 @@ impl Host {
         stream
     }
 
-    /// Sends a request and returns the answers up to the last one.
-    pub(crate) fn request(&self, request: &Request) -> Vec<Reply> {
+    /// Sends a request, whose answers come over the connection.
+    pub(crate) fn send(&self, request: &Request) -> UnixStream {
         let mut stream = self.connect();
         let mut line = serde_json::to_vec(request).unwrap();
         line.push(b'\n');
         stream.write_all(&line).unwrap();
-        let mut replies = Vec::new();
-        for line in BufReader::new(stream).lines() {
-            let reply: Reply = serde_json::from_str(&line.unwrap()).unwrap();
-            let last = !matches!(reply, Reply::Accepted { .. } | Reply::Progress { .. });
-            replies.push(reply);
-            if last {
-                break;
-            }
-        }
-        replies
+        stream
+    }
+
+    /// Sends a request and returns the answers up to the last one.
+    pub(crate) fn request(&self, request: &Request) -> Vec<Reply> {
+        answers(self.send(request))
     }
 
     /// Sends a request and returns its verdict.
     pub(crate) fn verdict(&self, request: &Request) -> Verdict {
-        match self.request(request).pop() {
-            Some(Reply::Job(Job { verdict: Some(verdict), .. })) => verdict,
-            other => panic!("no verdict: {other:?}"),
-        }
+        verdict(self.send(request))
     }
 
     pub(crate) fn status(&self) -> Status {

@@ -25,10 +25,13 @@ use aegis_ipc::{
 use aegis_supervisor::last_good::LastGood;
 use nix::sys::signal::Signal;
 
-use crate::harness::{Host, eventually};
+use crate::{
+    harness::{Host, eventually},
+    rehearsals,
+};
 
 /// Every story by name.
-pub(crate) const ALL: [(&str, fn()); 24] = [
+pub(crate) const ALL: [(&str, fn()); 27] = [
     ("it_serves_and_stops_and_leaves_nothing_behind", serves_and_stops),
     ("a_killed_worker_is_replaced", killed_worker_is_replaced),
     ("a_killed_store_is_started_again", killed_store_is_started_again),
@@ -40,6 +43,9 @@ pub(crate) const ALL: [(&str, fn()); 24] = [
     ("an_upgrade_keeps_process_sockets_and_clients", upgrade),
     ("an_upgrade_that_cannot_work_is_rejected", failed_upgrades),
     ("an_image_that_fails_after_all_becomes_the_old_one_again", return_from_an_upgrade),
+    ("an_upgrade_that_is_called_off_does_not_happen", rehearsals::is_called_off),
+    ("a_rehearsal_ends_with_a_host_that_is_stopped", rehearsals::ends_with_a_stop),
+    ("a_rehearsal_ends_with_a_supervisor_that_is_killed", rehearsals::ends_with_a_kill),
     ("a_killed_supervisor_is_followed_by_another_one", killed_supervisor),
     ("the_service_manager_is_told_everything", service_manager),
     ("what_a_worker_relays_is_answered_through_it", relayed_request),
@@ -55,7 +61,8 @@ pub(crate) const ALL: [(&str, fn()); 24] = [
     ("clients_are_never_refused_while_everything_changes", no_refusal),
 ];
 
-const TWO: &str = "[workers]\ncount = 2\norphan_grace = \"2s\"\n[reload]\ncanary_time = \"50ms\"\n";
+pub(crate) const TWO: &str =
+    "[workers]\ncount = 2\norphan_grace = \"2s\"\n[reload]\ncanary_time = \"50ms\"\n";
 
 const RELOAD: Request = Request::Reload { wait: true, mode: None, automatic: false };
 
@@ -575,10 +582,10 @@ fn pids(status: &Status) -> Vec<u32> {
     status.workers.iter().map(|worker| worker.pid).collect()
 }
 
-fn kill(pid: u32) {
+pub(crate) fn kill(pid: u32) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();
 }
 
-fn alive(pid: u32) -> bool {
+pub(crate) fn alive(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }

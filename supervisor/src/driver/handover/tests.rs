@@ -15,6 +15,8 @@ use rustix::process::Signal;
 use super::*;
 use crate::{
     Program, Start,
+    driver::Upgrading,
+    fleet::Action,
     process::{Environment, Launch},
 };
 
@@ -22,7 +24,7 @@ const CHILD: ChildId = ChildId(7);
 
 /// A host in the middle of its life, without processes of its own program: a generation, a child, a client that waits.
 struct Bench {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     driver: Driver,
     child: ControlSocket,
     client: UnixStream,
@@ -87,7 +89,7 @@ impl Bench {
         };
         driver.serve_operator(id, ready);
         driver.store.kept = Some(aegis_ipc::sealed::create("kept").unwrap().into());
-        Self { _folder: folder, driver, child: theirs, client }
+        Self { folder, driver, child: theirs, client }
     }
 
     /// The state, with a duplicate of every descriptor in place of the driver's own.
@@ -273,6 +275,45 @@ fn a_worker_may_not_end_the_host_or_have_it_run_something_else() {
         assert!(matches!(reply, Reply::Error { .. }), "{reply:?}");
     }
     assert!(bench.driver.events.is_empty());
+}
+
+/// An image whose rehearsal does not end by itself.
+fn endless(bench: &Bench) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let path = bench.folder.path().join("endless");
+    std::fs::write(&path, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    Some(path.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn an_upgrade_that_is_called_off_is_none() {
+    let mut bench = Bench::new();
+    let path = endless(&bench);
+    bench.driver.events.clear();
+    for _ in 0..2 {
+        bench.driver.perform(Action::Upgrade { path: path.clone() });
+        assert_eq!(bench.driver.events, [], "no other one is in its way");
+        bench.driver.perform(Action::CallOffUpgrade);
+        assert!(bench.driver.upgrading.is_none());
+    }
+    // As far as it can have come: it is about to be continued in the new image, or it has just failed.
+    bench.driver.upgrading = Some(Upgrading::Decided(Image::running().unwrap()));
+    bench.driver.events.push_back(Event::UpgradeFailed { reasons: Vec::new() });
+    bench.driver.perform(Action::CallOffUpgrade);
+    assert!(bench.driver.upgrading.is_none());
+    assert_eq!(bench.driver.events, []);
+}
+
+#[test]
+fn a_host_that_leaves_leaves_no_rehearsal_behind() {
+    let mut bench = Bench::new();
+    let path = endless(&bench);
+    bench.driver.perform(Action::Upgrade { path });
+    let data_dir = bench.driver.identity.data_dir.clone();
+    bench.driver.leave();
+    drop(bench.driver);
+    DataLock::take(&data_dir).expect("nobody has the lock");
 }
 
 #[test]

@@ -219,6 +219,12 @@ impl<F: Fate> World<F> {
         assert!(asked <= 1, "{asked} workers take something over at once");
     }
 
+    /// Judges what comes of an upgrade: somebody waits for it, since no other one was told how it ended.
+    pub(crate) fn check_awaited(&self) {
+        let stage = self.fleet.rollout.as_ref().map(|rollout| &rollout.stage);
+        assert_eq!(stage, Some(&Stage::Preflight), "it was called off{}", self.lately());
+    }
+
     fn check_spawn(&self, spawn: &Spawn) {
         assert!(!self.processes.contains_key(&spawn.child), "{:?} is used twice", spawn.child);
         assert!(self.checks.images.contains(&spawn.image), "image {} is not there", spawn.image);

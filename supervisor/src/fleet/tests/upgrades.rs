@@ -4,8 +4,8 @@ use aegis_ipc::operator::{StopMode, Verdict};
 
 use super::{
     super::{Event, Exit, Request},
-    stories::{proven, serving},
-    world::{Manner, NewImage, Probe},
+    stories::{Script, proven, serving},
+    world::{Manner, NewImage, Probe, World},
 };
 
 #[test]
@@ -148,13 +148,21 @@ fn a_component_that_takes_more_than_a_helper_may_have_is_to_blame() {
     }
 }
 
+/// An image of before, which could not call an upgrade off, has become the new one.
+fn continue_all_the_same(world: &mut World<Script>) {
+    let image = world.checks.next_image();
+    world.report(Event::Upgraded { image, has_code: world.has_code });
+}
+
 #[test]
 fn code_stays_with_the_image_that_compiled_it_when_an_upgrade_is_called_off_too_late() {
     let mut world = serving(1);
     world.has_code = true;
     world.ask(Request::Upgrade { path: None });
     world.ask(Request::Drain);
-    world.run(1_000);
+    world.run(30);
+    continue_all_the_same(&mut world);
+    world.run(970);
     world.story();
     world.scale(1);
     world.run(1_000);
@@ -252,7 +260,9 @@ fn upgrade_that_was_called_off_too_late_changes_the_image_of_later_workers() {
     let mut world = serving(1);
     world.ask(Request::Upgrade { path: None });
     world.ask(Request::Drain);
-    world.run(1_000);
+    world.run(30);
+    continue_all_the_same(&mut world);
+    world.run(970);
     world.scale(2);
     world.run(1_000);
     insta::assert_snapshot!(world.story(), @r#"
@@ -263,6 +273,7 @@ fn upgrade_that_was_called_off_too_late_changes_the_image_of_later_workers() {
            Upgrade { path: None }
     1000 Drain by Some(2)
            Accepted { asker: Asker(2), job: 3 }
+           CallOffUpgrade
            Error: upgrade (job 2): rolled back: all workers were drained on request
            to 1: RolledBack { reason: "all workers were drained on request" }
            Notify(Ready)
@@ -288,7 +299,25 @@ fn upgrade_that_was_called_off_too_late_changes_the_image_of_later_workers() {
 }
 
 #[test]
-fn stop_during_an_upgrade_stops_the_new_image() {
+fn upgrade_that_was_called_off_leads_nowhere_and_the_next_one_is_another() {
+    let mut world = proven(1);
+    let called_off = world.ask(Request::Upgrade { path: None });
+    world.run(10);
+    world.ask(Request::Drain);
+    world.run(1_000);
+    let reason = "all workers were drained on request".to_owned();
+    assert_eq!(world.verdict(called_off), Some(&Verdict::RolledBack { reason }));
+    let story = world.story();
+    assert!(story.contains("CallOffUpgrade") && !story.contains("Upgraded"), "{story}");
+
+    let asker = world.ask(Request::Upgrade { path: None });
+    world.run(30_000);
+    assert_eq!(world.verdict(asker), Some(&Verdict::Done));
+    world.check_converged();
+}
+
+#[test]
+fn stop_during_an_upgrade_calls_it_off() {
     let mut world = serving(1);
     world.ask(Request::Upgrade { path: None });
     world.run(10);
@@ -302,14 +331,12 @@ fn stop_during_an_upgrade_stops_the_new_image() {
            Upgrade { path: None }
     1010 Stop { mode: Graceful } by Some(2)
            Accepted { asker: Asker(2), job: 3 }
+           CallOffUpgrade
            to 1: Superseded
            Notify(Ready)
            Notify(Stopping)
            to 2: stopping: what is in flight is finished within the drain timeout
            drain #3 (slot 0 gen 1) in Some(5000)
-    1030 Upgraded { image: 2, has_code: false }
-           Warn: the new executable runs, though nobody waits for it any more
-           ForgetImage { image: 1 }
     1060 #3 exited with 0
            terminate #2 (Store { epoch: 1 })
     1110 #2 exited with 0

@@ -254,6 +254,7 @@ impl<F: Fate> World<F> {
                 }
             }
             Due::Exec(outcome) => {
+                self.check_awaited();
                 self.check_handover();
                 let event = match outcome {
                     NewImage::Works => {

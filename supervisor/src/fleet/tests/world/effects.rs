@@ -37,6 +37,7 @@ impl<F: Fate> World<F> {
                 let outcome = self.fate.upgrade();
                 self.after(30, Due::Exec(outcome));
             }
+            Action::CallOffUpgrade => self.queue.retain(|_, due| !matches!(due, Due::Exec(_))),
             Action::ReportKept { generation } => {
                 let delay_ms = self.fate.keeping();
                 self.after(delay_ms, Due::Report(Event::Kept { generation }));
