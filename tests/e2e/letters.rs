@@ -163,6 +163,17 @@ fn a_rule_that_is_misspelt_is_not_built_in_javascript() {
             r#"datasource: { kind: "memory" }"#,
             r#"datasource: found "kind", expected one of name, cacheEntries"#,
         ),
+        (r#"handover: { load: () => {} }"#, r#"handover: found "load", expected one of save, restore"#),
+        (r#"handover: { save: () => 1 }"#, r#"handover: found only save, expected save and restore"#),
+    ] {
+        assert_not_built_in_javascript(said, expected);
+    }
+}
+
+#[test]
+#[ignore = "scripts/guests brings what builds modules in JavaScript"]
+fn what_is_no_function_is_not_built_in_javascript() {
+    for (said, expected) in [
         ("hooks: { create: \"yes\" }", "hooks.create: found \"yes\", expected a function"),
         ("commands: { seal: {} }", "commands.seal.run: found undefined, expected a function"),
         (
@@ -172,15 +183,18 @@ fn a_rule_that_is_misspelt_is_not_built_in_javascript() {
         (r#"events: { "CREATE*": {} }"#, "events.CREATE*: found {}, expected a function"),
         ("health: 7", "health: found 7, expected a function"),
         ("handover: { save: 1, restore: 2 }", "handover.save: found 1, expected a function"),
-        (r#"handover: { load: () => {} }"#, r#"handover: found "load", expected one of save, restore"#),
-        (r#"handover: { save: () => 1 }"#, r#"handover: found only save, expected save and restore"#),
     ] {
-        let source = format!(
-            "import {{ model }} from \"aegis-module\";\nexport const {{ identity, describeModel, commands }} = model({{ name: \"letter\", {said} }});\n"
-        );
-        let told = refused("letter.mjs", &source, build_in_javascript);
-        assert!(told.contains(expected), "{told}");
+        assert_not_built_in_javascript(said, expected);
     }
+}
+
+/// A model that says this is refused with these words.
+fn assert_not_built_in_javascript(said: &str, expected: &str) {
+    let source = format!(
+        "import {{ model }} from \"aegis-module\";\nexport const {{ identity, describeModel, commands }} = model({{ name: \"letter\", {said} }});\n"
+    );
+    let told = refused("letter.mjs", &source, build_in_javascript);
+    assert!(told.contains(expected), "{told}");
 }
 
 #[test]

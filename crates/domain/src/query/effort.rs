@@ -1,7 +1,7 @@
 //! How much one step of a plan does.
 //!
-//! Work is counted in bytes of documents, once for each condition that they are read for; patterns count more, as
-//! they say themselves.
+//! Work is counted in bytes of documents, once for each condition that they are read for; patterns count
+//! more, as they say themselves.
 
 /// Where a step is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

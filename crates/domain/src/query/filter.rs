@@ -120,8 +120,8 @@ impl Condition {
         }
     }
 
-    /// How much work it is at most to find out whether a document of so many bytes passes, in bytes that only have
-    /// to be read.
+    /// How much work it is at most to find out whether a document of so many bytes passes, in bytes that only
+    /// have to be read.
     pub(crate) fn work(&self, document_bytes: usize) -> u64 {
         1 + document_bytes as u64 + self.pattern_work(document_bytes)
     }

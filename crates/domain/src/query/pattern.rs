@@ -1,9 +1,9 @@
 //! Patterns of `like`: `%` is any text, `_` any character, `\` takes the next character as it is.
 //!
-//! Without `_` a pattern is texts in an order, which a regular expression finds in one pass. With `_` one would
-//! have to know of each of the characters before whether the pattern may have begun there, which takes text times
-//! pattern. So such a pattern is followed at all its places at once, a bit for each, in one pass whatever the
-//! text is (Baeza-Yates and Gonnet, A New Approach to Text Searching, 1992).
+//! Without `_` a pattern is texts in an order, which a regular expression finds in one pass. With `_` one
+//! would have to know of each of the characters before whether the pattern may have begun there, which takes
+//! text times pattern. So such a pattern is followed at all its places at once, a bit for each, in one pass
+//! whatever the text is (Baeza-Yates and Gonnet, A New Approach to Text Searching, 1992).
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -105,7 +105,7 @@ impl Pattern {
     pub(crate) fn work(&self, text_bytes: usize) -> u64 {
         let times = match &self.matcher {
             Matcher::Texts(_) => 1,
-            // Measured: about 4 ns a byte.
+            // Four words of bits for each character.
             Matcher::Places(_) => 4,
         };
         (CALL_BYTES + text_bytes as u64) * times
@@ -364,14 +364,19 @@ mod tests {
             let read = Pattern::new(&pattern, case).unwrap();
             for text in texts {
                 prop_assert_eq!(
-                    read.fits(text.as_bytes()), is_like(&text, &pattern, case), "{:?} like {:?}", text, pattern
+                    read.fits(text.as_bytes()),
+                    is_like(&text, &pattern, case),
+                    "{:?} like {:?}", text, pattern
                 );
             }
         }
 
         #[test]
         fn patterns_of_several_words_are_followed_across_them(
-            before in 0..80_usize, between in 0..90_usize, after in 0..80_usize, text in word(&["a", "b"], 0..400),
+            before in 0..80_usize,
+            between in 0..90_usize,
+            after in 0..80_usize,
+            text in word(&["a", "b"], 0..400),
         ) {
             let pattern = format!("%{}a{}b{}%", "_".repeat(before), "_".repeat(between), "_".repeat(after));
             let read = Pattern::new(&pattern, Case::Sensitive).unwrap();

@@ -62,7 +62,7 @@ struct Open {
     /// Documents to decide about now.
     candidates: Vec<Candidate>,
     at: usize,
-    /// Which conditions hold for the current one, as far as that is known, in the order in which they are asked.
+    /// Which conditions hold for the current one, as far as that is known, in the order in which they are met.
     decided: Vec<bool>,
     /// Candidates whose bodies have been asked for.
     asked: Vec<usize>,
@@ -132,8 +132,8 @@ impl Plan {
         self.scanned
     }
 
-    /// Goes on with the bodies that the last step asked for, in that order; with none at first, after a look and
-    /// after a pause. It pauses once it has done as much as `effort` allows, be it within a document.
+    /// Goes on with the bodies that the last step asked for, in that order; with none at first, after a look
+    /// and after a pause. It pauses once it has done as much as `effort` allows, be it within a document.
     ///
     /// # Errors
     /// The answer would be too large.
@@ -261,8 +261,8 @@ impl Open {
         self.collector.add(query, candidate).map(Some)
     }
 
-    /// Whether the current candidate passes the filter; unknown if that is more work than is left. What was found
-    /// out about single conditions is kept for the next step.
+    /// Whether the current candidate passes the filter; unknown if that is more work than is left. What was
+    /// found out about single conditions is kept for the next step.
     fn judge(&mut self, query: &Query, work: &mut Work) -> Verdict {
         let Self { candidates, at, decided, scratch, .. } = self;
         let candidate = &candidates[*at];

@@ -130,7 +130,7 @@ fn a_step_ends_within_a_document_that_is_much_work() {
         let (page, pauses) = store.answer_in_steps(query, &super::BOUNDS).unwrap();
         (ids(&page.body), pauses)
     };
-    // The brief step leaves the document alone, the first long one reads its id, and another one follows the pattern.
+    // The brief step leaves the document alone, a long one reads its id, and another one follows the pattern.
     assert_eq!(answered(&format!("id=long&{}", patterns[0])), (vec![], 2));
     let any = format!("__operand=or&{}&{}", patterns.join("&"), pattern(200, 'b'));
     let (found, pauses) = answered(&any);
