@@ -220,11 +220,12 @@ impl Fleet {
         }
     }
 
-    /// Takes out what begins next: what was asked for first. Reloads that are asked for again and again would
-    /// have deployments wait without end otherwise.
+    /// Takes out what begins next: a rollback, which is wanted at once, or else what was asked for first. Reloads that are asked
+    /// for again and again would have deployments wait without end otherwise.
     fn next_waiting(&mut self) -> Option<Waiting> {
         let first_in_line = self.line.front().map_or(u64::MAX, |first| first.job);
-        self.waiting.take_if(|waiting| waiting.job < first_in_line).or_else(|| self.line.pop_front())
+        let is_next = |waiting: &mut Waiting| waiting.wish == Wish::Rollback || waiting.job < first_in_line;
+        self.waiting.take_if(is_next).or_else(|| self.line.pop_front())
     }
 
     /// Begins the rollout that waits, if none runs.

@@ -89,6 +89,20 @@ fn a_deployment_does_not_wait_for_reloads_that_are_asked_for_after_it() {
 }
 
 #[test]
+fn a_rollback_goes_before_deployments_that_wait() {
+    let mut world = proven(1);
+    offer(&mut world, App::new("second", 1));
+    world.reload();
+    let deploys = ["customer", "order"].map(|model| world.ask(Request::Deploy(an_order(model))));
+    let rollback = world.ask(Request::Rollback);
+    world.run_until("it is rolled back", |world| world.verdict(rollback).is_some());
+    assert!(deploys.iter().all(|deploy| world.verdict(*deploy).is_none()), "they wait");
+    world.run_until("all are answered", |world| world.checks.unanswered().is_empty());
+    world.run(10_000);
+    world.check_converged();
+}
+
+#[test]
 fn who_waits_for_no_verdict_takes_no_place_among_those_who_do() {
     let mut world = proven(1);
     offer(&mut world, App::new("second", 1));
