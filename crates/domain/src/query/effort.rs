@@ -6,9 +6,9 @@
 /// Where a step is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
-    /// Where others wait: it takes about two milliseconds, and leaves undone what alone would take longer.
+    /// Where others wait: it is short, and leaves undone what alone would be more than it may do.
     Brief,
-    /// Where nobody waits: it takes about a quarter of a second at most.
+    /// Where nobody waits: it is long, but the deadline is looked at between two of them.
     Long,
 }
 
