@@ -232,7 +232,7 @@ impl Module {
         let mut resident = match found {
             Ok(resident) => resident,
             Err(berth) => {
-                let made = self.instantiate(berth, &budget).await;
+                let made = self.instantiate(berth, &budget, &call).await;
                 made.map_err(|error| self.failed(name.clone(), signals.without_waits(allowed), &error, ""))?
             }
         };
@@ -264,9 +264,9 @@ impl Module {
     }
 
     /// Makes an instance and lets it begin its life.
-    async fn instantiate(&self, berth: Berth, budget: &Budget) -> wasmtime::Result<Resident> {
+    async fn instantiate(&self, berth: Berth, budget: &Budget, call: &Call) -> wasmtime::Result<Resident> {
         let budget = Budget { signals: budget.signals.clone(), ..*budget };
-        let state = State::new(Arc::clone(&self.owner), Arc::clone(&self.services), budget);
+        let state = State::new(Arc::clone(&self.owner), Arc::clone(&self.services), budget).made_for(call);
         let mut store = state.into_store(&self.engine);
         let instance: Instance = self.linked.instantiate_async(&mut store).await?;
         let life = self.life.as_ref().map(|life| life.load(&mut store, &instance)).transpose()?;

@@ -11,7 +11,7 @@ use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::{
-    call::{Budget, Lineage, TimeIsUp},
+    call::{Budget, Call, Lineage, TimeIsUp},
     http::{Crowd, Http},
     memory::MemoryLimiter,
     output::{GuestOutput, LogBudget},
@@ -135,6 +135,13 @@ impl State {
             secrets: OpenSecrets::default(),
             wasi,
         }
+    }
+
+    /// The state of an instance that is made for a call: what its code asks for while it begins is part of that request.
+    pub(crate) fn made_for(mut self, call: &Call) -> Self {
+        self.request_id.clone_from(&call.request_id);
+        self.lineage = call.lineage;
+        self
     }
 
     /// Who asks for a service of the host.

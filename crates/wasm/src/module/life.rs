@@ -216,7 +216,7 @@ impl Module {
     /// An instance whose life begins within the time of a call, whatever it waits for.
     async fn fresh(&self, budget: &Budget) -> Result<Resident, CallError> {
         let berth = self.berth(budget).await?;
-        self.within("init", budget.until, self.instantiate(berth, budget)).await
+        self.within("init", budget.until, self.instantiate(berth, budget, &lifecycle(budget.until))).await
     }
 
     /// What an instance hands to the next version; nothing when it hands nothing over. After anything but a refusal it cannot

@@ -98,6 +98,19 @@ fn documents_of_other_models_are_written() {
 }
 
 #[test]
+fn what_code_asks_for_while_it_begins_is_part_of_the_request_that_needs_it() {
+    let host = Arc::new(Host::default());
+    let guest = aegis_guests::order().lifecycle("init", aegis_guests::find("customer", "config"));
+    let worker = Worker::with(&guest, CodeLimits::default(), Arc::<Host>::clone(&host));
+    let deep = Call { lineage: Lineage::begin().deeper().deeper(), ..call() };
+    let found = worker.tokio.block_on(worker.enter(deep, command("customer", "\"7\"")));
+    assert_eq!(found, answer(r#"{"name":"Ada"}"#));
+    let asked = host.asked.lock();
+    assert_eq!(asked.len(), 2, "as it begins, and in the call: {asked:?}");
+    assert!(asked.iter().all(|one| one.starts_with("ORDER in r1 at 2: find customer ")), "{asked:?}");
+}
+
+#[test]
 fn a_no_of_the_host_is_an_answer_that_the_module_can_pass_on() {
     let (worker, _) = with_host();
     match worker.command("customer", "\"secret\"") {
