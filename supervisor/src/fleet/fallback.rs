@@ -73,8 +73,8 @@ impl Fleet {
             self.remember_bad(bad, self.degraded.clone().unwrap_or_default());
         }
         self.previous = None;
-        self.let_go();
         self.bring_into_force(to);
+        self.stay_or_let_go();
         self.want(self.policy.workers);
         // Written again only when it has proved itself once more.
         self.written_ms = None;

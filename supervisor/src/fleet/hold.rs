@@ -137,6 +137,19 @@ impl Fleet {
         }
     }
 
+    /// A generation that does not live was gone back from. What somebody put back before does not come to an end by that: what
+    /// is in force now stays in its place.
+    pub(super) fn stay_or_let_go(&mut self) {
+        if !self.is_pinned() {
+            return self.let_go();
+        }
+        let digest = self.digest().to_owned();
+        if let Some(hold) = &mut self.hold {
+            hold.digest = digest;
+        }
+        self.actions.push(Action::Pin { generation: Some(self.in_force) });
+    }
+
     /// Whether whoever asked for the change that is in force was promised that a host which starts anew comes up on it.
     pub(super) fn has_to_be_kept(&self) -> bool {
         let kind = self.rollout.as_ref().map(|rollout| rollout.kind);

@@ -2,7 +2,7 @@
 
 use aegis_ipc::operator::Verdict;
 
-use super::{offer, proven};
+use super::{an_order, offer, proven};
 use crate::fleet::{
     Exit, Origin, Request,
     tests::world::{App, Manner},
@@ -90,6 +90,30 @@ fn set_that_was_found_bad_comes_back_only_when_a_person_insists() {
     let person = world.reload();
     world.run(10_000);
     assert_eq!(world.verdict(person), Some(&Verdict::Done));
+}
+
+#[test]
+fn crash_loop_of_a_deployment_leaves_a_host_pinned() {
+    let mut world = proven(1);
+    offer(&mut world, App::new("second", 1));
+    world.reload();
+    world.run(20_000);
+    offer(&mut world, App::new("first", 1));
+    world.ask(Request::Rollback);
+    world.run(20_000);
+    assert!(world.fleet.is_pinned());
+    offer(&mut world, App::new("deployed", 1).manner(Manner::Crashes(3_000, Exit::Signal(6))));
+    let asker = world.ask(Request::Deploy(an_order("customer")));
+    world.run_until("it is in force", |world| world.verdict(asker).is_some());
+    assert_eq!(world.verdict(asker), Some(&Verdict::Done));
+    world.story();
+    world.run(60_000);
+    let (in_force, story) = (world.fleet.in_force, world.story());
+    assert_eq!(world.fleet.digest(), "first");
+    assert!(world.fleet.is_pinned(), "{story}");
+    assert!(story.contains(&format!("Pin {{ generation: Some({in_force}) }}")), "{story}");
+    let published = world.ask(Request::Reload { origin: Origin::Automatic, mode: None });
+    assert!(matches!(world.verdict(published), Some(Verdict::Rejected { .. })), "it stays");
 }
 
 #[test]
