@@ -74,7 +74,12 @@ impl Fleet {
         }
         self.previous = None;
         self.bring_into_force(to);
-        self.stay_or_let_go();
+        // What somebody put back does not come to an end by a generation that does not live.
+        if self.is_pinned() {
+            self.pin();
+        } else {
+            self.let_go();
+        }
         self.want(self.policy.workers);
         // Written again only when it has proved itself once more.
         self.written_ms = None;

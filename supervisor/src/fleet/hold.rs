@@ -5,7 +5,7 @@
 //!              rollback                         reload
 //!   app ────────────────────► pinned ───────────────────────────► app
 //!    │                          │  ▲
-//!    │ start with mistakes      └──┘ deploy: the pin moves along
+//!    │ start with mistakes      └──┘ deploy, crash loop: the pin moves along
 //!    └──────────────► last good ──────────── reload ────────────► app
 //! ```
 
@@ -125,28 +125,16 @@ impl Fleet {
         }
         match kind {
             Kind::Reload => self.let_go(),
-            Kind::Revert => {
-                let (reason, digest) = (ROLLED_BACK.to_owned(), self.digest().to_owned());
-                self.hold = Some(Hold { reason, digest, cause: Cause::Pinned });
-                self.actions.push(Action::Pin { generation: Some(self.in_force) });
-            }
-            Kind::Deploy if self.is_pinned() => {
-                self.actions.push(Action::Pin { generation: Some(self.in_force) });
-            }
+            Kind::Revert => self.pin(),
+            Kind::Deploy if self.is_pinned() => self.pin(),
             _ => {}
         }
     }
 
-    /// A generation that does not live was gone back from. What somebody put back before does not come to an end by that: what
-    /// is in force now stays in its place.
-    pub(super) fn stay_or_let_go(&mut self) {
-        if !self.is_pinned() {
-            return self.let_go();
-        }
-        let digest = self.digest().to_owned();
-        if let Some(hold) = &mut self.hold {
-            hold.digest = digest;
-        }
+    /// What is in force stays, whatever the app folder says, also after a restart.
+    pub(super) fn pin(&mut self) {
+        let (reason, digest) = (ROLLED_BACK.to_owned(), self.digest().to_owned());
+        self.hold = Some(Hold { reason, digest, cause: Cause::Pinned });
         self.actions.push(Action::Pin { generation: Some(self.in_force) });
     }
 
