@@ -22,6 +22,10 @@ use std::{borrow::Borrow, fmt, sync::Arc};
 
 use serde_json::Value;
 
+mod times;
+
+pub(crate) use times::Times;
+
 use crate::{
     json::{self, Decimal},
     raw,
@@ -193,6 +197,11 @@ pub(crate) fn write_instant(Instant { seconds, nanoseconds }: Instant, out: &mut
 }
 
 fn write_nested(value: &Value, out: &mut Vec<u8>) {
+    write_typed(value, None, out);
+}
+
+/// Appends the canonical bytes of a value that others can follow, in which these texts are points in time.
+fn write_typed(value: &Value, times: Option<&Times>, out: &mut Vec<u8>) {
     match value {
         Value::Null => out.push(tag::NULL),
         Value::Bool(flag) => out.extend_from_slice(&[tag::BOOLEAN, u8::from(*flag)]),
@@ -201,8 +210,14 @@ fn write_nested(value: &Value, out: &mut Vec<u8>) {
             write_number(Decimal::of(number), out);
         }
         Value::String(text) => {
-            out.push(tag::TEXT);
-            write_delimited(text.as_bytes(), out);
+            let instant = times.filter(|times| times.is_time()).and_then(|_| timestamp::instant(text));
+            match instant {
+                Some(instant) => write_instant(instant, out),
+                None => {
+                    out.push(tag::TEXT);
+                    write_delimited(text.as_bytes(), out);
+                }
+            }
         }
         Value::Object(members) => {
             let mut members: Vec<_> = members.iter().collect();
@@ -211,7 +226,7 @@ fn write_nested(value: &Value, out: &mut Vec<u8>) {
             for (name, value) in members {
                 out.push(1);
                 write_delimited(name.as_bytes(), out);
-                write_nested(value, out);
+                write_typed(value, times.and_then(|times| times.member(name)), out);
             }
             out.push(0);
         }
@@ -219,7 +234,7 @@ fn write_nested(value: &Value, out: &mut Vec<u8>) {
             out.push(tag::ARRAY);
             for item in items {
                 out.push(1);
-                write_nested(item, out);
+                write_typed(item, times.and_then(Times::items), out);
             }
             out.push(0);
         }

@@ -19,8 +19,6 @@ mod matching;
 mod run;
 mod sum;
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value};
 
 pub(crate) use run::Run;
@@ -33,7 +31,7 @@ use super::{
     select::{Mode, Select},
     sort::{SORT_FIELDS_MAX, SortField},
 };
-use crate::{json, spec::FieldKind};
+use crate::{json, order::Times};
 
 /// Stages of one pipeline.
 const STAGES_MAX: usize = 16;
@@ -62,8 +60,8 @@ struct Project {
     mode: Mode,
     select: Select,
     computed: Vec<(String, Expression)>,
-    /// Which properties of the rows that it makes hold points in time; `None` when it only drops properties.
-    times: Option<BTreeSet<String>>,
+    /// Points in time of the rows that it makes; `None` when it only drops properties.
+    times: Option<Times>,
 }
 
 /// Where in the pipeline something is, for messages.
@@ -109,7 +107,7 @@ pub(crate) fn parse(fields: Fields<'_>, text: &str, bounds: Bounds) -> Result<(P
         return Err(Mistake::saying("__aggregate", found, format!("at most {STAGES_MAX}")));
     }
     // What fields are declared to hold is known as long as rows are documents; of rows that are made, what times they have.
-    let mut made: Option<BTreeSet<String>> = None;
+    let mut made: Option<Times> = None;
     let mut filter = Filter::everything();
     let mut stages = Vec::new();
     for (index, item) in items.iter().enumerate() {
@@ -154,12 +152,12 @@ fn stage(fields: Fields<'_>, index: usize, item: &Value) -> Result<Stage, Mistak
 }
 
 impl Stage {
-    /// Which properties of the rows that it makes hold points in time; `None` when rows stay what they are.
-    fn times(&self) -> Option<BTreeSet<String>> {
+    /// Points in time of the rows that it makes; `None` when rows stay what they are.
+    fn times(&self) -> Option<Times> {
         match self {
             Self::Group(group) => Some(group.times()),
             Self::Project(project) => project.times.clone(),
-            Self::Count(_) => Some(BTreeSet::new()),
+            Self::Count(_) => Some(Times::default()),
             Self::Match(_) | Self::Sort(_) | Self::Limit(_) | Self::Skip(_) => None,
         }
     }
@@ -210,9 +208,10 @@ fn project(reader: &Reader<'_>, value: &Value) -> Result<Project, Mistake> {
     let mut drop = Select::default();
     let mut computed: Vec<(String, Expression)> = Vec::new();
     let mut decided = Vec::new();
-    let mut times = BTreeSet::new();
+    let mut times = Times::default();
     for (name, value) in object(reader, value)? {
-        let Field { path, kind, .. } = field(reader, name)?;
+        let field = field(reader, name)?;
+        let path = field.path.clone();
         let flag = match value {
             Value::Bool(flag) => Some(*flag),
             value => value.as_f64().filter(|number| [0.0, 1.0].contains(number)).map(|number| number == 1.0),
@@ -220,7 +219,7 @@ fn project(reader: &Reader<'_>, value: &Value) -> Result<Project, Mistake> {
         match (flag, value) {
             (Some(true), _) => {
                 keep.add(&path);
-                times.extend((kind == FieldKind::Timestamp).then(|| name.clone()));
+                times.put(&path, field.times());
             }
             (Some(false), _) if KEPT.contains(&name.as_str()) => decided.push((name.as_str(), path)),
             (Some(false), _) => drop.add(&path),
@@ -245,13 +244,12 @@ fn project(reader: &Reader<'_>, value: &Value) -> Result<Project, Mistake> {
         let is_decided = decided.iter().any(|(dropped, _)| *dropped == name)
             || computed.iter().any(|(new, _)| new == name);
         if !is_decided {
-            keep.add(&[name.to_owned()]);
-            let holds_time = field(reader, name)?.kind == FieldKind::Timestamp;
-            times.extend(holds_time.then(|| name.to_owned()));
+            let field = field(reader, name)?;
+            keep.add(&field.path);
+            times.put(&field.path, field.times());
         }
     }
-    let holds_time = |(_, value): &&(String, Expression)| value.kind() == FieldKind::Timestamp;
-    times.extend(computed.iter().filter(holds_time).map(|(name, _)| name.clone()));
+    computed.iter().for_each(|(name, value)| times.put(std::slice::from_ref(name), value.times()));
     Ok(Project { mode: Mode::Keep, select: keep, computed, times: Some(times) })
 }
 

@@ -7,7 +7,7 @@ use super::{
     spans::{Precision, Spans},
 };
 use crate::{
-    order::{self, KEY_BYTES_MAX, Key, tag},
+    order::{self, KEY_BYTES_MAX, Key, Times, tag},
     raw,
     spec::FieldKind,
 };
@@ -21,12 +21,28 @@ pub(crate) struct Field {
     pub(crate) path: Vec<String>,
     /// What it holds, as far as that is declared.
     pub(crate) kind: FieldKind,
+    /// Points in time within it, of a row that a stage of a pipeline has made.
+    pub(crate) within: Times,
 }
 
 impl Field {
     /// The value in a stored document.
     pub(crate) fn find<'a>(&self, document: &'a [u8]) -> Option<&'a [u8]> {
         raw::find(document, &self.path)
+    }
+
+    /// All points in time of it.
+    pub(crate) fn times(&self) -> Times {
+        if self.within.is_empty() { Times::of(self.kind) } else { self.within.clone() }
+    }
+
+    /// Appends the canonical bytes of a value of it, as it is written in a document or row.
+    pub(crate) fn write_key(&self, value: Option<&[u8]>, out: &mut Vec<u8>) {
+        if self.within.is_empty() {
+            order::write_raw(self.kind, value, out);
+        } else {
+            self.within.write_raw(value, out);
+        }
     }
 }
 
@@ -103,7 +119,7 @@ impl Condition {
         scratch.clear();
         match &self.test {
             Test::Within(spans) => {
-                order::write_raw(self.field.kind, value, scratch);
+                self.field.write_key(value, scratch);
                 spans.contains(scratch)
             }
             Test::Like(pattern) => value

@@ -1,6 +1,6 @@
 //! From parameters to a query.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
     Bounds, Counting, Filter, Output, Parts, Rows, Sort, Start,
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     catalog::Model,
+    order::{Key, Times},
     problem::{Problem, ProblemCode},
     spec::FieldKind,
 };
@@ -30,6 +31,9 @@ const CONTROL_NAMES: [&str; 9] =
     ["__operand", "__sort", "__limit", "__skip", "__page", "__cursor", "__count", "__select", "__aggregate"];
 const CONTROLS: &str =
     "one of __operand, __sort, __limit, __skip, __page, __cursor, __count, __select, __aggregate";
+
+/// Fields of the host that are points in time.
+const HOST_TIMES: [&str; 2] = ["createTime", "updateTime"];
 
 /// What a filter does with its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,8 +76,8 @@ impl Operator {
 pub(crate) enum Fields<'a> {
     /// Those of the documents of a model.
     Of(&'a Model),
-    /// Those of rows that a stage of a pipeline has made, of which these hold points in time.
-    Made(&'a BTreeSet<String>),
+    /// Those of rows that a stage of a pipeline has made, with these points in time.
+    Made(&'a Times),
 }
 
 impl Fields<'_> {
@@ -86,20 +90,40 @@ impl Fields<'_> {
         if let Self::Of(model) = self
             && let Some(spec) = model.spec().fields.get(name)
         {
-            return Ok(Field { name: name.to_owned(), path: vec![name.to_owned()], kind: spec.kind });
+            let (path, within) = (vec![name.to_owned()], Times::default());
+            return Ok(Field { name: name.to_owned(), path, kind: spec.kind, within });
         }
         let path: Vec<_> = name.split('.').map(str::to_owned).collect();
         if path.len() > STEPS_MAX || path.iter().any(String::is_empty) {
             return Err("a field name, with single dots between the names of nested fields");
         }
+        let within = match self {
+            Self::Of(_) => Times::default(),
+            Self::Made(times) => times.at(&path),
+        };
         let kind = match (self, name) {
             (Self::Of(_), "id" | "modelName") => FieldKind::Text,
-            (Self::Of(_), "createTime" | "updateTime") => FieldKind::Timestamp,
+            (Self::Of(_), _) if HOST_TIMES.contains(&name) => FieldKind::Timestamp,
             (Self::Of(_), "revision") => FieldKind::Integer,
-            (Self::Made(times), _) if times.contains(name) => FieldKind::Timestamp,
-            _ => FieldKind::Any,
+            (Self::Of(_), _) => FieldKind::Any,
+            (Self::Made(_), _) => within.kind(),
         };
-        Ok(Field { name: name.to_owned(), path, kind })
+        Ok(Field { name: name.to_owned(), path, kind, within })
+    }
+
+    /// All points in time of a whole document or row.
+    pub(crate) fn times(self) -> Times {
+        let model = match self {
+            Self::Of(model) => model,
+            Self::Made(times) => return times.clone(),
+        };
+        let mut times = Times::default();
+        let declared = model.spec().fields.iter().map(|(name, field)| (name.as_str(), field.kind));
+        let of_host = HOST_TIMES.map(|name| (name, FieldKind::Timestamp));
+        for (name, kind) in declared.chain(of_host) {
+            times.put(&[name.to_owned()], Times::of(kind));
+        }
+        times
     }
 }
 
@@ -296,10 +320,10 @@ impl Reader<'_> {
                 Test::Like(Pattern::new(text, Case::Ignored).map_err(|expected| wrong(&expected))?)
             }
             Operator::Contains => {
-                let spelled = match values::read(FieldKind::Any, text) {
-                    Ok(Operand::Value(key, _)) => Some(key),
-                    _ => None,
-                };
+                let spelled = values::read(FieldKind::Any, text).ok().map(|operand| match operand {
+                    Operand::Value(key, _) => key,
+                    Operand::Null => Key::of(FieldKind::Any, Some(&serde_json::Value::Null)),
+                });
                 Test::Contains(Box::new(Part::new(text, spelled)))
             }
             Operator::Exists => Test::Within(match text {

@@ -76,7 +76,7 @@ impl PlaceWriter {
         let mut key = std::mem::take(&mut self.key);
         for field in &sort.fields {
             key.clear();
-            order::write_raw(field.field.kind, field.field.find(document), &mut key);
+            field.field.write_key(field.field.find(document), &mut key);
             self.push(field.direction, &key);
         }
         self.key = key;
@@ -186,11 +186,13 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
-    use crate::spec::FieldKind;
+    use crate::{order::Times, spec::FieldKind};
 
     fn sort(directions: &[Direction]) -> Sort {
-        let field =
-            |name: &str| Field { name: name.to_owned(), path: vec![name.to_owned()], kind: FieldKind::Any };
+        let field = |name: &str| {
+            let (path, within) = (vec![name.to_owned()], Times::default());
+            Field { name: name.to_owned(), path, kind: FieldKind::Any, within }
+        };
         Sort {
             fields: directions.iter().map(|&direction| SortField { field: field("x"), direction }).collect(),
         }

@@ -27,6 +27,9 @@ use crate::{
 
 /// Judging a document by its keys takes less time than reading its body: 0.2 µs against 0.6 µs in 100 000 documents.
 const JUDGEMENTS_PER_BODY: u64 = 4;
+/// How much longer than the narrowest set the walk in order goes on before that set is sorted after all: the documents that
+/// pass may all be at the end of the way.
+const PATIENCE_FACTOR: u64 = 4;
 /// Bytes of keys that patterns may read for each document that may be judged: less time than judging takes.
 const PATTERN_BYTES_PER_JUDGEMENT: u64 = 128;
 
@@ -172,10 +175,18 @@ impl<'a> Planner<'a> {
         let narrow = self.narrowest(&self.parts.filter);
         let way = self.way_in_order(demand.sort, narrow.as_ref());
         match (way, narrow) {
-            (Some(way), Some(narrow)) if self.is_better(&way, &narrow, demand) => self.in_order(way, demand),
-            (_, Some(narrow)) => self.sorted(&narrow, demand),
-            (Some(way), None) => self.in_order(way, demand),
-            (None, None) => self.sorted(&self.everything(), demand),
+            (Some(way), Some(narrow)) if self.is_better(&way, &narrow, demand) => {
+                let patience = narrow.estimate.saturating_mul(PATIENCE_FACTOR);
+                match self.in_order(way, demand, patience) {
+                    Ok(Some(candidates)) => Ok(candidates),
+                    Ok(None) | Err(_) => self.sorted(&narrow, demand),
+                }
+            }
+            (Some(way), None) => match self.in_order(way, demand, u64::MAX)? {
+                Some(candidates) => Ok(candidates),
+                None => self.sorted(&self.everything(), demand),
+            },
+            (_, narrow) => self.sorted(&narrow.unwrap_or_else(|| self.everything()), demand),
         }
     }
 
@@ -214,7 +225,13 @@ impl<'a> Planner<'a> {
         Some(way)
     }
 
-    fn in_order(&self, mut way: Way, demand: &Demand<'_>) -> Result<Candidates, Problem> {
+    /// The first documents along a way; nothing when more than so many had to be judged.
+    fn in_order(
+        &self,
+        mut way: Way,
+        demand: &Demand<'_>,
+        patience: u64,
+    ) -> Result<Option<Candidates>, Problem> {
         let stop_at = if demand.counts { usize::MAX } else { demand.kept };
         let skip_max = if demand.counts { 0 } else { demand.skip };
         let onward = demand.after.and_then(|(_, place)| self.onward(&way, demand.sort, place));
@@ -227,6 +244,9 @@ impl<'a> Planner<'a> {
         let mut spots = Vec::new();
         let (mut skipped, mut certain, mut open) = (0, 0, 0);
         for (judged, slot) in slots.enumerate() {
+            if judged as u64 >= patience {
+                return Ok(None);
+            }
             self.check_judged(judged)?;
             let Some(certainty) = self.judge(slot) else { continue };
             match certainty {
@@ -244,7 +264,8 @@ impl<'a> Planner<'a> {
                 break;
             }
         }
-        Ok(Candidates { spots, order: Order::Asked, skipped, total: None, counted: Counted::default() })
+        let counted = Counted::default();
+        Ok(Some(Candidates { spots, order: Order::Asked, skipped, total: None, counted }))
     }
 
     /// Where a way goes on after the last row of the page before.

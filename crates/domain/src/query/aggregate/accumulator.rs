@@ -4,9 +4,8 @@ use serde_json::Value;
 
 use super::{Expression, Reader, expression, sum::Sum};
 use crate::{
-    order::{Key, tag},
+    order::{Key, Times, tag},
     query::parameters::Mistake,
-    spec::FieldKind,
 };
 
 /// What is made of a value of every row.
@@ -14,6 +13,8 @@ use crate::{
 pub(super) struct Accumulator {
     operator: Operator,
     of: Expression,
+    /// Points in time of what it looks at.
+    of_times: Times,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +64,8 @@ pub(super) fn parse(reader: &Reader<'_>, value: &Value) -> Result<Accumulator, M
     if operator == Operator::Count && of.as_object().is_none_or(|members| !members.is_empty()) {
         return Err(reader.wrong(of, "an empty object in $count"));
     }
-    Ok(Accumulator { operator, of: expression::parse(reader, of)? })
+    let of = expression::parse(reader, of)?;
+    Ok(Accumulator { operator, of_times: of.times(), of })
 }
 
 impl Accumulator {
@@ -91,7 +93,7 @@ impl Accumulator {
             }
             State::Best(best) => {
                 let Some(value) = self.of.value(row) else { return };
-                let key = Key::of_raw(self.of.kind(), Some(&value));
+                let key = self.of_times.key_of_raw(&value);
                 let replaces = best.as_ref().is_none_or(|(best, _)| match self.operator {
                     Operator::Min => key < *best,
                     _ => key > *best,
@@ -117,11 +119,12 @@ impl Accumulator {
         }
     }
 
-    /// What the result is compared as.
-    pub(super) fn kind(&self) -> FieldKind {
+    /// Points in time of the result.
+    pub(super) fn times(&self) -> Times {
         match self.operator {
-            Operator::Min | Operator::Max | Operator::First | Operator::Last => self.of.kind(),
-            Operator::Sum | Operator::Average | Operator::Count | Operator::Push => FieldKind::Any,
+            Operator::Min | Operator::Max | Operator::First | Operator::Last => self.of_times.clone(),
+            Operator::Push => Times::of_items(self.of_times.clone()),
+            Operator::Sum | Operator::Average | Operator::Count => Times::default(),
         }
     }
 

@@ -5,16 +5,16 @@ use serde_json::Value;
 use super::Reader;
 use crate::{
     json,
+    order::Times,
     query::{Field, parameters::Mistake},
     raw,
-    spec::FieldKind,
 };
 
 /// What a value is made of.
 #[derive(Debug)]
 pub(super) enum Expression {
-    /// The whole row.
-    Row,
+    /// The whole row, with its points in time.
+    Row(Times),
     /// The value of a field.
     Field(Field),
     /// A value, as JSON.
@@ -27,7 +27,7 @@ pub(super) enum Expression {
 pub(super) fn parse(reader: &Reader<'_>, value: &Value) -> Result<Expression, Mistake> {
     match value {
         Value::String(text) => match text.strip_prefix('$') {
-            Some("$ROOT") => Ok(Expression::Row),
+            Some("$ROOT") => Ok(Expression::Row(reader.fields.times())),
             Some(path) if path.starts_with('$') => Err(reader.wrong(value, "\"$path\" or \"$$ROOT\"")),
             Some(path) => super::field(reader, path).map(Expression::Field),
             None => Ok(literal(value)),
@@ -57,7 +57,7 @@ impl Expression {
     /// Appends the value for a row; tells whether there is one.
     pub(super) fn write(&self, row: &[u8], out: &mut Vec<u8>) -> bool {
         match self {
-            Self::Row => out.extend_from_slice(row),
+            Self::Row(_) => out.extend_from_slice(row),
             Self::Field(field) => match raw::find(row, &field.path) {
                 Some(value) => out.extend_from_slice(value),
                 None => return false,
@@ -71,11 +71,17 @@ impl Expression {
         true
     }
 
-    /// What its values are compared as.
-    pub(super) fn kind(&self) -> FieldKind {
+    /// Points in time of its values.
+    pub(super) fn times(&self) -> Times {
         match self {
-            Self::Field(field) => field.kind,
-            Self::Row | Self::Literal(_) | Self::Object(_) => FieldKind::Any,
+            Self::Row(times) => times.clone(),
+            Self::Field(field) => field.times(),
+            Self::Literal(_) => Times::default(),
+            Self::Object(parts) => {
+                let mut times = Times::default();
+                parts.iter().for_each(|(name, part)| times.put(std::slice::from_ref(name), part.times()));
+                times
+            }
         }
     }
 

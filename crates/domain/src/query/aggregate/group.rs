@@ -1,6 +1,6 @@
 //! `$group`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use serde_json::Value;
 
@@ -9,12 +9,17 @@ use super::{
     accumulator::{self, State},
     expression, object,
 };
-use crate::{json, order::Key, query::parameters::Mistake, spec::FieldKind};
+use crate::{
+    json,
+    order::{Key, Times},
+    query::parameters::Mistake,
+};
 
 /// How rows are grouped, and what is made of each group.
 #[derive(Debug)]
 pub(super) struct Group {
     id: Expression,
+    id_times: Times,
     results: Vec<(String, Accumulator)>,
 }
 
@@ -44,7 +49,7 @@ pub(super) fn parse(reader: &Reader<'_>, value: &Value) -> Result<Group, Mistake
         }
     }
     match id {
-        Some(id) => Ok(Group { id, results }),
+        Some(id) => Ok(Group { id_times: id.times(), id, results }),
         None => Err(reader.saying("no _id", "an _id (null for one group of everything)")),
     }
 }
@@ -53,7 +58,7 @@ impl Group {
     /// Adds a row.
     pub(super) fn add(&self, groups: &mut Groups, row: &[u8]) {
         let id = self.id.value(row).unwrap_or_else(|| b"null".to_vec());
-        let key = Key::of_raw(self.id.kind(), Some(&id));
+        let key = self.id_times.key_of_raw(&id);
         let members = groups.groups.entry(key).or_insert_with_key(|key| {
             let states: Vec<State> =
                 self.results.iter().map(|(_, accumulator)| accumulator.start()).collect();
@@ -68,12 +73,14 @@ impl Group {
         }
     }
 
-    /// Which properties of the groups hold points in time.
-    pub(super) fn times(&self) -> BTreeSet<String> {
-        let id = ("_id", self.id.kind());
-        let results = self.results.iter().map(|(name, result)| (name.as_str(), result.kind()));
-        let times = results.chain([id]).filter(|(_, kind)| *kind == FieldKind::Timestamp);
-        times.map(|(name, _)| name.to_owned()).collect()
+    /// Points in time of the groups.
+    pub(super) fn times(&self) -> Times {
+        let mut times = Times::default();
+        times.put(&["_id".to_owned()], self.id_times.clone());
+        for (name, result) in &self.results {
+            times.put(std::slice::from_ref(name), result.times());
+        }
+        times
     }
 
     /// The groups as rows, by their ids.

@@ -91,7 +91,7 @@ fn key(reader: &Reader<'_>, field: &Field, value: &Value) -> Result<Key, Mistake
         (FieldKind::Timestamp, Value::String(text)) => values::instant(text).map_err(|expected| {
             reader.wrong(value, format!("{expected} for {}", json::shorten(&field.name)))
         }),
-        (kind, value) => Ok(Key::of(kind, Some(value))),
+        (_, value) => Ok(field.times().key_of(value)),
     }
 }
 

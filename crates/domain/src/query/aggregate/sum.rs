@@ -6,6 +6,10 @@ use crate::json::Decimal;
 
 /// Digits after the point that exact sums keep.
 const SCALE_MAX: u32 = 18;
+/// Digits of a mean behind those of the sum: more than any float can tell apart.
+const MEAN_DIGITS: u32 = 60;
+/// What floats are made smaller by, so that no sum of some is too large on its way: 2^-100.
+const FAR: f64 = f64::from_bits((1023 - 100) << 52);
 
 /// A sum.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,7 +22,12 @@ pub(super) enum Sum {
         scale: u32,
     },
     /// Too large or too fine to be exact.
-    Float(f64),
+    Float {
+        /// As it is.
+        near: f64,
+        /// Times [`FAR`]: finite where `near` was too large on the way to what is not.
+        far: f64,
+    },
 }
 
 impl Default for Sum {
@@ -30,7 +39,12 @@ impl Default for Sum {
 impl Sum {
     /// The number of this text, which is a JSON number.
     fn of(text: &str) -> Self {
-        Self::exact(Decimal::of_text(text)).unwrap_or_else(|| Self::Float(text.parse().unwrap_or(f64::NAN)))
+        let exact = Self::exact(Decimal::of_text(text));
+        exact.unwrap_or_else(|| Self::inexact(text.parse().unwrap_or(f64::NAN)))
+    }
+
+    fn inexact(near: f64) -> Self {
+        Self::Float { near, far: near * FAR }
     }
 
     fn exact(number: Decimal<'_>) -> Option<Self> {
@@ -57,7 +71,7 @@ impl Sum {
     /// Adds the number of this text, which is a JSON number.
     pub(super) fn add(&mut self, text: &str) {
         let number = Self::of(text);
-        *self = self.add_exact(number).unwrap_or_else(|| Self::Float(self.float() + number.float()));
+        *self = self.add_exact(number).unwrap_or_else(|| self.add_inexact(number));
     }
 
     fn add_exact(self, other: Self) -> Option<Self> {
@@ -74,31 +88,65 @@ impl Sum {
         Some(Self::Exact { units: left.checked_add(right)?, scale })
     }
 
-    /// As near as a float can be.
-    pub(super) fn float(self) -> f64 {
+    fn add_inexact(self, other: Self) -> Self {
+        let ((near, far), (other_near, other_far)) = (self.floats(), other.floats());
+        Self::Float { near: near + other_near, far: far + other_far }
+    }
+
+    /// As near as a float can be, as it is and times [`FAR`].
+    fn floats(self) -> (f64, f64) {
         match self {
-            Self::Float(float) => float,
-            exact @ Self::Exact { .. } => exact.to_string().parse().unwrap_or(f64::NAN),
+            Self::Float { near, far } => (near, far),
+            exact @ Self::Exact { .. } => {
+                let near: f64 = exact.to_string().parse().unwrap_or(f64::NAN);
+                (near, near * FAR)
+            }
         }
     }
 
-    /// The mean of so many numbers, as near as a float can be.
+    /// The mean of so many numbers (not 0), as near as a float can be.
     pub(super) fn mean(self, count: u64) -> String {
         #[expect(clippy::cast_precision_loss, reason = "nobody adds up 2^53 documents")]
-        let mean = self.float() / count as f64;
-        Self::Float(mean).to_string()
+        let divisor = count as f64;
+        let mean = match self {
+            Self::Exact { units, scale } => divide(units, scale, count),
+            Self::Float { near, .. } if near.is_finite() => near / divisor,
+            Self::Float { far, .. } => far / divisor / FAR,
+        };
+        Self::inexact(mean).to_string()
     }
+}
+
+/// `units` × 10^-`scale` / `count`, rounded once.
+fn divide(units: i128, scale: u32, count: u64) -> f64 {
+    let count = u128::from(count);
+    let mut digits = (units.unsigned_abs() / count).to_string();
+    let mut rest = units.unsigned_abs() % count;
+    let mut behind = scale;
+    while rest > 0 && behind < scale + MEAN_DIGITS {
+        digits.push_str(&(rest * 10 / count).to_string());
+        rest = rest * 10 % count;
+        behind += 1;
+    }
+    let sign = if units < 0 { "-" } else { "" };
+    // What is left says only on which side of the middle between two floats it is.
+    let more = if rest > 0 { "1" } else { "" };
+    let behind = behind + u32::from(rest > 0);
+    format!("{sign}{digits}{more}e-{behind}").parse().unwrap_or(f64::NAN)
 }
 
 impl std::fmt::Display for Sum {
     /// As a JSON number, or `null` when it is beyond what a float can hold.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match *self {
-            Self::Float(float) => match Number::from_f64(float) {
-                // A whole float is written as one, whatever found its way into it.
-                Some(number) => formatter.write_str(number.as_str().trim_end_matches(".0")),
-                None => formatter.write_str("null"),
-            },
+            Self::Float { near, far } => {
+                let float = if near.is_finite() { near } else { far / FAR };
+                match Number::from_f64(float) {
+                    // A whole float is written as one, whatever found its way into it.
+                    Some(number) => formatter.write_str(number.as_str().trim_end_matches(".0")),
+                    None => formatter.write_str("null"),
+                }
+            }
             Self::Exact { units, scale: 0 } => write!(formatter, "{units}"),
             Self::Exact { units, scale } => {
                 let width = usize::try_from(scale).unwrap_or(usize::MAX) + 1;
@@ -141,6 +189,25 @@ mod tests {
         assert_eq!(sum(&["1e300", "1e300"]), "2e+300");
         assert_eq!(sum(&["1e308", "1e308"]), "null");
         assert_eq!(sum(&["1e400"]), "null");
+        for numbers in [["1e308", "1e308", "-1e308"], ["1e308", "-1e308", "1e308"]] {
+            assert_eq!(sum(&numbers), "1e+308", "whatever comes first");
+        }
+    }
+
+    fn mean(numbers: &[&str]) -> String {
+        let mut sum = Sum::default();
+        numbers.iter().for_each(|number| sum.add(number));
+        sum.mean(numbers.len() as u64)
+    }
+
+    #[test]
+    fn means_are_rounded_once() {
+        assert_eq!(mean(&["0.1", "0.1", "0.1"]), "0.1");
+        assert_eq!(mean(&["1", "2"]), "1.5");
+        assert_eq!(mean(&["-1", "0", "0"]), "-0.3333333333333333");
+        assert_eq!(mean(&["9007199254740993", "9007199254740995"]), "9007199254740994");
+        assert_eq!(mean(&["1e308", "1e308"]), "1e+308");
+        assert_eq!(mean(&["0", "0"]), "0");
     }
 
     proptest! {

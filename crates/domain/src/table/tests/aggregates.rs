@@ -104,6 +104,33 @@ fn times_are_points_in_time_in_every_stage() {
 }
 
 #[test]
+fn times_are_points_in_time_inside_objects_as_well() {
+    let mut store = Store::new("name = \"visit\"\n[fields]\nat = \"timestamp\"\nby = \"text\"", everything());
+    let noon = ["2026-01-01T12:00:00Z", "2026-01-01T13:00:00+01:00", "2026-01-01T12:00:00.000Z"];
+    for (n, at) in noon.iter().chain(&["2026-01-01T12:00:01Z"]).enumerate() {
+        store.put(&n.to_string(), &format!(r#"{{"at":"{at}","by":"ann"}}"#));
+    }
+    let of_object = r#"{"$group":{"_id":{"at":"$at","by":"$by"},"n":{"$sum":1}}}"#;
+    insta::assert_snapshot!(aggregate(&store, &format!("[{of_object}]")), @r#"[{"_id":{"at":"2026-01-01T12:00:00Z","by":"ann"},"n":3},{"_id":{"at":"2026-01-01T12:00:01Z","by":"ann"},"n":1}]"#);
+    let again = r#"{"$group":{"_id":"$_id.at","last":{"$max":"$_id"}}}"#;
+    insta::assert_snapshot!(aggregate(&store, &format!("[{of_object},{again}]")), @r#"[{"_id":"2026-01-01T12:00:00Z","last":{"at":"2026-01-01T12:00:00Z","by":"ann"}},{"_id":"2026-01-01T12:00:01Z","last":{"at":"2026-01-01T12:00:01Z","by":"ann"}}]"#);
+    let is_noon = r#"{"$match":{"_id":{"by":"ann","at":"2026-01-01T14:00:00+02:00"}}}"#;
+    insta::assert_snapshot!(aggregate(&store, &format!("[{of_object},{is_noon},{{\"$count\":\"n\"}}]")), @r#"[{"n":1}]"#);
+    let within = r#"{"$match":{"_id.at":{"$gt":"2026-01-01T14:00:00+02:00"}}}"#;
+    insta::assert_snapshot!(aggregate(&store, &format!("[{of_object},{within},{{\"$count\":\"n\"}}]")), @r#"[{"n":1}]"#);
+    let projected =
+        r#"{"$project":{"id":0,"of":{"whole":"$$ROOT"}}},{"$group":{"_id":"$of.whole.at","n":{"$sum":1}}}"#;
+    insta::assert_snapshot!(aggregate(&store, &format!("[{projected}]")), @r#"[{"_id":"2026-01-01T12:00:00Z","n":3},{"_id":"2026-01-01T12:00:01Z","n":1}]"#);
+    let kept = r#"{"$project":{"id":0,"v":{"at":"$at"}}},{"$project":{"v.at":1}},{"$group":{"_id":"$v","n":{"$sum":1}}}"#;
+    insta::assert_snapshot!(aggregate(&store, &format!("[{kept}]")), @r#"[{"_id":{"at":"2026-01-01T12:00:00Z"},"n":3},{"_id":{"at":"2026-01-01T12:00:01Z"},"n":1}]"#);
+    let pushed =
+        r#"{"$group":{"_id":"$id","all":{"$push":{"at":"$at"}}}},{"$group":{"_id":"$all","n":{"$sum":1}}}"#;
+    insta::assert_snapshot!(aggregate(&store, &format!("[{pushed}]")), @r#"[{"_id":[{"at":"2026-01-01T12:00:00Z"}],"n":3},{"_id":[{"at":"2026-01-01T12:00:01Z"}],"n":1}]"#);
+    let sorted = r#"{"$project":{"w":{"at":"$at"}}},{"$sort":{"w":-1,"id":1}},{"$project":{"id":1}}"#;
+    insta::assert_snapshot!(aggregate(&store, &format!("[{sorted}]")), @r#"[{"id":"3"},{"id":"0"},{"id":"1"},{"id":"2"}]"#);
+}
+
+#[test]
 fn pipelines_are_bounded() {
     let mut store = Store::new("name = \"thing\"", everything());
     let text = "x".repeat(1 << 20);

@@ -98,6 +98,26 @@ fn scans_beyond_the_bound_are_refused_with_the_fields_to_index() {
 }
 
 #[test]
+fn a_filter_that_an_index_knows_is_answered_wherever_in_the_order_its_documents_are() {
+    let mut store = Store::new(
+        "name = \"task\"\n[fields]\nn = { kind = \"integer\", indexed = true }\nstate = { kind = \"text\", indexed = true }",
+        everything(),
+    );
+    // Some are open at the beginning, and most of them at the end.
+    for n in 0..600 {
+        let state = if !(6..546).contains(&n) { "open" } else { "done" };
+        store.put(&format!("{n:03}"), &format!("{{\"n\":{n},\"state\":\"{state}\"}}"));
+    }
+    let bounds = Bounds { scan_max: 100, limit_default: 5, limit_max: 10 };
+    let expected: Vec<_> = (0..6).chain(546..600).map(|n| format!("{n:03}")).collect();
+    for page in 0..12 {
+        let query = format!("state=open&__sort=n&__skip={}&__limit=5", page * 5);
+        let found = ids(&store.answer_within(&query, &bounds).expect(&query).body);
+        assert_eq!(found, expected[page * 5..][..5], "{query}");
+    }
+}
+
+#[test]
 fn indexes_spare_bodies() {
     let store = todos();
     let scanned = |query: &str| {

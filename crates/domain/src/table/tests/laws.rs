@@ -239,7 +239,7 @@ fn find<'a>(document: &'a Document, name: &str, id: &'a Value) -> Option<&'a Val
 }
 
 fn contains(value: Option<&Value>, part: &str) -> bool {
-    let spelled = json::parse(part.as_bytes()).ok().filter(|value| !value.is_null());
+    let spelled = json::parse(part.as_bytes()).ok();
     match value {
         Some(Value::String(text)) => text.contains(part),
         Some(Value::Array(items)) => items.iter().any(|item| {
