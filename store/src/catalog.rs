@@ -1,5 +1,5 @@
 //! Which models there are, where their documents are, and which fields are unique: of the generation in force and,
-//! while another one is about to start, of both.
+//! while another one is about to start, of both. Of the one before, which models there were.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -71,6 +71,10 @@ impl Generation {
     pub(crate) fn place(&self, model: &Model) -> Place {
         place_of(model.spec(), self.settings.default_place)
     }
+
+    fn models(&self) -> impl Iterator<Item = (&Self, &Arc<Model>)> {
+        self.catalog.models().iter().map(move |model| (self, model))
+    }
 }
 
 /// Where models are kept that do not say, by what the configuration says.
@@ -90,17 +94,19 @@ pub(crate) fn place_of(spec: &ModelSpec, default: Place) -> Place {
     }
 }
 
-/// The generation in force and the one that may follow it.
+/// The generation in force, the one that may follow it and the one before.
 #[derive(Debug)]
 pub(crate) struct Generations {
     active: Generation,
     prepared: Option<Generation>,
+    /// Its workers finish what they have begun, also in models that are gone.
+    leaving: Option<Generation>,
 }
 
 impl Generations {
     /// Only one generation.
     pub(crate) fn new(active: Generation) -> Self {
-        Self { active, prepared: None }
+        Self { active, prepared: None, leaving: None }
     }
 
     /// The generation in force.
@@ -139,7 +145,7 @@ impl Generations {
     /// Puts the prepared generation in force.
     pub(crate) fn activate(&mut self) {
         if let Some(next) = self.prepared.take() {
-            self.active = next;
+            self.leaving = Some(std::mem::replace(&mut self.active, next));
         }
     }
 
@@ -180,15 +186,17 @@ impl Generations {
             }
             entry.models.push(Arc::clone(model));
         }
-        let positions = ModelRules { place: Place::File, models: Vec::new(), indexes: Vec::new() };
-        rules.models.insert(POSITIONS.to_owned(), positions);
+        let without_fields = |place| ModelRules { place, models: Vec::new(), indexes: Vec::new() };
+        for (leaving, model) in self.leaving.iter().flat_map(Generation::models) {
+            let entry = rules.models.entry(model.name().to_owned());
+            entry.or_insert_with(|| without_fields(leaving.place(model)));
+        }
+        rules.models.insert(POSITIONS.to_owned(), without_fields(Place::File));
         rules
     }
 
     fn models(&self) -> impl Iterator<Item = (&Generation, &Arc<Model>)> {
-        let generations = std::iter::once(&self.active).chain(&self.prepared);
-        generations
-            .flat_map(|generation| generation.catalog.models().iter().map(move |model| (generation, model)))
+        std::iter::once(&self.active).chain(&self.prepared).flat_map(Generation::models)
     }
 }
 

@@ -157,7 +157,7 @@ fn start(
         // A panic must end the process as well: without a writer nothing is answered any more.
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.run()));
         notifier.tell(match ended {
-            Ok(Ok(())) => Notice::Stopped,
+            Ok(Ok(requests)) => Notice::Stopped { requests },
             Ok(Err(error)) => Notice::Failed(error),
             Err(_) => Notice::Failed(StoreError::ThreadLost { thread: "writer" }),
         });
@@ -232,7 +232,7 @@ impl Store {
                             &ToSupervisor::Refused { generation, reasons: shorten(reasons) },
                         );
                     }
-                    Notice::Stopped => return Err(StoreError::ThreadLost { thread: "writer" }),
+                    Notice::Stopped { .. } => return Err(StoreError::ThreadLost { thread: "writer" }),
                     Notice::Failed(error) => return Err(self.fail(error)),
                 }
             }
@@ -344,12 +344,13 @@ impl Store {
             }
             for notice in self.notices.take() {
                 match notice {
-                    Notice::Stopped => {
+                    Notice::Stopped { requests } => {
                         self.say_farewell();
                         if self.succession == Succession::Announced {
-                            keep::hand_over(&self.shared.storage, control);
+                            keep::hand_over(&self.shared.storage, &requests, control);
                         }
                         self.mark_end();
+                        self.shared.storage.leave_memory();
                         return Ok(());
                     }
                     Notice::Failed(error) => return Err(self.fail(error)),

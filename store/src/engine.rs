@@ -83,7 +83,7 @@ pub(crate) struct KeptAge {
 }
 
 /// A write of a group: who asked for it and which numbers its changes got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CommittedWrite {
     /// Process number of the worker.
     pub(crate) incarnation: u64,
@@ -103,6 +103,15 @@ pub(crate) struct RequestGroup {
     /// When it was committed, milliseconds since 1970 UTC.
     pub(crate) time_ms: u64,
     /// Its writes.
+    pub(crate) writes: Vec<CommittedWrite>,
+}
+
+/// The writes of one group commit that are only in memory, for the store that follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeptRequests {
+    /// See [`RequestGroup::time_ms`].
+    pub(crate) time_ms: u64,
+    /// The writes.
     pub(crate) writes: Vec<CommittedWrite>,
 }
 
@@ -207,7 +216,8 @@ impl Batch<'_> {
 pub(crate) struct LogBudget {
     /// Most changes.
     pub(crate) changes_max: usize,
-    /// Bytes of bodies after which no further change is taken.
+    /// Bytes after which an engine takes no further change. What is read of both engines together does not exceed them,
+    /// unless it is one change.
     pub(crate) bytes_max: usize,
 }
 

@@ -20,7 +20,7 @@ const THREADS: usize = 2;
 const QUESTIONS_MAX: usize = 1024;
 /// Bodies in one answer, bytes; the last one may exceed it. A frame has room for twice as much.
 const FETCH_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Bodies of changes in one answer, bytes; the last one may exceed it.
+/// Changes in one answer, bytes; a larger one comes alone.
 const CHANGES_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Changes in one answer.
 const CHANGES_MAX: u32 = 10_000;
@@ -132,7 +132,9 @@ fn fetch(shared: &Shared, versions: &[Version]) -> EngineResult<Vec<Option<Bytes
 
 fn recall(shared: &Shared, key: &str) -> EngineResult<Option<StoredResponse>> {
     let kept = shared.storage.response(key, shared.expired_ms())?;
-    Ok(kept.map(|KeptResponse { fingerprint, response, sequence, .. }| StoredResponse {
+    // One that is not published yet is nobody's to see either: its write would be told before anybody can read it.
+    let published = kept.filter(|kept| kept.sequence <= shared.board.durable());
+    Ok(published.map(|KeptResponse { fingerprint, response, sequence, .. }| StoredResponse {
         fingerprint,
         response,
         sequence,

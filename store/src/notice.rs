@@ -11,7 +11,7 @@ use std::{
 
 use crossbeam::channel::{Receiver, Sender};
 
-use crate::error::StoreError;
+use crate::{error::StoreError, requests::RecentRequests};
 
 /// Notices that may wait. Each answers one command of the supervisor, which sends few.
 const NOTICES_MAX: usize = 64;
@@ -32,7 +32,10 @@ pub(crate) enum Notice {
         reasons: Vec<String>,
     },
     /// The writer has ended as it was told to.
-    Stopped,
+    Stopped {
+        /// Writes that were committed lately.
+        requests: RecentRequests,
+    },
     /// The writer cannot go on.
     Failed(StoreError),
 }

@@ -130,7 +130,9 @@ pub(crate) fn recover(
         fits
     });
     let is_kept = kept.is_some();
-    let storage = Storage::new(file, kept.map_or_else(MemoryEngine::new, |kept| kept.engine), start);
+    let (memory, kept_requests) =
+        kept.map_or_else(|| (MemoryEngine::new(), Vec::new()), |kept| (kept.engine, kept.requests));
+    let storage = Storage::new(file, memory, start);
     tracing::info!(on_disk, published, start, epoch, is_kept, "the log is recovered");
 
     let mut indexes = Indexes::recovered(&recovered);
@@ -164,7 +166,7 @@ pub(crate) fn recover(
     board.store(StoreWord::LogOldest).store(storage.log_oldest(), Ordering::Relaxed);
     board.store(StoreWord::OnDisk).fetch_max(on_disk, Ordering::Release);
     board.publish_durable(storage.committed());
-    let requests = RecentRequests::recovered(recovered.requests);
+    let requests = RecentRequests::recovered(recovered.requests, kept_requests);
     let memory =
         Memory { generations, indexes, requests, reserved, has_forgotten: published != 0 && !is_kept };
     Ok(Recovery { storage, memory, rules })

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::{
     commit::Placed,
-    engine::{CommittedWrite, RequestGroup},
+    engine::{CommittedWrite, KeptRequests, RequestGroup},
     storage::Place,
 };
 
@@ -22,23 +22,38 @@ pub(crate) struct RecentRequests {
     next_number: u64,
 }
 
+/// Writes of one group commit in one place.
 #[derive(Debug)]
 struct Group {
-    /// Number of its row on disk.
+    /// Number of its row on disk; none when they are only in memory.
     row: Option<u64>,
     time_ms: u64,
     identities: Vec<(u64, u64)>,
 }
 
 impl RecentRequests {
-    /// Continues with what is on disk.
-    pub(crate) fn recovered(groups: Vec<RequestGroup>) -> Self {
-        let mut recent = Self::default();
-        for group in groups {
-            recent.next_number = group.number + 1;
-            recent.remember(Some(group.number), group.time_ms, &group.writes);
+    /// Continues with what is on disk, and with what the store before had only in memory.
+    pub(crate) fn recovered(groups: Vec<RequestGroup>, kept: Vec<KeptRequests>) -> Self {
+        let next_number = groups.last().map_or(0, |group| group.number + 1);
+        let on_disk = groups.into_iter().map(|group| (Some(group.number), group.time_ms, group.writes));
+        let in_memory = kept.into_iter().map(|group| (None, group.time_ms, group.writes));
+        let mut all: Vec<_> = on_disk.chain(in_memory).collect();
+        // As they were committed: the oldest are forgotten first.
+        all.sort_by_key(|(_, _, writes)| writes.first().map_or(0, |write| write.first));
+        let mut recent = Self { next_number, ..Self::default() };
+        for (row, time_ms, writes) in all {
+            recent.remember(row, time_ms, &writes);
         }
         recent
+    }
+
+    /// Those that are only in memory, oldest first.
+    pub(crate) fn in_memory(&self) -> impl Iterator<Item = KeptRequests> {
+        let groups = self.groups.iter().filter(|group| group.row.is_none());
+        groups.map(move |group| {
+            let writes = group.identities.iter().filter_map(|identity| self.writes.get(identity).copied());
+            KeptRequests { time_ms: group.time_ms, writes: writes.collect() }
+        })
     }
 
     /// A write that was committed before.
@@ -60,15 +75,15 @@ impl RecentRequests {
         row: Option<&RequestGroup>,
         committed: &[Placed<CommittedWrite>],
     ) {
-        if committed.is_empty() {
-            return;
+        if let Some(row) = row {
+            self.next_number = row.number + 1;
+            self.remember(Some(row.number), now_ms, &row.writes);
         }
-        let number = row.map(|row| row.number);
-        if let Some(number) = number {
-            self.next_number = number + 1;
+        let in_memory = committed.iter().filter(|write| write.place == Place::Memory);
+        let writes: Vec<CommittedWrite> = in_memory.map(|write| write.what).collect();
+        if !writes.is_empty() {
+            self.remember(None, now_ms, &writes);
         }
-        let writes: Vec<CommittedWrite> = committed.iter().map(|write| write.what).collect();
-        self.remember(number, now_ms, &writes);
     }
 
     /// Forgets what is too old or too much; returns the rows that can go, at most `rows_max`.
@@ -114,13 +129,42 @@ mod tests {
         assert_eq!(recent.find(1, 2).map(|write| write.last), Some(2));
         assert!(recent.row(1000, &[placed(3, Place::Memory)]).is_none());
 
-        let mut recovered = RecentRequests::recovered(vec![row]);
+        let mut recovered = RecentRequests::recovered(vec![row], Vec::new());
         assert_eq!(recovered.find(1, 1).map(|write| write.last), Some(1));
         assert_eq!(recovered.find(1, 2), None);
         assert_eq!(recovered.row(2000, &[placed(4, Place::File)]).unwrap().number, 1);
         assert!(recovered.expire(1000 + KEPT_MS, 10).is_empty());
         assert_eq!(recovered.expire(1001 + KEPT_MS, 10), [0]);
         assert_eq!(recovered.find(1, 1), None);
+    }
+
+    #[test]
+    fn what_is_only_in_memory_goes_on_beside_what_is_on_disk_and_grows_old_with_it() {
+        let mut recent = RecentRequests::default();
+        let (mut rows, mut time_ms) = (Vec::new(), 1000);
+        for group in [
+            vec![placed(1, Place::Memory)],
+            vec![placed(2, Place::File), placed(3, Place::Memory)],
+            vec![placed(4, Place::File)],
+            vec![placed(5, Place::Memory)],
+        ] {
+            let row = recent.row(time_ms, &group);
+            recent.committed(time_ms, row.as_ref(), &group);
+            rows.extend(row);
+            time_ms += 1000;
+        }
+        let kept: Vec<KeptRequests> = recent.in_memory().collect();
+        let known: Vec<(u64, u64)> =
+            kept.iter().map(|group| (group.time_ms, group.writes[0].request)).collect();
+        assert_eq!(known, [(1000, 1), (2000, 3), (4000, 5)]);
+
+        let mut recovered = RecentRequests::recovered(rows, kept.clone());
+        assert!((1..=5).all(|request| recovered.find(1, request) == recent.find(1, request)));
+        assert_eq!(recovered.in_memory().collect::<Vec<_>>(), kept, "also for the store after the next");
+        assert_eq!(recovered.row(5000, &[placed(6, Place::File)]).unwrap().number, 2);
+        assert_eq!(recovered.expire(2001 + KEPT_MS, 10), [0]);
+        let known = |request| recovered.find(1, request).is_some();
+        assert_eq!([1, 2, 3, 4, 5].map(known), [false, false, false, true, true]);
     }
 
     #[test]

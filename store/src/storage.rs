@@ -18,8 +18,12 @@ use aegis_ipc::{
 use bytes::Bytes;
 
 use crate::{
-    engine::{Batch, Engine, EngineResult, KeptResponse, LogBudget, LogPage, Snapshot, memory::MemoryEngine},
+    engine::{
+        Batch, Engine, EngineResult, KeptResponse, LogBudget, LogPage, Snapshot,
+        memory::{MemoryEngine, change_bytes},
+    },
     error::EngineError,
+    requests::RecentRequests,
 };
 
 /// Attempts to open a snapshot between two groups. A group that is being synced does not disturb; only one that ends
@@ -87,9 +91,14 @@ impl Storage {
         Ok(())
     }
 
-    /// Writes down what is only in memory. Nobody may commit anything meanwhile.
-    pub(crate) fn keep(&self, output: &mut dyn Write) -> Result<(), IpcError> {
-        self.memory.keep(self.committed(), output)
+    /// Writes down what is only in memory, and which of `requests` it came from. Nobody may commit anything meanwhile.
+    pub(crate) fn keep(&self, requests: &RecentRequests, output: &mut dyn Write) -> Result<(), IpcError> {
+        self.memory.keep(self.committed(), requests.in_memory(), output)
+    }
+
+    /// Leaves what is in memory to the end of the process, after which nobody may ask for anything any more.
+    pub(crate) fn leave_memory(&self) {
+        self.memory.leave();
     }
 
     /// Oldest number from which on the log is complete.
@@ -110,7 +119,7 @@ impl Storage {
         if self.log_oldest() > after.saturating_add(1) {
             return Ok(LogRead::Gone);
         }
-        Ok(LogRead::Page(merged(file, memory)))
+        Ok(LogRead::Page(merged(file, memory, budget)))
     }
 
     /// Changes after `after` as [`log`](Self::log) reads them, also where changes of models in memory are missing among
@@ -127,7 +136,7 @@ impl Storage {
         if self.file.log_oldest() > after.saturating_add(1) {
             return Ok((LogRead::Gone, memory_oldest));
         }
-        Ok((LogRead::Page(merged(file, memory)), memory_oldest))
+        Ok((LogRead::Page(merged(file, memory, budget)), memory_oldest))
     }
 
     /// The body of a document as the change with that number wrote it, if it is still kept anywhere.
@@ -140,11 +149,12 @@ impl Storage {
 
     /// The response kept under an idempotency key, if it is not older than `oldest_ms`.
     pub(crate) fn response(&self, key: &str, oldest_ms: u64) -> EngineResult<Option<KeptResponse>> {
-        let kept = match self.memory.response(key)? {
-            Some(kept) => Some(kept),
-            None => self.file.response(key)?,
-        };
-        Ok(kept.filter(|kept| kept.time_ms >= oldest_ms))
+        let is_young = |kept: &KeptResponse| kept.time_ms >= oldest_ms;
+        // One that is too old must not hide the one that came after it in the other engine.
+        match self.memory.response(key)?.filter(is_young) {
+            Some(kept) => Ok(Some(kept)),
+            None => Ok(self.file.response(key)?.filter(is_young)),
+        }
     }
 
     /// Opens a view of everything between two groups. May be called from any thread.
@@ -180,12 +190,26 @@ impl Copy {
     }
 }
 
-/// One page of two, as far as both are known.
-fn merged(file: LogPage, memory: LogPage) -> LogPage {
-    let reached = file.reached.min(memory.reached);
-    let changes =
-        merge(file.changes, memory.changes).take_while(|change| change.sequence <= reached).collect();
-    LogPage { changes, reached }
+/// One page of two, as far as both are known and the budget allows: each of them may have used it up, and exceeded it
+/// with its last change, and together they have to fit into one frame. A change that exceeds the budget comes alone; it
+/// is at most as large as a write, for which a frame has room.
+fn merged(file: LogPage, memory: LogPage, budget: LogBudget) -> LogPage {
+    let mut page = LogPage { changes: Vec::new(), reached: file.reached.min(memory.reached) };
+    let mut bytes = 0;
+    for change in merge(file.changes, memory.changes) {
+        if change.sequence > page.reached {
+            break;
+        }
+        bytes += change_bytes(&change);
+        if let Some(last) = page.changes.last()
+            && (page.changes.len() >= budget.changes_max || bytes > budget.bytes_max)
+        {
+            page.reached = last.sequence;
+            break;
+        }
+        page.changes.push(change);
+    }
+    page
 }
 
 /// Merges two sorted runs of changes.
@@ -255,6 +279,55 @@ mod tests {
                 (1..).zip(&places).filter(|(number, place)| place.is_some() && *number > after).map(|(number, _)| number).collect();
             prop_assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn a_page_of_both_engines_keeps_to_the_budget_and_a_change_that_exceeds_it_comes_alone() {
+        let storage = Storage::new(Box::new(MemoryEngine::new()), MemoryEngine::new(), 0);
+        let lengths = [600, 600, 600, 600, 5000, 5000, 600, 600];
+        for (number, length) in (1_u64..).zip(lengths) {
+            let body = Bytes::from(vec![b'x'; length]);
+            let kind = ChangeKind::Put { id: number.to_string(), revision: 1, body, changes: None };
+            let change = Change { kind, ..change(number) };
+            let (here, nothing) = (Batch { changes: vec![&change], ..Batch::default() }, Batch::default());
+            let (file, memory) = if number % 2 == 0 { (&here, &nothing) } else { (&nothing, &here) };
+            storage.apply(file, memory, number).unwrap();
+        }
+        let budget = LogBudget { changes_max: 10, bytes_max: 2000 };
+        let mut pages = Vec::new();
+        let mut reached = 0;
+        while reached < storage.committed() {
+            let LogRead::Page(page) = storage.log(reached, storage.committed(), budget).unwrap() else {
+                panic!("nothing was removed")
+            };
+            let (of_subscriber, _) = storage.log_of_subscriber(reached, storage.committed(), budget).unwrap();
+            assert_eq!(of_subscriber, LogRead::Page(page.clone()));
+            reached = page.reached;
+            pages.push(page.changes.iter().map(|change| change.sequence).collect::<Vec<_>>());
+        }
+        assert_eq!(pages, [vec![1, 2], vec![3, 4], vec![5], vec![6], vec![7, 8]]);
+    }
+
+    #[test]
+    fn a_response_that_has_expired_in_memory_does_not_hide_the_one_on_disk() {
+        let storage = fill(&[]);
+        let keep = |place: Place, time_ms: u64| {
+            let kept = KeptResponse {
+                key: "k".into(),
+                fingerprint: Bytes::new(),
+                response: Bytes::new(),
+                sequence: time_ms,
+                time_ms,
+            };
+            storage.engine(place).apply(&Batch { responses: vec![kept], ..Batch::default() }).unwrap();
+        };
+        let found = |oldest_ms| storage.response("k", oldest_ms).unwrap().map(|kept| kept.time_ms);
+        keep(Place::Memory, 1000);
+        assert_eq!((found(1000), found(1001)), (Some(1000), None));
+        keep(Place::File, 2000);
+        assert_eq!((found(1001), found(2000), found(2001)), (Some(2000), Some(2000), None));
+        keep(Place::Memory, 3000);
+        assert_eq!((found(2001), found(3001)), (Some(3000), None));
     }
 
     #[test]

@@ -148,11 +148,11 @@ impl Writer {
         Self { follow_log, ..self }
     }
 
-    /// Writes until told to stop.
+    /// Writes until told to stop. Returns which writes were committed lately.
     ///
     /// # Errors
     /// A failure after which nothing may be written or answered any more.
-    pub(crate) fn run(mut self) -> Result<(), StoreError> {
+    pub(crate) fn run(mut self) -> Result<RecentRequests, StoreError> {
         let Inbox { intake, commands, .. } = &self.inbox;
         let (intake, commands) = (intake.clone(), commands.clone());
         let mut pause = BEAT_EVERY;
@@ -184,7 +184,7 @@ impl Writer {
             self.beat();
             self.commit_group(first)?;
         }
-        Ok(())
+        Ok(self.requests)
     }
 
     fn obey(&mut self, command: Command) -> Result<(), StoreError> {

@@ -12,7 +12,7 @@ use aegis_ipc::{
     sealed,
 };
 
-use crate::{engine::memory::kept::Kept, error::chain, storage::Storage};
+use crate::{engine::memory::kept::Kept, error::chain, requests::RecentRequests, storage::Storage};
 
 /// Whether another store process follows this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,10 +23,11 @@ pub(super) enum Succession {
     Announced,
 }
 
-/// Hands what `storage` has in memory to the supervisor. Without it the next store begins empty, as after a crash, so failing is
-/// no reason not to end.
-pub(super) fn hand_over(storage: &Storage, control: &ControlSocket) {
-    let handed = write(storage).and_then(|memory| control.send(&ToSupervisor::Kept, &[memory.as_fd()]));
+/// Hands what `storage` has in memory to the supervisor, with those of `requests` that it came from. Without it the next store
+/// begins empty, as after a crash, so failing is no reason not to end.
+pub(super) fn hand_over(storage: &Storage, requests: &RecentRequests, control: &ControlSocket) {
+    let written = write(storage, requests);
+    let handed = written.and_then(|memory| control.send(&ToSupervisor::Kept, &[memory.as_fd()]));
     match handed {
         Ok(true) => tracing::info!("what is in memory is kept for the next store"),
         Ok(false) => tracing::error!("the supervisor does not take what is in memory, which is lost"),
@@ -34,9 +35,9 @@ pub(super) fn hand_over(storage: &Storage, control: &ControlSocket) {
     }
 }
 
-fn write(storage: &Storage) -> Result<OwnedFd, IpcError> {
+fn write(storage: &Storage, requests: &RecentRequests) -> Result<OwnedFd, IpcError> {
     let mut output = BufWriter::new(sealed::create("aegis-kept")?);
-    storage.keep(&mut output)?;
+    storage.keep(requests, &mut output)?;
     let failed = |error| IpcError::os("writing what is in memory for the next store", error);
     output.flush().map_err(failed)?;
     sealed::seal(output.into_inner().map_err(|error| failed(error.into_error()))?)

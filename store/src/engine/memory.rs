@@ -63,6 +63,12 @@ impl MemoryEngine {
         let state = State { log_oldest: 1, ..State::default() };
         Self { state: RwLock::new(state) }
     }
+
+    /// Leaves everything to the end of the process, which frees it at once: one by one, millions of documents take seconds,
+    /// and the next store begins only then. The engine is empty afterwards.
+    pub(crate) fn leave(&self) {
+        Box::leak(Box::new(std::mem::take(&mut *self.state.write())));
+    }
 }
 
 impl State {
@@ -346,7 +352,8 @@ fn shard_of(id: &str) -> usize {
     (hasher.finish() % SHARDS as u64) as usize
 }
 
-fn change_bytes(change: &Change) -> usize {
+/// Bytes that a change takes, in memory and at most in a frame.
+pub(crate) fn change_bytes(change: &Change) -> usize {
     let content = match &change.kind {
         ChangeKind::Put { id, body, changes, .. } => {
             id.len() + body.len() + changes.as_ref().map_or(0, Bytes::len)
@@ -364,6 +371,19 @@ fn response_bytes(kept: &KeptResponse) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_to_the_end_of_the_process_is_not_freed_with_the_engine() {
+        let engine = MemoryEngine::new();
+        let kind =
+            ChangeKind::Put { id: "a".into(), revision: 1, body: Bytes::from_static(b"{}"), changes: None };
+        let change = Change { sequence: 1, model: "M".into(), kind, time_ms: 0 };
+        engine.apply(&Batch { changes: vec![&change], ..Batch::default() }).unwrap();
+        let stored = engine.state.read().document("M", "a").map(Arc::downgrade).unwrap();
+        engine.leave();
+        drop(engine);
+        assert!(stored.upgrade().is_some());
+    }
 
     #[test]
     fn kept_responses_are_bounded_and_the_oldest_go_first() {

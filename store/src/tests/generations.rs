@@ -63,6 +63,22 @@ fn a_prepared_generation_has_its_unique_fields_enforced_beside_those_in_force() 
 }
 
 #[test]
+fn workers_of_the_generation_before_still_write_to_a_model_that_is_gone() {
+    let world = World::start(memory());
+    let (mut worker, mut replica) = world.worker();
+    prepare(&world, 2, &[TODO]).unwrap();
+    world.commands.send(Command::Activate(2)).unwrap();
+    // It is told after the one before it is in force.
+    prepare(&world, 3, &[TODO]).unwrap();
+    committed(worker.write(create("NOTE", "a", "{}"), &mut replica));
+    world.commands.send(Command::Activate(3)).unwrap();
+    world.wait_until(|world| world.shared.rules().model("NOTE").is_none(), "nobody has the model any more");
+    let outcome = worker.write(create("NOTE", "b", "{}"), &mut replica);
+    assert!(matches!(outcome, Outcome::Refused { .. }), "{outcome:?}");
+    world.stop();
+}
+
+#[test]
 fn fields_of_models_in_memory_become_unique_too() {
     let world = World::start(memory());
     let (mut worker, mut replica) = world.worker();

@@ -101,6 +101,31 @@ fn documents_unique_values_responses_and_the_log_go_on_in_the_next_store() {
 }
 
 #[test]
+fn a_write_that_is_sent_again_to_the_next_store_is_answered_from_the_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let (board, _) = Board::create().unwrap();
+    let world = start(folder.path(), None, board, 1);
+    let (mut worker, mut replica) = world.worker();
+    let incarnation = worker.incarnation;
+    assert_eq!(committed(worker.write(create("NOTE", "a", "{}"), &mut replica)), 1);
+    assert_eq!(committed(worker.write(create("TODO", "b", "{}"), &mut replica)), 2);
+    let mut kept = world.stop_and_keep();
+
+    for epoch in 2..4 {
+        let world = start(folder.path(), Some(&kept), board, epoch);
+        let mut worker = world.connect();
+        worker.incarnation = incarnation;
+        assert_eq!(worker.attach(Some(2)), (epoch, 2));
+        for (number, model, id) in [(1, "NOTE", "a"), (2, "TODO", "b")] {
+            let outcome = worker.write(create(model, id, "{}"), &mut replica);
+            assert_eq!(outcome, Outcome::Committed { first: number, last: number }, "{model}");
+        }
+        assert_eq!(board.durable(), 2, "nothing was written again");
+        kept = world.stop_and_keep();
+    }
+}
+
+#[test]
 fn what_another_store_has_outdated_is_not_taken_up_again() {
     let folder = tempfile::tempdir().unwrap();
     let (board, _) = Board::create().unwrap();

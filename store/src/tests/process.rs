@@ -83,6 +83,7 @@ impl Process {
             is_canary: false,
             task: aegis_ipc::deploy::Task::App,
             digest_in_force: None,
+            in_force: None,
         };
         let thread = std::thread::spawn(move || crate::run(handoff, |_| ()));
         Self { control, board, socket, thread }
@@ -303,6 +304,7 @@ fn a_store_that_got_a_broken_handoff_says_what_is_missing() {
         is_canary: false,
         task: aegis_ipc::deploy::Task::App,
         digest_in_force: None,
+        in_force: None,
     };
     let error = crate::control::run(&handoff, |_| ()).unwrap_err();
     assert_eq!(error.to_string(), "the handoff of the store names no bundle");

@@ -32,6 +32,7 @@ use crate::{
     link, lookup,
     notice::{self, Notices},
     recover::recover,
+    requests::RecentRequests,
     shared::Shared,
     testing::{generation, settings, write},
     writer::{Command, Probe, Writer},
@@ -52,7 +53,7 @@ pub(super) struct World {
     pub(super) board: Board,
     pub(super) commands: Sender<Command>,
     pub(super) notices: Notices,
-    writer: Option<JoinHandle<Result<(), StoreError>>>,
+    writer: Option<JoinHandle<Result<RecentRequests, StoreError>>>,
 }
 
 impl World {
@@ -145,14 +146,14 @@ impl World {
     pub(super) fn stop_and_keep(mut self) -> Vec<u8> {
         self.shared.stop();
         self.commands.send(Command::Stop).unwrap();
-        self.writer.take().unwrap().join().unwrap().unwrap();
+        let requests = self.writer.take().unwrap().join().unwrap().unwrap();
         for link in self.shared.registry.links() {
             link.wait_until_answered(Instant::now() + PATIENCE);
             link.close();
         }
         self.wait_until(|world| world.shared.registry.links().is_empty(), "all connections end");
         let mut kept = Vec::new();
-        self.shared.storage.keep(&mut kept).unwrap();
+        self.shared.storage.keep(&requests, &mut kept).unwrap();
         kept
     }
 

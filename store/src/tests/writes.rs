@@ -12,9 +12,11 @@ use super::{
     world::{NOTE, PATIENCE, TODO, World, committed},
 };
 use crate::{
-    engine::memory::MemoryEngine,
+    clock::now_ms,
+    engine::{Batch, KeptResponse, memory::MemoryEngine},
     error::EXIT_TRANSIENT,
     notice::Notice,
+    storage::Place,
     testing::{create, generation, idempotency, settings, write},
     writer::Command,
 };
@@ -159,6 +161,33 @@ fn the_same_key_is_answered_with_the_first_response() {
         assert_eq!(worker.receive(), FromStore::Recalled { request: 5, stored: Some(stored) });
     }
     assert_eq!(replica.received, 2);
+    world.stop();
+}
+
+#[test]
+fn a_kept_response_is_not_told_before_its_write_is_published() {
+    let world = World::start(Box::new(MemoryEngine::new()));
+    let (mut worker, mut replica) = world.worker();
+    for (place, model, number) in [(Place::File, "TODO", 1), (Place::Memory, "NOTE", 2)] {
+        // As between the sync of a group and its publication.
+        let kept = KeptResponse {
+            key: "k".into(),
+            fingerprint: "f".into(),
+            response: model.into(),
+            sequence: number,
+            time_ms: now_ms() + number,
+        };
+        let responses = vec![kept];
+        world.shared.storage.engine(place).apply(&Batch { responses, ..Batch::default() }).unwrap();
+        worker.send(&ToStore::Recall { request: 70, key: "k".into() });
+        assert_eq!(worker.receive(), FromStore::Recalled { request: 70, stored: None }, "{model}");
+        assert_eq!(committed(worker.write(create(model, "a", "{}"), &mut replica)), number);
+        worker.send(&ToStore::Recall { request: 71, key: "k".into() });
+        let FromStore::Recalled { request: 71, stored: Some(stored) } = worker.receive() else {
+            panic!("not told")
+        };
+        assert_eq!((&stored.response[..], stored.sequence), (model.as_bytes(), number));
+    }
     world.stop();
 }
 

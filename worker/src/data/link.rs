@@ -21,7 +21,7 @@ use tokio::{
         UnixStream,
         unix::{ReadHalf, WriteHalf},
     },
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use super::{exchange::Answer, shared::Shared};
@@ -36,6 +36,8 @@ const READ_BYTES: usize = 256 * 1024;
 const WRITE_BYTES: usize = 256 * 1024;
 /// The watermark is looked at this often while changes are held back. Frames and waiting readers make it sooner.
 const HELD_BACK_TICK: Duration = Duration::from_millis(2);
+/// What the store has said before it closed the connection is read at most this long.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 /// Gauges are written and silence is noticed this often.
 const IDLE_TICK: Duration = Duration::from_millis(100);
 
@@ -100,11 +102,18 @@ async fn serve(shared: &Shared, mut stream: UnixStream) -> LinkError {
         return LinkError::Message(error);
     }
     let (reader, writer) = stream.split();
-    tokio::select! {
-        end = read(shared, reader) => end,
+    let mut reading = std::pin::pin!(read(shared, reader));
+    let end = tokio::select! {
+        end = &mut reading => end,
         end = write(shared, writer) => end,
         end = tick(shared) => end,
+    };
+    if matches!(end, LinkError::Write(_)) {
+        // A store that leaves gives its last answers and closes the connection at once: they have arrived, also when it
+        // is a write that notices first. Reading ends with the end of what there is.
+        let _ = timeout(LAST_WORDS_MAX, reading).await;
     }
+    end
 }
 
 async fn read(shared: &Shared, mut reader: ReadHalf<'_>) -> LinkError {
@@ -234,4 +243,41 @@ async fn tick(shared: &Shared) -> LinkError {
 
 fn distrusted(reason: String) -> LinkError {
     LinkError::Distrusted { reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use aegis_ipc::{board::Board, data::Outcome};
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::data::{
+        ledger::Nature,
+        shared::Identity,
+        tests::{catalog, config},
+    };
+
+    #[tokio::test]
+    async fn answers_that_came_before_the_store_closed_the_connection_are_told() {
+        let (board, _) = Board::create().unwrap();
+        let shared = Shared::new(&config(), &catalog(&[]), board, Identity { cell: 0, incarnation: 1 }, 1);
+        // Whether reading or writing is tried first is left to chance.
+        for request in 1..=64 {
+            let (sender, mut answer) = oneshot::channel();
+            let admitted =
+                shared.ledger.lock().admit(request, Nature::Write, vec![0], Instant::now(), sender);
+            admitted.unwrap();
+            let outcome = Outcome::Committed { first: request, last: request };
+            let (stream, mut store) = UnixStream::pair().unwrap();
+            let mut said = Vec::new();
+            frame::write_message(&FromStore::Written { request, outcome: outcome.clone() }, &mut said)
+                .unwrap();
+            store.write_all(&said).await.unwrap();
+            drop(store);
+            let end = serve(&shared, stream).await;
+            shared.disconnected();
+            let told = answer.try_recv();
+            assert!(matches!(&told, Ok(Answer::Written(told)) if *told == outcome), "{told:?} after {end}");
+        }
+    }
 }

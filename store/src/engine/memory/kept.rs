@@ -1,8 +1,10 @@
 //! What is in memory, from one store process to the next.
 //!
 //! ```text
-//! Begin   Documents…   Changes…   Responses…   End        one frame each, about a mebibyte long
+//! Begin   Documents…   Changes…   Responses…   End   Requests…   End      one frame each, about a mebibyte long
 //! ```
+//!
+//! A version that knows no requests reads up to the first end, and writes nothing after it.
 //!
 //! It is the state as a certain change left it, and right for that number alone: a store that finds another number on the
 //! board must not use it.
@@ -24,7 +26,7 @@ use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 
 use super::{MemoryEngine, State, change_bytes, empty_shards, shard_of};
-use crate::engine::{KeptResponse, UniqueEdit};
+use crate::engine::{CommittedWrite, KeptRequests, KeptResponse, UniqueEdit};
 
 /// Version of [`Piece`].
 const FORMAT: u32 = 1;
@@ -42,6 +44,8 @@ pub(crate) struct Kept {
     pub(crate) committed: u64,
     /// Everything.
     pub(crate) engine: MemoryEngine,
+    /// Which writes it came from lately, to know those that are sent again.
+    pub(crate) requests: Vec<KeptRequests>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,11 +62,17 @@ enum Piece {
     Unique(Vec<UniqueEdit>),
     Responses(Vec<KeptResponse>),
     End,
+    Requests(Vec<KeptRequests>),
 }
 
 impl MemoryEngine {
-    /// Writes everything down, as the change with the number `committed` left it.
-    pub(crate) fn keep(&self, committed: u64, output: &mut dyn Write) -> Result<(), IpcError> {
+    /// Writes everything down, as the change with the number `committed` left it, and the requests it came from.
+    pub(crate) fn keep(
+        &self,
+        committed: u64,
+        requests: impl Iterator<Item = KeptRequests>,
+        output: &mut dyn Write,
+    ) -> Result<(), IpcError> {
         let state = self.state.read();
         let State { last, log_oldest, .. } = *state;
         write(output, &Piece::Begin { format: FORMAT, committed, last, log_oldest })?;
@@ -76,6 +86,9 @@ impl MemoryEngine {
             (kept.key.len() + kept.fingerprint.len() + kept.response.len(), KeptResponse::clone(kept))
         });
         in_pieces(output, responses, Piece::Responses)?;
+        write(output, &Piece::End)?;
+        let requests = requests.map(|group| (group.writes.len() * size_of::<CommittedWrite>(), group));
+        in_pieces(output, requests, Piece::Requests)?;
         write(output, &Piece::End)
     }
 }
@@ -101,10 +114,14 @@ impl Kept {
                 }
                 Piece::Unique(_) => {}
                 Piece::Responses(responses) => responses.into_iter().for_each(|kept| state.respond(kept)),
+                Piece::Requests(_) => {
+                    return Err(unexpected("requests in front of the end", "them after it"));
+                }
                 Piece::End => break,
             }
         }
-        Ok(Self { committed, engine: MemoryEngine { state: state.into() } })
+        let requests = pieces.requests()?;
+        Ok(Self { committed, engine: MemoryEngine { state: state.into() }, requests })
     }
 }
 
@@ -148,13 +165,38 @@ struct Pieces<'a> {
 
 impl Pieces<'_> {
     fn next(&mut self) -> Result<Piece, IpcError> {
+        self.next_if_any()?.ok_or_else(cut_short)
+    }
+
+    /// What follows the first end: nothing where a version before has written it.
+    fn requests(&mut self) -> Result<Vec<KeptRequests>, IpcError> {
+        let mut requests = Vec::new();
+        let mut next = self.next_if_any()?;
+        while let Some(piece) = next {
+            match piece {
+                Piece::Requests(groups) => requests.extend(groups),
+                Piece::End => break,
+                Piece::Begin { .. }
+                | Piece::Documents(_)
+                | Piece::Changes(_)
+                | Piece::Unique(_)
+                | Piece::Responses(_) => return Err(unexpected("something else after the end", "requests")),
+            }
+            next = Some(self.next()?);
+        }
+        Ok(requests)
+    }
+
+    /// The next piece, none when everything was read.
+    fn next_if_any(&mut self) -> Result<Option<Piece>, IpcError> {
         let mut bytes = vec![0; READ_BYTES];
         loop {
             if let Some(payload) = frame::take(&mut self.buffer)? {
-                return codec::decode(&payload);
+                return codec::decode(&payload).map(Some);
             }
             match self.input.read(&mut bytes) {
-                Ok(0) => return Err(unexpected("an end in the middle", "a mark at the end")),
+                Ok(0) if self.buffer.is_empty() => return Ok(None),
+                Ok(0) => return Err(cut_short()),
                 Ok(length) => self.buffer.extend_from_slice(&bytes[..length]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(IpcError::os("reading what the store before had in memory", error)),
@@ -163,10 +205,38 @@ impl Pieces<'_> {
     }
 }
 
+fn cut_short() -> IpcError {
+    unexpected("an end in the middle", "a mark at the end")
+}
+
 fn unexpected(found: &str, expected: &str) -> IpcError {
     IpcError::Unexpected {
         object: "what the store before had in memory".to_owned(),
         found: found.to_owned(),
         expected: expected.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_come_after_the_end_that_versions_before_look_for_and_may_be_missing() {
+        let writes = vec![CommittedWrite { incarnation: 1, request: 2, first: 3, last: 4 }];
+        let requests = vec![KeptRequests { time_ms: 5, writes }];
+        let (mut kept, mut end) = (Vec::new(), Vec::new());
+        MemoryEngine::new().keep(7, requests.iter().cloned(), &mut kept).unwrap();
+        let read = Kept::read(&mut &*kept).unwrap();
+        assert_eq!((read.committed, read.requests), (7, requests));
+
+        write(&mut end, &Piece::End).unwrap();
+        let first_end = kept.windows(end.len()).position(|bytes| bytes == end).unwrap() + end.len();
+        let before = Kept::read(&mut &kept[..first_end]).unwrap();
+        assert_eq!((before.committed, before.requests), (7, Vec::new()));
+        for length in [first_end + 1, kept.len() - end.len(), kept.len() - 1] {
+            let error = Kept::read(&mut &kept[..length]).unwrap_err().to_string();
+            assert!(error.contains("an end in the middle"), "{length}: {error}");
+        }
     }
 }
