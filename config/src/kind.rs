@@ -197,8 +197,11 @@ impl<V: Copy + PartialEq> Kind for Choice<V> {
     }
 }
 
-/// A path of a file, folder or Unix socket.
+/// A path of a file, folder or Unix socket. Words that have a meaning elsewhere are none: somebody means to turn it off.
 pub(crate) struct Path;
+
+/// What is written in place of a value that there is not, or that is found out.
+const WORDS: [&str; 2] = ["none", "auto"];
 
 impl Kind for Path {
     type Value = PathBuf;
@@ -208,7 +211,8 @@ impl Kind for Path {
     }
 
     fn read(&self, found: &Found) -> Result<Reading<PathBuf>, Refusal> {
-        let path = found.text().filter(|text| !text.is_empty() && !text.contains('\0'));
+        let is_path = |text: &&str| !text.is_empty() && !text.contains('\0') && !WORDS.contains(text);
+        let path = found.text().filter(is_path);
         self.accept(found, path.map(PathBuf::from))
     }
 

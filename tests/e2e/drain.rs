@@ -133,8 +133,12 @@ fn fifty_requests_in_flight_finish_on_the_workers_that_began_them() {
         connection.send(b"{\"text\":\"a\"}").unwrap();
         let response = connection.receive(false).unwrap();
         assert_eq!(response.status, 201, "{}", response.text());
-        assert!(response.closes());
         *finished.entry(response.worker().to_owned()).or_default() += 1;
+        let mut closes = response.closes();
+        eventually("it is told that its connection ends", WAIT, || {
+            closes = closes || connection.request("GET", "/livez", &[], b"").unwrap().closes();
+            closes
+        });
     }
     assert_eq!(finished, begun);
     let after = cluster.await_workers(2);

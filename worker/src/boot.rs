@@ -343,13 +343,12 @@ async fn serve(
         tokio::select! {
             leave = signals.next() => {
                 let deadline = (leave == Leave::InTime).then_some(drain.timeout);
-                premises.leaving.begin(premises.clock.advance(), deadline, drain.spread);
+                premises.leave(deadline, drain.spread);
             }
             _ = &mut *follower, if !orphaned => {
                 orphaned = true;
                 tracing::warn!(target: "aegis::worker", "the supervisor is gone; finishing what is in flight");
-                let grace = Some(orphan_grace);
-                premises.leaving.begin(premises.clock.advance(), grace, drain.spread);
+                premises.leave(Some(orphan_grace), drain.spread);
             }
             () = premises.leaving.changed() => doorbell.stop(),
             () = premises.seats.emptied(), if draining => {}

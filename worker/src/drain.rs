@@ -3,8 +3,9 @@
 //! ```text
 //!   begin                                             deadline − spread             deadline
 //!     │ stop accepting, after one last pass                   │                         │
-//!     │ HTTP/1: `Connection: close` with the next response    │ HTTP/1 still idle:      │ whatever is
-//!     │ HTTP/2: GOAWAY                                        │ closed one by one       │ left is cut
+//!     │ HTTP/1: `Connection: close` with the next response,   │ HTTP/1 still idle:      │ whatever is
+//!     │ for one connection after the other over 0.2 s         │ closed one by one       │ left is cut
+//!     │ HTTP/2: GOAWAY                                        │                         │
 //!     │ event streams: `retry`, ended one by one over the     │ a moment before: what   │
 //!     │ first `spread`                                        │ still works answers 503 │
 //!     └── leave as soon as nothing is open ──────────────────────────────────────────────
@@ -12,8 +13,9 @@
 //!
 //! An idle HTTP/1 connection is not closed at once: its next request may be on the wire already. Hyper's own graceful
 //! end does close it and lost 14 % of keep-alive requests in a test; answering the next request with `Connection:
-//! close` lost none. An event stream on the other hand loses nothing when it ends, because the client resumes after
-//! the last event it saw.
+//! close` lost none. Busy connections are not told so all at once, because their clients would come back all at once, to
+//! workers that serve others and to one that has just started (ADR 30). An event stream on the other hand loses nothing when
+//! it ends, because the client resumes after the last event it saw.
 
 use std::{
     collections::HashMap,
@@ -28,6 +30,10 @@ use crate::connection::{Activity, Order, Protocol, View, milliseconds};
 
 /// Part of the window kept free before the deadline, so that the last closes happen before the process ends.
 const MARGIN_MS: u64 = 250;
+/// Time between two HTTP/1 connections in use that are told that they end: long beside what a new connection costs.
+const GOODBYE_MS: u64 = 6;
+/// Time in which all of them are told, however many there are: short beside that in which slow clients leave.
+const GOODBYES_MS_MAX: u64 = 200;
 
 /// One drain, in milliseconds of the monotonic clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +41,7 @@ pub(crate) struct Drain {
     begun_ms: u64,
     deadline_ms: Option<u64>,
     spread_ms: u64,
+    goodbyes_ms: u64,
 }
 
 /// Whether to go.
@@ -55,10 +62,12 @@ pub(crate) struct Departures {
 }
 
 impl Drain {
-    /// A drain that begins now.
-    pub(crate) fn new(now_ms: u64, deadline: Option<Duration>, spread: Duration) -> Self {
+    /// A drain that begins now, with so many open connections.
+    pub(crate) fn new(now_ms: u64, deadline: Option<Duration>, spread: Duration, open: u64) -> Self {
         let deadline_ms = deadline.map(|deadline| now_ms.saturating_add(milliseconds(deadline)));
-        Self { begun_ms: now_ms, deadline_ms, spread_ms: milliseconds(spread) }
+        let spread_ms = milliseconds(spread);
+        let goodbyes_ms = open.saturating_sub(1).saturating_mul(GOODBYE_MS).min(GOODBYES_MS_MAX);
+        Self { begun_ms: now_ms, deadline_ms, spread_ms, goodbyes_ms: goodbyes_ms.min(spread_ms) }
     }
 
     /// The same drain after another request to drain: the sooner deadline counts.
@@ -96,8 +105,18 @@ impl Drain {
 
     /// When the event streams of the connection of this rank are ended.
     fn stream_end_ms(&self, rank: u64) -> u64 {
+        self.point_within(self.spread_ms, rank)
+    }
+
+    /// When responses on the HTTP/1 connection of this rank begin to say that it ends.
+    fn goodbye_ms(&self, rank: u64) -> u64 {
+        self.point_within(self.goodbyes_ms, rank)
+    }
+
+    /// The point of a rank in so long a time from the beginning.
+    fn point_within(&self, spread_ms: u64, rank: u64) -> u64 {
         let latest = self.deadline_ms.map_or(u64::MAX, |deadline| deadline.saturating_sub(MARGIN_MS));
-        let end = self.begun_ms.saturating_add(self.spread_ms).min(latest).max(self.begun_ms);
+        let end = self.begun_ms.saturating_add(spread_ms).min(latest).max(self.begun_ms);
         point(self.begun_ms, end, rank)
     }
 }
@@ -147,20 +166,25 @@ pub(crate) struct Leaving {
 }
 
 impl Leaving {
-    /// Begins to drain, or hastens a drain that has begun.
-    pub(crate) fn begin(&self, now_ms: u64, deadline: Option<Duration>, spread: Duration) {
+    /// Begins to drain with so many open connections, or hastens a drain that has begun.
+    pub(crate) fn begin(&self, now_ms: u64, deadline: Option<Duration>, spread: Duration, open: u64) {
         let mut drain = self.drain.lock();
         *drain = Some(match *drain {
-            None => Drain::new(now_ms, deadline, spread),
+            None => Drain::new(now_ms, deadline, spread, open),
             Some(begun) => begun.hasten(now_ms, deadline),
         });
         self.begun.store(true, Ordering::Release);
         self.changed.notify_one();
     }
 
-    /// Whether responses say that the connection ends.
+    /// Whether there is a drain.
     pub(crate) fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether responses on the HTTP/1 connection of this number say that it ends.
+    pub(crate) fn says_goodbye(&self, connection: u64, now_ms: u64) -> bool {
+        self.drain().is_some_and(|drain| now_ms >= drain.goodbye_ms(connection))
     }
 
     /// The drain.
@@ -232,7 +256,7 @@ mod tests {
             spread_s in 0_u64..60,
             after_ms in 0_u64..60_000,
         ) {
-            let drain = Drain::new(1_000, Some(SECOND * timeout_s as u32), SECOND * spread_s as u32);
+            let drain = Drain::new(1_000, Some(SECOND * timeout_s as u32), SECOND * spread_s as u32, 1);
             let now_ms = 1_000 + after_ms;
             let order = Departures::default().judge(&drain, &view, now_ms);
             if now_ms < 1_000 + timeout_s * 1_000 {
@@ -252,7 +276,7 @@ mod tests {
             timeout_s in 2_u64..60,
             spread_s in 1_u64..20,
         ) {
-            let drain = Drain::new(5_000, Some(SECOND * timeout_s as u32), SECOND * spread_s as u32);
+            let drain = Drain::new(5_000, Some(SECOND * timeout_s as u32), SECOND * spread_s as u32, 1);
             let deadline_ms = 5_000 + timeout_s * 1_000;
             let mut views: Vec<View> =
                 (0..count).map(|id| View::sample(id * 7, Protocol::Http1, Activity::Idle)).collect();
@@ -267,7 +291,7 @@ mod tests {
 
         #[test]
         fn the_sooner_deadline_counts(first in prop::option::of(1_u64..100), second in prop::option::of(1_u64..100)) {
-            let drain = Drain::new(0, first.map(|s| SECOND * s as u32), SECOND)
+            let drain = Drain::new(0, first.map(|s| SECOND * s as u32), SECOND, 1)
                 .hasten(0, second.map(|s| SECOND * s as u32));
             let expected = [first, second].into_iter().flatten().min().map(|s| s * 1_000);
             prop_assert_eq!(drain.remaining_ms(0), expected);
@@ -276,7 +300,7 @@ mod tests {
 
     #[test]
     fn what_still_works_is_told_to_answer_a_moment_before_the_deadline_and_once() {
-        let drain = Drain::new(0, Some(10 * SECOND), SECOND);
+        let drain = Drain::new(0, Some(10 * SECOND), SECOND, 1);
         let mut views = [
             View::sample(1, Protocol::Http1, Activity::Answering),
             View::sample(2, Protocol::Http1, Activity::Receiving { since_ms: 1 }),
@@ -286,8 +310,31 @@ mod tests {
     }
 
     #[test]
+    fn connections_in_use_are_told_one_after_the_other_and_soon() {
+        let told_ms = |deadline, spread, open| {
+            let drain = Drain::new(1_000, deadline, spread, open);
+            // Numbers of connections that have come one after the other.
+            let mut told: Vec<_> = (70..134).map(|connection| drain.goodbye_ms(connection)).collect();
+            told.sort_unstable();
+            told
+        };
+        let told = told_ms(Some(SECOND * 30), SECOND * 5, 64);
+        assert!(told[0] <= 1_010 && told[63] >= 1_190 && told[63] < 1_200, "{told:?}");
+        assert!(told.windows(2).all(|pair| pair[1] - pair[0] <= 10), "{told:?}");
+        assert_eq!(told_ms(None, Duration::ZERO, 64), [1_000; 64], "without a spread, all at once");
+        assert_eq!(told_ms(None, SECOND, 1), [1_000; 64], "nobody waits for others where there are none");
+        assert!(told_ms(None, SECOND, 11).iter().all(|&told| told <= 1_060), "few are told in less time");
+        let hurried = told_ms(Some(Duration::from_millis(300)), SECOND, 64);
+        assert!(hurried.iter().all(|&told| told <= 1_050), "before the deadline: {hurried:?}");
+        let leaving = Leaving::default();
+        assert!(!leaving.says_goodbye(1, u64::MAX));
+        leaving.begin(1_000, None, SECOND, 64);
+        assert!(!leaving.says_goodbye(1, 1_000) && leaving.says_goodbye(1, 1_200));
+    }
+
+    #[test]
     fn a_thousand_closes_are_spread_evenly() {
-        let drain = Drain::new(0, Some(30 * SECOND), 10 * SECOND);
+        let drain = Drain::new(0, Some(30 * SECOND), 10 * SECOND, 1);
         let mut views: Vec<View> =
             (0..1_000).map(|id| View::sample(id, Protocol::Http1, Activity::Idle)).collect();
         let mut per_second = HashMap::<u64, u32>::new();
@@ -300,7 +347,7 @@ mod tests {
     #[test]
     fn event_streams_end_one_by_one_from_the_beginning_and_their_connection_with_them() {
         for deadline in [Some(30 * SECOND), None] {
-            let drain = Drain::new(0, deadline, 10 * SECOND);
+            let drain = Drain::new(0, deadline, 10 * SECOND, 1);
             let mut views: Vec<View> = (0..100)
                 .map(|id| View::sample(id, Protocol::Http1, Activity::Answering).with_streams(1))
                 .collect();
@@ -319,7 +366,7 @@ mod tests {
 
     #[test]
     fn http2_is_told_to_go_away_first_and_its_streams_end_later() {
-        let drain = Drain::new(0, Some(30 * SECOND), 10 * SECOND);
+        let drain = Drain::new(0, Some(30 * SECOND), 10 * SECOND, 1);
         let mut views = [View::sample(3, Protocol::Http2, Activity::Answering).with_streams(2)];
         let orders: Vec<Order> = orders_over_time(&drain, &mut views, 20_000, 100)
             .into_iter()
@@ -330,11 +377,11 @@ mod tests {
 
     #[test]
     fn the_worker_leaves_when_empty_or_overdue() {
-        let drain = Drain::new(0, Some(SECOND), SECOND);
+        let drain = Drain::new(0, Some(SECOND), SECOND, 1);
         assert_eq!(drain.verdict(0, true, 0), Verdict::Stay, "the last accept pass may bring one more");
         assert_eq!(drain.verdict(0, false, 0), Verdict::Empty);
         assert_eq!(drain.verdict(1, false, 999), Verdict::Stay);
         assert_eq!(drain.verdict(1, false, 1_000), Verdict::Overdue);
-        assert_eq!(Drain::new(0, None, SECOND).verdict(1, false, u64::MAX), Verdict::Stay);
+        assert_eq!(Drain::new(0, None, SECOND, 1).verdict(1, false, u64::MAX), Verdict::Stay);
     }
 }

@@ -142,6 +142,13 @@ pub(crate) struct Founding {
     pub(crate) supervisor: Supervisor,
 }
 
+impl Premises {
+    /// Begins to drain, or hastens a drain that has begun.
+    pub(crate) fn leave(&self, deadline: Option<Duration>, spread: Duration) {
+        self.leaving.begin(self.clock.advance(), deadline, spread, self.seats.open());
+    }
+}
+
 impl Host {
     /// A host that serves nobody yet. Room that is made for connections is announced at `doorbell`.
     pub(crate) fn new(founding: Founding, doorbell: Arc<Doorbell>) -> Arc<Self> {

@@ -179,7 +179,7 @@ impl Ears<'_> {
             ToChild::Drain { deadline_ms } => {
                 let deadline = deadline_ms.map(std::time::Duration::from_millis);
                 let spread = self.present.look().config.drain.spread;
-                premises.leaving.begin(premises.clock.advance(), deadline, spread);
+                premises.leave(deadline, spread);
             }
             ToChild::Adopt { generation } => self.adopt(generation, descriptors),
             ToChild::ReopenLogs => match descriptors.into_iter().next() {

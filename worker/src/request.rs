@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 pub(crate) use body::{RequestBody, Upload, too_large};
 use fields::{MediaType, Preference};
 pub(crate) use fields::{accepts, entity_tags, media_type, request_id};
-pub(crate) use query::{flag, pairs, wrong_value};
+pub(crate) use query::{flag, pairs, single_pairs, wrong_value};
 
 use crate::{
     access::Caller,

@@ -191,7 +191,10 @@ impl<'v> Visit<'v> {
             Err(self.broken(&defect, &envelope, (&parts.method, &parts.headers), parts.uri.path()))
         });
         if body.is_unread() {
-            self.settle(&parts, &mut body).await;
+            // A client that has let the time for its body pass is not waited for once more.
+            if !matches!(&outcome, Err(refusal) if refusal.problem.code == ProblemCode::RequestTimeout) {
+                self.settle(&parts, &mut body).await;
+            }
             if body.is_unread() {
                 self.link.leave_body_unread();
                 envelope.next = self.closing();
@@ -494,11 +497,8 @@ impl<'v> Visit<'v> {
     }
 
     fn next(&self) -> Next {
-        if self.host.leaving.has_begun() || self.link.was_told(Order::LastResponse) {
-            self.closing()
-        } else {
-            Next::Open
-        }
+        let says_goodbye = || self.host.leaving.says_goodbye(self.link.id(), self.host.clock.now_ms());
+        if self.link.was_told(Order::LastResponse) || says_goodbye() { self.closing() } else { Next::Open }
     }
 
     /// HTTP/2 has no such header; it says GOAWAY.

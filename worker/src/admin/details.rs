@@ -53,7 +53,7 @@ pub(super) async fn answer(
     envelope: &Envelope<'_>,
 ) -> Result<Response<Outgoing>, Problem> {
     let (mut kind, mut model, mut as_page) = ("models".to_owned(), None, false);
-    for (name, value) in request::pairs(query, &["details", "modelName", "html"])? {
+    for (name, value) in request::single_pairs(query, &["details", "modelName", "html"])? {
         match name {
             "details" => kind = value,
             "modelName" => model = Some(value.to_ascii_uppercase()),

@@ -49,7 +49,7 @@ impl Wishes {
     /// Reads a query in which there may be `wait` and `mode`.
     pub(super) fn read(query: &str) -> Result<Self, Problem> {
         let mut wishes = Self::default();
-        for (name, value) in request::pairs(query, &["wait", "mode"])? {
+        for (name, value) in request::single_pairs(query, &["wait", "mode"])? {
             match (name, value.as_str()) {
                 ("wait", _) => wishes.wait = request::flag(name, &value)?,
                 (_, "rolling") => wishes.mode = Some(ReloadMode::Rolling),

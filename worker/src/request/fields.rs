@@ -204,7 +204,7 @@ pub(crate) fn preference(headers: &HeaderMap) -> Option<Preference> {
         .get_all(&PREFER)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|text| text.split(','))
+        .flat_map(elements)
         .filter_map(|preference| preference.split(';').next()?.split_once('='))
         .filter(|(name, _)| name.trim().eq_ignore_ascii_case("return"))
         .find_map(|(_, value)| match value.trim().trim_matches('"') {
@@ -212,6 +212,20 @@ pub(crate) fn preference(headers: &HeaderMap) -> Option<Preference> {
             "representation" => Some(Preference::Representation),
             _ => None,
         })
+}
+
+/// The elements of a list; commas inside quotes are of an element (RFC 9110 section 5.6.1).
+fn elements(text: &str) -> impl Iterator<Item = &str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    text.split(move |character| {
+        let is_plain = !std::mem::take(&mut is_escaped);
+        match character {
+            '"' if is_plain => is_quoted = !is_quoted,
+            '\\' if is_plain && is_quoted => is_escaped = true,
+            _ => {}
+        }
+        character == ',' && !is_quoted
+    })
 }
 
 /// A request id of the client that may be repeated in answers and logs.

@@ -30,6 +30,25 @@ pub(crate) fn pairs(query: &str, known: &[&'static str]) -> Result<Vec<(&'static
     Ok(pairs)
 }
 
+/// The same, with each name once.
+///
+/// # Errors
+/// A name that comes twice, or as [`pairs`].
+pub(crate) fn single_pairs(
+    query: &str,
+    known: &[&'static str],
+) -> Result<Vec<(&'static str, String)>, Problem> {
+    let pairs = pairs(query, known)?;
+    let comes_twice = |name: &str| pairs.iter().filter(|(found, _)| *found == name).count() > 1;
+    match known.iter().find(|name| comes_twice(name)) {
+        Some(name) => {
+            let detail = format!("parameter {name:?}: found it twice, expected it once");
+            Err(Problem::new(ProblemCode::BadParameter, detail))
+        }
+        None => Ok(pairs),
+    }
+}
+
 /// Reads a parameter that is on or off; its name alone is on.
 ///
 /// # Errors

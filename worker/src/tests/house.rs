@@ -256,7 +256,7 @@ impl House {
 
     /// Begins to drain the way a signal or a message does, and stops accepting.
     pub(crate) fn drain(&self, deadline: Option<Duration>, spread: Duration) {
-        self.host.leaving.begin(self.host.clock.advance(), deadline, spread);
+        self.host.leave(deadline, spread);
         self.doorbell.stop();
     }
 
@@ -347,6 +347,20 @@ pub(crate) struct Answer {
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self { stream: TcpStream::connect(address).await.unwrap(), host: "x", buffer: Vec::new() }
+    }
+
+    /// Asks until an answer says that the connection ends, which is soon, and is lost at no time.
+    pub(crate) async fn ask_until_told(&mut self, request: &str) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.ask(request).await;
+            assert_eq!(answer.status, 200);
+            match answer.header("connection") {
+                Some("close") => break,
+                other => assert_eq!(other, None),
+            }
+            assert!(Instant::now() < end, "it is not told");
+        }
     }
 
     /// A connection that was made without a runtime.

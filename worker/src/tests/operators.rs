@@ -41,7 +41,7 @@ async fn health_is_told_to_everybody_and_readiness_follows_the_store_and_the_dra
     eventually("the store is missed", || !house.host.engine.data().is_connected()).await;
     let ready = client.ask("GET /readyz").await;
     assert_eq!((ready.status, ready.json()), (503, json!({"status": "store away"})));
-    house.host.leaving.begin(house.host.clock.advance(), None, std::time::Duration::ZERO);
+    house.host.leave(None, std::time::Duration::ZERO);
     let ready = client.ask("GET /readyz").await;
     assert_eq!((ready.status, ready.json()), (503, json!({"status": "draining"})));
 }

@@ -92,6 +92,7 @@ impl Process {
             is_canary: false,
             task: aegis_ipc::deploy::Task::App,
             digest_in_force: None,
+            in_force: None,
         };
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "tests::process::a_worker_process", "--nocapture"])
@@ -204,7 +205,7 @@ async fn a_worker_reports_serves_and_leaves_when_told() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     for client in &mut clients {
-        assert_eq!(client.ask("GET /readyz").await.header("connection"), Some("close"));
+        client.ask_until_told("GET /livez").await;
     }
     assert_eq!(process.report().await, ToSupervisor::Bye);
     assert_eq!(process.ended().await.code(), Some(0));
@@ -219,7 +220,7 @@ async fn a_worker_that_drains_says_when_it_accepts_no_more_and_then_takes_nobody
     process.closed().await;
     // Nobody else accepts here: it would be taken if this worker still did.
     let _late = Client::connect(process.public).await;
-    assert_eq!(early.ask("GET /livez").await.header("connection"), Some("close"));
+    early.ask_until_told("GET /livez").await;
     assert_eq!(process.report().await, ToSupervisor::Bye);
     assert_eq!(process.ended().await.code(), Some(0));
     let accepted = process.board.cell(4).counter(Counter::Connections).load(Ordering::Relaxed);
