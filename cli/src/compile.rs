@@ -81,6 +81,8 @@ fn make(arguments: &AppArguments, environment: &Environment, given: Given) -> Re
     deliver(&control, &hello, &[])?;
     let held = handoff.bundle.map(|held| handoff::adopt(held, "the bundle of the generation in force"));
     let held = held.transpose()?;
+    let in_force = handoff.in_force.map(|held| handoff::adopt(held, "the bundle whose trials go on"));
+    let in_force = in_force.transpose()?;
     match (&handoff.task, &held) {
         (Task::App, _) => {}
         (Task::Deploy(order), Some(base)) => {
@@ -105,7 +107,7 @@ fn make(arguments: &AppArguments, environment: &Environment, given: Given) -> Re
     {
         return refuse(vec![PINNED.to_owned()], &control);
     }
-    match read_app(arguments, environment, &control) {
+    match read_app(arguments, environment, in_force.as_ref(), &control) {
         Ok(App { config, bundle, code, warnings, .. }) => {
             // Those of the first generation were told by `aegis run`.
             if handoff.generation > FIRST_GENERATION {
@@ -159,7 +161,7 @@ fn put_in(
 ) -> Result<u8, IpcError> {
     let now_s = jiff::Timestamp::now().as_second();
     let mut begins = begins(control);
-    let compilation = Compilation { keep: Keep::InDataFolder, begins: &mut begins };
+    let compilation = Compilation { keep: Keep::InDataFolder, begins: &mut begins, in_force: None };
     match deploy(order, base, compilation, now_s) {
         Ok(Made { config, bundle, code, warnings }) => {
             logging::follow(&config.log, "compile");
@@ -210,10 +212,11 @@ fn take_up(
 fn read_app(
     arguments: &AppArguments,
     environment: &Environment,
+    in_force: Option<&OwnedFd>,
     control: &ControlSocket,
 ) -> Result<App, Mistakes> {
     let mut begins = begins(control);
-    let compilation = Compilation { keep: Keep::InDataFolder, begins: &mut begins };
+    let compilation = Compilation { keep: Keep::InDataFolder, begins: &mut begins, in_force };
     load_app(&arguments.folder, &arguments.overrides(), environment, compilation)
 }
 

@@ -67,7 +67,7 @@ pub(crate) fn examine(arguments: &AppArguments, environment: &Environment) -> u8
         output::json(&Word::Begins(origin.to_owned()));
         compile::renew_computing_time();
     };
-    let compilation = Compilation { keep: Keep::InDataFolder, begins: &mut begins };
+    let compilation = Compilation { keep: Keep::InDataFolder, begins: &mut begins, in_force: None };
     let found = match load_app(&arguments.folder, &arguments.overrides(), environment, compilation) {
         Ok(App { warnings, .. }) => Examined::Valid { warnings },
         Err(mistakes) => Examined::Mistaken(mistakes),

@@ -188,6 +188,15 @@ impl Bundle {
     pub fn place_of(&self, digest: &str) -> Option<&CodePlace> {
         self.code.iter().find(|place| place.digest == digest)
     }
+
+    /// Reads the code at one of [`Bundle::code`], from the descriptor that the bundle was read from.
+    pub fn read_code(descriptor: &OwnedFd, place: &CodePlace) -> Result<Code, IpcError> {
+        let failed = |error| IpcError::os("reading code of a bundle", error);
+        let file = File::from(descriptor.try_clone().map_err(failed)?);
+        let mut bytes = vec![0; usize::try_from(place.length).unwrap_or(usize::MAX)];
+        file.read_exact_at(&mut bytes, place.offset).map_err(failed)?;
+        Ok(Code { digest: place.digest.clone(), bytes })
+    }
 }
 
 /// One after the other from `start`, each at the next multiple of the alignment.

@@ -56,6 +56,10 @@ pub struct Handoff {
     /// Compile helper: digest of the generation in force. When that is what it makes, there is nothing to be done.
     #[serde(default)]
     pub digest_in_force: Option<String>,
+    /// Compile helper: the bundle of the generation in force, when nobody asked for the app to be read again. What is tried
+    /// in there goes on being tried, also when the app has the same by now.
+    #[serde(default)]
+    pub in_force: Option<RawFd>,
 }
 
 /// One inherited listening socket.

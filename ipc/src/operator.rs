@@ -287,7 +287,7 @@ pub struct WorkerStatus {
 pub struct StoreStatus {
     /// Process id, 0 while it is down.
     pub pid: u32,
-    /// `starting`, `ready`, `down`.
+    /// `starting`, `ready`, `silent`, `down`.
     pub state: String,
     /// Durable sequence number.
     pub durable: u64,

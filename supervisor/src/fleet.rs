@@ -134,6 +134,9 @@ pub struct Fleet {
     next_generation: u64,
     in_force: u64,
     previous: Option<Previous>,
+    /// Digest of the generation that was in force before the last change: what a rollback leads to.
+    #[serde(default)]
+    before: Option<String>,
     /// When the generation in force was written as last good.
     written_ms: Option<u64>,
     /// Whether any was since the host was started.
@@ -220,6 +223,7 @@ impl Fleet {
             next_generation: 1,
             in_force: 0,
             previous: None,
+            before: None,
             written_ms: None,
             has_written: false,
             bad: VecDeque::new(),

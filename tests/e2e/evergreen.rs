@@ -104,3 +104,26 @@ fn a_tag_of_a_registry_is_followed_and_a_layer_of_another_module_is_not() {
     publisher.push("team/note", "stable", &two, &two);
     served(&cluster, "1.0.1");
 }
+
+#[test]
+fn a_version_that_is_tried_goes_on_being_tried_when_it_is_published() {
+    let publisher = Publisher::start();
+    publisher.publish("note", &stamping("1.0.0"));
+    let cluster = Cluster::start(app(&publisher, ""), 2);
+    let next = cluster.folder().join("next.wasm");
+    std::fs::write(&next, stamping("1.0.1")).unwrap();
+    cluster.aegis_ok(&["deploy", "note", "--file", next.to_str().unwrap(), "--share", "20"]);
+    publisher.publish("note", &stamping("1.0.1"));
+    let goes_on = "the app has the version that is tried by now; nobody asked for it to be the only one";
+    eventually("it is found and left as it is", PATIENCE, || cluster.log().contains(goes_on));
+    let outcome =
+        || cluster.log().lines().any(|line| line.contains("reload (job") && line.contains("nothing to do"));
+    eventually("the reload is through", PATIENCE, outcome);
+    let current = cluster.client().with("aegis-variant", "current");
+    let created = current.post("notes", &json!({"x": 1}));
+    assert_eq!((created.status, &created.json()["by"]), (201, &json!("1.0.0")), "{}", created.text());
+    assert_eq!(created.header("aegis-variant"), Some("current"));
+    cluster.aegis_ok(&["reload"]);
+    assert_eq!(by(&cluster), "1.0.1", "who asks for the app gets it");
+    assert_eq!(cluster.client().post("notes", &json!({"x": 1})).header("aegis-variant"), None);
+}

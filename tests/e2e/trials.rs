@@ -178,7 +178,7 @@ fn a_version_gets_its_share_keeps_its_users_and_becomes_the_only_one_without_a_f
     cluster.stop_and_restart();
     assert_eq!(on_trial(&versions_of_users(&cluster)), many, "a restart changes nothing");
     assert_shown(&cluster);
-    assert!(cluster.log().contains("50 % of the keys get version 2.0.0"), "{}", cluster.log());
+    assert!(cluster.log().contains("50 % of the users get version 2.0.0"), "{}", cluster.log());
     cluster.aegis_ok(&["reload"]);
     assert_eq!(on_trial(&versions_of_users(&cluster)), many, "nor does a reload");
 

@@ -6,7 +6,6 @@ mod trial;
 use std::{
     collections::BTreeSet,
     os::fd::OwnedFd,
-    os::unix::fs::FileExt,
     path::{Component as Part, Path},
 };
 
@@ -34,7 +33,7 @@ use super::{
     material::{Material, Offer},
     modules::misplaced,
     source::{Published, Sources, Times},
-    workshop::{Keep, Output, Workshop},
+    workshop::{Output, Workshop},
 };
 
 /// Why nothing is deployed.
@@ -108,14 +107,16 @@ pub(crate) fn deploy(
     let (keep, mut warnings) = (compilation.keep, Vec::new());
     let mut workshop = Workshop::new(compilation, Some(&data_dir));
     let config = parts.config.clone();
+    let times = Times::within(config.reload.probe_timeout);
+    let mut sources = Sources::of_deployment(times, keep, &data_dir);
     let gate = &Gate::of(&config.trust, Some(&data_dir), now_s);
-    let making = Making { order, config: &config, before: before.as_ref(), keep, now_s, gate };
+    let making = Making { order, config: &config, before: before.as_ref(), now_s, gate };
     let material = match &order.trial {
         Some(step @ (TrialStep::Share(_) | TrialStep::Abort { .. })) => {
-            making.try_out(step, &mut parts, &mut workshop, &mut warnings)?
+            making.try_out(step, &mut parts, (&mut sources, &mut workshop), &mut warnings)?
         }
         None | Some(TrialStep::Promote) => {
-            let version = making.version(&mut workshop, &mut warnings)?;
+            let version = making.version((&mut sources, &mut workshop), &mut warnings)?;
             parts.refuse_breaking(order, before.as_ref(), version.offer.as_ref())?;
             let (deployed, material) = version.deployed.unzip();
             parts.put(&order.module, known, version.offer, deployed);
@@ -124,8 +125,9 @@ pub(crate) fn deploy(
     };
     parts.check()?;
     let Output { code: made, warnings: about_code, .. } = workshop.finish();
-    warnings.extend(about_code);
     let code = parts.code(&bundle, base, &made)?;
+    sources.made();
+    warnings.extend(sources.finish().into_iter().chain(about_code));
     if let Some(material) = material {
         let needed = needed(&data_dir, &bundle.modules)?;
         Depot::of(&data_dir).keep(&material, &needed)?;
@@ -159,14 +161,17 @@ struct Making<'a> {
     /// The configuration in force.
     config: &'a Config,
     before: Option<&'a Member>,
-    keep: Keep,
     now_s: i64,
     /// Who may publish what.
     gate: &'a Gate,
 }
 
 impl Making<'_> {
-    fn version(&self, workshop: &mut Workshop<'_>, warnings: &mut Vec<String>) -> Result<Version, Refusal> {
+    fn version(
+        &self,
+        (sources, workshop): (&mut Sources, &mut Workshop<'_>),
+        warnings: &mut Vec<String>,
+    ) -> Result<Version, Refusal> {
         let nothing = ModuleTerms::default();
         let name = &self.order.module;
         let terms = self.config.modules.get(name).unwrap_or(&nothing);
@@ -174,9 +179,7 @@ impl Making<'_> {
             return self.promoted(terms, workshop, warnings);
         }
         self.refuse_while_tried()?;
-        let times = Times::within(self.config.reload.probe_timeout);
-        let mut sources = Sources::new(times, self.keep, Some(&self.config.data_dir));
-        let version = match &self.order.supply {
+        match &self.order.supply {
             Supply::App => {
                 if let Some(deployed) = self.before.and_then(|before| before.deployed.as_ref()) {
                     return Err(format!(
@@ -185,18 +188,16 @@ impl Making<'_> {
                     )
                     .into());
                 }
-                self.of_app(terms, &mut sources, workshop, warnings)
+                self.of_app(terms, sources, workshop, warnings)
             }
-            Supply::Reset => self.of_app(terms, &mut sources, workshop, warnings),
+            Supply::Reset => self.of_app(terms, sources, workshop, warnings),
             Supply::Source(_) | Supply::File(_) => {
-                let found = self.material(terms, &mut sources, workshop)?;
+                let found = self.material(terms, sources, workshop)?;
                 let missing = || Refusal::from("found nothing to deploy".to_owned());
                 let (material, source, origin) = found.ok_or_else(missing)?;
                 self.of_material(material, (&source, origin), terms, workshop, warnings)
             }
-        };
-        warnings.extend(sources.finish());
-        version
+        }
     }
 
     /// What is deployed in place of what the app says, if anything, and where it is from.
@@ -432,8 +433,6 @@ impl Parts {
         let tried = self.models.iter().filter_map(|model| Some(&*model.trial.as_ref()?.code));
         let of_models = self.models.iter().filter_map(|model| model.code.as_ref()).chain(tried);
         let digests = of_models.map(|code| &code.digest).chain(self.services.iter().map(|one| &one.digest));
-        let failed = |error| with_causes(&IpcError::os("reading the code in force", error));
-        let file = std::fs::File::from(base.try_clone().map_err(failed)?);
         let mut code: Vec<Code> = Vec::new();
         for digest in digests {
             if code.iter().any(|known| known.digest == *digest) {
@@ -446,9 +445,7 @@ impl Parts {
             let place = bundle.place_of(digest);
             let place =
                 place.ok_or_else(|| format!("found no code of {digest} in the generation in force"))?;
-            let mut bytes = vec![0; usize::try_from(place.length).unwrap_or(usize::MAX)];
-            file.read_exact_at(&mut bytes, place.offset).map_err(failed)?;
-            code.push(Code { digest: digest.clone(), bytes });
+            code.push(Bundle::read_code(base, place)?);
         }
         Ok(code)
     }

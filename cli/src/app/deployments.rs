@@ -6,7 +6,7 @@ use aegis_config::ModuleSource;
 use aegis_ipc::deploy::{Deployed, Member, Tried};
 use aegis_supervisor::{kept, with_causes};
 
-use super::{depot::Depot, gate::Origin, material::Material, trial::shown};
+use super::{depot::Depot, gate::Origin, material::Material};
 
 /// What was deployed and is in force until it is taken back.
 #[derive(Debug, Default)]
@@ -58,14 +58,7 @@ impl Deployments {
                 since.unwrap_or_default()
             ))
         };
-        let trial = |(name, tried): (&str, &Tried)| {
-            format!(
-                "modules.{name}: {} % of the keys get {}, which is tried; `aegis deploy {name} --promote` or `--abort` ends that",
-                tried.share_percent,
-                shown(tried)
-            )
-        };
-        self.modules.iter().filter_map(one).chain(self.trials().map(trial)).collect()
+        self.modules.iter().filter_map(one).collect()
     }
 }
 

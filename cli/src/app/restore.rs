@@ -1,7 +1,7 @@
 //! A generation that is kept on disk, made ready to come into force again: no file of the app is read, nothing is fetched,
 //! nothing is compiled.
 
-use std::{fs::File, os::fd::OwnedFd, os::unix::fs::FileExt, path::Path};
+use std::{os::fd::OwnedFd, path::Path};
 
 use aegis_config::{Config, Overrides};
 use aegis_ipc::{
@@ -65,19 +65,24 @@ fn lowers(module: &Member) -> bool {
     module.signed.as_ref().is_some_and(|signed| signed.lowers)
 }
 
-/// The generation of this digest among those that are kept, if this image can run it.
+/// The generation of this digest among those that are kept, if this image can run it. Where one of them could not be written,
+/// it may be in the place of the other, or in none.
 pub(crate) fn find(data_dir: &Path, digest: &str) -> Result<(OwnedFd, Bundle), String> {
     let mut reasons = Vec::new();
     for place in [LastGood::of(data_dir), LastGood::previous_of(data_dir)] {
-        let read = place.read().map_err(|error| error.to_string());
-        match read.and_then(|held| read_fitting(held, digest)) {
+        let found = match place.read() {
+            Ok(held) => read_fitting(held, digest),
+            Err(Missing::Never) => Ok(None),
+            Err(damaged @ Missing::Damaged { .. }) => Err(damaged.to_string()),
+        };
+        match found {
             Ok(Some(found)) => return Ok(found),
             Ok(None) => {}
             Err(reason) => reasons.push(reason),
         }
     }
     reasons.dedup();
-    reasons.insert(0, format!("the generation {digest} is not kept any more"));
+    reasons.insert(0, format!("no copy of the generation {digest} is kept that can be taken up"));
     Err(reasons.join("; "))
 }
 
@@ -115,15 +120,56 @@ fn read(held: &OwnedFd) -> Result<Bundle, String> {
 
 /// The same with another configuration.
 fn seal(held: &OwnedFd, bundle: Bundle, config: &Config) -> Result<OwnedFd, IpcError> {
-    let failed = |error| IpcError::os("reading a generation that is kept", error);
-    let file = File::from(held.try_clone().map_err(failed)?);
-    let mut code = Vec::with_capacity(bundle.code.len());
-    for place in &bundle.code {
-        let mut bytes = vec![0; usize::try_from(place.length).unwrap_or(usize::MAX)];
-        file.read_exact_at(&mut bytes, place.offset).map_err(failed)?;
-        code.push(Code { digest: place.digest.clone(), bytes });
-    }
+    let code = bundle.code.iter().map(|place| Bundle::read_code(held, place));
+    let code = code.collect::<Result<Vec<Code>, IpcError>>()?;
     let config = codec::encode(config)?;
     let digest = digest(&config, &bundle.catalog, &bundle.modules)?;
     Bundle { digest, config, code: Vec::new(), ..bundle }.seal_with(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use aegis_ipc::bundle::BUNDLE_FORMAT;
+    use aegis_supervisor::last_good::Progress;
+
+    use super::*;
+
+    fn keep(place: &LastGood, digest: &str, engine: &str) {
+        let bundle = Bundle {
+            format: BUNDLE_FORMAT,
+            digest: digest.to_owned(),
+            engine: engine.to_owned(),
+            config: Vec::new(),
+            catalog: Vec::new(),
+            code: Vec::new(),
+            modules: Vec::new(),
+        };
+        let mut writing = place.begin(&bundle.seal().unwrap()).unwrap();
+        while writing.advance().unwrap() == Progress::Some {}
+    }
+
+    #[test]
+    fn what_is_asked_for_is_found_in_either_place_and_nothing_else_is_taken_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path();
+        let refused = |digest: &str| find(data, digest).unwrap_err();
+        assert_eq!(refused("two"), "no copy of the generation two is kept that can be taken up");
+        keep(&LastGood::previous_of(data), "one", "");
+        keep(&LastGood::of(data), "two", "");
+        for digest in ["one", "two"] {
+            assert_eq!(find(data, digest).unwrap().1.digest, digest);
+        }
+        assert_eq!(refused("three"), "no copy of the generation three is kept that can be taken up");
+    }
+
+    #[test]
+    fn a_copy_that_cannot_be_taken_up_is_no_obstacle_to_the_other_one_and_is_told_without_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path();
+        keep(&LastGood::of(data), "one", "another engine");
+        let reason = find(data, "one").unwrap_err();
+        assert!(reason.contains("was compiled by another version of aegis"), "{reason}");
+        keep(&LastGood::previous_of(data), "one", "");
+        assert_eq!(find(data, "one").unwrap().1.engine, "");
+    }
 }

@@ -1,7 +1,12 @@
 //! A version that is tried beside the one in force: whether it can be, and how a reload or a restart finds it again.
 
-use aegis_domain::{code::CodeSpec, spec::ModelSpec, trial, trial::Trial};
-use aegis_ipc::deploy::{Deployed, Offers, Tried};
+use std::os::fd::OwnedFd;
+
+use aegis_domain::{catalog, code::CodeSpec, spec::ModelSpec, trial, trial::Trial};
+use aegis_ipc::{
+    bundle::Bundle,
+    deploy::{Deployed, Member, Offers, Tried},
+};
 
 use super::{
     deploy::Refusal,
@@ -9,6 +14,7 @@ use super::{
     gate::{Lower, Passage},
     material::Offer,
     modules::{Modules, Reading},
+    workshop::Workshop,
 };
 
 /// Why there is no such step of a trial.
@@ -94,6 +100,27 @@ pub(super) fn shown(tried: &Tried) -> String {
     format!("version {} ({})", tried.version, digest.get(..12).unwrap_or(digest))
 }
 
+/// A module as it is in force, with what is tried beside it. Its code comes along.
+fn untouched(
+    name: &str,
+    in_force: &OwnedFd,
+    workshop: &mut Workshop<'_>,
+) -> Result<(ModelSpec, Member), Refusal> {
+    let bundle = Bundle::read(in_force)?;
+    let nobody = || TrialError::NotRunning { module: name.to_owned() };
+    let member = bundle.modules.iter().find(|member| member.name == name && member.trial.is_some());
+    let member = member.ok_or_else(nobody)?.clone();
+    let models = catalog::decode(&bundle.catalog)?;
+    let is_its_model = |spec: &ModelSpec| member.offers == Offers::Model(spec.name.to_string());
+    let spec = models.into_iter().find(is_its_model).ok_or_else(nobody)?;
+    let trial = spec.trial.as_ref().map(|trial| &*trial.code);
+    for code in spec.code.iter().chain(trial) {
+        let place = bundle.place_of(&code.digest).ok_or_else(nobody)?;
+        workshop.take(Bundle::read_code(in_force, place)?).map_err(Refusal::Mistakes)?;
+    }
+    Ok((spec, member))
+}
+
 impl Modules {
     /// Trials that run, once all modules are read that they are beside.
     pub(super) fn add_trials(&mut self, reading: &mut Reading<'_, '_>) {
@@ -123,8 +150,15 @@ impl Modules {
         };
         let spec = self.specs.iter_mut().find(|spec| spec.name.as_str() == model).ok_or_else(nobody)?;
         if spec.code.as_ref().is_some_and(|code| code.digest == tried.deployed.sha256) {
+            let Some(in_force) = reading.workshop.in_force() else {
+                self.warnings.push(format!(
+                    "modules.{name}: the app has the version that was tried by now, so the trial is over"
+                ));
+                return Ok(());
+            };
+            (*spec, *member) = untouched(name, in_force, reading.workshop)?;
             self.warnings.push(format!(
-                "modules.{name}: the app has the version that was tried by now, so the trial is over"
+                "modules.{name}: the app has the version that is tried by now; nobody asked for it to be the only one, so it goes on being tried; `aegis deploy {name} --promote` or `aegis reload` ends that"
             ));
             return Ok(());
         }
@@ -142,6 +176,11 @@ impl Modules {
             deployed: &tried.deployed,
         };
         let (trial, tried) = candidate.beside(spec)?;
+        self.warnings.push(format!(
+            "modules.{name}: {} % of the users get {}, which is tried; `aegis deploy {name} --promote` or `--abort` ends that",
+            tried.share_percent,
+            shown(&tried)
+        ));
         spec.trial = Some(trial);
         member.trial = Some(tried);
         Ok(())

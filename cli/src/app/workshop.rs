@@ -1,6 +1,9 @@
 //! Where components are compiled: the compiler, made when the first one comes, and the code that was compiled before.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
 use aegis_domain::{service::Wasi, spec::ModelSpec};
 use aegis_ipc::bundle::{BUNDLE_BYTES_MAX, Code, FRONT_BYTES_MAX};
@@ -19,6 +22,8 @@ pub(crate) struct Compilation<'a> {
     pub(crate) keep: Keep,
     /// Called before each component, with its file and the tag of the code that is about to be made.
     pub(crate) begins: &'a mut dyn FnMut(&str, &str),
+    /// The generation in force, when nobody asked for the app to be read: what is tried in there goes on being tried.
+    pub(crate) in_force: Option<&'a OwnedFd>,
 }
 
 /// What becomes of compiled code.
@@ -33,7 +38,7 @@ pub(crate) enum Keep {
 impl Compilation<'_> {
     /// Nobody wants to know when a component begins.
     pub(crate) fn quiet<T>(keep: Keep, work: impl FnOnce(Compilation<'_>) -> T) -> T {
-        work(Compilation { keep, begins: &mut |_, _| {} })
+        work(Compilation { keep, begins: &mut |_, _| {}, in_force: None })
     }
 }
 
@@ -114,6 +119,16 @@ impl<'a> Workshop<'a> {
         let prepared = tools.compiler.prepare_service(bytes, tools.cache.as_ref()).map_err(told)?;
         self.keep(prepared.digest.clone(), prepared.code)?;
         Ok((prepared.digest, prepared.wasi))
+    }
+
+    /// The generation in force, when nobody asked for what is made.
+    pub(super) fn in_force(&self) -> Option<&'a OwnedFd> {
+        self.compilation.in_force
+    }
+
+    /// Takes code that was compiled before as it is.
+    pub(super) fn take(&mut self, code: Code) -> Result<(), Vec<String>> {
+        self.keep(code.digest, code.bytes)
     }
 
     fn keep(&mut self, digest: String, bytes: Vec<u8>) -> Result<(), Vec<String>> {

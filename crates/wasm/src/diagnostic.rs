@@ -102,31 +102,33 @@ impl Code {
         }
     }
 
-    /// The step of loading at which it is found.
+    /// The step of loading at which it is found, and what is loaded.
     #[must_use]
     pub fn step(self) -> &'static str {
         match self {
-            Self::BadManifest => "reading the manifest of",
-            Self::NoFile | Self::TooLarge | Self::BeyondLimits => "reading",
-            Self::SourceAway | Self::SourceRefuses | Self::SourceAnswer | Self::NoToken => "fetching",
-            Self::NoVersion | Self::BadIndex => "choosing the version of",
-            Self::SizeDiffers | Self::DigestDiffers | Self::VersionDiffers => "verifying",
+            Self::BadManifest => "reading the manifest of the component",
+            Self::NoFile | Self::TooLarge | Self::BeyondLimits => "reading the component",
+            Self::SourceAway | Self::SourceRefuses | Self::SourceAnswer | Self::NoToken => {
+                "fetching the module"
+            }
+            Self::NoVersion | Self::BadIndex => "choosing the version of the component",
+            Self::SizeDiffers | Self::DigestDiffers | Self::VersionDiffers => "verifying the component",
             Self::Unsigned
             | Self::UnknownKey
             | Self::KeyNotAllowed
             | Self::KeyExpired
             | Self::VersionLower
-            | Self::SignatureDiffers => "verifying who publishes",
+            | Self::SignatureDiffers => "verifying who publishes the component",
             Self::NotAComponent
             | Self::Malformed
             | Self::DeclaresTooMuch
             | Self::UnknownImport
             | Self::OtherVersion
-            | Self::MissingExport => "inspecting",
-            Self::CompileFailed => "compiling",
-            Self::LinkFailed => "linking",
-            Self::DescribeFailed => "describing",
-            Self::BadSpecification => "checking",
+            | Self::MissingExport => "inspecting the component",
+            Self::CompileFailed => "compiling the component",
+            Self::LinkFailed => "linking the component",
+            Self::DescribeFailed => "describing the component",
+            Self::BadSpecification => "checking the component",
         }
     }
 }
@@ -150,13 +152,7 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "AEGIS-M{} {} the component: {}",
-            self.code.number(),
-            self.code.step(),
-            self.message
-        )
+        write!(formatter, "AEGIS-M{} {}: {}", self.code.number(), self.code.step(), self.message)
     }
 }
 

@@ -166,6 +166,7 @@ impl Driver {
             is_canary,
             task: Task::App,
             digest_in_force: None,
+            in_force: None,
         };
         match role {
             Role::Store { epoch } => {
@@ -185,7 +186,11 @@ impl Driver {
                 }
             }
             Role::Compile => {
-                handoff.digest_in_force = self.in_force().map(|in_force| in_force.digest.clone());
+                let in_force = self.in_force();
+                handoff.digest_in_force = in_force.map(|in_force| in_force.digest.clone());
+                let untouched = in_force.filter(|_| self.fleet.is_unasked());
+                handoff.in_force = untouched.map(|in_force| in_force.bundle.as_raw_fd());
+                keep.extend(untouched.map(|in_force| in_force.bundle.as_fd()));
             }
             Role::Look => {}
         }

@@ -161,7 +161,7 @@ impl Driver {
     }
 
     /// A generation could not be written. Of two that were in force before, nobody goes back to the older one unasked: what
-    /// is in the place of the newer one has to go.
+    /// is in the place of the newer one has to go. A host that runs knows better; one that starts anew goes by what is there.
     fn not_written(&mut self, generation: u64, place: &LastGood, reason: String) {
         if *place != LastGood::previous_of(&self.identity.data_dir) {
             self.awaiting.unwritten = Some(generation);
@@ -171,7 +171,10 @@ impl Driver {
         let digests = [self.in_force(), self.generations.get(&generation)];
         let spared: Vec<&str> = digests.into_iter().flatten().map(|held| held.digest.as_str()).collect();
         if let Err(error) = place.remove_unless(&spared) {
-            tracing::error!("a rollback may lead one generation further: {}", with_causes(&error));
+            tracing::error!(
+                "a rollback after a restart may lead one generation further: {}",
+                with_causes(&error)
+            );
         }
         self.events.push_back(Event::PreviousNotWritten { generation, reason });
     }

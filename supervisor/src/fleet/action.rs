@@ -113,8 +113,9 @@ pub enum Action {
         generation: u64,
     },
     /// Write the bundle of the generation to `data_dir/generations/previous`: the one to go back to when somebody asks.
-    /// When that fails, none is there, and [`Event::PreviousNotWritten`](super::Event::PreviousNotWritten) reports it. What is
-    /// in force, pinned and nowhere else stays there.
+    /// When that fails, none is there, as far as that can be helped, and
+    /// [`Event::PreviousNotWritten`](super::Event::PreviousNotWritten) reports it. What is in force, pinned and nowhere else
+    /// stays there.
     WritePrevious {
         /// The generation.
         generation: u64,

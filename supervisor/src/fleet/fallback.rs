@@ -73,14 +73,18 @@ impl Fleet {
             self.remember_bad(bad, self.degraded.clone().unwrap_or_default());
         }
         self.previous = None;
+        let was_scaled = self.wanted != self.policy.workers;
         self.bring_into_force(to);
-        // What somebody put back does not come to an end by a generation that does not live.
+        // What is held does not come to an end by a generation that does not live: what was there before it is not the app
+        // either. What somebody put back has to be found again by a host that starts anew.
         if self.is_pinned() {
             self.pin();
-        } else {
-            self.let_go();
         }
-        self.want(self.policy.workers);
+        // What somebody has scaled to is no matter of the generation.
+        if !was_scaled && self.wanted != self.policy.workers {
+            self.end_scaling(&Verdict::Superseded);
+            self.want(self.policy.workers);
+        }
         // Written again only when it has proved itself once more.
         self.written_ms = None;
         self.activate();

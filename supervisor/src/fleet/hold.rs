@@ -9,13 +9,16 @@
 //!    └──────────────► last good ──────────── reload ────────────► app
 //! ```
 
-use aegis_ipc::{deploy::Task, operator::Verdict};
+use aegis_ipc::{
+    deploy::{Kept, Task},
+    operator::Verdict,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Fleet, Phase,
     action::{Action, Level},
-    event::Caller,
+    event::{Caller, Origin},
     jobs::Kind,
     rollout::{Rollout, Stage},
 };
@@ -76,6 +79,11 @@ impl Fleet {
         self.rollout.as_ref().is_some_and(|rollout| rollout.task == Task::App)
     }
 
+    /// Whether nobody asked for the generation that is made.
+    pub(crate) fn is_unasked(&self) -> bool {
+        self.rollout.as_ref().is_some_and(|rollout| rollout.origin == Origin::Automatic)
+    }
+
     /// What somebody asked for, if changes that nobody asked for would undo it.
     pub(super) fn stays(&self) -> Option<&'static str> {
         match self.phase {
@@ -114,6 +122,9 @@ impl Fleet {
 
     /// A change is committed: it is kept, so is what it replaced to go back to, and it is known whether the app is in force now.
     pub(super) fn keep_or_let_go(&mut self, kind: Kind, from: u64) {
+        if matches!(kind, Kind::Reload | Kind::Deploy | Kind::Revert) {
+            self.before = self.generations.get(&from).map(|known| known.digest.clone());
+        }
         // What makes room is in its other place before, so that it is found whenever the host ends. Where something was put
         // back, that lies in the other place, and makes room last.
         if matches!(kind, Kind::Reload | Kind::Deploy) {
@@ -129,6 +140,13 @@ impl Fleet {
             Kind::Deploy if self.is_pinned() => self.pin(),
             _ => {}
         }
+    }
+
+    /// What a rollback takes up: the generation that was in force before the last change, wherever it is kept. In the place
+    /// of the one before there may be an older one, where that could not be written. A host that was just started knows
+    /// only what is there.
+    pub(super) fn way_back(&self) -> Kept {
+        self.before.clone().map_or(Kept::Previous, Kept::Digest)
     }
 
     /// What is in force stays, whatever the app folder says, also after a restart.

@@ -131,19 +131,20 @@ impl Fleet {
             Request::Deploy(order) => self.line_up(caller, Wish::Deploy(order)),
             Request::Rollback => self.wish(caller, Wish::Rollback),
             Request::Restart { slot: None } => self.wish(caller, Wish::Restart(Scope::All)),
-            Request::Restart { slot: Some(slot) }
-                if self.phase == Phase::Running && !self.slots.contains_key(&slot) =>
-            {
-                let known: Vec<String> = self.slots.keys().map(u32::to_string).collect();
-                self.refuse(caller, format!("there is no slot {slot}, only {}", known.join(", ")));
-            }
-            Request::Restart { slot: Some(slot) } => {
-                self.wish(caller, Wish::Restart(Scope::Slots(BTreeSet::from([slot]))));
-            }
+            Request::Restart { slot: Some(slot) } => self.restart_slot(caller, slot),
             Request::Scale(scale) => self.scale(caller, scale),
             Request::Drain => self.pause(asker),
             Request::Stop { .. } => {}
         }
+    }
+
+    fn restart_slot(&mut self, caller: Option<Caller>, slot: u32) {
+        let known = self.known_slots();
+        if known.contains(&slot) {
+            return self.wish(caller, Wish::Restart(Scope::Slots(BTreeSet::from([slot]))));
+        }
+        let known: Vec<String> = known.iter().map(u32::to_string).collect();
+        self.refuse(caller, format!("there is no slot {slot}, only {}", known.join(", ")));
     }
 
     fn refuse(&mut self, caller: Option<Caller>, message: String) {
@@ -264,6 +265,9 @@ impl Fleet {
         self.end_scaling(&Verdict::Superseded);
         let job = self.jobs.open(Kind::Scale, self.in_force);
         self.accept(job, caller);
+        if let Some(rollout) = &mut self.rollout {
+            rollout.is_scaled = true;
+        }
         if wanted == self.wanted && self.is_complete() {
             return self.finish(job, &Verdict::Unchanged);
         }

@@ -21,7 +21,7 @@
 
 use aegis_config::ReloadMode;
 use aegis_ipc::{
-    deploy::{Kept, Order, Task, TrialStep},
+    deploy::{Order, Task, TrialStep},
     operator::Verdict,
 };
 use serde::{Deserialize, Serialize};
@@ -63,6 +63,9 @@ pub(super) struct Rollout {
     /// Why the store does not start with the app of a host that is started.
     #[serde(default)]
     pub(super) misfit: Option<String>,
+    /// Somebody has asked for a number of workers since it began.
+    #[serde(default)]
+    pub(super) is_scaled: bool,
 }
 
 /// What there is beside the first worker of a new generation.
@@ -113,8 +116,8 @@ impl Rollout {
     pub(super) fn new(job: u64, kind: Kind, from: u64, to: u64, stage: Stage) -> Self {
         let (origin, task) = (Origin::Operator, Task::App);
         let outset = Outset::Serving;
-        let (prepared_by, mode, misfit) = (None, None, None);
-        Self { job, kind, origin, task, from, to, stage, prepared_by, mode, outset, misfit }
+        let (prepared_by, mode, misfit, is_scaled) = (None, None, None, false);
+        Self { job, kind, origin, task, from, to, stage, prepared_by, mode, outset, misfit, is_scaled }
     }
 
     /// The generation that all slots should go over to, once they should.
@@ -161,7 +164,7 @@ impl Fleet {
             }
             Wish::Rollback => {
                 let how = (Kind::Revert, Origin::Operator, None);
-                self.begin_making(job, how, Task::Restore(Kept::Previous));
+                self.begin_making(job, how, Task::Restore(self.way_back()));
             }
             Wish::Upgrade(path) => {
                 self.rollout = Some(Rollout::new(job, Kind::Upgrade, from, from, Stage::Preflight));

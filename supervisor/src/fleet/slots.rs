@@ -89,6 +89,21 @@ impl Fleet {
         }
     }
 
+    /// The slots that there are. While all are drained, those that there are as soon as workers are wanted again.
+    pub(super) fn known_slots(&self) -> BTreeSet<u32> {
+        let mut known: BTreeSet<u32> = self.slots.keys().copied().collect();
+        if matches!(self.phase, Phase::Paused(_)) {
+            let wanted = self.wanted as usize;
+            let missing = wanted.saturating_sub(known.len());
+            known.extend((0_u32..).filter(|slot| !self.slots.contains_key(slot)).take(missing));
+            // Nobody serves in any of them, so that the last ones are given up.
+            while known.len() > wanted {
+                known.pop_last();
+            }
+        }
+        known
+    }
+
     /// The slot to give up: one where nobody serves, else the youngest, that of the canary last.
     fn slot_to_cull(&self) -> Option<u32> {
         let kept = self.canary_slot();

@@ -86,6 +86,7 @@ impl Fleet {
             None => (0, "down"),
             Some(process) => match process.state {
                 store::State::Starting => (process.pid, "starting"),
+                store::State::Ready { .. } if process.is_silent => (process.pid, "silent"),
                 store::State::Ready { .. } => (process.pid, "ready"),
                 store::State::Leaving { .. } | store::State::Killed { .. } => (process.pid, "down"),
             },
@@ -118,8 +119,10 @@ impl Fleet {
         if starting > 0 {
             parts.push(format!("{starting} starting"));
         }
-        if matches!(self.phase, Phase::Running) && self.store.ready_since_ms().is_none() {
-            parts.push("store down".to_owned());
+        if matches!(self.phase, Phase::Running)
+            && let Some(trouble) = self.store.trouble()
+        {
+            parts.push(trouble.to_owned());
         }
         if let Some(degraded) = &self.degraded {
             parts.push(format!("DEGRADED: {degraded}"));

@@ -15,8 +15,9 @@ use super::{
 /// Time for the store to recover, counted from its last sign of life, milliseconds. Long, because opening much data shows
 /// no signs of life, and a kill in the middle of a recovery only makes it start over.
 const READY_TIMEOUT_MS: u64 = 600_000;
-/// A store is killed after this many times the silence that gets a worker killed: a sync on a busy disk takes long.
-const HANG_FACTOR: u64 = 3;
+/// A store may be silent for this many times as long as a worker before that is told, and before it is killed: a sync on a
+/// busy disk takes long. Workers tell it after the same time when they are asked whether they are ready.
+const SILENCE_FACTOR: u64 = 3;
 /// Time for the store to finish queued writes, sync and exit, milliseconds.
 pub(super) const STORE_STOP_MS: u64 = 30_000;
 
@@ -41,6 +42,9 @@ pub(super) struct Process {
     pub(super) state: State,
     /// Last known sign of life; at first, when it was spawned.
     heard_ms: u64,
+    /// Whether it has shown none for so long that people are told.
+    #[serde(default)]
+    pub(super) is_silent: bool,
     doom: Option<Doom>,
 }
 
@@ -74,6 +78,15 @@ impl Store {
         match self.process.as_ref()?.state {
             State::Ready { since_ms } => Some(since_ms),
             State::Starting | State::Leaving { .. } | State::Killed { .. } => None,
+        }
+    }
+
+    /// Why no write may get through, for the line of status.
+    pub(super) fn trouble(&self) -> Option<&'static str> {
+        match self.ready_since_ms() {
+            None => Some("store down"),
+            Some(_) if self.process.as_ref().is_some_and(|process| process.is_silent) => Some("store silent"),
+            Some(_) => None,
         }
     }
 
@@ -122,7 +135,8 @@ impl Fleet {
         let (child, generation, image) = (self.new_child(), self.in_force, self.image_of(self.in_force));
         self.store.epoch += 1;
         let (state, heard_ms) = (State::Starting, self.now_ms);
-        self.store.process = Some(Process { child, pid: 0, generation, state, heard_ms, doom: None });
+        let (pid, is_silent, doom) = (0, false, None);
+        self.store.process = Some(Process { child, pid, generation, state, heard_ms, is_silent, doom });
         let role = Role::Store { epoch: self.store.epoch };
         self.actions.push(Action::Spawn(Spawn { child, role, generation, image, cell: 0, is_canary: false }));
     }
@@ -159,14 +173,26 @@ impl Fleet {
     }
 
     pub(super) fn store_vital(&mut self, vital: &Vital) {
-        let silence_ms = milliseconds(self.policy.hang.kill_after).saturating_mul(HANG_FACTOR);
+        let hang = &self.policy.hang;
+        let [suspect_ms, kill_ms] = [hang.suspect_after, hang.kill_after]
+            .map(milliseconds)
+            .map(|silence_ms| silence_ms.saturating_mul(SILENCE_FACTOR));
         let now_ms = self.now_ms;
         let Some(process) = self.store.process_of(vital.child) else { return };
         process.heard_ms = process.heard_ms.max(vital.beat_ms);
         // Without any beat there is nothing to judge by.
-        let is_silent = vital.beat_ms > 0 && now_ms.saturating_sub(process.heard_ms) >= silence_ms;
-        if matches!(process.state, State::Ready { .. }) && is_silent {
-            self.kill_store(format!("hung: no sign of life for {silence_ms} ms"));
+        if vital.beat_ms == 0 || !matches!(process.state, State::Ready { .. }) {
+            return;
+        }
+        let silent_ms = now_ms.saturating_sub(process.heard_ms);
+        let (pid, is_silent) = (process.pid, silent_ms >= suspect_ms);
+        let was_silent = std::mem::replace(&mut process.is_silent, is_silent);
+        if silent_ms >= kill_ms {
+            self.kill_store(format!("hung: no sign of life for {kill_ms} ms"));
+        } else if is_silent && !was_silent {
+            self.log(Level::Warn, format!("the store (pid {pid}) shows no sign of life for {silent_ms} ms"));
+        } else if was_silent && !is_silent {
+            self.log(Level::Info, format!("the store (pid {pid}) shows signs of life again"));
         }
     }
 

@@ -44,15 +44,15 @@ impl Fleet {
 
     /// The point of no return: the new generation is in force and will be the one to go back to.
     fn commit(&mut self) {
-        let Some(Rollout { job, kind, from, to: generation, .. }) = self.rollout else { return };
+        let Some(Rollout { job, kind, from, to: generation, is_scaled, .. }) = self.rollout else { return };
         let until_ms = self.now_ms + PROBATION_MS;
         self.previous = Some(Previous { generation: from, until_ms });
         let was_scaled = self.wanted != self.policy.workers;
         self.bring_into_force(generation);
         self.keep_or_let_go(kind, from);
         self.activate();
-        // Who goes back needs what serves now, and has not read anything new.
-        let follows = kind == Kind::Reload || kind == Kind::Revert && !was_scaled;
+        // Who goes back needs what serves now, and has not read anything new; who has scaled meanwhile wants that.
+        let follows = kind == Kind::Reload && !is_scaled || kind == Kind::Revert && !was_scaled;
         if follows && self.wanted != self.policy.workers {
             self.end_scaling(&Verdict::Superseded);
             self.want(self.policy.workers);

@@ -68,7 +68,7 @@ fn play_child(words: &[&str], handoff: Handoff) -> Option<u8> {
 /// No descriptor of the supervisor is open in its children but those that they are told of, and no signal is held back.
 fn has_only_what_it_was_given(handoff: &Handoff) {
     let told = serde_json::to_value(handoff).unwrap();
-    let mut given: Vec<i64> = ["control", "board", "bundle", "store_listener", "kept", "tally"]
+    let mut given: Vec<i64> = ["control", "board", "bundle", "in_force", "store_listener", "kept", "tally"]
         .into_iter()
         .filter_map(|name| told[name].as_i64())
         .chain(handoff.listeners.iter().map(|listener| i64::from(listener.descriptor)))

@@ -10,7 +10,7 @@ use crate::app::{
     depot::Depot,
     gate::Passage,
     material::{Material, Offer},
-    source::{Sources, Times},
+    source::Sources,
     trial::{Candidate, TrialError, shown},
     workshop::Workshop,
 };
@@ -59,7 +59,7 @@ impl Making<'_> {
         &self,
         step: &TrialStep,
         parts: &mut Parts,
-        workshop: &mut Workshop<'_>,
+        (sources, workshop): (&mut Sources, &mut Workshop<'_>),
         warnings: &mut Vec<String>,
     ) -> Result<Option<Material>, Refusal> {
         let TrialStep::Share(share_percent) = step else {
@@ -73,25 +73,21 @@ impl Making<'_> {
             parts.set_share(tried, &self.order.module, *share_percent);
             return Ok(None);
         }
-        self.begin(*share_percent, parts, workshop, warnings)
+        self.begin(*share_percent, parts, (sources, workshop), warnings)
     }
 
     fn begin(
         &self,
         share_percent: u8,
         parts: &mut Parts,
-        workshop: &mut Workshop<'_>,
+        (sources, workshop): (&mut Sources, &mut Workshop<'_>),
         warnings: &mut Vec<String>,
     ) -> Result<Option<Material>, Refusal> {
         let module = &self.order.module;
         let nothing = ModuleTerms::default();
         let terms = self.config.modules.get(module).unwrap_or(&nothing);
-        let times = Times::within(self.config.reload.probe_timeout);
-        let mut sources = Sources::new(times, self.keep, Some(&self.config.data_dir));
-        let found = self.material(terms, &mut sources, workshop);
-        warnings.extend(sources.finish());
         let nobody = || TrialError::Nobody { module: module.clone() };
-        let (material, source, whence) = found?.ok_or_else(nobody)?;
+        let (material, source, whence) = self.material(terms, sources, workshop)?.ok_or_else(nobody)?;
         let deployed = self.record(&material, &source);
         self.check_digest(&deployed.sha256)?;
         if let Ok(tried) = self.running() {

@@ -160,7 +160,7 @@ fn a_refused_connection_is_tried_again_and_then_the_source_is_away() {
     assert_eq!(
         reason.to_string(),
         format!(
-            "AEGIS-M102 fetching the component: found Connection refused (os error 111), expected an answer from http://{address}/"
+            "AEGIS-M102 fetching the module: found Connection refused (os error 111), expected an answer from http://{address}/"
         )
     );
 }
@@ -192,7 +192,7 @@ fn something_that_speaks_no_tls_is_away_and_is_asked_once() {
 #[test]
 fn what_is_not_there_is_told_at_once() {
     let server = Server::start(|_, stream| send(stream, "404 Not Found", b"no"));
-    insta::assert_snapshot!(failure(&server, PATIENT), @"wrong: AEGIS-M103 fetching the component: found status 404, expected 200 from http://HOST/m/x");
+    insta::assert_snapshot!(failure(&server, PATIENT), @"wrong: AEGIS-M103 fetching the module: found status 404, expected 200 from http://HOST/m/x");
     assert_eq!(server.requests().len(), 1);
 }
 
@@ -207,7 +207,7 @@ fn a_server_that_has_had_enough_of_us_is_away() {
 #[test]
 fn a_failing_server_is_asked_three_times() {
     let server = Server::start(|_, stream| send(stream, "500 Oh", b""));
-    insta::assert_snapshot!(failure(&server, PATIENT), @"away: AEGIS-M102 fetching the component: found status 500, expected 200 from http://HOST/m/x");
+    insta::assert_snapshot!(failure(&server, PATIENT), @"away: AEGIS-M102 fetching the module: found status 500, expected 200 from http://HOST/m/x");
     assert_eq!(server.requests().len(), 3);
 }
 
@@ -224,12 +224,12 @@ fn a_failure_that_passes_is_none() {
 #[test]
 fn silence_before_and_within_an_answer_ends_it() {
     let silent = Server::start(|_, stream| hold(stream));
-    insta::assert_snapshot!(failure(&silent, SHORT), @"mute: AEGIS-M102 fetching the component: found silence for 300ms, expected an answer from http://HOST/m/x");
+    insta::assert_snapshot!(failure(&silent, SHORT), @"mute: AEGIS-M102 fetching the module: found silence for 300ms, expected an answer from http://HOST/m/x");
     let server = Server::start(|_, stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc").unwrap();
         hold(stream);
     });
-    insta::assert_snapshot!(failure(&server, SHORT), @"away: AEGIS-M102 fetching the component: found silence for 300ms, expected an answer from http://HOST/m/x");
+    insta::assert_snapshot!(failure(&server, SHORT), @"away: AEGIS-M102 fetching the module: found silence for 300ms, expected an answer from http://HOST/m/x");
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn a_body_that_trickles_ends_with_the_time_for_all() {
     });
     let times = Times { total: Duration::from_millis(500), ..PATIENT };
     let begun = Instant::now();
-    insta::assert_snapshot!(failure(&server, times), @"away: AEGIS-M102 fetching the component: found no end within 500ms, expected an answer from http://HOST/m/x");
+    insta::assert_snapshot!(failure(&server, times), @"away: AEGIS-M102 fetching the module: found no end within 500ms, expected an answer from http://HOST/m/x");
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
@@ -257,7 +257,7 @@ fn endless_bodies_and_heads_are_cut_off() {
         stream.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
         while stream.write_all(b"x: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n").is_ok() {}
     });
-    insta::assert_snapshot!(failure(&head, PATIENT), @"mute: AEGIS-M102 fetching the component: found an answer that is not HTTP (http parse resulted in too many headers), expected an answer from http://HOST/m/x");
+    insta::assert_snapshot!(failure(&head, PATIENT), @"mute: AEGIS-M102 fetching the module: found an answer that is not HTTP (http parse resulted in too many headers), expected an answer from http://HOST/m/x");
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn fewer_bytes_than_announced_are_no_answer() {
     let server = Server::start(|_, stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc").unwrap();
     });
-    insta::assert_snapshot!(failure(&server, PATIENT), @"away: AEGIS-M102 fetching the component: found an answer that is cut off, expected an answer from http://HOST/m/x");
+    insta::assert_snapshot!(failure(&server, PATIENT), @"away: AEGIS-M102 fetching the module: found an answer that is cut off, expected an answer from http://HOST/m/x");
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn what_is_not_http_is_no_answer() {
 #[test]
 fn nothing_is_unpacked() {
     let server = Server::start(|_, stream| send(stream, "200 OK\r\ncontent-encoding: gzip", b"bomb"));
-    insta::assert_snapshot!(failure(&server, PATIENT), @r#"wrong: AEGIS-M104 fetching the component: found the content encoding "gzip", expected the bytes as they are"#);
+    insta::assert_snapshot!(failure(&server, PATIENT), @r#"wrong: AEGIS-M104 fetching the module: found the content encoding "gzip", expected the bytes as they are"#);
 }
 
 #[test]
@@ -315,9 +315,9 @@ fn redirects_to_elsewhere_and_in_circles_are_not_followed() {
     let server =
         Server::start(move |_, stream| send(stream, &format!("302 Found\r\nlocation: {elsewhere}"), b""));
     let told = failure(&server, PATIENT).replace(&other.address.to_string(), "OTHER");
-    insta::assert_snapshot!(told, @r#"wrong: AEGIS-M104 fetching the component: found a redirect to "http://OTHER/", expected one within http://HOST"#);
+    insta::assert_snapshot!(told, @r#"wrong: AEGIS-M104 fetching the module: found a redirect to "http://OTHER/", expected one within http://HOST"#);
     assert_eq!(other.requests().len(), 0, "and it does not learn the token");
     let server = Server::start(|_, stream| send(stream, "302 Found\r\nlocation: /again", b""));
-    insta::assert_snapshot!(failure(&server, PATIENT), @"wrong: AEGIS-M104 fetching the component: found one more redirect, expected at most 5 redirects");
+    insta::assert_snapshot!(failure(&server, PATIENT), @"wrong: AEGIS-M104 fetching the module: found one more redirect, expected at most 5 redirects");
     assert_eq!(server.requests().len(), 6);
 }

@@ -272,7 +272,7 @@ fn whoever_wants_to_know_is_told_before_each_component() {
     folder.write("modules/wrong/wrong.wasm", "");
     let mut told = Vec::new();
     let mut begins = |origin: &str, engine: &str| told.push((origin.to_owned(), engine.to_owned()));
-    let compilation = Compilation { keep: Keep::InDataFolder, begins: &mut begins };
+    let compilation = Compilation { keep: Keep::InDataFolder, begins: &mut begins, in_force: None };
     let _ = load_app(folder.path(), &Overrides::default(), &Environment::new(), compilation);
     let engine = aegis_wasm::compatibility().unwrap();
     let expected = ["modules/plain/plain.wasm", "modules/wrong/wrong.wasm"];

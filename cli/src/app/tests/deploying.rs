@@ -34,7 +34,7 @@ fn order(module: &str, supply: Supply) -> Order {
 fn deployed(order: &Order, base: &OwnedFd, now_s: i64) -> (Result<Made, Refusal>, Vec<String>) {
     let mut begun = Vec::new();
     let mut begins = |origin: &str, _: &str| begun.push(origin.to_owned());
-    let compilation = Compilation { keep: Keep::InDataFolder, begins: &mut begins };
+    let compilation = Compilation { keep: Keep::InDataFolder, begins: &mut begins, in_force: None };
     let made = deploy(order, base, compilation, now_s);
     (made, begun)
 }

@@ -113,7 +113,7 @@ fn a_reload_makes_the_same_of_a_trial_unless_the_app_has_come_to_something_else(
     keep_records(&folder, &begun);
     let App { bundle, warnings, .. } = folder.load().unwrap();
     assert_eq!(bundle.digest, begun.bundle.digest);
-    assert!(warnings[0].starts_with("modules.a: 20 % of the keys get version 2.0.0 ("), "{warnings:?}");
+    assert!(warnings[0].starts_with("modules.a: 20 % of the users get version 2.0.0 ("), "{warnings:?}");
     folder.write("modules/a/a.wasm", stamping("1.1.0"));
     let mended = folder.load().unwrap();
     assert_eq!(mended.bundle.modules[0].trial.as_ref().unwrap().current_version, "1.1.0");
@@ -129,4 +129,31 @@ fn a_reload_makes_the_same_of_a_trial_unless_the_app_has_come_to_something_else(
     fs::remove_dir_all(folder.path().join("modules/a")).unwrap();
     let mistakes = folder.load().unwrap_err().lines.join("\n");
     assert!(mistakes.contains("modules.a: found no module of that name"), "{mistakes}");
+}
+
+#[test]
+fn a_reload_that_nobody_asked_for_goes_on_trying_what_the_app_has_by_then() {
+    let (folder, before, next) = one_component();
+    let begun = before.step(share(20), next).unwrap();
+    keep_records(&folder, &begun);
+    folder.write("modules/a/a.wasm", stamping("2.0.0"));
+    let load = |in_force| {
+        let compilation = Compilation { keep: Keep::InDataFolder, begins: &mut |_, _| {}, in_force };
+        load_app(folder.path(), &Overrides::default(), &Environment::new(), compilation).unwrap()
+    };
+    let App { bundle, code, warnings, .. } = load(Some(&begun.base));
+    let untouched = Sealed::of(&bundle, code);
+    assert_eq!(untouched.bundle.digest, begun.bundle.digest, "there is nothing to do");
+    assert_eq!((untouched.model(), untouched.member()), (begun.model(), begun.member()));
+    for place in &begun.bundle.code {
+        let after = untouched.bundle.place_of(&place.digest).unwrap();
+        let code = |base, place| Bundle::read_code(base, place).unwrap();
+        assert!(code(&untouched.base, after) == code(&begun.base, place));
+    }
+    assert!(warnings.iter().any(|warning| warning.contains("so it goes on being tried")), "{warnings:?}");
+    folder.write("modules/b/module.toml", NOTE.replace("note", "other"));
+    let beside = load(Some(&begun.base));
+    assert_eq!(beside.bundle.modules[0], *begun.member());
+    assert_eq!(beside.models[1].name.as_str(), "OTHER", "all else is taken up");
+    assert_eq!(load(None).bundle.modules[0].trial, None, "whoever asks for it gets it");
 }

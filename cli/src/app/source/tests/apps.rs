@@ -3,11 +3,13 @@
 use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt};
 
 use aegis_config::{Environment, Overrides};
+use aegis_guests::Guest;
+use aegis_ipc::deploy::{Order, Supply};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::app::{App, Compilation, Mistakes, load_app};
+use crate::app::{App, Compilation, Look, Made, Mistakes, Refusal, deploy, load_app, look};
 
 mod registry;
 mod signed;
@@ -127,7 +129,7 @@ fn the_last_good_version_is_used_while_the_source_is_away() {
     assert_eq!(app.bundle, first);
     assert_eq!(app.warnings.len(), 1, "{:?}", app.warnings);
     let warning = &app.warnings[0];
-    assert!(warning.starts_with("modules.todo: AEGIS-M102 fetching the component: found "), "{warning}");
+    assert!(warning.starts_with("modules.todo: AEGIS-M102 fetching the module: found "), "{warning}");
     assert!(warning.contains("it was published when it was last reached, 20"), "{warning}");
     fs::remove_dir_all(place.folder.path().join("data/module-cache")).unwrap();
     assert!(place.mistakes().starts_with("modules.todo: AEGIS-M102"), "{}", place.mistakes());
@@ -177,7 +179,7 @@ fn a_wrong_answer_is_a_mistake_although_a_good_version_is_kept() {
     modules.todo: AEGIS-M100 reading the manifest of the component: component.size: found nothing, expected it in what is published
     modules.todo: AEGIS-M100 reading the manifest of the component: found 300000 bytes announced, expected at most 262144
     modules.todo: AEGIS-M130 inspecting the component: found a core module (make a component of it with `wasm-tools component new`), expected a Wasm component
-    modules.todo: AEGIS-M103 fetching the component: found status 404, expected 200 from http://HOST/m/aegis.module.json
+    modules.todo: AEGIS-M103 fetching the module: found status 404, expected 200 from http://HOST/m/aegis.module.json
     ");
 }
 
@@ -225,8 +227,8 @@ fn a_private_source_gets_the_token_of_its_file() {
     place.write("token", "two words\n");
     let bad = place.mistakes();
     insta::assert_snapshot!([missing, bad].join("\n"), @"
-    modules.todo: AEGIS-M105 fetching the component: APP/token: found nothing, expected a file
-    modules.todo: AEGIS-M105 fetching the component: APP/token: found no token, expected one line of ASCII characters without spaces
+    modules.todo: AEGIS-M105 fetching the module: APP/token: found nothing, expected a file
+    modules.todo: AEGIS-M105 fetching the module: APP/token: found no token, expected one line of ASCII characters without spaces
     ");
     place.write("token", "s3cret\n");
     let app = place.load().unwrap();
@@ -291,4 +293,29 @@ fn looking_at_an_app_keeps_nothing() {
     })
     .unwrap();
     assert!(!place.folder.path().join("data").exists());
+}
+
+#[test]
+fn a_version_whose_deployment_is_refused_is_still_new_to_whoever_looks() {
+    let place = Place::new();
+    let moved = |endpoint: &str| {
+        let spec = json!({"name": "todo", "endpoint": endpoint, "version": "1.0.0"});
+        Guest::model(spec).build()
+    };
+    place.publish_component(&moved("todos"));
+    let App { config, bundle, code, .. } = place.load().unwrap();
+    let base = bundle.seal_with(code).unwrap();
+    let changed = || look(&config).changed;
+    assert_eq!(look(&config), Look { asked: 1, ..Look::default() });
+    place.publish_component(&moved("tasks"));
+    let deployed = |force| {
+        let (module, supply) = ("todo".to_owned(), Supply::App);
+        let order = Order { module, supply, sha256: None, force, mode: None, trial: None };
+        Compilation::quiet(Keep::InDataFolder, |compilation| deploy(&order, &base, compilation, 0))
+    };
+    let refused = deployed(false).map(|Made { warnings, .. }| warnings);
+    assert!(matches!(refused, Err(Refusal::Incompatible(_))), "{refused:?}");
+    assert_eq!(changed(), ["todo"]);
+    deployed(true).unwrap();
+    assert_eq!(changed(), [] as [&str; 0], "what was made of it is known");
 }

@@ -5,9 +5,9 @@ use aegis_ipc::{
     operator::{ReloadMode, Verdict},
 };
 
-use super::{an_order, host, offer, proven};
+use super::{Script, an_order, host, offer, proven};
 use crate::fleet::{
-    Action, Event, Origin, Request, Role,
+    Action, Event, Exit, Origin, Request, Role,
     hold::Cause,
     requests::LINE_MAX,
     tests::world::{Adopts, App, Fate, Manner, Probe, World},
@@ -147,15 +147,15 @@ fn a_rollback_pins_what_it_goes_back_to_and_a_reload_lets_go_of_it() {
     world.run(10_000);
     assert_eq!(world.verdict(asker), Some(&Verdict::Done));
     let words = ["Instruct", "Write", "Pin", "Done", "spawn"];
-    insta::assert_snapshot!(lines(&world.story(), &words), @r"
-    Instruct { child: ChildId(6), task: Restore(Previous) }
+    insta::assert_snapshot!(lines(&world.story(), &words), @r#"
+    Instruct { child: ChildId(6), task: Restore(Digest("first")) }
     spawn #6 Compile gen 3 image 1
     spawn #7 Worker { slot: 0 } gen 3 image 1
     WriteLastGood { generation: 3 }
     WritePrevious { generation: 2 }
     Pin { generation: Some(3) }
     to 2: Done
-    ");
+    "#);
     assert!(world.fleet.summary(world.now_ms).contains("PINNED by a rollback"));
     world.report(Event::Request {
         asker: None,
@@ -180,6 +180,59 @@ fn a_rollback_pins_what_it_goes_back_to_and_a_reload_lets_go_of_it() {
     world.check_converged();
 }
 
+/// What a rollback takes up, if that could be taken up.
+fn way_back(world: &mut World<Script>) -> String {
+    world.story();
+    world.fate.probes.push_back(Probe::Invalid);
+    let asker = world.ask(Request::Rollback);
+    world.run(10_000);
+    assert!(matches!(world.verdict(asker), Some(Verdict::Rejected { .. })), "{:?}", world.verdict(asker));
+    let story = lines(&world.story(), &["Instruct"]);
+    let (_, task) = story.split_once("task: ").expect("a helper was instructed");
+    task.trim_end_matches(" }").to_owned()
+}
+
+#[test]
+fn a_rollback_takes_up_what_was_in_force_before_the_last_change_whatever_could_be_written() {
+    let mut world = proven(1);
+    assert_eq!(way_back(&mut world), "Restore(Previous)", "a host that starts knows no more");
+    for (digest, before) in [("second", "first"), ("third", "second")] {
+        offer(&mut world, App::new(digest, 1));
+        world.reload();
+        world.run(10_000);
+        let (generation, reason) = (world.fleet.in_force, "read-only file system".to_owned());
+        world.report(Event::PreviousNotWritten { generation: generation - 1, reason: reason.clone() });
+        world.report(Event::LastGoodNotWritten { generation, reason });
+        assert_eq!(way_back(&mut world), format!("Restore(Digest({before:?}))"));
+    }
+    offer(&mut world, App::new("fourth", 1));
+    world.ask(Request::Deploy(an_order("customer")));
+    world.run(10_000);
+    assert_eq!(way_back(&mut world), "Restore(Digest(\"third\"))");
+    let upgrade = world.ask(Request::Upgrade { path: None });
+    world.run(10_000);
+    assert_eq!(world.verdict(upgrade), Some(&Verdict::Done));
+    assert_eq!(way_back(&mut world), "Restore(Digest(\"third\"))");
+    offer(&mut world, App::new("third", 1));
+    world.ask(Request::Rollback);
+    world.run(10_000);
+    assert_eq!(world.fleet.digest(), "third");
+    assert_eq!(way_back(&mut world), "Restore(Digest(\"fourth\"))");
+}
+
+#[test]
+fn a_rollback_after_a_crash_loop_leads_no_further_than_that_did() {
+    let mut world = proven(1);
+    offer(&mut world, App::new("second", 1));
+    world.reload();
+    world.run(20_000);
+    offer(&mut world, App::new("third", 1).manner(Manner::Crashes(3_000, Exit::Signal(6))));
+    world.reload();
+    world.run(60_000);
+    assert_eq!(world.fleet.digest(), "second");
+    assert_eq!(way_back(&mut world), "Restore(Digest(\"second\"))");
+}
+
 #[test]
 fn a_rollback_brings_the_number_of_workers_back_unless_somebody_has_scaled() {
     for (scaled, expected) in [(None, 1), (Some(3), 3)] {
@@ -198,6 +251,23 @@ fn a_rollback_brings_the_number_of_workers_back_unless_somebody_has_scaled() {
         assert_eq!(world.verdict(asker), Some(&Verdict::Done));
         assert_eq!((world.fleet.wanted, world.fleet.serving()), (expected, expected as usize));
     }
+}
+
+#[test]
+fn who_scales_while_a_reload_runs_keeps_that_number() {
+    let mut world = proven(2);
+    offer(&mut world, App::new("second", 3));
+    let reload = world.reload();
+    world.run(100);
+    assert_eq!(world.verdict(reload), None, "it runs");
+    let scale = world.scale(4);
+    world.run(20_000);
+    assert_eq!([world.verdict(reload), world.verdict(scale)], [Some(&Verdict::Done); 2]);
+    assert_eq!((world.fleet.wanted, world.fleet.serving()), (4, 4));
+    offer(&mut world, App::new("third", 3));
+    world.reload();
+    world.run(20_000);
+    assert_eq!(world.fleet.wanted, 3, "the next one brings the number of the app");
 }
 
 #[test]

@@ -267,3 +267,26 @@ fn a_change_that_nobody_asked_for_waits_for_a_reload_that_is_about_to_end_a_drai
     assert_eq!(world.fleet.status(world.now_ms).generation, 4);
     world.check_converged();
 }
+
+#[test]
+fn a_restart_of_a_slot_ends_a_drain_only_if_there_is_such_a_slot() {
+    let mut world = drained(2);
+    let asker = world.ask(Request::Restart { slot: Some(99) });
+    world.run(10_000);
+    assert_eq!(world.checks.refusal(asker), Some("there is no slot 99, only 0, 1"));
+    assert_drained(&mut world);
+    let asker = world.ask(Request::Restart { slot: Some(1) });
+    world.run(10_000);
+    assert_eq!(world.verdict(asker), Some(&Verdict::Done));
+    world.check_converged();
+    // More were wanted for as long as something else was about to end the drain.
+    let mut world = drained(2);
+    offer(&mut world, App::new("second", 2).manner(Manner::Crashes(500, Exit::Signal(11))));
+    world.reload();
+    world.run(100);
+    world.scale(4);
+    world.run(60_000);
+    let asker = world.ask(Request::Restart { slot: Some(3) });
+    assert_eq!(world.checks.refusal(asker), Some("there is no slot 3, only 0, 1"));
+    assert!(world.fleet.summary(world.now_ms).contains("drained on request"));
+}

@@ -5,6 +5,7 @@ use aegis_ipc::operator::Verdict;
 use super::{an_order, offer, proven};
 use crate::fleet::{
     Exit, Origin, Request,
+    hold::Cause,
     tests::world::{App, Manner},
 };
 
@@ -117,6 +118,44 @@ fn crash_loop_of_a_deployment_leaves_a_host_pinned() {
 }
 
 #[test]
+fn crash_loop_of_a_deployment_leaves_a_host_that_waits_for_a_mended_app() {
+    let mut world = proven(1);
+    let reason = "the app has mistakes".to_owned();
+    world.fleet =
+        world.fleet.clone().restoring(world.fleet.digest().to_owned(), Cause::Mistakes, reason.clone());
+    offer(&mut world, App::new("deployed", 1).manner(Manner::Crashes(3_000, Exit::Signal(6))));
+    let asker = world.ask(Request::Deploy(an_order("customer")));
+    world.run_until("it is in force", |world| world.verdict(asker).is_some());
+    assert_eq!(world.verdict(asker), Some(&Verdict::Done));
+    world.run(60_000);
+    assert_eq!(world.fleet.digest(), "first");
+    let notice = world.fleet.status(world.now_ms).notice;
+    assert_eq!(notice, Some(reason), "what was there before it is not the app either");
+    offer(&mut world, App::new("mended", 1));
+    world.reload();
+    world.run(20_000);
+    assert_eq!(world.fleet.status(world.now_ms).notice, None);
+}
+
+#[test]
+fn crash_loop_brings_the_number_of_workers_back_unless_somebody_has_scaled() {
+    for (scaled, expected) in [(None, 1), (Some(3), 3)] {
+        let mut world = proven(1);
+        offer(&mut world, App::new("second", 2).manner(Manner::Crashes(3_000, Exit::Signal(6))));
+        let asker = world.reload();
+        world.run_until("it is in force", |world| world.verdict(asker).is_some());
+        assert_eq!((world.verdict(asker), world.fleet.wanted), (Some(&Verdict::Done), 2));
+        if let Some(workers) = scaled {
+            world.scale(workers);
+        }
+        world.run(60_000);
+        assert_eq!(world.fleet.digest(), "first");
+        assert_eq!((world.fleet.wanted, world.serving().len()), (expected, expected as usize));
+        world.check_converged();
+    }
+}
+
+#[test]
 fn crash_is_answered_at_once_and_then_ever_later() {
     let mut world = proven(1);
     world.fate.workers = [Manner::Crashes(100, Exit::Signal(11)); 4].into();
@@ -193,5 +232,20 @@ fn store_that_crashes_leaves_the_workers_alone() {
             spawn #6 Store { epoch: 3 } gen 1 image 1
     21064 #6 (Store { epoch: 3 }) is ready
     ");
+    world.check_converged();
+}
+
+#[test]
+fn store_that_shows_no_sign_of_life_is_told_for_as_long_as_it_does() {
+    let mut world = proven(1);
+    world.fate.stores = [Manner::Hangs(1_000, 10_000)].into();
+    world.die(world.store(), Exit::Signal(9));
+    for (state, is_told) in [("ready", false), ("silent", true), ("ready", false)] {
+        world.run(4_500);
+        let status = world.fleet.status(world.now_ms);
+        assert_eq!(status.store.state, state);
+        assert_eq!(status.summary.contains("store silent"), is_told, "{}", status.summary);
+    }
+    assert_eq!(world.story().matches("the store (pid 104) shows no sign of life for").count(), 1);
     world.check_converged();
 }

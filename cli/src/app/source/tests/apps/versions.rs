@@ -107,7 +107,7 @@ fn what_is_not_the_version_that_was_chosen_is_refused() {
     modules.todo: AEGIS-M122 verifying the component: found no version in its manifest, expected 1.0.0, which was chosen
     modules.todo: AEGIS-M106 choosing the version of the component: found 2.0.0, 1.0.0 (yanked), expected one that matches ^1
     modules.todo: AEGIS-M107 choosing the version of the component: missing field `schema` at line 1 column 2
-    modules.todo: AEGIS-M103 fetching the component: found status 404, expected 200 from http://HOST/m/aegis.index.json
+    modules.todo: AEGIS-M103 fetching the module: found status 404, expected 200 from http://HOST/m/aegis.index.json
     "#);
 }
 
