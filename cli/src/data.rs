@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, BufReader, BufWriter, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -10,6 +11,7 @@ use aegis_config::{Config, Environment};
 use aegis_ipc::replace::{FolderSync, put_in_place};
 use aegis_store::data::{self, DataError, Declared, Exported, Imported, LeftOut, Progress as Step, Verified};
 use aegis_supervisor::{exit, with_causes};
+use nix::unistd::{Uid, User, geteuid};
 use serde_json::json;
 
 use crate::{
@@ -40,6 +42,18 @@ enum Failure {
         #[source]
         source: io::Error,
     },
+    /// Root would leave files in the data of somebody else.
+    #[error(
+        "{} belongs to another user, whose host could not open what root makes there; run it as that user: \
+         sudo -u {user} aegis data import",
+        folder.display()
+    )]
+    NotOfRoot {
+        /// The data folder, or what it would be made in.
+        folder: PathBuf,
+        /// Its owner, as `sudo` and a shell understand it.
+        user: String,
+    },
 }
 
 impl Failure {
@@ -52,6 +66,7 @@ impl Failure {
         match self {
             Self::Data(error) => error.exit_code(),
             Self::File { .. } => exit::OS,
+            Self::NotOfRoot { .. } => exit::USAGE,
         }
     }
 }
@@ -196,6 +211,7 @@ fn import(
     progress: &mut Progress<io::Stderr>,
     form: Form,
 ) -> Result<u8, Failure> {
+    leave_to_owner(data_dir)?;
     let mut shown = |step: Step| progress.paced(|| steps("imported", step));
     let imported = match input {
         Some(path) => {
@@ -210,6 +226,26 @@ fn import(
     let json = json!({"created": created, "replaced": replaced, "unchanged": unchanged});
     tell(&text, &json, Destination::Result, form);
     Ok(exit::FINE)
+}
+
+/// Refuses to write as root what only the owner of the data folder should.
+fn leave_to_owner(data_dir: &Path) -> Result<(), Failure> {
+    let name = |owner: u32| Some(User::from_uid(Uid::from_raw(owner)).ok()??.name);
+    let refused = whose(data_dir).and_then(|(folder, owner)| {
+        let user = instead_of(geteuid().as_raw(), owner, name)?;
+        Some(Failure::NotOfRoot { folder, user })
+    });
+    refused.map_or(Ok(()), Err)
+}
+
+/// The data folder, or the nearest one above that is there, with the number of its owner.
+fn whose(data_dir: &Path) -> Option<(PathBuf, u32)> {
+    data_dir.ancestors().find_map(|folder| Some((folder.to_owned(), fs::metadata(folder).ok()?.uid())))
+}
+
+/// Who is to write to a folder of `owner` instead of `user`, if that is root; `name` knows what users are called.
+fn instead_of(user: u32, owner: u32, name: impl FnOnce(u32) -> Option<String>) -> Option<String> {
+    (user == 0 && owner != 0).then(|| name(owner).unwrap_or_else(|| format!("'#{owner}'")))
 }
 
 fn verify(data_dir: &Path, progress: &mut Progress<io::Stderr>, form: Form) -> Result<u8, Failure> {

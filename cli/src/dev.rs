@@ -10,6 +10,7 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::{net::UnixStream, process::CommandExt},
     },
+    path::PathBuf,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     sync::{
         Arc,
@@ -114,6 +115,8 @@ struct Dev<'a> {
     files: Watch,
     sources: BTreeMap<String, Watch>,
     host: Option<Child>,
+    /// Where the host listens for commands as long as it runs, whatever the configuration says meanwhile.
+    control: PathBuf,
     /// Where the host tells that it serves, until it says no more.
     words: Option<ChildStdout>,
     wake: UnixStream,
@@ -140,7 +143,7 @@ impl<'a> Dev<'a> {
         }
         let plan = Plan::new(builds(&config).into_keys());
         let (files, sources) = (Watch::start(&config)?, watched(&config, form));
-        let (host, words) = (None, None);
+        let (host, control, words) = (None, config.control_socket.clone(), None);
         Ok(Self {
             arguments,
             environment,
@@ -150,6 +153,7 @@ impl<'a> Dev<'a> {
             files,
             sources,
             host,
+            control,
             words,
             wake,
             wants_to_end,
@@ -176,7 +180,10 @@ impl<'a> Dev<'a> {
     fn start(&mut self) -> Result<(), Failure> {
         // It reads everything that is there now.
         self.files.read(monotonic_ms());
-        self.files.take_due(u64::MAX);
+        if self.files.take_due(u64::MAX) {
+            self.read_configuration_anew();
+        }
+        self.control.clone_from(&self.config.control_socket);
         let mut command = bound([RUNNING_IMAGE, "aegis", "run"]);
         if self.form == Form::Json {
             command.arg("--json");
@@ -243,7 +250,7 @@ impl<'a> Dev<'a> {
     }
 
     fn ask_to_reload(&self) -> Result<Option<Verdict>, ClientError> {
-        let mut client = Client::connect(&self.config.control_socket)?;
+        let mut client = Client::connect(&self.control)?;
         client.send(&Request::Reload { wait: true, mode: None, automatic: false })?;
         let mut heard = Instant::now();
         while !self.wants_to_end.load(Ordering::SeqCst) && heard.elapsed() < SILENCE_MAX {
@@ -322,7 +329,7 @@ impl<'a> Dev<'a> {
         self.files.read(now_ms);
         if self.files.take_due(now_ms) {
             self.plan.on(Event::AppChanged);
-            self.read_builds_anew();
+            self.read_configuration_anew();
         }
         for (module, watch) in &mut self.sources {
             watch.read(now_ms);
@@ -332,11 +339,20 @@ impl<'a> Dev<'a> {
         }
     }
 
-    /// The configuration may say something else about builds now. One with mistakes is the host's to refuse.
-    fn read_builds_anew(&mut self) {
+    /// The configuration may say something else now about builds, and where the modules are. One with mistakes is the host's
+    /// to refuse.
+    fn read_configuration_anew(&mut self) {
         let loaded = Config::load(&self.arguments.folder, &self.arguments.overrides(), self.environment);
         let Ok(loaded) = loaded else { return };
         let before = std::mem::replace(&mut self.config, loaded.config);
+        if !self.files.fits(&self.config) {
+            match Watch::start(&self.config) {
+                Ok(watch) => self.files = watch,
+                Err(error) => {
+                    complain(&format!("dev: the files are watched as before: {}", with_causes(&error)));
+                }
+            }
+        }
         let (old, new) = (builds(&before), builds(&self.config));
         if old != new {
             self.sources = watched(&self.config, self.form);

@@ -1,7 +1,8 @@
 //! Commands to a running host.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::{self, IsTerminal, Write},
+    os::fd::AsFd,
     path::PathBuf,
     time::Duration,
 };
@@ -9,6 +10,7 @@ use std::{
 use aegis_config::{Config, Environment, Overrides, default_socket};
 use aegis_ipc::operator::{Job, Reply, Request, Status, StopMode, Verdict};
 use aegis_supervisor::{exit, with_causes};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::{
     arguments::{Host, absolute},
@@ -49,6 +51,9 @@ enum Failure {
     /// The host says something that does not belong here.
     #[error("the host answered something else than was asked: {0}")]
     Unexpected(String),
+    /// What the host says cannot be shown.
+    #[error("writing to standard output failed")]
+    Output(#[source] io::Error),
 }
 
 impl Failure {
@@ -58,6 +63,7 @@ impl Failure {
             Self::Client(error) | Self::Elsewhere { error, .. } => error.exit_code(),
             Self::Refused(_) => REFUSED,
             Self::Unexpected(_) => exit::BUG,
+            Self::Output(_) => exit::OS,
         }
     }
 }
@@ -73,24 +79,53 @@ pub(crate) fn request(host: &Host, environment: &Environment, request: &Request,
     tell(outcome, form)
 }
 
-/// Shows the state of the host, once or until interrupted.
+/// Shows the state of the host until interrupted.
 pub(crate) fn watch(host: &Host, environment: &Environment, form: Form) -> u8 {
     let outcome = connect(host, environment).and_then(|mut client| {
         client.send(&Request::Watch)?;
-        let mut shown = String::new();
-        loop {
-            match client.receive(ANSWER_TIMEOUT)? {
-                Incoming::Reply(Reply::Status(status)) => show_change(&status, form, &mut shown),
-                Incoming::Reply(Reply::Error { message }) => return Err(Failure::Refused(message)),
-                Incoming::Reply(other) => return Err(unexpected(&other)),
-                Incoming::Nothing => {
-                    return Err(ClientError::Silent { path: client.path().to_owned() }.into());
-                }
-                Incoming::Closed => return Ok(Reply::Done),
-            }
-        }
+        show_changes(&mut client, form, &mut io::stdout(), TICK)
     });
     tell(outcome, form)
+}
+
+/// Shows states as they come, until the host is gone, or whoever sees them. Looks up every `tick`, so that the latter is noticed
+/// while nothing changes, too.
+fn show_changes(
+    client: &mut Client,
+    form: Form,
+    screen: &mut (impl Write + AsFd + IsTerminal),
+    tick: Duration,
+) -> Result<Reply, Failure> {
+    let (mut shown, mut quiet) = (String::new(), Duration::ZERO);
+    loop {
+        let incoming = client.receive(tick)?;
+        quiet = if incoming == Incoming::Nothing { quiet + tick } else { Duration::ZERO };
+        let written = match incoming {
+            Incoming::Reply(Reply::Status(status)) => show_change(&status, form, &mut shown, screen),
+            Incoming::Reply(Reply::Error { message }) => return Err(Failure::Refused(message)),
+            Incoming::Reply(other) => return Err(unexpected(&other)),
+            Incoming::Nothing if quiet < ANSWER_TIMEOUT => Ok(()),
+            Incoming::Nothing => return Err(ClientError::Silent { path: client.path().to_owned() }.into()),
+            Incoming::Closed => return Ok(Reply::Done),
+        };
+        // Whoever closes the pipe has seen enough, which is no error.
+        if is_gone(screen) {
+            return Ok(Reply::Done);
+        }
+        match written {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Reply::Done),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {} // it takes the next one
+            Err(error) => return Err(Failure::Output(error)),
+        }
+    }
+}
+
+/// Whether nobody will see what is written there: the pipe is closed at its other end, or the terminal.
+fn is_gone(screen: &impl AsFd) -> bool {
+    // These are told without being asked for, and nothing else is.
+    let mut polled = [PollFd::new(screen.as_fd(), PollFlags::empty())];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// Connects to the host, or says where else it may be: what the configuration says now is not what it said when the host was
@@ -227,6 +262,8 @@ fn tell(outcome: Result<Reply, Failure>, form: Form) -> u8 {
             }
         }
         Err(failure) => {
+            // What standard output does not take is not told there.
+            let form = if matches!(failure, Failure::Output(_)) { Form::Text } else { form };
             output::refuse(&with_causes(&failure), form);
             failure.exit_code()
         }
@@ -234,19 +271,26 @@ fn tell(outcome: Result<Reply, Failure>, form: Form) -> u8 {
 }
 
 /// One more state: a whole page on a terminal, a line elsewhere if it is another one than was `shown`.
-fn show_change(state: &Status, form: Form, shown: &mut String) {
-    match form {
-        Form::Json => output::json(state),
-        Form::Text if std::io::stdout().is_terminal() => {
+fn show_change(
+    state: &Status,
+    form: Form,
+    shown: &mut String,
+    screen: &mut (impl Write + IsTerminal),
+) -> io::Result<()> {
+    let text = match form {
+        Form::Json => serde_json::to_string(state)? + "\n",
+        Form::Text if screen.is_terminal() => {
             let clear = "\x1b[H\x1b[J";
-            output::result(&format!("{clear}{}", status::render(state)));
+            format!("{clear}{}", status::render(state))
         }
-        Form::Text if *shown == state.summary => {}
+        Form::Text if *shown == state.summary => return Ok(()),
         Form::Text => {
             shown.clone_from(&state.summary);
-            output::result(&format!("{}\n", state.summary));
+            format!("{}\n", state.summary)
         }
-    }
+    };
+    screen.write_all(text.as_bytes())?;
+    screen.flush()
 }
 
 fn show(reply: &Reply, form: Form) {

@@ -7,7 +7,7 @@
 use std::{os::unix::process::CommandExt, path::Path, process::Command};
 
 use aegis_config::{Config, Environment};
-use aegis_supervisor::{Instead, exit, fleet::hold::Cause, kept, signals, with_causes};
+use aegis_supervisor::{Instead, exit, fleet::hold::Cause, kept, process::Image, signals, with_causes};
 
 use crate::{
     app::{Blame, Mistakes, find, last_good},
@@ -139,7 +139,10 @@ fn good_before(data_dir: &Path, mistakes: &Mistakes) -> Option<Instead> {
 /// were refused, would stay with the supervisor for as long as the host runs.
 fn begin_anew(arguments: &AppArguments, instead: Option<&Instead>, form: Form) -> u8 {
     let mut command = Command::new(RUNNING_IMAGE);
-    command.arg0("aegis").args(["run", "--checked"]);
+    // The name goes on with it: it may be a link, and an upgrade follows that.
+    let name =
+        Image::running().map_or_else(|_| Path::new("aegis").to_owned(), |image| image.path().to_owned());
+    command.arg0(name).args(["run", "--checked"]);
     if form == Form::Json {
         command.arg("--json");
     }

@@ -9,16 +9,20 @@ use std::{
     io::{self, IsTerminal, Write},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::OpenOptionsExt,
+        unix::fs::{FileTypeExt, OpenOptionsExt},
     },
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::{
+    fcntl::OFlag,
+    sys::signal::{SigSet, SigmaskHow, Signal},
+};
 use rustix::{
     event::{PollFd, PollFlags},
-    fs::FileType,
+    fs::{FileType, OFlags},
+    io::Errno,
 };
 
 use crate::{SupervisorError, listen::make_parent};
@@ -34,8 +38,22 @@ pub fn redirect(path: &Path) -> Result<OwnedFd, SupervisorError> {
 /// Opens a log file, or makes it.
 pub(crate) fn open(path: &Path) -> Result<OwnedFd, SupervisorError> {
     make_parent(path)?;
-    let opened = OpenOptions::new().append(true).create(true).mode(0o640).open(path);
-    opened.map(OwnedFd::from).map_err(|error| failed("opening", path, error))
+    let mut options = OpenOptions::new();
+    // Without NONBLOCK, a named pipe would hold us up until somebody reads it.
+    options.append(true).create(true).mode(0o640).custom_flags(OFlag::O_NONBLOCK.bits());
+    let file = options.open(path).map_err(|error| failed("opening", path, explained(path, error)))?;
+    // Only opening must not wait: a process that writes in one piece counts on being able to.
+    rustix::fs::fcntl_getfl(&file)
+        .and_then(|flags| rustix::fs::fcntl_setfl(&file, flags.difference(OFlags::NONBLOCK)))
+        .map_err(|error| failed("opening", path, error.into()))?;
+    Ok(file.into())
+}
+
+/// The kernel's own words for a pipe without a reader are about a device.
+fn explained(path: &Path, error: io::Error) -> io::Error {
+    let is_unread = error.raw_os_error() == Some(Errno::NXIO.raw_os_error())
+        && std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+    if is_unread { io::Error::other("it is a pipe that nobody reads") } else { error }
 }
 
 fn failed(operation: &str, path: &Path, error: io::Error) -> SupervisorError {
@@ -127,7 +145,7 @@ fn write_now(output: &impl AsFd, bytes: &[u8]) -> bool {
             }
             match rustix::io::write(output, rest) {
                 Ok(written) => rest = &rest[written..],
-                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+                Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(_) => return false,
             }
         }
@@ -151,9 +169,12 @@ fn takes_now(output: &impl AsFd) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, io::Read};
+    use std::{fs::File, io::Read, sync::mpsc, thread, time::Duration};
+
+    use nix::sys::stat::Mode;
 
     use super::*;
+    use crate::with_causes;
 
     #[test]
     fn a_reader_that_sleeps_costs_lines_and_not_time() {
@@ -186,5 +207,45 @@ mod tests {
         let line = b"y".repeat(100_000);
         write_or_drop(&file, &line, &AtomicU64::new(0));
         assert_eq!(std::fs::read(&path).unwrap(), line);
+    }
+
+    /// Opens it in a thread, so that whoever waits for a reader is noticed.
+    fn opened(path: &Path) -> Result<OwnedFd, SupervisorError> {
+        let (sender, receiver) = mpsc::channel();
+        let path = path.to_owned();
+        thread::spawn(move || sender.send(open(&path)));
+        receiver.recv_timeout(Duration::from_secs(20)).expect("opening a log file waits for nobody")
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_refused_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        let told = with_causes(&opened(&path).unwrap_err());
+        insta::assert_snapshot!(
+            told.replace(&directory.path().display().to_string(), "LOGS"),
+            @"opening the log file LOGS/pipe failed: it is a pipe that nobody reads"
+        );
+    }
+
+    #[test]
+    fn whoever_writes_into_a_log_file_or_a_pipe_may_wait() {
+        let directory = tempfile::tempdir().unwrap();
+        let [pipe, file] = ["pipe", "file"].map(|name| directory.path().join(name));
+        nix::unistd::mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        let mut reader =
+            OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&pipe).unwrap();
+        for path in [&pipe, &file] {
+            let log = opened(path).unwrap();
+            let flags = rustix::fs::fcntl_getfl(&log).unwrap();
+            assert!(!flags.contains(OFlags::NONBLOCK), "{flags:?}");
+            assert!(flags.contains(OFlags::APPEND), "{flags:?}");
+            write_or_drop(&log, b"line\n", &AtomicU64::new(0));
+        }
+        let mut read = String::new();
+        reader.read_to_string(&mut read).unwrap();
+        assert_eq!(read, "line\n");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "line\n");
     }
 }

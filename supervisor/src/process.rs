@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{SupervisorError, logs, notify::SERVICE_MANAGER_VARIABLES, signals, upgrade::RETURN_VARIABLE};
 
+mod name;
 mod shown;
 
 /// Variables that are there for a supervisor, or that only a supervisor sets for a child.
@@ -42,10 +43,13 @@ pub struct Image {
 }
 
 impl Image {
-    /// The image this process runs.
+    /// The image this process runs, by the name that it was called by, if that is certain: a link may lead elsewhere one day.
     pub fn running() -> Result<Self, SupervisorError> {
         let link = "/proc/self/exe";
         let file = File::open(link).map_err(|error| SupervisorError::os(format!("opening {link}"), error))?;
+        if let Some(path) = name::of(&file) {
+            return Ok(Self { file, path });
+        }
         let path = std::fs::read_link(link)
             .map_err(|error| SupervisorError::os(format!("reading {link}"), error))?;
         Ok(Self { file, path: without_deleted_mark(&path) })
@@ -90,6 +94,11 @@ impl Image {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The same image, which is known to be at `path`, or to have been there.
+    pub(crate) fn rename(&mut self, path: PathBuf) {
+        self.path = path;
     }
 }
 

@@ -85,7 +85,10 @@ fn take_over(header: &Header, body: &[u8], mut adopter: Adopter, program: Progra
                 let image = driver.add_own_image().map_err(|error| with_causes(&error))?;
                 Event::Upgraded { image, has_code: driver.has_code() }
             }
-            Some(reason) => Event::UpgradeReturned { reason: reason.clone() },
+            Some(reason) => {
+                driver.keep_name(header.path.clone());
+                Event::UpgradeReturned { reason: reason.clone() }
+            }
         };
         Ok((driver, event))
     });

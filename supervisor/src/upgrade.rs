@@ -200,9 +200,11 @@ pub(crate) fn become_image(
         let failed = |error: std::io::Error| {
             SupervisorError::os(format!("becoming {}", image.path().display()), error)
         };
-        let mut words = vec![CString::from(c"aegis")];
-        for argument in arguments(state) {
-            words.push(CString::new(argument.as_bytes()).map_err(|error| failed(error.into()))?);
+        // By the first word it knows where the next one will be: see `process::name`.
+        let name = image.path().as_os_str().to_owned();
+        let mut words = Vec::new();
+        for word in std::iter::once(name).chain(arguments(state)) {
+            words.push(CString::new(word.as_bytes()).map_err(|error| failed(error.into()))?);
         }
         let environment = environment(reason_to_return);
         signals::block()?;

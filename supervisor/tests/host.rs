@@ -14,6 +14,8 @@ mod puppet;
 mod rehearsals;
 #[path = "host/stories.rs"]
 mod stories;
+#[path = "host/upgrades.rs"]
+mod upgrades;
 
 use std::process::ExitCode;
 

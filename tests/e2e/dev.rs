@@ -154,6 +154,34 @@ fn what_a_module_is_built_from_is_built_anew_and_brought_into_force() {
 }
 
 #[test]
+fn a_modules_folder_that_is_named_anew_is_watched() {
+    let dev = Dev::start(&App::todo(), |_| {});
+    let client = dev.client();
+    // The configuration names it as soon as it is there.
+    fs::create_dir_all(dev.path().join("other/modules/todo")).unwrap();
+    fs::write(dev.path().join("other/modules/todo/module.toml"), TODO).unwrap();
+    let settings = fs::read_to_string(dev.path().join("aegis.toml")).unwrap_or_default();
+    fs::write(dev.path().join("aegis.toml"), format!("modules_dir = \"other/modules\"\n{settings}")).unwrap();
+    let line = dev.line();
+    assert!(line.starts_with("reload: "), "{line}");
+    let required = TODO.replace("text = \"text\"", "text = { kind = \"text\", required = true }");
+    write_module(&dev.path().join("other"), "todo", &required);
+    let line = dev.line();
+    assert!(line.starts_with("reload: in force after "), "{line}");
+    eventually("the rule is in force", PATIENCE, || client.post("todo", &json!({"n": 1})).status == 422);
+}
+
+#[test]
+fn a_control_socket_that_is_named_anew_is_told_to_be_that_of_the_next_host() {
+    let dev = Dev::start(&App::todo(), |_| {});
+    dev.address();
+    let settings = fs::read_to_string(dev.path().join("aegis.toml")).unwrap_or_default();
+    fs::write(dev.path().join("aegis.toml"), format!("control_socket = \"other.sock\"\n{settings}")).unwrap();
+    let line = dev.line();
+    assert!(line.starts_with("reload: rejected: ") && line.contains("control_socket"), "{line}");
+}
+
+#[test]
 fn an_app_with_mistakes_starts_when_they_are_mended() {
     let dev = Dev::start(&App::default().module("todo", "name = ["), |_| {});
     eventually("the mistake is told", PATIENCE, || {

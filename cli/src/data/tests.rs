@@ -85,6 +85,31 @@ fn files_that_cannot_be_used_are_named() {
     insta::assert_snapshot!(told(export), @"creating APP/missing/file.part failed: No such file or directory (os error 2)");
 }
 
+#[test]
+fn root_imports_nothing_into_the_data_of_somebody_else() {
+    const ROOT: u32 = 0;
+    let called = |_| Some("deploy".to_owned());
+    let nameless = |_| None;
+    assert_eq!(instead_of(ROOT, 1001, called), Some("deploy".to_owned()));
+    assert_eq!(instead_of(ROOT, 1001, nameless), Some("'#1001'".to_owned()));
+    assert_eq!(instead_of(ROOT, ROOT, called), None);
+    assert_eq!(instead_of(1001, 1001, called), None);
+    assert_eq!(instead_of(1001, 1002, called), None, "the system says what such a user may do");
+    let refused = Failure::NotOfRoot { folder: "/srv/app/data".into(), user: "deploy".to_owned() };
+    insta::assert_snapshot!(explained(&refused), @"/srv/app/data belongs to another user, whose host could not open what root makes there; run it as that user: sudo -u deploy aegis data import");
+    assert_eq!(refused.exit_code(), exit::USAGE);
+}
+
+#[test]
+fn data_that_are_not_there_yet_will_be_of_whoever_has_the_folder_above() {
+    let app = app();
+    let us = geteuid().as_raw();
+    let data_dir = app.path().join("var/data");
+    assert_eq!(whose(&data_dir), Some((app.path().to_owned(), us)));
+    fs::create_dir_all(&data_dir).unwrap();
+    assert_eq!(whose(&data_dir), Some((data_dir.clone(), us)));
+}
+
 /// Runs `aegis data import` of [`EXPORT`] beside an app.
 fn import_beside(app: &Path) -> u8 {
     let dump = app.join("in");

@@ -1,9 +1,15 @@
 use std::{
-    io::{BufRead, BufReader},
-    os::unix::net::{UnixListener, UnixStream},
+    fs::File,
+    io::{BufRead, BufReader, PipeReader},
+    os::{
+        fd::OwnedFd,
+        unix::net::{UnixListener, UnixStream},
+    },
     path::Path,
     thread::{self, JoinHandle},
 };
+
+use aegis_ipc::operator::StoreStatus;
 
 use super::*;
 
@@ -191,4 +197,87 @@ fn the_socket_is_found_through_the_configuration_even_when_that_has_mistakes() {
     assert_eq!(failure.exit_code(), exit::CONFIGURATION);
     let named = Host { control: Some("/x/control.sock".into()), ..host };
     assert_eq!(socket(&named, &Environment::new()).unwrap(), PathBuf::from("/x/control.sock"));
+}
+
+fn state(summary: &str) -> Status {
+    Status {
+        pid: 4242,
+        version: "0.1.0".to_owned(),
+        uptime_ms: 90_061_000,
+        summary: summary.to_owned(),
+        listen: Vec::new(),
+        generation: 7,
+        digest: "0123456789abcdef".repeat(4),
+        notice: None,
+        deployed: Vec::new(),
+        failing: Vec::new(),
+        trials: Vec::new(),
+        workers_wanted: 2,
+        workers: Vec::new(),
+        store: StoreStatus {
+            pid: 4250,
+            state: "ready".to_owned(),
+            durable: 1,
+            epoch: 1,
+            restarts: 0,
+            disk_full: None,
+        },
+        jobs: Vec::new(),
+        last_job: None,
+        deaths: Vec::new(),
+        loop_longest_us: 800,
+    }
+}
+
+/// What comes of watching a host that shows these states, and then goes on without a change. `see` reads them.
+fn watched(summaries: &[&str], form: Form, see: impl FnOnce(PipeReader)) -> Result<Reply, Failure> {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("control.sock")).unwrap();
+    let mut client = Client::connect(&folder.path().join("control.sock")).unwrap();
+    let (host, _) = listener.accept().unwrap();
+    for summary in summaries {
+        let reply = Reply::Status(Box::new(state(summary)));
+        writeln!(&host, "{}", serde_json::to_string(&reply).unwrap()).unwrap();
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut screen = File::from(OwnedFd::from(writer));
+    thread::scope(|scope| {
+        let watch = scope.spawn(|| show_changes(&mut client, form, &mut screen, Duration::from_millis(1)));
+        see(reader);
+        watch.join().unwrap()
+    })
+}
+
+#[test]
+fn a_watch_ends_when_whoever_sees_it_has_seen_enough() {
+    for form in [Form::Text, Form::Json] {
+        let see = |reader: PipeReader| {
+            let mut line = String::new();
+            BufReader::new(reader).read_line(&mut line).unwrap();
+            assert!(line.contains("one"), "{line}");
+        };
+        // Nothing is left to be written when the pipe is closed.
+        assert_eq!(watched(&["one"], form, see).unwrap(), Reply::Done);
+        assert_eq!(watched(&["one", "two", "three"], form, see).unwrap(), Reply::Done);
+        // Nobody ever reads it.
+        let outcome = watched(&["one"], form, drop);
+        assert_eq!(outcome.unwrap(), Reply::Done);
+    }
+}
+
+#[test]
+fn a_watch_that_cannot_be_shown_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("control.sock")).unwrap();
+    let mut client = Client::connect(&folder.path().join("control.sock")).unwrap();
+    let (host, _) = listener.accept().unwrap();
+    let reply = Reply::Status(Box::new(state("one")));
+    writeln!(&host, "{}", serde_json::to_string(&reply).unwrap()).unwrap();
+    let mut full = File::options().write(true).open("/dev/full").unwrap();
+    let failure = show_changes(&mut client, Form::Text, &mut full, TICK).unwrap_err();
+    insta::assert_snapshot!(
+        with_causes(&failure),
+        @"writing to standard output failed: No space left on device (os error 28)"
+    );
+    assert_eq!(failure.exit_code(), exit::OS);
 }

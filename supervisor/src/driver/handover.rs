@@ -264,6 +264,12 @@ impl Driver {
         Ok(number)
     }
 
+    /// This image runs again after another one that could not: `path` is where it was known to be before, although that may
+    /// lead to the other one by now.
+    pub(crate) fn keep_name(&mut self, path: PathBuf) {
+        self.own_image.rename(path);
+    }
+
     /// Whether the generation in force has code.
     pub(crate) fn has_code(&self) -> bool {
         let in_force = self.fleet.status(monotonic_ms()).generation;

@@ -64,7 +64,12 @@ impl Driver {
         }
         let path = path.map_or_else(|| self.own_image.path().to_owned(), PathBuf::from);
         tracing::info!(path = %path.display(), "the new executable rehearses");
-        match Image::open(&path).and_then(|image| self.rehearse(image)) {
+        let image = Image::open(&path).inspect(|image| {
+            if image.is(&self.own_image) {
+                tracing::warn!(path = %path.display(), "the executable is the one that runs already");
+            }
+        });
+        match image.and_then(|image| self.rehearse(image)) {
             Ok(rehearsal) => self.upgrading = Some(Upgrading::Rehearsing(rehearsal)),
             Err(error) => self.upgrade_failed(with_causes(&error)),
         }

@@ -27,11 +27,11 @@ use nix::sys::signal::Signal;
 
 use crate::{
     harness::{Host, eventually},
-    rehearsals,
+    rehearsals, upgrades,
 };
 
 /// Every story by name.
-pub(crate) const ALL: [(&str, fn()); 27] = [
+pub(crate) const ALL: [(&str, fn()); 28] = [
     ("it_serves_and_stops_and_leaves_nothing_behind", serves_and_stops),
     ("a_killed_worker_is_replaced", killed_worker_is_replaced),
     ("a_killed_store_is_started_again", killed_store_is_started_again),
@@ -42,7 +42,8 @@ pub(crate) const ALL: [(&str, fn()); 27] = [
     ("it_drains_and_comes_back", drains),
     ("an_upgrade_keeps_process_sockets_and_clients", upgrade),
     ("an_upgrade_that_cannot_work_is_rejected", failed_upgrades),
-    ("an_image_that_fails_after_all_becomes_the_old_one_again", return_from_an_upgrade),
+    ("an_image_that_fails_after_all_becomes_the_old_one_again", upgrades::returns),
+    ("an_upgrade_follows_the_link_that_the_host_was_started_by", upgrades::follows_a_link),
     ("an_upgrade_that_is_called_off_does_not_happen", rehearsals::is_called_off),
     ("a_rehearsal_ends_with_a_host_that_is_stopped", rehearsals::ends_with_a_stop),
     ("a_rehearsal_ends_with_a_supervisor_that_is_killed", rehearsals::ends_with_a_kill),
@@ -64,7 +65,7 @@ pub(crate) const ALL: [(&str, fn()); 27] = [
 pub(crate) const TWO: &str =
     "[workers]\ncount = 2\norphan_grace = \"2s\"\n[reload]\ncanary_time = \"50ms\"\n";
 
-const RELOAD: Request = Request::Reload { wait: true, mode: None, automatic: false };
+pub(crate) const RELOAD: Request = Request::Reload { wait: true, mode: None, automatic: false };
 
 fn serves_and_stops() {
     let mut host = Host::start(TWO);
@@ -235,30 +236,6 @@ fn failed_upgrades() {
     assert!(hangs.ends_with("it did not report within 8 s"), "{hangs}");
     let after = host.settled(2);
     assert_eq!(pids(&before), pids(&after), "nothing was touched");
-}
-
-fn return_from_an_upgrade() {
-    let host = Host::start(TWO);
-    let before = host.settled(2);
-    // The rehearsal sees the true state. When it gets serious, the new image finds one that it cannot understand: only
-    // the first line, which shows the way back.
-    let program = std::env::current_exe().unwrap();
-    let script = format!(
-        "#!/bin/bash\nif [ $$ = {} ]; then head -n 1 /proc/self/fd/$3 > {state}; exec 199< {state}; \
-         exec {program} supervisor --resume 199; fi\nexec {program} \"$@\"\n",
-        host.pid(),
-        state = host.folder().join("state").display(),
-        program = program.display(),
-    );
-    let path = host.script("half", &script);
-    let verdict = host.verdict(&Request::Upgrade { path: Some(path) });
-    let Verdict::RolledBack { reason } = &verdict else { panic!("{verdict:?}") };
-    assert!(reason.contains("cannot decode"), "{reason}");
-    let after = host.settled(2);
-    assert_eq!(after.pid, before.pid);
-    assert_eq!(pids(&before), pids(&after), "nothing was touched");
-    host.tell("catalog", "second");
-    assert_eq!(host.verdict(&RELOAD), Verdict::Done, "it goes on as before");
 }
 
 fn killed_supervisor() {
@@ -578,7 +555,7 @@ fn no_refusal() {
     assert!(client.join().unwrap() > 0);
 }
 
-fn pids(status: &Status) -> Vec<u32> {
+pub(crate) fn pids(status: &Status) -> Vec<u32> {
     status.workers.iter().map(|worker| worker.pid).collect()
 }
 
