@@ -75,6 +75,20 @@ impl StdoutStream for GuestOutput {
     }
 }
 
+/// What becomes of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// It is logged. So many were dropped before, and nobody has told how many.
+    Logged {
+        /// How many.
+        dropped: u64,
+    },
+    /// It is dropped, as the first one since it was told.
+    FirstDropped,
+    /// It is dropped.
+    Dropped,
+}
+
 /// How much a module may still log in this second.
 #[derive(Debug)]
 pub(crate) struct LogBudget {
@@ -98,11 +112,11 @@ impl Default for LogBudget {
 
 impl LogBudget {
     /// Whether a line of so many bytes may be logged. The first line of a new second is told how many were not.
-    pub(crate) fn admit(&self, bytes: usize) -> Option<u64> {
+    pub(crate) fn admit(&self, bytes: usize) -> Admission {
         self.admit_at(bytes, self.begun.elapsed().as_secs())
     }
 
-    fn admit_at(&self, bytes: usize, second: u64) -> Option<u64> {
+    fn admit_at(&self, bytes: usize, second: u64) -> Admission {
         let mut dropped = 0;
         if self.second.swap(second, Ordering::Relaxed) != second {
             self.used_bytes.store(0, Ordering::Relaxed);
@@ -111,10 +125,10 @@ impl LogBudget {
         if self.used_bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64
             > LOG_BYTES_PER_SECOND_MAX
         {
-            self.dropped_lines.fetch_add(1 + dropped, Ordering::Relaxed);
-            return None;
+            let before = dropped + self.dropped_lines.fetch_add(1 + dropped, Ordering::Relaxed);
+            return if before == 0 { Admission::FirstDropped } else { Admission::Dropped };
         }
-        Some(dropped)
+        Admission::Logged { dropped }
     }
 }
 
@@ -134,12 +148,17 @@ mod tests {
     }
 
     #[test]
-    fn lines_beyond_the_budget_are_counted_and_told_in_the_next_second() {
+    fn lines_beyond_the_budget_are_told_at_once_and_their_number_in_the_next_second() {
+        use Admission::{Dropped, FirstDropped, Logged};
         let budget = LogBudget::default();
         let most = usize::try_from(LOG_BYTES_PER_SECOND_MAX).unwrap();
-        assert_eq!(budget.admit_at(most, 0), Some(0));
-        assert_eq!((budget.admit_at(1, 0), budget.admit_at(1, 0)), (None, None));
-        assert_eq!(budget.admit_at(1, 1), Some(2));
-        assert_eq!(budget.admit_at(1, 1), Some(0));
+        assert_eq!(budget.admit_at(most, 0), Logged { dropped: 0 });
+        assert_eq!([1, 1].map(|bytes| budget.admit_at(bytes, 0)), [FirstDropped, Dropped]);
+        assert_eq!([1, most].map(|bytes| budget.admit_at(bytes, 1)), [Logged { dropped: 2 }, FirstDropped]);
+        assert_eq!(budget.admit_at(most + 1, 2), Dropped, "nobody has told of the one before");
+        assert_eq!(
+            [1, 1].map(|bytes| budget.admit_at(bytes, 3)),
+            [Logged { dropped: 2 }, Logged { dropped: 0 }]
+        );
     }
 }

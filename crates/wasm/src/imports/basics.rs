@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::{
     call::milliseconds,
     contract::base::aegis::module::{clock, config, log, metrics, random},
+    output::Admission,
     services::{Measure, Measurement},
     state::State,
 };
@@ -41,10 +42,17 @@ impl log::Host for State {
             .collect();
         let fields = fields.join(" ");
         let bytes = LOG_LINE_BYTES + message.len() + fields.len();
-        let Some(dropped) = self.owner.log_budget.admit(bytes) else { return Ok(()) };
         let (module, request) = (self.owner.module.as_str(), self.request_id.as_str());
-        if dropped > 0 {
-            tracing::warn!(target: "aegis::module", module, dropped, "log lines beyond the module's budget were dropped");
+        match self.owner.log_budget.admit(bytes) {
+            Admission::Logged { dropped: 0 } => {}
+            Admission::Logged { dropped } => {
+                tracing::warn!(target: "aegis::module", module, dropped, "log lines beyond the module's budget were dropped");
+            }
+            Admission::FirstDropped => {
+                tracing::warn!(target: "aegis::module", module, "log lines beyond the module's budget are dropped from here on");
+                return Ok(());
+            }
+            Admission::Dropped => return Ok(()),
         }
         match level {
             log::Level::Trace => {
