@@ -1,21 +1,22 @@
 //! Which parts of a value are points in time, where that is not a matter of a single field.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
 use super::{Key, write_raw, write_typed};
 use crate::{json, spec::FieldKind};
 
-/// Where in a value texts are points in time.
+/// Where in a value texts are points in time. Parts are shared: a stage can repeat the rows before it many times over, and stages
+/// repeat each other's work.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Times {
     /// The value itself is one.
     is_time: bool,
     /// Those in properties of an object; none of them is empty.
-    members: BTreeMap<String, Times>,
+    members: BTreeMap<String, Arc<Times>>,
     /// Those in every item of an array; not empty.
-    items: Option<Box<Times>>,
+    items: Option<Arc<Times>>,
 }
 
 impl Times {
@@ -26,7 +27,7 @@ impl Times {
 
     /// Those of an array of such values.
     pub(crate) fn of_items(items: Self) -> Self {
-        Self { items: (!items.is_empty()).then(|| Box::new(items)), ..Self::default() }
+        Self { items: (!items.is_empty()).then(|| Arc::new(items)), ..Self::default() }
     }
 
     /// Whether there are none.
@@ -39,9 +40,12 @@ impl Times {
         if self.is_time { FieldKind::Timestamp } else { FieldKind::Any }
     }
 
-    /// Those of the property at the end of a path.
+    /// Those of the property at the end of a path, which leads into arrays by number.
     pub(crate) fn at(&self, path: &[String]) -> Self {
-        let found = path.iter().try_fold(self, |times, name| times.members.get(name));
+        let found = path.iter().try_fold(self, |times, name| {
+            let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
+            times.member(name).or_else(|| times.items().filter(|_| is_number))
+        });
         found.cloned().unwrap_or_default()
     }
 
@@ -51,7 +55,9 @@ impl Times {
             return;
         }
         match path.split_first() {
-            Some((first, rest)) => self.members.entry(first.clone()).or_default().put(rest, times),
+            Some((first, rest)) => {
+                Arc::make_mut(self.members.entry(first.clone()).or_default()).put(rest, times);
+            }
             None => *self = times,
         }
     }
@@ -61,7 +67,7 @@ impl Times {
     }
 
     pub(super) fn member(&self, name: &str) -> Option<&Self> {
-        self.members.get(name)
+        self.members.get(name).map(AsRef::as_ref)
     }
 
     pub(super) fn items(&self) -> Option<&Self> {

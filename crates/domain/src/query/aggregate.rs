@@ -23,7 +23,11 @@ use serde_json::{Map, Value};
 
 pub(crate) use run::Run;
 
-use self::{accumulator::Accumulator, expression::Expression, group::Group};
+use self::{
+    accumulator::Accumulator,
+    expression::{Expression, Making, TooLarge},
+    group::Group,
+};
 use super::{
     Bounds, Direction, Field, Filter, Sort,
     parameters::Mistake,
@@ -236,6 +240,10 @@ fn project(reader: &Reader<'_>, value: &Value) -> Result<Project, Mistake> {
     if keeps && !drop.is_empty() {
         return Err(reader.saying("properties to keep and properties to drop", "only one of both"));
     }
+    if let Some((name, _)) = computed.iter().find(|(name, _)| keep.has(name)) {
+        let found = format!("{:?} and something within it", json::shorten(name));
+        return Err(reader.saying(found, "only one of both"));
+    }
     if !keeps {
         decided.iter().for_each(|(_, path)| drop.add(path));
         return Ok(Project { mode: Mode::Drop, select: drop, computed, times: None });
@@ -255,10 +263,11 @@ fn project(reader: &Reader<'_>, value: &Value) -> Result<Project, Mistake> {
 
 impl Project {
     /// The row that this makes of a row.
-    fn apply(&self, row: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(row.len());
-        self.select.write(self.mode, row, &mut out);
+    fn apply(&self, row: &[u8]) -> Result<Vec<u8>, TooLarge> {
+        let mut selected = Vec::with_capacity(row.len());
+        self.select.write(self.mode, row, &mut selected);
+        let mut out = Making::from(selected);
         expression::extend(&self.computed, row, &mut out);
-        out
+        out.finish()
     }
 }

@@ -75,6 +75,14 @@ impl Collector {
         }
     }
 
+    /// Bytes that were made of documents since it was asked last, where that is work of its own.
+    pub(super) fn take_made(&mut self) -> u64 {
+        match self {
+            Self::Piped(run) => run.take_made(),
+            Self::Listed { .. } | Self::Sorted { .. } | Self::Counted(_) => 0,
+        }
+    }
+
     /// Adds a document that passes the filter.
     pub(super) fn add(&mut self, query: &Query, candidate: Candidate) -> Result<Flow, Problem> {
         match (self, &query.parts().output) {

@@ -32,6 +32,11 @@ impl Work {
         Self { bytes_left }
     }
 
+    /// So much work was done, which nobody could know before.
+    pub(super) fn charge(&mut self, bytes: u64) {
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
+    }
+
     /// Whether so much work may be done. Once something could not be, nothing more can; a long step that has
     /// done nothing yet may do anything, so that every plan comes to its end.
     pub(super) fn spend(&mut self, bytes: u64) -> bool {

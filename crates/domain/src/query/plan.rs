@@ -258,7 +258,9 @@ impl Open {
             certainty: Certainty::Certain,
             body,
         };
-        self.collector.add(query, candidate).map(Some)
+        let flow = self.collector.add(query, candidate)?;
+        work.charge(self.collector.take_made());
+        Ok(Some(flow))
     }
 
     /// Whether the current candidate passes the filter; unknown if that is more work than is left. What was

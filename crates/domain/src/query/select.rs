@@ -33,6 +33,11 @@ impl Select {
         }
     }
 
+    /// Whether a property of this name is named, or something within it.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|(named, _)| named == name)
+    }
+
     /// Whether nothing is named.
     pub(crate) fn is_empty(&self) -> bool {
         self.names.is_empty()

@@ -2,7 +2,11 @@
 
 use serde_json::Value;
 
-use super::{Expression, Reader, expression, sum::Sum};
+use super::{
+    Expression, Reader,
+    expression::{self, TooLarge},
+    sum::Sum,
+};
 use crate::{
     order::{Key, Times, tag},
     query::parameters::Mistake,
@@ -81,18 +85,18 @@ impl Accumulator {
     }
 
     /// Adds a row.
-    pub(super) fn add(&self, state: &mut State, row: &[u8]) {
+    pub(super) fn add(&self, state: &mut State, row: &[u8]) -> Result<(), TooLarge> {
         match state {
             State::Count(count) => *count += 1,
             State::Sum(sum, count) => {
-                let value = self.of.value(row).filter(|value| is_number(value));
+                let value = self.of.value(row)?.filter(|value| is_number(value));
                 if let Some(number) = value.as_deref().and_then(|value| std::str::from_utf8(value).ok()) {
                     sum.add(number);
                     *count += 1;
                 }
             }
             State::Best(best) => {
-                let Some(value) = self.of.value(row) else { return };
+                let Some(value) = self.of.value(row)? else { return Ok(()) };
                 let key = self.of_times.key_of_raw(&value);
                 let replaces = best.as_ref().is_none_or(|(best, _)| match self.operator {
                     Operator::Min => key < *best,
@@ -104,19 +108,18 @@ impl Accumulator {
             }
             State::Kept(kept) => {
                 if kept.is_none() || self.operator == Operator::Last {
-                    *kept = Some(self.of.value(row).unwrap_or_else(|| b"null".to_vec()));
+                    *kept = Some(self.of.value(row)?.unwrap_or_else(|| b"null".to_vec()));
                 }
             }
             State::All(all) => {
-                let start = all.len();
-                if start > 0 {
+                let Some(value) = self.of.value(row)? else { return Ok(()) };
+                if !all.is_empty() {
                     all.push(b',');
                 }
-                if !self.of.write(row, all) {
-                    all.truncate(start);
-                }
+                all.extend_from_slice(&value);
             }
         }
+        Ok(())
     }
 
     /// Points in time of the result.

@@ -10,6 +10,39 @@ use crate::{
     raw,
 };
 
+/// Bytes of one value or row that is made.
+pub(super) const VALUE_BYTES_MAX: usize = 16 << 20;
+
+/// A value or row is larger than any may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooLarge;
+
+/// A value in the making: a few names can repeat a row many times over, and stages repeat each other's work.
+#[derive(Debug, Default)]
+pub(super) struct Making {
+    bytes: Vec<u8>,
+    is_too_large: bool,
+}
+
+impl Making {
+    /// One that begins like this.
+    pub(super) fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, is_too_large: false }
+    }
+
+    fn push(&mut self, piece: &[u8]) {
+        self.is_too_large |= self.bytes.len() + piece.len() > VALUE_BYTES_MAX;
+        if !self.is_too_large {
+            self.bytes.extend_from_slice(piece);
+        }
+    }
+
+    /// What was made.
+    pub(super) fn finish(self) -> Result<Vec<u8>, TooLarge> {
+        if self.is_too_large { Err(TooLarge) } else { Ok(self.bytes) }
+    }
+}
+
 /// What a value is made of.
 #[derive(Debug)]
 pub(super) enum Expression {
@@ -55,16 +88,16 @@ fn literal(value: &Value) -> Expression {
 
 impl Expression {
     /// Appends the value for a row; tells whether there is one.
-    pub(super) fn write(&self, row: &[u8], out: &mut Vec<u8>) -> bool {
+    fn write(&self, row: &[u8], out: &mut Making) -> bool {
         match self {
-            Self::Row(_) => out.extend_from_slice(row),
+            Self::Row(_) => out.push(row),
             Self::Field(field) => match raw::find(row, &field.path) {
-                Some(value) => out.extend_from_slice(value),
+                Some(value) => out.push(value),
                 None => return false,
             },
-            Self::Literal(value) => out.extend_from_slice(value),
+            Self::Literal(value) => out.push(value),
             Self::Object(parts) => {
-                out.extend_from_slice(b"{}");
+                out.push(b"{}");
                 extend(parts, row, out);
             }
         }
@@ -86,25 +119,26 @@ impl Expression {
     }
 
     /// The value for a row.
-    pub(super) fn value(&self, row: &[u8]) -> Option<Vec<u8>> {
-        let mut out = Vec::new();
-        self.write(row, &mut out).then_some(out)
+    pub(super) fn value(&self, row: &[u8]) -> Result<Option<Vec<u8>>, TooLarge> {
+        let mut out = Making::default();
+        let is_there = self.write(row, &mut out);
+        out.finish().map(|value| is_there.then_some(value))
     }
 }
 
 /// Adds properties to the object at the end of `out`.
-pub(super) fn extend(parts: &[(String, Expression)], row: &[u8], out: &mut Vec<u8>) {
+pub(super) fn extend(parts: &[(String, Expression)], row: &[u8], out: &mut Making) {
     for (name, part) in parts {
-        let brace = out.pop();
-        let start = out.len();
-        if out.last() != Some(&b'{') {
-            out.push(b',');
+        let brace = out.bytes.pop();
+        let start = out.bytes.len();
+        if out.bytes.last() != Some(&b'{') {
+            out.bytes.push(b',');
         }
-        json::write_text(out, name);
-        out.push(b':');
+        json::write_text(&mut out.bytes, name);
+        out.bytes.push(b':');
         if !part.write(row, out) {
-            out.truncate(start);
+            out.bytes.truncate(start);
         }
-        out.extend(brace);
+        out.bytes.extend(brace);
     }
 }

@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::{
     Accumulator, Expression, Reader,
     accumulator::{self, State},
-    expression, object,
+    expression::{self, TooLarge},
+    object,
 };
 use crate::{
     json,
@@ -55,9 +56,9 @@ pub(super) fn parse(reader: &Reader<'_>, value: &Value) -> Result<Group, Mistake
 }
 
 impl Group {
-    /// Adds a row.
-    pub(super) fn add(&self, groups: &mut Groups, row: &[u8]) {
-        let id = self.id.value(row).unwrap_or_else(|| b"null".to_vec());
+    /// Adds a row; ends with the result that is too much, so that no row keeps many times more than all may.
+    pub(super) fn add(&self, groups: &mut Groups, row: &[u8], bytes_max: usize) -> Result<(), TooLarge> {
+        let id = self.id.value(row)?.unwrap_or_else(|| b"null".to_vec());
         let key = self.id_times.key_of_raw(&id);
         let members = groups.groups.entry(key).or_insert_with_key(|key| {
             let states: Vec<State> =
@@ -68,9 +69,13 @@ impl Group {
         });
         for ((_, accumulator), state) in self.results.iter().zip(&mut members.states) {
             let before = state.bytes();
-            accumulator.add(state, row);
+            accumulator.add(state, row)?;
             groups.bytes = groups.bytes - before + state.bytes();
+            if groups.bytes > bytes_max {
+                break;
+            }
         }
+        Ok(())
     }
 
     /// Points in time of the groups.

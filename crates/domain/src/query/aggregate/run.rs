@@ -4,7 +4,11 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::{Group, Pipeline, Project, Stage, group::Groups};
+use super::{
+    Group, Pipeline, Project, Stage,
+    expression::{TooLarge, VALUE_BYTES_MAX},
+    group::Groups,
+};
 use crate::{
     problem::Problem,
     query::{
@@ -15,6 +19,8 @@ use crate::{
 
 /// Bytes that all stages of one pipeline keep together.
 const KEPT_BYTES_MAX: usize = 16 << 20;
+/// Bytes of the rows that are made of what was kept, when the documents are at their end and nobody pauses.
+const MADE_AT_LAST_BYTES_MAX: u64 = 16 * (KEPT_BYTES_MAX as u64);
 /// What a row costs beyond its own bytes.
 const ROW_BYTES: usize = 128;
 
@@ -26,6 +32,8 @@ pub(crate) struct Run {
     places: PlaceWriter,
     out: Vec<u8>,
     rows: usize,
+    /// Bytes of rows that were made, since somebody asked.
+    made_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -62,6 +70,7 @@ impl Run {
             places: PlaceWriter::default(),
             out: Vec::new(),
             rows: 0,
+            made_bytes: 0,
         }
     }
 
@@ -73,11 +82,17 @@ impl Run {
         self.push(pipeline, 0, document)
     }
 
+    /// Bytes of the rows that were made since it was asked last: work beyond that of reading documents.
+    pub(crate) fn take_made(&mut self) -> u64 {
+        std::mem::take(&mut self.made_bytes)
+    }
+
     /// Ends, and is the JSON array of all results.
     ///
     /// # Errors
-    /// The pipeline yields too much.
+    /// The pipeline yields or makes too much.
     pub(crate) fn finish(mut self, pipeline: &Pipeline) -> Result<Bytes, Problem> {
+        self.made_bytes = 0;
         for index in 0..pipeline.stages.len() {
             let state = std::mem::replace(&mut self.states[index], State::Nothing);
             self.flush(pipeline, index, state)?;
@@ -116,6 +131,13 @@ impl Run {
         for row in rows {
             if self.push(pipeline, index, row)?.is_break() {
                 break;
+            }
+            if self.made_bytes > MADE_AT_LAST_BYTES_MAX {
+                let found = format!(
+                    "a pipeline that makes more than {} MiB of what it has kept",
+                    MADE_AT_LAST_BYTES_MAX >> 20
+                );
+                return Err(too_much(found, "less, by $match, $project or $limit"));
             }
         }
         Ok(())
@@ -168,12 +190,14 @@ impl Run {
         project: &Project,
         row: &[u8],
     ) -> Result<Flow, Problem> {
-        self.push(pipeline, index + 1, project.apply(row).into())
+        let made = project.apply(row).map_err(|TooLarge| too_large())?;
+        self.made_bytes += made.len() as u64;
+        self.push(pipeline, index + 1, made.into())
     }
 
     fn grouped(&mut self, index: usize, group: &Group, row: &[u8]) -> Result<Flow, Problem> {
         if let State::Groups(groups) = &mut self.states[index] {
-            group.add(groups, row);
+            group.add(groups, row, KEPT_BYTES_MAX).map_err(|TooLarge| too_large())?;
         }
         self.check_kept()
     }
@@ -220,6 +244,11 @@ impl Run {
         self.rows += 1;
         Ok(Flow::Continue(()))
     }
+}
+
+fn too_large() -> Problem {
+    let found = format!("a pipeline that makes a row or value of more than {} MiB", VALUE_BYTES_MAX >> 20);
+    too_much(found, "less, by $match or $project")
 }
 
 fn too_much(found: String, expected: &str) -> Problem {

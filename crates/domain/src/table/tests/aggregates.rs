@@ -126,6 +126,8 @@ fn times_are_points_in_time_inside_objects_as_well() {
     let pushed =
         r#"{"$group":{"_id":"$id","all":{"$push":{"at":"$at"}}}},{"$group":{"_id":"$all","n":{"$sum":1}}}"#;
     insta::assert_snapshot!(aggregate(&store, &format!("[{pushed}]")), @r#"[{"_id":[{"at":"2026-01-01T12:00:00Z"}],"n":3},{"_id":[{"at":"2026-01-01T12:00:01Z"}],"n":1}]"#);
+    let by_number = r#"{"$group":{"_id":null,"all":{"$push":{"at":"$at"}}}},{"$match":{"all.1.at":"2026-01-01T14:00:00+02:00"}},{"$count":"n"}"#;
+    insta::assert_snapshot!(aggregate(&store, &format!("[{by_number}]")), @r#"[{"n":1}]"#);
     let sorted = r#"{"$project":{"w":{"at":"$at"}}},{"$sort":{"w":-1,"id":1}},{"$project":{"id":1}}"#;
     insta::assert_snapshot!(aggregate(&store, &format!("[{sorted}]")), @r#"[{"id":"3"},{"id":"0"},{"id":"1"},{"id":"2"}]"#);
 }
@@ -145,6 +147,25 @@ fn pipelines_are_bounded() {
     insta::assert_snapshot!(refused(r#"[{"$project":{"n":1}}]"#), @r#"bad-parameter: parameter "__aggregate": found a pipeline that yields more than 5 rows, expected less, by a $limit at the end"#);
     insta::assert_snapshot!(refused(r#"[{"$group":{"_id":null,"all":{"$push":"$text"}}}]"#), @r#"bad-parameter: parameter "__aggregate": found a pipeline that keeps more than 16 MiB, expected less, by $match, $project or a $limit after $sort"#);
     insta::assert_snapshot!(refused(r#"[{"$group":{"_id":{"text":"$text","n":"$n"}}},{"$limit":1}]"#), @r#"bad-parameter: parameter "__aggregate": found a pipeline that keeps more than 16 MiB, expected less, by $match, $project or a $limit after $sort"#);
+    let many =
+        ["a", "b", "c", "d", "e", "f", "g", "h"].map(|name| format!("\"{name}\":\"$$ROOT\"")).join(",");
+    let again = vec![format!("{{\"$project\":{{{many}}}}}"); 12].join(",");
+    insta::assert_snapshot!(refused(&format!("[{{\"$match\":{{\"n\":1}}}},{again},{{\"$limit\":1}}]")), @r#"bad-parameter: parameter "__aggregate": found a pipeline that makes a row or value of more than 16 MiB, expected less, by $match or $project"#);
+    let firsts =
+        (0..100).map(|n| format!("\"f{n}\":{{\"$first\":\"$$ROOT\"}}")).collect::<Vec<_>>().join(",");
+    insta::assert_snapshot!(refused(&format!("[{{\"$group\":{{\"_id\":null,{firsts}}}}}]")), @r#"bad-parameter: parameter "__aggregate": found a pipeline that keeps more than 16 MiB, expected less, by $match, $project or a $limit after $sort"#);
+    let within = r#"{"$group":{"_id":"$n"}},{"$sort":{"_id":1}}"#;
+    let wide = (0..20)
+        .map(|n| format!("\"w{n}\":{{\"$literal\":\"{}\"}}", "x".repeat(1 << 20)))
+        .collect::<Vec<_>>()
+        .join(",");
+    insta::assert_snapshot!(refused(&format!("[{within},{{\"$project\":{{{wide}}}}},{{\"$match\":{{\"_id\":-1}}}}]")), @r#"bad-parameter: parameter "__aggregate": found a pipeline that makes a row or value of more than 16 MiB, expected less, by $match or $project"#);
+    let wide = (0..15)
+        .map(|n| format!("\"w{n}\":{{\"$literal\":\"{}\"}}", "x".repeat(1 << 20)))
+        .collect::<Vec<_>>()
+        .join(",");
+    insta::assert_snapshot!(refused(&format!("[{within},{{\"$project\":{{{wide}}}}},{{\"$match\":{{\"_id\":-1}}}}]")), @r#"bad-parameter: parameter "__aggregate": found a pipeline that makes more than 256 MiB of what it has kept, expected less, by $match, $project or $limit"#);
+    insta::assert_snapshot!(refused(r#"[{"$project":{"o.a":1,"o":"$n"}}]"#), @r#"bad-parameter: parameter "__aggregate": found in stage 1 ($project) "o" and something within it, expected only one of both"#);
     insta::assert_snapshot!(refused(r#"[{"$sort":{"n":1}},{"$count":"n"}]"#), @r#"bad-parameter: parameter "__aggregate": found a pipeline that keeps more than 16 MiB, expected less, by $match, $project or a $limit after $sort"#);
     let top = store
         .answer_within(r#"__aggregate=[{"$sort":{"n":-1}},{"$limit":2},{"$project":{"n":1}}]"#, &bounds)
