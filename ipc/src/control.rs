@@ -31,6 +31,9 @@ pub enum ToChild {
     Drain {
         /// Time to finish.
         deadline_ms: Option<u64>,
+        /// Nobody follows, so that clients need not come back one after the other.
+        #[serde(default)]
+        is_last: bool,
     },
     /// Worker: look at the accept queue once more, a sibling may have left a connection behind.
     Poke,

@@ -312,10 +312,11 @@ fn a_version_that_does_not_begin_is_taken_back_before_anybody_calls_it() {
         let begin = refuse("unavailable", "there is no key").when_holds("config", "\"fail\"");
         guest.lifecycle("init", begin.then(agree())).build()
     };
-    for (guest, mode) in [
-        (aegis_guests::counter(), "rolling"),
-        (aegis_guests::counter(), "swap"),
-        (aegis_guests::heir("1.0.0"), "swap"),
+    for (guest, mode, status) in [
+        (aegis_guests::counter(), "rolling", 4),
+        (aegis_guests::counter(), "swap", 4),
+        // New workers, which would begin without its state, are not tried.
+        (aegis_guests::heir("1.0.0"), "swap", 3),
     ] {
         let app = App::default().settings(SWAP).component("counter", picky(guest));
         let cluster = Cluster::start(app, 1);
@@ -327,7 +328,7 @@ fn a_version_that_does_not_begin_is_taken_back_before_anybody_calls_it() {
         let refused = cluster.aegis(&["reload", "--mode", mode]);
         let told = words(&refused);
         let reason = "the code of COUNTER does not begin: init of module counter failed: it refused to begin: there is no key";
-        assert!(refused.status.code() == Some(4) && told.contains(reason), "{mode}: {told}");
+        assert!(refused.status.code() == Some(status) && told.contains(reason), "{mode}: {told}");
         assert_eq!(
             (next(&cluster), pids(&cluster)),
             (json!(2), before),

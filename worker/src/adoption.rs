@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Modules about which nothing has changed keep their code and their instances. When code does not begin, or does not hand
-//! over what it remembers, nothing of the next generation stays, and the one before goes on as if it had not been asked.
+//! over what it remembers, nothing of the next generation stays, and the one before goes on as if it had not been asked. Where
+//! code in force remembers something, this is said: new workers would begin without it.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -15,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aegis_domain::{catalog::Model, trial::Variant};
 use aegis_ipc::{board::Gauge, control::ToSupervisor};
 use aegis_wasm::Module;
 use tokio::sync::mpsc;
@@ -36,6 +38,9 @@ const BEGIN_TIME: Duration = Duration::from_secs(10);
 const HANDOVER_TIME: Duration = Duration::from_secs(2);
 /// Time in which all code that was replaced releases what it holds.
 const DRAIN_TIME: Duration = Duration::from_millis(500);
+
+/// What is said besides where new workers would lose something.
+const WOULD_BE_LOST: &str = "new workers would begin without what the code in force remembers";
 
 /// What the supervisor wants to be served.
 pub(crate) struct Order {
@@ -70,15 +75,45 @@ pub(crate) async fn run(present: Arc<Present>, mut orders: mpsc::Receiver<Order>
     while let Some(Order { generation, bundle }) = orders.recv().await {
         let answer = match adopt(&present, generation, bundle).await {
             Ok(adopted) => adopted,
-            Err(error) => {
-                let loses_state = matches!(error, AdoptionError::Handover(_));
-                ToSupervisor::NotAdopted { generation, reason: error.to_string(), loses_state }
-            }
+            Err(error) => refusal(&present.host(), generation, &error),
         };
         if let Err(error) = present.premises().supervisor.tell(&answer) {
             tracing::error!(target: "aegis::worker", %error, "the supervisor is not told what is served");
         }
     }
+}
+
+/// What is said about a generation that is not taken over.
+fn refusal(before: &Host, generation: u64, error: &AdoptionError) -> ToSupervisor {
+    let reason = error.to_string();
+    match error {
+        // Another process can.
+        AdoptionError::Offer(_) | AdoptionError::Different(_) => {
+            ToSupervisor::NotAdopted { generation, reason, loses_state: false }
+        }
+        // It says what is lost.
+        AdoptionError::Handover(_) => ToSupervisor::NotAdopted { generation, reason, loses_state: true },
+        AdoptionError::Code(_) | AdoptionError::Begin(_) | AdoptionError::Ended => {
+            failed(before, generation, reason)
+        }
+    }
+}
+
+/// What is said about a generation with which something went wrong in this process before state was handed over. Where the
+/// code in force hands some over, new workers instead of this one would begin without it, for which nobody has asked.
+pub(crate) fn failed(before: &Host, generation: u64, reason: String) -> ToSupervisor {
+    let loses_state = hands_over(before);
+    let reason = if loses_state { format!("{reason}; {WOULD_BE_LOST}") } else { reason };
+    ToSupervisor::NotAdopted { generation, reason, loses_state }
+}
+
+/// Whether some code of a generation, in force or tried, hands over what it remembers.
+fn hands_over(host: &Host) -> bool {
+    let Some(modules) = host.engine.modules() else { return false };
+    let does =
+        |model: &Model, variant| modules.of_variant(model, variant).is_some_and(|module| module.hands_over());
+    let mut models = host.catalog.models().iter();
+    models.any(|model| does(model, Variant::Current) || does(model, Variant::Trial))
 }
 
 async fn adopt(

@@ -4,7 +4,8 @@
 //!   begin                                             deadline − spread             deadline
 //!     │ stop accepting, after one last pass                   │                         │
 //!     │ HTTP/1: `Connection: close` with the next response,   │ HTTP/1 still idle:      │ whatever is
-//!     │ for one connection after the other over 0.2 s         │ closed one by one       │ left is cut
+//!     │ for one connection after the other over 0.2 s, which  │ closed one by one       │ left is cut
+//!     │ is over before any is closed for being idle           │                         │
 //!     │ HTTP/2: GOAWAY                                        │                         │
 //!     │ event streams: `retry`, ended one by one over the     │ a moment before: what   │
 //!     │ first `spread`                                        │ still works answers 503 │
@@ -66,18 +67,17 @@ impl Drain {
     pub(crate) fn new(now_ms: u64, deadline: Option<Duration>, spread: Duration, open: u64) -> Self {
         let deadline_ms = deadline.map(|deadline| now_ms.saturating_add(milliseconds(deadline)));
         let spread_ms = milliseconds(spread);
-        let goodbyes_ms = open.saturating_sub(1).saturating_mul(GOODBYE_MS).min(GOODBYES_MS_MAX);
-        Self { begun_ms: now_ms, deadline_ms, spread_ms, goodbyes_ms: goodbyes_ms.min(spread_ms) }
+        Self { begun_ms: now_ms, deadline_ms, spread_ms, goodbyes_ms: goodbyes_ms(open).min(spread_ms) }
     }
 
-    /// The same drain after another request to drain: the sooner deadline counts.
-    pub(crate) fn hasten(self, now_ms: u64, deadline: Option<Duration>) -> Self {
+    /// The same drain after another request to drain, with so many open connections: the sooner deadline counts.
+    pub(crate) fn hasten(self, now_ms: u64, deadline: Option<Duration>, open: u64) -> Self {
         let asked_ms = deadline.map(|deadline| now_ms.saturating_add(milliseconds(deadline)));
         let deadline_ms = match (self.deadline_ms, asked_ms) {
             (Some(known), Some(asked)) => Some(known.min(asked)),
             (known, asked) => known.or(asked),
         };
-        Self { deadline_ms, ..self }
+        Self { deadline_ms, goodbyes_ms: self.goodbyes_ms.min(goodbyes_ms(open)), ..self }
     }
 
     /// Time until the deadline, milliseconds.
@@ -98,25 +98,31 @@ impl Drain {
 
     /// When the idle connection of this rank is closed; never without a deadline (its idle time-out still counts).
     fn idle_close_ms(&self, rank: u64) -> Option<u64> {
-        let end = self.deadline_ms?.saturating_sub(MARGIN_MS).max(self.begun_ms);
+        let end = self.last_close_ms()?;
         let begin = end.saturating_sub(self.spread_ms).max(self.begun_ms);
         Some(point(begin, end, rank))
     }
 
     /// When the event streams of the connection of this rank are ended.
     fn stream_end_ms(&self, rank: u64) -> u64 {
-        self.point_within(self.spread_ms, rank)
+        self.point_before(self.last_close_ms().unwrap_or(u64::MAX), self.spread_ms, rank)
     }
 
-    /// When responses on the HTTP/1 connection of this rank begin to say that it ends.
+    /// When responses on the HTTP/1 connection of this rank begin to say that it ends: before any of them is closed when it is
+    /// idle, which one that is in use also is between two requests.
     fn goodbye_ms(&self, rank: u64) -> u64 {
-        self.point_within(self.goodbyes_ms, rank)
+        let first_close_ms = self.last_close_ms().map_or(u64::MAX, |end| end.saturating_sub(self.spread_ms));
+        self.point_before(first_close_ms, self.goodbyes_ms, rank)
     }
 
-    /// The point of a rank in so long a time from the beginning.
-    fn point_within(&self, spread_ms: u64, rank: u64) -> u64 {
-        let latest = self.deadline_ms.map_or(u64::MAX, |deadline| deadline.saturating_sub(MARGIN_MS));
-        let end = self.begun_ms.saturating_add(spread_ms).min(latest).max(self.begun_ms);
+    /// When the last connection is closed, if there is a deadline.
+    fn last_close_ms(&self) -> Option<u64> {
+        Some(self.deadline_ms?.saturating_sub(MARGIN_MS).max(self.begun_ms))
+    }
+
+    /// The point of a rank in so long a time from the beginning, but not after `latest_ms`.
+    fn point_before(&self, latest_ms: u64, spread_ms: u64, rank: u64) -> u64 {
+        let end = self.begun_ms.saturating_add(spread_ms).min(latest_ms).max(self.begun_ms);
         point(self.begun_ms, end, rank)
     }
 }
@@ -148,6 +154,11 @@ impl Departures {
     }
 }
 
+/// Time in which so many connections are told that they end.
+fn goodbyes_ms(open: u64) -> u64 {
+    open.saturating_sub(1).saturating_mul(GOODBYE_MS).min(GOODBYES_MS_MAX)
+}
+
 /// The point of a rank in a window. Ranks in a row fall evenly, however many there are: each goes into the largest
 /// gap that is left (multiples of the golden ratio, modulo 1).
 fn point(begin_ms: u64, end_ms: u64, rank: u64) -> u64 {
@@ -166,12 +177,12 @@ pub(crate) struct Leaving {
 }
 
 impl Leaving {
-    /// Begins to drain with so many open connections, or hastens a drain that has begun.
+    /// Begins to drain, or hastens a drain that has begun; so many open connections are told one after the other.
     pub(crate) fn begin(&self, now_ms: u64, deadline: Option<Duration>, spread: Duration, open: u64) {
         let mut drain = self.drain.lock();
         *drain = Some(match *drain {
             None => Drain::new(now_ms, deadline, spread, open),
-            Some(begun) => begun.hasten(now_ms, deadline),
+            Some(begun) => begun.hasten(now_ms, deadline, open),
         });
         self.begun.store(true, Ordering::Release);
         self.changed.notify_one();
@@ -183,8 +194,8 @@ impl Leaving {
     }
 
     /// Whether responses on the HTTP/1 connection of this number say that it ends.
-    pub(crate) fn says_goodbye(&self, connection: u64, now_ms: u64) -> bool {
-        self.drain().is_some_and(|drain| now_ms >= drain.goodbye_ms(connection))
+    pub(crate) fn says_goodbye(&self, connection: u64, now_ms: impl FnOnce() -> u64) -> bool {
+        self.drain().is_some_and(|drain| now_ms() >= drain.goodbye_ms(connection))
     }
 
     /// The drain.
@@ -292,7 +303,7 @@ mod tests {
         #[test]
         fn the_sooner_deadline_counts(first in prop::option::of(1_u64..100), second in prop::option::of(1_u64..100)) {
             let drain = Drain::new(0, first.map(|s| SECOND * s as u32), SECOND, 1)
-                .hasten(0, second.map(|s| SECOND * s as u32));
+                .hasten(0, second.map(|s| SECOND * s as u32), 1);
             let expected = [first, second].into_iter().flatten().min().map(|s| s * 1_000);
             prop_assert_eq!(drain.remaining_ms(0), expected);
         }
@@ -307,6 +318,21 @@ mod tests {
         ];
         let given = orders_over_time(&drain, &mut views, 9_999, 1);
         assert_eq!(given, [(10_000 - MARGIN_MS, 1, Order::AnswerNow)]);
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_is_closed_before_the_time_to_be_told(
+            timeout_ms in 0_u64..10_000,
+            spread_ms in 0_u64..10_000,
+            open in 0_u64..200,
+            rank in 0_u64..200,
+            other in 0_u64..200,
+        ) {
+            let (timeout, spread) = (Duration::from_millis(timeout_ms), Duration::from_millis(spread_ms));
+            let drain = Drain::new(1_000, Some(timeout), spread, open);
+            prop_assert!(drain.goodbye_ms(rank) <= drain.idle_close_ms(other).unwrap());
+        }
     }
 
     #[test]
@@ -324,12 +350,17 @@ mod tests {
         assert_eq!(told_ms(None, Duration::ZERO, 64), [1_000; 64], "without a spread, all at once");
         assert_eq!(told_ms(None, SECOND, 1), [1_000; 64], "nobody waits for others where there are none");
         assert!(told_ms(None, SECOND, 11).iter().all(|&told| told <= 1_060), "few are told in less time");
-        let hurried = told_ms(Some(Duration::from_millis(300)), SECOND, 64);
-        assert!(hurried.iter().all(|&told| told <= 1_050), "before the deadline: {hurried:?}");
+        assert_eq!(
+            told_ms(Some(SECOND * 5), SECOND * 5, 64),
+            [1_000; 64],
+            "idle ones are closed from the beginning"
+        );
+        let hurried = told_ms(Some(Duration::from_millis(1_300)), SECOND, 64);
+        assert!(hurried.iter().all(|&told| told <= 1_050), "before any is closed: {hurried:?}");
         let leaving = Leaving::default();
-        assert!(!leaving.says_goodbye(1, u64::MAX));
+        assert!(!leaving.says_goodbye(1, || u64::MAX));
         leaving.begin(1_000, None, SECOND, 64);
-        assert!(!leaving.says_goodbye(1, 1_000) && leaving.says_goodbye(1, 1_200));
+        assert!(!leaving.says_goodbye(1, || 1_000) && leaving.says_goodbye(1, || 1_200));
     }
 
     #[test]

@@ -147,6 +147,11 @@ impl Premises {
     pub(crate) fn leave(&self, deadline: Option<Duration>, spread: Duration) {
         self.leaving.begin(self.clock.advance(), deadline, spread, self.seats.open());
     }
+
+    /// The same where no other worker follows: all clients are told at once.
+    pub(crate) fn leave_to_nobody(&self, deadline: Option<Duration>, spread: Duration) {
+        self.leaving.begin(self.clock.advance(), deadline, spread, 0);
+    }
 }
 
 impl Host {

@@ -11,8 +11,7 @@ use aegis_ipc::board::{Cell, Counter, Gauge};
 
 use crate::connection::Protocol;
 
-/// Most bytes of answers that wait until clients take them, over HTTP/2, where one connection has many at once. A
-/// larger answer may wait alone.
+/// Most bytes of answers that wait until clients take them. A larger answer may wait alone.
 pub(crate) const UNTAKEN_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// What the worker has on its hands.
@@ -98,22 +97,25 @@ impl Load {
         Held::new(&self.untaken_bytes, bytes).0
     }
 
-    /// Says no, before anything is done, to what cannot be refused any more when its answer is there.
+    /// Says no, before anything is done, to what cannot be refused any more when its answer is there. Over HTTP/1, where a
+    /// connection has one answer at a time, that is said late: slow readers of large answers keep nobody from writing.
     pub(crate) fn room(&self, protocol: Protocol) -> Result<(), Problem> {
-        if protocol != Protocol::Http2 || self.untaken_bytes() < UNTAKEN_BYTES_MAX {
-            return Ok(());
-        }
-        Err(self.too_much_is_untaken())
+        let bytes_max = match protocol {
+            // The host asks itself.
+            Protocol::Unknown => u64::MAX,
+            Protocol::Http1 => 2 * UNTAKEN_BYTES_MAX,
+            Protocol::Http2 => UNTAKEN_BYTES_MAX,
+        };
+        if self.untaken_bytes() < bytes_max { Ok(()) } else { Err(self.too_much_is_untaken()) }
     }
 
     fn too_much_is_untaken(&self) -> Problem {
         self.refused.fetch_add(1, Ordering::Relaxed);
-        let detail =
-            "clients of this worker leave as much of its answers over HTTP/2 untaken as it keeps for them";
+        let detail = "clients of this worker leave as much of its answers untaken as it keeps for them";
         Problem::new(ProblemCode::Overloaded, detail)
     }
 
-    /// Bytes of answers that clients have yet to take over HTTP/2.
+    /// Bytes of large answers that clients have yet to take.
     pub(crate) fn untaken_bytes(&self) -> u64 {
         self.untaken_bytes.load(Ordering::Relaxed)
     }
@@ -180,8 +182,11 @@ mod tests {
         assert!(load.room(Protocol::Http2).is_ok());
         let last = load.hold(1).unwrap();
         assert!(load.hold(1).is_err() && load.room(Protocol::Http2).is_err());
-        assert!(load.room(Protocol::Http1).is_ok());
-        drop((most, last));
+        assert!(load.room(Protocol::Http1).is_ok(), "what only reads keeps nobody from writing");
+        let answers_to_writes = load.hold_anyway(UNTAKEN_BYTES_MAX);
+        assert_eq!(load.room(Protocol::Http1).unwrap_err().code, ProblemCode::Overloaded);
+        assert!(load.room(Protocol::Unknown).is_ok(), "the host asks itself");
+        drop((most, last, answers_to_writes));
         assert_eq!(load.untaken_bytes(), 0);
     }
 }

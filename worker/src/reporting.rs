@@ -176,10 +176,14 @@ impl Ears<'_> {
         match message {
             ToChild::Serve => self.doorbell.serve(),
             ToChild::Poke => self.doorbell.poke(),
-            ToChild::Drain { deadline_ms } => {
+            ToChild::Drain { deadline_ms, is_last } => {
                 let deadline = deadline_ms.map(std::time::Duration::from_millis);
                 let spread = self.present.look().config.drain.spread;
-                premises.leave(deadline, spread);
+                if is_last {
+                    premises.leave_to_nobody(deadline, spread);
+                } else {
+                    premises.leave(deadline, spread);
+                }
             }
             ToChild::Adopt { generation } => self.adopt(generation, descriptors),
             ToChild::ReopenLogs => match descriptors.into_iter().next() {
@@ -207,8 +211,7 @@ impl Ears<'_> {
             },
             None => "its bundle did not come with it",
         };
-        let reason = refused.to_owned();
-        let answer = ToSupervisor::NotAdopted { generation, reason, loses_state: false };
+        let answer = adoption::failed(&self.present.look(), generation, refused.to_owned());
         if let Err(error) = self.present.premises().supervisor.tell(&answer) {
             tracing::error!(target: "aegis::worker", %error, "the supervisor is not told what is served");
         }

@@ -45,7 +45,7 @@ use crate::{
 const DEADLINE_SLACK: Duration = Duration::from_secs(1);
 /// Time to throw away the body of a refused request.
 const DISCARD_TIME: Duration = Duration::from_secs(2);
-/// Answers up to this size are not counted while they wait: they take no more than the stream they go over.
+/// Answers up to this size are not counted while they wait: they take no more than what they go over.
 const UNCOUNTED_BYTES_MAX: u64 = 4 * 1024;
 /// Says which patches may be sent (RFC 5789 section 3.1).
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
@@ -381,15 +381,16 @@ impl<'v> Visit<'v> {
         Err(if reads || is_keyed { problem } else { problem.not_to_be_repeated() })
     }
 
-    /// A large answer over HTTP/2 waits until its client takes it, which may have asked for many before it takes
-    /// one. What has changed something is answered all the same.
+    /// A large answer waits until its client takes it, which may have asked for many before it takes one. What has
+    /// changed something is answered all the same, and so are operators, who want to know how the worker is.
     fn let_wait(&self, response: &mut Response<Outgoing>, envelope: &Envelope<'_>, method: &Method) {
         let bytes = response.body().known_bytes();
-        if bytes <= UNCOUNTED_BYTES_MAX || self.link.protocol() != Protocol::Http2 {
+        if bytes <= UNCOUNTED_BYTES_MAX || self.link.protocol() == Protocol::Unknown {
             return;
         }
         let load = &self.host.load;
-        let held = if method.is_safe() { load.hold(bytes) } else { Ok(load.hold_anyway(bytes)) };
+        let may_be_refused = method.is_safe() && self.link.audience() == Audience::Public;
+        let held = if may_be_refused { load.hold(bytes) } else { Ok(load.hold_anyway(bytes)) };
         match held {
             Ok(held) => response.body_mut().wait(self.link, held),
             Err(problem) => *response = envelope.refuse(&problem.into()),
@@ -497,7 +498,7 @@ impl<'v> Visit<'v> {
     }
 
     fn next(&self) -> Next {
-        let says_goodbye = || self.host.leaving.says_goodbye(self.link.id(), self.host.clock.now_ms());
+        let says_goodbye = || self.host.leaving.says_goodbye(self.link.id(), || self.host.clock.advance());
         if self.link.was_told(Order::LastResponse) || says_goodbye() { self.closing() } else { Next::Open }
     }
 

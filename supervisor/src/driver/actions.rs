@@ -98,7 +98,8 @@ impl Driver {
     }
 
     fn drain_child(&mut self, child: ChildId, deadline_ms: Option<u64>) {
-        if !self.tell(child, &ToChild::Drain { deadline_ms }, &[]) {
+        let is_last = !self.fleet.is_followed();
+        if !self.tell(child, &ToChild::Drain { deadline_ms, is_last }, &[]) {
             let signal = if deadline_ms.is_some() { Signal::TERM } else { Signal::QUIT };
             self.signal_child(child, signal);
         }

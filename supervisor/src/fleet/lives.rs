@@ -207,6 +207,11 @@ impl Fleet {
         }
     }
 
+    /// Whether workers that leave are followed by others.
+    pub(crate) fn is_followed(&self) -> bool {
+        !matches!(self.phase, Phase::Paused(_) | Phase::Stopping(_) | Phase::Over)
+    }
+
     /// Tells a worker to finish and leave.
     pub(super) fn drain(&mut self, child: ChildId, why: Leave, deadline_ms: Option<u64>) {
         self.note_drain(child, why, deadline_ms);

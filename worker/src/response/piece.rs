@@ -5,20 +5,21 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 
 use crate::{
-    connection::{Awaited, Link},
+    connection::{Awaited, Link, Protocol},
     overload::Held,
 };
 
 /// Bytes on their way to the client.
 pub(crate) struct Piece {
     bytes: Bytes,
-    /// Large ones over HTTP/2. In a box: most answers are small.
+    /// Large ones. In a box: most answers are small.
     waiting: Option<Box<Waiting>>,
 }
 
 /// That bytes wait, as far as the worker and the connection have to know.
 struct Waiting {
-    awaited: Awaited,
+    /// Over HTTP/2. Over HTTP/1 a socket that takes nothing says the same.
+    awaited: Option<Awaited>,
     _held: Held,
 }
 
@@ -38,7 +39,8 @@ impl Piece {
 
     /// The same for a client that takes it when it likes.
     pub(crate) fn awaited(self, link: &Arc<Link>, held: Held) -> Self {
-        Self { waiting: Some(Box::new(Waiting { awaited: link.awaited(), _held: held })), ..self }
+        let awaited = (link.protocol() == Protocol::Http2).then(|| link.awaited());
+        Self { waiting: Some(Box::new(Waiting { awaited, _held: held })), ..self }
     }
 }
 
@@ -57,13 +59,15 @@ impl Buf for Piece {
         self.bytes.chunk()
     }
 
-    /// Called when bytes have gone into the socket, which over HTTP/2 only those do that the client takes.
+    /// Called when bytes have gone into the socket, which over HTTP/2 only those do that the client takes. Over HTTP/1 hyper
+    /// keeps it beside the head without copying it, because the socket writes several slices, and drops it when all has gone.
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
         if let Some(waiting) = &self.waiting
+            && let Some(awaited) = &waiting.awaited
             && count > 0
         {
-            waiting.awaited.progressed();
+            awaited.progressed();
         }
     }
 }

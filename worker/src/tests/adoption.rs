@@ -251,6 +251,30 @@ async fn a_version_that_does_not_take_what_the_one_before_remembers_leaves_every
     assert_eq!(house.ask("GET /aegis/api/models/counters/a?command=generation").await.body, "7");
 }
 
+#[tokio::test]
+async fn a_version_that_does_not_begin_takes_nothing_away_from_code_that_hands_over() {
+    let picky = |guest: Guest| guest.lifecycle("init", refuse("unavailable", "there is no key")).build();
+    let heir = |version: &str| aegis_guests::heir(version);
+    let of_another_model = picky(tallying("tally", "tallies"));
+    let house = House::of_components(&[&heir("1.0.0").build(), &tally()], &terms(), |_| ()).await;
+    assert_eq!(house.ask("POST /aegis/api/models/counters\n\n{\"id\":\"a\"}").await.status, 201);
+    assert_eq!(next_count(&house).await, 1);
+    let fails = [(picky(heir("1.0.1")), tally()), (heir("1.0.0").build(), of_another_model.clone())];
+    for (count, (counter, tally)) in (2..).zip(fails) {
+        let told = house.adopt_components(8, &[&counter, &tally], &terms()).await;
+        let ToSupervisor::NotAdopted { reason, loses_state: true, .. } = &told else { panic!("{told:?}") };
+        assert!(reason.contains("does not begin: "), "{reason}");
+        let lost = "there is no key; new workers would begin without what the code in force remembers";
+        assert!(reason.ends_with(lost), "{reason}");
+        assert_eq!(next_count(&house).await, count, "it remembers");
+    }
+
+    let house = House::of_components(&[&tally()], &terms(), |_| ()).await;
+    let told = house.adopt_components(8, &[&of_another_model], &terms()).await;
+    let ToSupervisor::NotAdopted { reason, loses_state: false, .. } = &told else { panic!("{told:?}") };
+    assert!(reason.ends_with("there is no key"), "{reason}");
+}
+
 /// What the instances of [`aegis_guests::heir`] hand over.
 const SAVE: &str = "(local.set $i (call $allocate (i32.const 8)))
     (i64.store (local.get $i) (global.get $count))

@@ -197,7 +197,7 @@ async fn a_worker_reports_serves_and_leaves_when_told() {
     assert_eq!(process.gauge(Gauge::Connections), 9);
     assert_eq!(process.gauge(Gauge::Threads), 3);
     assert!((0..3).all(|thread| process.board.cell(4).beat(thread).load(Ordering::Relaxed) > 0));
-    process.tell(&ToChild::Drain { deadline_ms: Some(20_000) }, None);
+    process.tell(&ToChild::Drain { deadline_ms: Some(20_000), is_last: false }, None);
     // Wait for the drain to be in force: its acceptor is gone.
     let end = Instant::now() + PATIENCE;
     while process.gauge(Gauge::Accepting) == 1 {
@@ -216,7 +216,7 @@ async fn a_worker_that_drains_says_when_it_accepts_no_more_and_then_takes_nobody
     let mut process = Process::started(2).await;
     let mut early = Client::connect(process.public).await;
     assert_eq!(early.ask("GET /livez").await.status, 200);
-    process.tell(&ToChild::Drain { deadline_ms: Some(20_000) }, None);
+    process.tell(&ToChild::Drain { deadline_ms: Some(20_000), is_last: false }, None);
     process.closed().await;
     // Nobody else accepts here: it would be taken if this worker still did.
     let _late = Client::connect(process.public).await;
@@ -277,7 +277,7 @@ async fn log_lines_go_to_the_new_file_after_reopening() {
     let mut said = String::new();
     // The old file ends as soon as the worker has put the new one in its place.
     tokio::task::spawn_blocking(move || old.read_to_string(&mut said)).await.unwrap().unwrap();
-    process.tell(&ToChild::Drain { deadline_ms: Some(0) }, None);
+    process.tell(&ToChild::Drain { deadline_ms: Some(0), is_last: false }, None);
     assert_eq!(process.ended().await.code(), Some(0));
     let mut rest = String::new();
     std::fs::File::from(reader).read_to_string(&mut rest).unwrap();
