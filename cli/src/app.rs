@@ -129,8 +129,18 @@ pub(crate) fn load_app(
     let modules = modules_dir.as_ref().map(|modules_dir| {
         let (workshop, sources) = (&mut workshop, &mut sources);
         let (app_dir, deployed, gate) = (folder, &deployed, &gate);
-        let reading =
-            Reading { app_dir, modules_dir, api_root, terms, lines, workshop, sources, deployed, gate };
+        let reading = Reading {
+            app_dir,
+            modules_dir,
+            api_root,
+            terms,
+            lines,
+            workshop,
+            sources,
+            deployed,
+            gate,
+            trust,
+        };
         Modules::read(reading)
     });
     let (mut modules, output) = (modules.unwrap_or_default(), workshop.finish());

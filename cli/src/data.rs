@@ -44,14 +44,14 @@ enum Failure {
     },
     /// Root would leave files in the data of somebody else.
     #[error(
-        "{} belongs to another user, whose host could not open what root makes there; run it as that user: \
-         sudo -u {user} aegis data import",
+        "the host of {} runs as another user and could not open what root makes there; run it as that user: \
+         sudo -u {user} aegis data import …",
         folder.display()
     )]
     NotOfRoot {
-        /// The data folder, or what it would be made in.
+        /// The data folder.
         folder: PathBuf,
-        /// Its owner, as `sudo` and a shell understand it.
+        /// Whom the host runs as, as `sudo` and a shell understand it.
         user: String,
     },
 }
@@ -238,9 +238,11 @@ fn leave_to_owner(data_dir: &Path) -> Result<(), Failure> {
     refused.map_or(Ok(()), Err)
 }
 
-/// The data folder, or the nearest one above that is there, with the number of its owner.
+/// What a host has made in the data folder, with the number of the user that it ran as. Who has the folder itself says nothing:
+/// a host may run as root in one of somebody else.
 fn whose(data_dir: &Path) -> Option<(PathBuf, u32)> {
-    data_dir.ancestors().find_map(|folder| Some((folder.to_owned(), fs::metadata(folder).ok()?.uid())))
+    let made = ["store", "LOCK"].map(|name| data_dir.join(name));
+    made.iter().find_map(|path| Some((data_dir.to_owned(), fs::metadata(path).ok()?.uid())))
 }
 
 /// Who is to write to a folder of `owner` instead of `user`, if that is root; `name` knows what users are called.

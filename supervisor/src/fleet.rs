@@ -331,6 +331,10 @@ impl Fleet {
             }
             Event::Kept { generation } => self.kept(generation),
             Event::NotPinned { generation, reason } => self.not_pinned(generation, &reason),
+            Event::DeploymentsNotNoted { generation, reason } => {
+                self.deployments_not_noted(generation, &reason);
+            }
+            Event::VersionsNotNoted { generation, reason } => self.versions_not_noted(generation, &reason),
             Event::Vitals(vitals) => self.vitals(&vitals),
             Event::Traffic(traffic) => self.traffic(traffic),
             Event::Trials(readings) => self.trials(readings),

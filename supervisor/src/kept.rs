@@ -232,6 +232,18 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_kept_is_kept_when_it_is_tried_again() {
+        let data = tempfile::tempdir().unwrap();
+        let path = records_path(data.path());
+        fs::create_dir_all(&path).unwrap();
+        let message = keep_deployments(data.path(), &[module("order")]).unwrap_err().to_string();
+        assert!(message.contains("deployments/records.json"), "{message}");
+        fs::remove_dir(&path).unwrap();
+        keep_deployments(data.path(), &[module("order")]).unwrap();
+        assert_eq!(deployments(data.path()).unwrap(), [module("order")]);
+    }
+
+    #[test]
     fn records_that_are_not_as_they_were_written_are_told_with_their_path() {
         let data = tempfile::tempdir().unwrap();
         keep_deployments(data.path(), &[module("order")]).unwrap();

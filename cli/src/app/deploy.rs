@@ -126,7 +126,6 @@ pub(crate) fn deploy(
     parts.check()?;
     let Output { code: made, warnings: about_code, .. } = workshop.finish();
     let code = parts.code(&bundle, base, &made)?;
-    sources.made();
     warnings.extend(sources.finish().into_iter().chain(about_code));
     if let Some(material) = material {
         let needed = needed(&data_dir, &bundle.modules)?;

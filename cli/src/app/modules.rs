@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aegis_config::{CONFIG_FILE, MODULES_FOLDER, ModuleLines, ModuleTerms};
+use aegis_config::{CONFIG_FILE, MODULES_FOLDER, ModuleLines, ModuleTerms, Trust};
 use aegis_domain::{
     catalog::Catalog,
     event::EventKind,
@@ -70,6 +70,8 @@ pub(super) struct Reading<'a, 'b> {
     pub(super) deployed: &'a Deployments,
     /// Who may publish what.
     pub(super) gate: &'a Gate,
+    /// The same, as the operator says it.
+    pub(super) trust: &'a Trust,
 }
 
 /// What is wrong with where services and custom routes answer, beside each other and beside the host.

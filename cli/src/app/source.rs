@@ -65,16 +65,8 @@ pub(super) struct Sources {
     /// Origins where nobody answered, and how: they are not waited for again.
     mute: BTreeMap<String, Diagnostic>,
     warnings: Vec<String>,
-    /// When what was seen is noted.
-    notes: Notes,
-}
-
-/// When it is noted what a source had.
-enum Notes {
-    /// At once, so that what is bad is tried once by whoever looks for something new.
-    AtOnce,
-    /// When a generation has been made of it: what is refused is still new to whoever looks. A source, and what it had.
-    OnceMade(Vec<(String, Vec<Seen>)>),
+    /// Whether it is noted what sources had, for whoever looks later whether they have something else.
+    notes: bool,
 }
 
 struct Tools {
@@ -112,13 +104,14 @@ impl Sources {
     /// They keep what they fetch in this data folder, if it is known.
     pub(super) fn new(times: Times, keep: Keep, data_dir: Option<&Path>) -> Self {
         let cache_folder = data_dir.map(|data_dir| data_dir.join(CACHE_FOLDER));
-        let (mute, warnings, notes) = (BTreeMap::new(), Vec::new(), Notes::AtOnce);
-        Self { times, keep, cache_folder, tools: None, mute, warnings, notes }
+        let (mute, warnings) = (BTreeMap::new(), Vec::new());
+        Self { times, keep, cache_folder, tools: None, mute, warnings, notes: true }
     }
 
-    /// They are asked by somebody who wants one module to be replaced, and who may be refused.
+    /// They are asked by somebody who wants one module to be replaced. What is refused then, now or once it begins, is still
+    /// new to whoever looks.
     pub(super) fn of_deployment(times: Times, keep: Keep, data_dir: &Path) -> Self {
-        Self { notes: Notes::OnceMade(Vec::new()), ..Self::new(times, keep, Some(data_dir)) }
+        Self { notes: false, ..Self::new(times, keep, Some(data_dir)) }
     }
 
     /// Fetches, verifies and compiles a module. All mistakes at once, with the place.
@@ -184,25 +177,12 @@ impl Sources {
             Ok((_, absence)) => absence.is_none(),
             Err(failed) => matches!(failed, Failed::Wrong(_)),
         };
-        if !is_answered || self.keep != Keep::InDataFolder {
-            return;
-        }
-        match &mut self.notes {
-            Notes::OnceMade(notes) => notes.push((source.to_owned(), seen)),
-            Notes::AtOnce => self.keep_seen(source, seen),
-        }
-    }
-
-    fn keep_seen(&mut self, source: &str, seen: Vec<Seen>) {
-        if let Some(kept) = &self.tools().kept {
+        if is_answered
+            && self.notes
+            && self.keep == Keep::InDataFolder
+            && let Some(kept) = &self.tools().kept
+        {
             kept.keep_seen(source, seen);
-        }
-    }
-
-    /// A generation has been made of what was read.
-    pub(super) fn made(&mut self) {
-        if let Notes::OnceMade(notes) = std::mem::replace(&mut self.notes, Notes::AtOnce) {
-            notes.into_iter().for_each(|(source, seen)| self.keep_seen(&source, seen));
         }
     }
 

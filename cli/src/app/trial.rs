@@ -1,10 +1,12 @@
 //! A version that is tried beside the one in force: whether it can be, and how a reload or a restart finds it again.
 
-use std::os::fd::OwnedFd;
+use std::{collections::BTreeMap, os::fd::OwnedFd};
 
+use aegis_config::{Config, ModuleTerms};
 use aegis_domain::{catalog, code::CodeSpec, spec::ModelSpec, trial, trial::Trial};
 use aegis_ipc::{
     bundle::Bundle,
+    codec,
     deploy::{Deployed, Member, Offers, Tried},
 };
 
@@ -14,7 +16,6 @@ use super::{
     gate::{Lower, Passage},
     material::Offer,
     modules::{Modules, Reading},
-    workshop::Workshop,
 };
 
 /// Why there is no such step of a trial.
@@ -36,6 +37,10 @@ pub(super) enum TrialError {
     NoCode { module: String, which: &'static str },
     #[error("modules.{module}: found the version that is in force ({digest}), expected another one to try")]
     Same { module: String, digest: String },
+    #[error(
+        "modules.{module}: the app has the version that is tried, and says something else of the module or of who may publish by now; nobody asked for that version to be the only one, so `aegis reload` has to say so"
+    )]
+    Terms { module: String },
     #[error("modules.{module}: share: {message}")]
     Share { module: String, message: String },
 }
@@ -101,12 +106,25 @@ pub(super) fn shown(tried: &Tried) -> String {
 }
 
 /// A module as it is in force, with what is tried beside it. Its code comes along.
+///
+/// # Errors
+/// It is not to be as it is: what `aegis.toml` says of it has changed, or who may publish.
 fn untouched(
     name: &str,
     in_force: &OwnedFd,
-    workshop: &mut Workshop<'_>,
+    reading: &mut Reading<'_, '_>,
 ) -> Result<(ModelSpec, Member), Refusal> {
     let bundle = Bundle::read(in_force)?;
+    let config: Config = codec::decode(&bundle.config)?;
+    // Where it is from is what may have changed.
+    let terms = |of: &BTreeMap<String, ModuleTerms>| ModuleTerms {
+        source: None,
+        ..of.get(name).cloned().unwrap_or_default()
+    };
+    if terms(&config.modules) != terms(reading.terms) || config.trust != *reading.trust {
+        return Err(TrialError::Terms { module: name.to_owned() }.into());
+    }
+    let workshop = &mut *reading.workshop;
     let nobody = || TrialError::NotRunning { module: name.to_owned() };
     let member = bundle.modules.iter().find(|member| member.name == name && member.trial.is_some());
     let member = member.ok_or_else(nobody)?.clone();
@@ -156,7 +174,7 @@ impl Modules {
                 ));
                 return Ok(());
             };
-            (*spec, *member) = untouched(name, in_force, reading.workshop)?;
+            (*spec, *member) = untouched(name, in_force, reading)?;
             self.warnings.push(format!(
                 "modules.{name}: the app has the version that is tried by now; nobody asked for it to be the only one, so it goes on being tried; `aegis deploy {name} --promote` or `aegis reload` ends that"
             ));

@@ -96,17 +96,18 @@ fn root_imports_nothing_into_the_data_of_somebody_else() {
     assert_eq!(instead_of(1001, 1001, called), None);
     assert_eq!(instead_of(1001, 1002, called), None, "the system says what such a user may do");
     let refused = Failure::NotOfRoot { folder: "/srv/app/data".into(), user: "deploy".to_owned() };
-    insta::assert_snapshot!(explained(&refused), @"/srv/app/data belongs to another user, whose host could not open what root makes there; run it as that user: sudo -u deploy aegis data import");
+    insta::assert_snapshot!(explained(&refused), @"the host of /srv/app/data runs as another user and could not open what root makes there; run it as that user: sudo -u deploy aegis data import …");
     assert_eq!(refused.exit_code(), exit::USAGE);
 }
 
 #[test]
-fn data_that_are_not_there_yet_will_be_of_whoever_has_the_folder_above() {
+fn data_are_of_whoever_the_host_has_made_them_as() {
     let app = app();
     let us = geteuid().as_raw();
     let data_dir = app.path().join("var/data");
-    assert_eq!(whose(&data_dir), Some((app.path().to_owned(), us)));
     fs::create_dir_all(&data_dir).unwrap();
+    assert_eq!(whose(&data_dir), None, "no host was there yet");
+    fs::write(data_dir.join("LOCK"), "").unwrap();
     assert_eq!(whose(&data_dir), Some((data_dir.clone(), us)));
 }
 

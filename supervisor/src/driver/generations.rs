@@ -232,8 +232,12 @@ impl Driver {
         }
     }
 
-    /// Tells the fleet once nothing is on its way to the disk.
+    /// Tells the fleet once nothing is on its way to the disk. A host that is not pinned comes up on the app and what is
+    /// deployed: that was noted when the generation came into force, or reported as not noted.
     pub(super) fn report_kept(&mut self, generation: u64) {
+        if !self.fleet.is_pinned() {
+            return self.events.push_back(Event::Kept { generation });
+        }
         self.awaiting.report = Some(generation);
         self.follow_kept();
     }
@@ -357,17 +361,52 @@ impl Driver {
 
     /// A generation is in force: only its addresses, its log file, its watch, its deployments and versions remain.
     pub(super) fn settle(&mut self, generation: u64) {
-        let Some(held) = self.generations.get_mut(&generation) else { return };
-        if let Err(error) = kept::keep_deployments(&self.identity.data_dir, &held.deployed) {
-            tracing::error!("a restart may not know what was deployed: {}", with_causes(&error));
+        if !self.generations.contains_key(&generation) {
+            return;
         }
-        if let Err(error) = versions::keep(&self.identity.data_dir, &mut held.signed) {
-            tracing::error!("an older version may be taken for a new one: {}", with_causes(&error));
+        let failures = self.note(generation);
+        if failures.is_empty() {
+            self.noted();
+        } else {
+            self.rhythm.notes_failed(monotonic_ms());
+            self.events.extend(failures);
         }
+        let Some(held) = self.generations.get(&generation) else { return };
         self.listeners.close_unused(&[&held.bindings]);
         let config = held.config.clone();
         self.adjust_log(&config);
         self.adjust_watch(&config);
+    }
+
+    /// Notes which modules are deployed in a generation that is in force, and the versions of those that are signed. What was
+    /// not noted is in the events.
+    fn note(&mut self, generation: u64) -> Vec<Event> {
+        let mut failures = Vec::new();
+        let data_dir = &self.identity.data_dir;
+        let is_stand_in = self.fleet.is_stand_in();
+        let Some(held) = self.generations.get_mut(&generation) else { return failures };
+        // What was deployed after a stand-in had been good is in force again with the app.
+        if !is_stand_in && let Err(error) = kept::keep_deployments(data_dir, &held.deployed) {
+            failures.push(Event::DeploymentsNotNoted { generation, reason: with_causes(&error) });
+        }
+        if let Err(error) = versions::keep(data_dir, &mut held.signed) {
+            failures.push(Event::VersionsNotNoted { generation, reason: with_causes(&error) });
+        }
+        failures
+    }
+
+    /// Tries again to note what could not be noted. That it failed is known.
+    pub(super) fn note_again(&mut self) {
+        let in_force = self.fleet.in_force();
+        if self.note(in_force).is_empty() {
+            self.noted();
+        }
+    }
+
+    fn noted(&mut self) {
+        if self.rhythm.notes_written() {
+            tracing::info!("what is deployed in the generation in force is noted now");
+        }
     }
 
     /// Watches the files of the app, or not, as the configuration says. Where that fails, as while the folder is away, what

@@ -29,6 +29,8 @@ const REST_MS: u64 = 500;
 const TRIALS_INTERVAL_MS: u64 = 500;
 /// Time between two attempts to watch the files of an app that could not be watched, milliseconds.
 const WATCH_RETRY_MS: u64 = 1_000;
+/// Time between two attempts to note what is deployed when that could not be noted, milliseconds.
+const NOTES_RETRY_MS: u64 = 1_000;
 
 /// Time after which the loop is looked at again that was late, milliseconds: one long pass is no reason to be silent for
 /// another whole interval.
@@ -48,6 +50,8 @@ pub(super) struct Rhythm {
     trials_due_ms: Option<u64>,
     /// When it is tried again to watch the files of the app; nothing unless that has failed.
     watch_retry_ms: Option<u64>,
+    /// When it is tried again to note what is deployed; nothing unless that has failed.
+    notes_retry_ms: Option<u64>,
     /// Nothing while nothing has happened since the last rest.
     rest_due_ms: Option<u64>,
     rest_revision: u64,
@@ -68,6 +72,7 @@ impl Rhythm {
             watchers_revision: 0,
             trials_due_ms: None,
             watch_retry_ms: None,
+            notes_retry_ms: None,
             rest_due_ms: Some(now_ms + REST_MS),
             rest_revision: 0,
             longest_pass_us: 0,
@@ -155,6 +160,25 @@ impl Rhythm {
         is_due
     }
 
+    /// What is deployed in the generation in force could not be noted.
+    pub(super) fn notes_failed(&mut self, now_ms: u64) {
+        self.notes_retry_ms = Some(now_ms + NOTES_RETRY_MS);
+    }
+
+    /// It is noted; `true` when it could not be before.
+    pub(super) fn notes_written(&mut self) -> bool {
+        self.notes_retry_ms.take().is_some()
+    }
+
+    /// Whether it is to be tried again now to note it.
+    fn notes_retry_due(&mut self, now_ms: u64) -> bool {
+        let is_due = self.notes_retry_ms.is_some_and(|due_ms| due_ms <= now_ms);
+        if is_due {
+            self.notes_retry_ms = Some(now_ms + NOTES_RETRY_MS);
+        }
+        is_due
+    }
+
     /// When a sign of life is due: whether the loop was on time since the last look.
     fn sign_due(&mut self, now_ms: u64) -> Option<bool> {
         let interval_ms = self.watchdog_interval_ms.filter(|_| self.watchdog_due_ms <= now_ms)?;
@@ -188,6 +212,7 @@ impl Driver {
             rhythm.patience_due_ms.filter(|_| busy),
             rhythm.trials_due_ms,
             rhythm.watch_retry_ms,
+            rhythm.notes_retry_ms,
             rhythm.rest_due_ms,
             self.notifier.is_wanted().then(|| rhythm.summary_due_ms(self.fleet.revision())),
             self.notifier.retry_interval().map(|pause| now_ms + milliseconds(pause)),
@@ -210,6 +235,9 @@ impl Driver {
         }
         if self.rhythm.watch_retry_due(now_ms) {
             self.watch_again();
+        }
+        if self.rhythm.notes_retry_due(now_ms) {
+            self.note_again();
         }
         self.look_at_trials(now_ms);
         self.keep_generations();
@@ -292,6 +320,19 @@ mod tests {
         assert!(!rhythm.watch_retry_due(due_ms + WATCH_RETRY_MS - 1));
         assert_eq!((rhythm.watch_settled(), rhythm.watch_settled()), (true, false));
         assert!(!rhythm.watch_retry_due(u64::MAX));
+    }
+
+    #[test]
+    fn what_could_not_be_noted_is_tried_again_each_second_until_it_is() {
+        let mut rhythm = Rhythm::new(&Notifier::new(None, None), 0);
+        assert!(!rhythm.notes_written() && !rhythm.notes_retry_due(10_000));
+        rhythm.notes_failed(10_000);
+        let due_ms = 10_000 + NOTES_RETRY_MS;
+        assert_eq!((rhythm.notes_retry_due(due_ms - 1), rhythm.notes_retry_due(due_ms)), (false, true));
+        assert!(!rhythm.notes_retry_due(due_ms + NOTES_RETRY_MS - 1));
+        assert!(rhythm.notes_retry_due(due_ms + NOTES_RETRY_MS), "it has failed again");
+        assert_eq!((rhythm.notes_written(), rhythm.notes_written()), (true, false));
+        assert!(!rhythm.notes_retry_due(u64::MAX));
     }
 
     #[test]

@@ -127,7 +127,8 @@ pub enum Action {
         generation: Option<u64>,
     },
     /// Answer with [`Event::Kept`](super::Event::Kept) as soon as everything that was to be written is on the disk, the note
-    /// about a pin included, or was reported as not written.
+    /// about a pin included, or was reported as not written. On a host that is not pinned, at once: what is deployed was noted
+    /// before, or reported as not noted.
     ReportKept {
         /// The generation in force.
         generation: u64,

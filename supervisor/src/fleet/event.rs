@@ -260,7 +260,24 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// Answer to [`Action::ReportKept`](super::Action::ReportKept): nothing is on its way to the disk any more.
+    /// Part of [`Action::CloseListeners`](super::Action::CloseListeners) did not succeed: what is deployed in the generation is
+    /// not noted. It is tried again. (Success needs no report.)
+    DeploymentsNotNoted {
+        /// The generation.
+        generation: u64,
+        /// Why.
+        reason: String,
+    },
+    /// Part of [`Action::CloseListeners`](super::Action::CloseListeners) did not succeed: the versions of signed modules are
+    /// not noted. It is tried again. (Success needs no report.)
+    VersionsNotNoted {
+        /// The generation.
+        generation: u64,
+        /// Why.
+        reason: String,
+    },
+    /// Answer to [`Action::ReportKept`](super::Action::ReportKept): what a host that starts anew comes up on is on the disk, as
+    /// far as it goes by that.
     Kept {
         /// As given.
         generation: u64,

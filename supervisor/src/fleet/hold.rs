@@ -74,6 +74,12 @@ impl Fleet {
         self.hold.as_ref().is_some_and(|hold| hold.cause == Cause::Pinned)
     }
 
+    /// Whether the generation in force only stands in for an app with which the host could not start, and nobody has changed
+    /// anything since. What was deployed after it had been good is not undone by that.
+    pub(crate) fn is_stand_in(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.cause != Cause::Pinned) && self.before.is_none()
+    }
+
     /// Whether the generation that is made is that of the app folder.
     pub(crate) fn follows_app(&self) -> bool {
         self.rollout.as_ref().is_some_and(|rollout| rollout.task == Task::App)
@@ -156,10 +162,14 @@ impl Fleet {
         self.actions.push(Action::Pin { generation: Some(self.in_force) });
     }
 
-    /// Whether whoever asked for the change that is in force was promised that a host which starts anew comes up on it.
+    /// Whether whoever asked for the change that is in force was promised that it outlives a restart, and is told before it is
+    /// done if that is not so.
     pub(super) fn has_to_be_kept(&self) -> bool {
-        let kind = self.rollout.as_ref().map(|rollout| rollout.kind);
-        matches!(kind, Some(Kind::Revert | Kind::Deploy)) && self.is_pinned()
+        match self.rollout.as_ref().map(|rollout| rollout.kind) {
+            Some(Kind::Deploy) => true,
+            Some(Kind::Revert) => self.is_pinned(),
+            _ => false,
+        }
     }
 
     /// Waits until that is so.
@@ -182,11 +192,29 @@ impl Fleet {
     /// A host that starts anew does not come up on what is in force.
     pub(super) fn not_pinned(&mut self, generation: u64, reason: &str) {
         let line = format!("a restart may come up on another generation than {generation}: {reason}");
-        self.log(Level::Error, line.clone());
+        self.not_noted(generation, &line);
+    }
+
+    /// What is deployed is in force, and only there.
+    pub(super) fn deployments_not_noted(&mut self, generation: u64, reason: &str) {
+        let line =
+            format!("a restart or reload may undo what is deployed in generation {generation}: {reason}");
+        self.not_noted(generation, &line);
+    }
+
+    /// The highest versions of signed modules that were in force are not known to what is checked next.
+    pub(super) fn versions_not_noted(&mut self, generation: u64, reason: &str) {
+        let line = format!("older versions than those of generation {generation} may be let in: {reason}");
+        self.not_noted(generation, &line);
+    }
+
+    /// Something about a generation is not on the disk: whoever waits for it is told what may follow.
+    fn not_noted(&mut self, generation: u64, line: &str) {
+        self.log(Level::Error, line.to_owned());
         if let Some(job) =
             self.rollout.as_ref().filter(|rollout| rollout.to == generation).map(|rollout| rollout.job)
         {
-            self.step(job, &line);
+            self.step(job, line);
         }
     }
 

@@ -200,12 +200,15 @@ impl Fleet {
     }
 
     /// Puts a wish behind all others. Deployments of different modules are different people's: none of them takes the place
-    /// of another.
+    /// of another. One joins an equal one only if nothing was asked for in between that decides about its module as well.
     fn line_up(&mut self, caller: Option<Caller>, wish: Wish) {
-        let known = self
-            .line
-            .iter_mut()
-            .find_map(|waiting| (waiting.wish == wish || waiting.wish.absorb(&wish)).then_some(waiting.job));
+        let known = match &wish {
+            Wish::Deploy(order) => {
+                let last = self.last_about(&order.module).filter(|waiting| waiting.wish == wish);
+                last.map(|waiting| waiting.job)
+            }
+            _ => self.line.iter_mut().find_map(|waiting| waiting.wish.absorb(&wish).then_some(waiting.job)),
+        };
         if let Some(job) = known {
             return self.accept(job, caller);
         }
@@ -219,6 +222,15 @@ impl Fleet {
             let step = format!("waits for job {} to end", running.job);
             self.step(job, &step);
         }
+    }
+
+    /// The last one in line that decides about a module: all behind it are about others.
+    fn last_about(&self, module: &str) -> Option<&Waiting> {
+        let decides = |wish: &Wish| match wish {
+            Wish::Deploy(order) => order.module == module,
+            _ => true,
+        };
+        self.line.iter().rev().find(|waiting| decides(&waiting.wish))
     }
 
     /// Takes out what begins next: a rollback, which is wanted at once, or else what was asked for first. Reloads that are asked

@@ -156,4 +156,13 @@ fn a_reload_that_nobody_asked_for_goes_on_trying_what_the_app_has_by_then() {
     assert_eq!(beside.bundle.modules[0], *begun.member());
     assert_eq!(beside.models[1].name.as_str(), "OTHER", "all else is taken up");
     assert_eq!(load(None).bundle.modules[0].trial, None, "whoever asks for it gets it");
+    folder.write("aegis.toml", "[modules.a.limits]\ninstances = 3\n");
+    let compilation =
+        Compilation { keep: Keep::InDataFolder, begins: &mut |_, _| {}, in_force: Some(&begun.base) };
+    let refused =
+        load_app(folder.path(), &Overrides::default(), &Environment::new(), compilation).unwrap_err();
+    assert!(
+        refused.lines[0].contains("`aegis reload` has to say so"),
+        "what is in force is no longer allowed: {refused:?}"
+    );
 }

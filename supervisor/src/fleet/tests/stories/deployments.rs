@@ -1,7 +1,7 @@
 //! One module instead of all, and the way back.
 
 use aegis_ipc::{
-    deploy::Order,
+    deploy::{Order, TrialStep},
     operator::{ReloadMode, Verdict},
 };
 
@@ -102,6 +102,37 @@ fn deployments_of_different_modules_wait_for_each_other_and_equal_ones_are_one()
         assert!(matches!(world.verdict(asker), Some(Verdict::Done | Verdict::Unchanged)), "{asker:?}");
     }
     assert_eq!(world.story().matches("preparing module order").count(), 2, "told to two, done once");
+}
+
+#[test]
+fn a_deployment_does_not_join_an_equal_one_that_another_for_the_same_module_came_after() {
+    let mut world = proven(1);
+    for digest in ["second", "third", "fourth", "fifth", "sixth"] {
+        offer(&mut world, App::new(digest, 1));
+    }
+    let step = |trial| Request::Deploy(Order { trial: Some(trial), ..an_order("order") });
+    let abort = || step(TrialStep::Abort { reason: None });
+    let requests = [
+        Request::Deploy(an_order("customer")),
+        abort(),
+        step(TrialStep::Share(50)),
+        abort(),
+        Request::Deploy(an_order("stock")),
+        abort(),
+    ];
+    let askers = requests.map(|request| world.ask(request));
+    world.run_until("all are answered", |world| world.checks.unanswered().is_empty());
+    for asker in askers {
+        assert_eq!(world.verdict(asker), Some(&Verdict::Done), "{asker:?}");
+    }
+    insta::assert_snapshot!(lines(&world.story(), &["of module", "preparing module"]), @r"
+    to 1: generation 2: preparing module customer
+    to 2: generation 3: ending the trial of module order
+    to 3: generation 4: preparing a trial of module order with 50 %
+    to 4: generation 5: ending the trial of module order
+    to 6: generation 5: ending the trial of module order
+    to 5: generation 6: preparing module stock
+    ");
 }
 
 #[test]
@@ -322,6 +353,68 @@ fn what_a_restart_would_not_come_up_on_is_told_to_whoever_asked() {
     ");
     world.run(10_000);
     assert_eq!(world.verdict(asker), Some(&Verdict::Done));
+}
+
+#[test]
+fn what_a_restart_or_reload_would_undo_is_told_to_whoever_deployed_it_before_it_is_done() {
+    let mut world = proven(1);
+    offer(&mut world, App::new("second", 1));
+    let asker = world.ask(Request::Deploy(an_order("customer")));
+    world.run_until("it is in force", |world| world.fleet.in_force == 2);
+    assert_eq!(world.verdict(asker), None);
+    world.story();
+    world.report(Event::DeploymentsNotNoted { generation: 2, reason: "disk full".to_owned() });
+    world.report(Event::VersionsNotNoted { generation: 2, reason: "disk full".to_owned() });
+    insta::assert_snapshot!(lines(&world.story(), &["may "]), @r"
+    Error: a restart or reload may undo what is deployed in generation 2: disk full
+    to 1: a restart or reload may undo what is deployed in generation 2: disk full
+    Error: older versions than those of generation 2 may be let in: disk full
+    to 1: older versions than those of generation 2 may be let in: disk full
+    ");
+    world.run(10_000);
+    assert_eq!(world.verdict(asker), Some(&Verdict::Done));
+    world.check_converged();
+}
+
+#[test]
+fn what_was_deployed_is_kept_while_what_was_good_before_stands_in_for_an_app_with_mistakes() {
+    let held = || {
+        let mut world = host(1);
+        let reason = "the app has 1 mistake".to_owned();
+        world.fleet = world.fleet.clone().restoring("d".repeat(64), Cause::Mistakes, reason);
+        world.start();
+        world.run(20_000);
+        assert!(world.fleet.is_stand_in());
+        world
+    };
+    let mut world = held();
+    world.fate.probes.push_back(Probe::Invalid);
+    world.ask(Request::Deploy(an_order("customer")));
+    world.run(10_000);
+    assert!(world.fleet.is_stand_in(), "nothing came of it");
+    world.ask(Request::Upgrade { path: None });
+    world.run(30_000);
+    assert_eq!(world.fleet.in_force, 3);
+    assert!(world.fleet.is_stand_in(), "it is the same with another executable");
+    for request in [
+        Request::Deploy(an_order("customer")),
+        Request::Reload { origin: Origin::Operator, mode: None },
+        Request::Rollback,
+    ] {
+        let mut world = held();
+        offer(&mut world, App::new("second", 1));
+        let asker = world.ask(request.clone());
+        world.run(20_000);
+        assert_eq!(world.verdict(asker), Some(&Verdict::Done));
+        assert!(!world.fleet.is_stand_in(), "somebody asked for it: {request:?}");
+    }
+    let mut world = host(1);
+    world.last_good = Some(App::new("yesterday", 1));
+    world.fate.stores.push_back(Manner::Fails(78));
+    world.start();
+    world.run(12_000);
+    assert!(world.fleet.is_stand_in(), "its store does not start with the app");
+    assert!(!proven(1).fleet.is_stand_in());
 }
 
 #[test]

@@ -39,7 +39,8 @@ impl<F: Fate> World<F> {
             }
             Action::CallOffUpgrade => self.queue.retain(|_, due| !matches!(due, Due::Exec(_))),
             Action::ReportKept { generation } => {
-                let delay_ms = self.fate.keeping();
+                // Without a pin a host comes up on the app, whatever is on its way to the disk.
+                let delay_ms = if self.fleet.is_pinned() { self.fate.keeping() } else { 0 };
                 self.after(delay_ms, Due::Report(Event::Kept { generation }));
             }
             Action::Exit { code, .. } => self.exit = Some(code),
